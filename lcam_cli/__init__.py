@@ -1,0 +1,97 @@
+"""Explain image classifiers in bulk with L-CAM and its rivals.
+
+The library behind the commands::
+
+    from lcam_cli import Engine, explain, load_backbone, make_method
+
+    engine = Engine(load_backbone("resnet50"))
+    for batch in explain(engine, make_method("gradcam"), ["a.jpg", "b.jpg"]):
+        print(batch.paths, batch.class_names, batch.saliency.shape)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from lcam_cli.version import __version__
+
+if TYPE_CHECKING:
+    from lcam_cli.engine.backbone import Backbone, load_backbone
+    from lcam_cli.engine.engine import Engine, Forward
+    from lcam_cli.errors import LcamError
+    from lcam_cli.images.preprocess import Preprocess
+    from lcam_cli.maps.hdf5_reader import MapsFile
+    from lcam_cli.maps.overlay import overlay
+    from lcam_cli.maps.record import MapBatch
+    from lcam_cli.methods.attention import Attention
+    from lcam_cli.methods.attention_file import load_attention
+    from lcam_cli.methods.base import Maps, Method
+    from lcam_cli.methods.explain import ClassChoice, explain
+    from lcam_cli.methods.lcam import LCam
+    from lcam_cli.methods.registry import make_method
+    from lcam_cli.metrics.evaluate import evaluate
+    from lcam_cli.training.loop import TrainingSettings, train
+    from lcam_cli.training.recipes import Recipe, recipe_for
+
+# Loaded when first used: `lcam --help` must not wait for torch.
+_WHERE = {
+    "Attention": "methods.attention",
+    "Backbone": "engine.backbone",
+    "ClassChoice": "methods.explain",
+    "Engine": "engine.engine",
+    "Forward": "engine.engine",
+    "LCam": "methods.lcam",
+    "LcamError": "errors",
+    "MapBatch": "maps.record",
+    "Maps": "methods.base",
+    "MapsFile": "maps.hdf5_reader",
+    "Method": "methods.base",
+    "Preprocess": "images.preprocess",
+    "Recipe": "training.recipes",
+    "TrainingSettings": "training.loop",
+    "evaluate": "metrics.evaluate",
+    "explain": "methods.explain",
+    "load_attention": "methods.attention_file",
+    "load_backbone": "engine.backbone",
+    "make_method": "methods.registry",
+    "overlay": "maps.overlay",
+    "recipe_for": "training.recipes",
+    "train": "training.loop",
+}
+
+__all__ = [
+    "Attention",
+    "Backbone",
+    "ClassChoice",
+    "Engine",
+    "Forward",
+    "LCam",
+    "LcamError",
+    "MapBatch",
+    "Maps",
+    "MapsFile",
+    "Method",
+    "Preprocess",
+    "Recipe",
+    "TrainingSettings",
+    "__version__",
+    "evaluate",
+    "explain",
+    "load_attention",
+    "load_backbone",
+    "make_method",
+    "overlay",
+    "recipe_for",
+    "train",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_WHERE])

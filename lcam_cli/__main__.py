@@ -1,0 +1,132 @@
+"""Where ``lcam`` and ``python -m lcam_cli`` start, and where every error ends."""
+
+from __future__ import annotations
+
+import io
+import os
+import select
+import sys
+import traceback
+from typing import Any
+
+import typer
+
+from lcam_cli.cli.app import lcam_app
+from lcam_cli.cli.console import Console
+from lcam_cli.cli.options import Flags
+from lcam_cli.cli.settings import key_of
+from lcam_cli.errors import LcamError, near_names
+
+DONE = 0
+WRONG = 2
+INTERRUPTED = 130
+
+# click's class, which Typer does not name in public and, since 0.26, brings along itself.
+_UsageError: Any = typer.BadParameter.__base__
+
+
+def main() -> None:
+    """Run ``lcam`` on the words of the command line, and exit."""
+    sys.exit(run(lcam_app(), sys.argv[1:]))
+
+
+def run(app: typer.Typer, args: list[str]) -> int:
+    """Run a command line, tell its errors on stderr, and return its exit code.
+
+    Args:
+        app: The commands.
+        args: The words after ``lcam``; none asks for help.
+
+    Returns:
+        0 done, 2 wrong usage or a failure, 130 interrupted, or what the command exits with.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # File names may hold anything, and the locale may know only ASCII.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    flags = Flags()
+    console = Console()
+    try:
+        code = _invoke(app, args or ["--help"], flags)
+        sys.stdout.flush()
+        return code
+    except _UsageError as error:
+        console.error(*_usage_error(error, flags))
+        return WRONG
+    except LcamError as error:
+        _trace(flags)
+        console.error(error.what, error.hint)
+        return WRONG
+    except (KeyboardInterrupt, typer.Abort):
+        _trace(flags)
+        console.error("interrupted")
+        return INTERRUPTED
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and _reader_is_gone():
+            return DONE
+        _trace(flags)
+        console.error(
+            f"internal error: {type(error).__name__}: {error}",
+            "run again with --debug for the traceback, and report it at the project's issue page",
+        )
+        return WRONG
+
+
+def _invoke(app: typer.Typer, args: list[str], flags: Flags) -> int:
+    # Not `app(args)`: that would print and exit by itself.
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context("lcam", list(args), obj=flags) as context:
+            command.invoke(context)
+    except typer.Exit as stop:
+        return stop.exit_code
+    return DONE
+
+
+def _usage_error(error: Any, flags: Flags) -> tuple[str, str]:
+    """Return what is wrong with the words typed, or read from file, and what to do."""
+    what: str = error.format_message()
+    context, param = error.ctx, getattr(error, "param", None)
+    hint = f"`{context.command_path if context else 'lcam'} --help` tells what there is"
+    if getattr(error, "option_name", None) and hasattr(error, "possibilities"):
+        names = [name for known in context.command.params for name in known.opts]
+        near = near_names(error.option_name, [name for name in names if name.startswith("--")])
+        return error.message, f"did you mean {near[0]}? {hint}" if near else hint
+    if context is None or param is None:
+        return what, hint
+    # Typer's own messages for numbers and choices leave the value out.
+    given = _given(error)
+    if given is not None and repr(given) not in what:
+        what = f"{what} ({given!r} was given)"
+    source = context.get_parameter_source(param.name)
+    if source is not None and source.name == "DEFAULT_MAP":
+        key = key_of(param).replace("_", "-")
+        hint = f"it comes from {flags.settings}: [{context.info_name}] {key}; {hint}"
+    elif source is not None and source.name == "ENVIRONMENT":
+        hint = f"it comes from the environment: {param.envvar}; {hint}"
+    return what, hint
+
+
+def _given(error: BaseException) -> object:
+    """Return the value that Typer, with pydantic, refused; None where it is not known."""
+    details = getattr(error.__cause__, "errors", None)
+    return details()[0].get("input") if callable(details) else None
+
+
+def _trace(flags: Flags) -> None:
+    if flags.debug:
+        traceback.print_exc()
+
+
+def _reader_is_gone() -> bool:
+    """Return whether nobody reads stdout any more (``lcam … | head``); if so, drop what is left."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    gone = any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    if gone:  # Python flushes stdout once more on its way out
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return gone
+
+
+if __name__ == "__main__":
+    main()

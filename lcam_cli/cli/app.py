@@ -1,0 +1,80 @@
+"""The command ``lcam``: its commands, and the options that may stand before them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from lcam_cli.cli.demo import demo
+from lcam_cli.cli.evaluate import evaluate
+from lcam_cli.cli.explain import explain
+from lcam_cli.cli.options import Config, Debug, Quiet
+from lcam_cli.cli.settings import key_of
+from lcam_cli.cli.train import train
+from lcam_cli.version import __version__
+
+
+class Command(TyperCommand):
+    """A command whose every option and argument can come from ``LCAM_<COMMAND>_<OPTION>``.
+
+    click can name variables by itself, but after the Python parameter instead of the option
+    (``--class`` cannot be called ``class``), and for options only.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for param in self.params:
+            param.show_envvar = False  # type: ignore[attr-defined]
+            param.envvar = f"LCAM_{self.name}_{key_of(param)}".upper()  # type: ignore[arg-type]
+
+
+def new_app() -> typer.Typer:
+    """Return the frame of the command line, without commands."""
+    frame = typer.Typer(
+        name="lcam",
+        add_completion=False,
+        # Plain help: quick to start, and the same on a terminal, in a pipe and in the docs.
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+    frame.callback()(_before_the_command)
+    return frame
+
+
+def add_command(app: typer.Typer, function: Callable[..., None]) -> None:
+    """Add a command named after its function."""
+    app.command(cls=Command)(function)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"lcam {__version__}")
+        raise typer.Exit
+
+
+def _before_the_command(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_version, help="Show the version."),
+    ] = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+    config: Config = None,
+) -> None:
+    """Explain image classifiers in bulk: train, apply and score L-CAM activation maps.
+
+    Any option can also stand in lcam.toml, under the name of its command, or in the environment
+    as LCAM_<COMMAND>_<OPTION>.
+    """
+
+
+def lcam_app() -> typer.Typer:
+    """Return the command line with all its commands, in the order a user meets them."""
+    app = new_app()
+    for command in (train, explain, evaluate, demo):
+        add_command(app, command)
+    return app

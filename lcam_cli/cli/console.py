@@ -1,0 +1,233 @@
+"""Talking to the user: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+from lcam_cli.reports.text import printable
+
+if TYPE_CHECKING:
+    import rich.console
+    import rich.progress
+    from rich.console import RenderableType
+
+# A pipe or a log file has no width: wide enough that no table is ever folded or cut.
+_NO_WIDTH = 10_000
+
+
+class Progress(Protocol):
+    """How far a run has come."""
+
+    def advance(self, count: int = 1) -> None:
+        """Note that ``count`` more units are done."""
+
+
+class Console:
+    """Writes results to stdout, and progress, notes, warnings and errors to stderr.
+
+    Messages may hold names from outside: what does not print is escaped, and a message is
+    always one line.
+
+    Args:
+        quiet: Whether to silence everything on stderr but errors.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self._live: rich.console.Console | None = None
+
+    def info(self, message: str) -> None:
+        """Tell what is going on."""
+        if not self.quiet:
+            self._say(message)
+
+    def warn(self, message: str) -> None:
+        """Tell what may surprise the user, though the run goes on."""
+        if not self.quiet:
+            self._say(f"warning: {message}")
+
+    def error(self, what: str, hint: str = "") -> None:
+        """Tell what went wrong and, on a second line, what to do about it."""
+        self._say(f"error: {what}")
+        if hint:
+            self._say(hint)
+
+    def result(self, text: str) -> None:
+        """Write a finished text (JSON, CSV, Markdown) to stdout as it is."""
+        sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+
+    def table(self, renderable: RenderableType) -> None:
+        """Draw a Rich table on stdout: styled on a terminal, plain and uncut elsewhere."""
+        import rich.console
+
+        on_terminal = sys.stdout.isatty()
+        console = rich.console.Console(
+            file=sys.stdout,
+            width=None if on_terminal else _NO_WIDTH,
+            color_system="auto" if on_terminal else None,
+            force_terminal=on_terminal,
+        )
+        # Rich would end the process by itself when the reader of a pipe has gone, so it only
+        # draws; writing, and what to do when that fails, stays ours.
+        with console.capture() as drawn:
+            console.print(renderable)
+        sys.stdout.write(drawn.get())
+
+    @contextmanager
+    def progress(self, total: int, what: str, unit: str) -> Iterator[Progress]:
+        """Show how far a run has come, with its rate and the time left.
+
+        Args:
+            total: How many units there are to do.
+            what: What is being done, e.g. ``"explain"``.
+            unit: What is counted, e.g. ``"images"``.
+        """
+        if self.quiet:
+            yield _Silent()
+        elif sys.stderr.isatty():
+            with _live_progress(what, unit) as bar:
+                self._live = bar.console
+                try:
+                    yield _Bar(bar, bar.add_task(printable(what), total=total))
+                finally:
+                    self._live = None
+        else:
+            lines = PlainProgress(total, what, unit, sys.stderr)
+            yield lines
+            lines.close()
+
+    def _say(self, message: str) -> None:
+        line = printable(message)
+        if self._live is None:
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
+        else:  # above the bar, which would otherwise be drawn over the message
+            self._live.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+class PlainProgress:
+    """Progress for logs and pipes: a plain line now and then, and one at the end.
+
+    Args:
+        total: How many units there are to do.
+        what: What is being done.
+        unit: What is counted.
+        out: Where the lines go.
+        every: Seconds between two lines, at least.
+        clock: A clock in seconds.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        what: str,
+        unit: str,
+        out: TextIO,
+        every: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._total, self._what, self._unit = total, printable(what), unit
+        self._out, self._every, self._clock = out, every, clock
+        self._done = 0
+        self._start = self._last = clock()
+
+    def advance(self, count: int = 1) -> None:
+        """Note that ``count`` more units are done; write a line if the last is long ago."""
+        self._done += count
+        now = self._clock()
+        if now - self._last >= self._every and self._done < self._total:
+            self._last = now
+            left = (self._total - self._done) * (now - self._start) / max(self._done, 1)
+            self._line(now, f"{_minutes(left)} left")
+
+    def close(self) -> None:
+        """Write the last line."""
+        now = self._clock()
+        self._line(now, f"{_minutes(now - self._start)} in all")
+
+    def _line(self, now: float, when: str) -> None:
+        rate = self._done / max(now - self._start, 1e-9)
+        self._out.write(
+            f"{self._what}: {self._done}/{self._total} {self._unit}, "
+            f"{rate:.1f} {self._unit}/s, {when}\n"
+        )
+        self._out.flush()
+
+
+class _Silent:
+    def advance(self, count: int = 1) -> None:
+        """Say nothing."""
+
+
+class _Bar:
+    def __init__(self, bar: rich.progress.Progress, task: rich.progress.TaskID) -> None:
+        self._bar, self._task = bar, task
+
+    def advance(self, count: int = 1) -> None:
+        self._bar.advance(self._task, count)
+
+
+def _live_progress(what: str, unit: str) -> rich.progress.Progress:
+    import rich.console
+    import rich.progress as rp
+    from rich.text import Text
+
+    class Rate(rp.ProgressColumn):
+        def render(self, task: rp.Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed:.1f} {unit}/s")
+
+    return rp.Progress(
+        rp.TextColumn("{task.description}", markup=False),
+        rp.BarColumn(),
+        rp.MofNCompleteColumn(),
+        Rate(),
+        rp.TimeRemainingColumn(),
+        console=rich.console.Console(stderr=True),
+    )
+
+
+def _minutes(seconds: float) -> str:
+    """Return e.g. ``0:04`` or ``1:02:03``."""
+    minutes, secs = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{secs:02}" if hours else f"{minutes}:{secs:02}"
+
+
+class Interrupt:
+    """Whether the user, or the system, has asked the run to stop."""
+
+    def __init__(self) -> None:
+        self.stop = False
+
+
+@contextmanager
+def interruptible() -> Iterator[Interrupt]:
+    """Turn the first Ctrl-C or SIGTERM into a request to stop, instead of a death.
+
+    A command looks at ``.stop`` after each batch, saves, says how to resume and exits with 130.
+    A second signal ends the process at once. Works in the main thread only.
+    """
+    interrupt = Interrupt()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def ask_to_stop(_signal: int, _frame: FrameType | None) -> None:
+        interrupt.stop = True
+        restore()
+
+    for number in before:
+        signal.signal(number, ask_to_stop)
+    try:
+        yield interrupt
+    finally:
+        restore()

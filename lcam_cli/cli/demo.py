@@ -1,0 +1,113 @@
+"""``lcam demo``: the main job on pictures that the program makes itself. Needs no network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lcam_cli.cli import options as o
+from lcam_cli.cli.console import Console
+from lcam_cli.errors import LcamError
+
+TRAIN_PER_CLASS = 30
+PHOTOS_PER_CLASS = 8
+
+SETTINGS = """\
+# What the commands use in this folder unless told otherwise.
+[train]
+data = "train"
+backbone = "lcam-demo"
+
+[explain]
+backbone = "lcam-demo"
+"""
+
+COMMANDS = (
+    ("train", "--mode", "img"),
+    ("explain", "./photos", "--out", "maps.h5", "--overlays", "overlays"),
+    ("evaluate", "--nu", "100,50,15"),
+)
+
+
+def demo(
+    folder: Annotated[
+        Path, typer.Argument(metavar="[DIR]", help="A folder to make and fill.")
+    ] = Path("lcam-demo"),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier demo.")
+    ] = False,
+    seed: o.Seed = 0,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+    config: o.Config = None,
+) -> None:
+    """Train, explain and evaluate on generated pictures, with a classifier that comes along.
+
+    The pictures show ten kinds of object on rich grounds. One class has a planted shortcut, a
+    ground that always comes with it, and its maps give that away.
+    """
+    console = Console(quiet)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not overwrite:
+        raise LcamError(f"{folder} exists and is not empty", "use --overwrite or name another DIR")
+    from lcam_cli.demo import pictures
+    from lcam_cli.demo.findings import draw_overview, peak_rates
+
+    console.info(f"making pictures in {folder}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, count, own_seed in (
+            ("train", TRAIN_PER_CLASS, pictures.TRAIN_SEED),
+            ("photos", PHOTOS_PER_CLASS, pictures.PHOTOS_SEED),
+        ):
+            pictures.write_pictures(
+                folder / name, per_class=count, seed=own_seed, masks=folder / "masks" / name
+            )
+        (folder / "lcam.toml").write_text(SETTINGS, "utf-8")
+    except OSError as error:
+        raise LcamError(f"cannot write to {folder}: {error.strerror}", "name another DIR") from None
+    with _working_in(folder):
+        for words in COMMANDS:
+            again = ["--overwrite"] if overwrite and words[0] != "evaluate" else []
+            console.info(f"\n$ lcam {' '.join(words)}")
+            _run([*words, *again, "--seed", str(seed), *(["--quiet"] if quiet else [])])
+        rates = peak_rates(Path("maps.h5"), Path("masks") / "photos")
+        draw_overview(Path("maps.h5"), Path("overlays"), Path("overview.png"))
+    shortcut = pictures.SHORTCUT_CLASS
+    others = [rate for name, rate in rates.items() if name != shortcut]
+    console.result(
+        f"\nThe map's peak lies on the object in {100 * sum(others) / len(others):.0f}% of the "
+        f"pictures of the {len(others)} ordinary classes,\n"
+        f"and in {100 * rates[shortcut]:.0f}% of the {shortcut}s: "
+        f"this classifier looks at the {pictures.SHORTCUT_GROUND} instead.\n"
+        f"\nLook at {folder / 'overview.png'}, and at every picture in {folder / 'overlays'}.\n"
+        f"\nTry next:\n"
+        f"  cd {folder}\n"
+        f"  lcam explain ./photos --class {shortcut} --out {shortcut}.h5 --overlays {shortcut}\n"
+        f"  lcam explain ./photos --method gradcam --out gradcam.h5\n"
+        f"  lcam evaluate gradcam.h5 --nu 100,50,15"
+    )
+
+
+def _run(words: list[str]) -> None:
+    """Run a command as if it had been typed."""
+    from lcam_cli.__main__ import run
+    from lcam_cli.cli.app import lcam_app
+
+    code = run(lcam_app(), words)
+    if code:
+        raise typer.Exit(code)
+
+
+@contextmanager
+def _working_in(folder: Path) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)

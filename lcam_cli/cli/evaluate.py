@@ -1,0 +1,146 @@
+"""``lcam evaluate``: how good are the maps of a file?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from lcam_cli.cli import options as o
+from lcam_cli.cli.console import Console, interruptible
+from lcam_cli.errors import LcamError
+
+
+def evaluate(
+    maps: Annotated[
+        Path, typer.Argument(metavar="[MAPS]", help="The maps file of lcam explain.")
+    ] = Path("maps.h5"),
+    nu: o.Nus = None,
+    images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The pictures' folder, if it moved.")
+    ] = None,
+    format_: Annotated[
+        Literal["table", "json", "csv", "markdown"], typer.Option("--format", help="Of the result.")
+    ] = "table",
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", show_default="stdout", help="Where the result goes."),
+    ] = None,
+    max_ad: Annotated[
+        float | None, typer.Option(metavar="X", help="Exit 1 where AD is above X at any ν asked.")
+    ] = None,
+    min_ic: Annotated[
+        float | None, typer.Option(metavar="X", help="Exit 1 where IC is below X at any ν asked.")
+    ] = None,
+    mask_space: Annotated[
+        Literal["pixel", "normalized"],
+        typer.Option(help="Hide with black (the paper's code), or with the mean colour."),
+    ] = "pixel",
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|folders",
+            help="True classes, for top-1 and top-5: lines of NAME CLASS, or the folders' names.",
+        ),
+    ] = None,
+    floor: Annotated[
+        bool, typer.Option("--floor/--no-floor", help="Score random maps too, as the floor.")
+    ] = True,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out FILE.")] = False,
+    strict: o.Strict = False,
+    backbone: o.Backbone = None,
+    weights: o.Weights = None,
+    layer: o.Layer = None,
+    classes: o.Classes = None,
+    device: o.Device = "auto",
+    precision: o.Precision = "auto",
+    batch_size: o.BatchSize = None,
+    workers: o.Workers = None,
+    seed: o.Seed = 0,
+    max_pixels: o.MaxPixels = None,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+    config: o.Config = None,
+) -> None:
+    """Score maps by Average Drop and Increase in Confidence.
+
+    The maps file knows its pictures, backbone, weights and classes: nothing else is needed.
+    """
+    console = Console(quiet)
+    nus = o.parse_nus(nu)
+    if out is not None and out.exists() and not overwrite:
+        raise LcamError(f"{out} exists", "use --overwrite or another --out")
+    from lcam_cli.cli import setup
+    from lcam_cli.engine.backbone import Identity
+    from lcam_cli.images.preprocess import Preprocess
+    from lcam_cli.images.read import MAX_PIXELS
+    from lcam_cli.maps.hdf5_reader import MapsFile
+    from lcam_cli.methods.noise import RandomMap
+    from lcam_cli.metrics.evaluate import evaluate as run_evaluate
+    from lcam_cli.metrics.labels import read_labels
+    from lcam_cli.reports import output
+    from lcam_cli.reports.gates import check_gates
+    from lcam_cli.reports.results import Results, Row
+
+    chosen = setup.BackboneOptions(backbone, weights, layer, classes, None, None, None, None)
+    with MapsFile(maps) as file:
+        info = file.info
+        if not file.complete:
+            console.warn(f"{maps} is of an unfinished run: scoring the {len(file)} maps it has")
+        network = setup.backbone_of_file(
+            str(maps),
+            Identity(info.backbone, info.weights, info.layer, info.weights_file),
+            chosen,
+            class_names=None,
+            preprocess=Preprocess.from_json(info.preprocess),
+        )
+        truth = None if labels is None else read_labels(labels, file.paths(), network)
+        engine = setup.new_engine(
+            network,
+            console,
+            device=device,
+            # The measures are defined in fp32: auto does not trade them for speed.
+            precision="fp32" if precision == "auto" else precision,
+            batch_size=batch_size,
+        )
+        skipped = setup.SkippedPictures(console, strict)
+        with interruptible() as interrupt, console.progress(len(file), "evaluate", "maps") as bar:
+            outcome = run_evaluate(
+                engine,
+                file,
+                nus=nus,
+                images=images,
+                space=mask_space,
+                floor=RandomMap(seed) if floor else None,
+                labels=truth,
+                seed=seed,
+                workers=setup.reading_threads(workers),
+                max_pixels=max_pixels or MAX_PIXELS,
+                advance=bar.advance,
+                skip=skipped,
+                stop=lambda: interrupt.stop,
+            )
+        if interrupt.stop:
+            console.error("interrupted: no result", "run the same command again")
+            raise typer.Exit(130)
+    forward_passes = {info.method: int(info.method_params.get("forward_passes", 0)), "random": 0}
+    results = Results(
+        backbone=info.backbone,
+        weights=info.weights,
+        layer=info.layer,
+        images=outcome.images,
+        skipped=skipped.count,
+        precision=engine.hardware.precision,
+        device=engine.hardware.name,
+        rows=[
+            Row(s.name, s.nu, forward_passes[s.name], s.mean_saliency, s.images_per_second)
+            for s in outcome.scores
+        ],
+        accuracy=outcome.accuracy,
+    )
+    output.write(results, format_, out, console)
+    missed = check_gates(results, max_ad, min_ic)
+    for message in missed:
+        console.error(message)
+    raise typer.Exit(1 if missed else skipped.exit_code())

@@ -1,0 +1,179 @@
+"""``lcam explain``: a saliency map for every picture, in bulk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from lcam_cli.cli import options as o
+from lcam_cli.cli.console import Console, interruptible
+from lcam_cli.errors import LcamError
+
+
+def explain(
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="IMAGES...", help="Pictures, folders of them, or - for stdin."),
+    ] = None,
+    out: Annotated[
+        Path,
+        typer.Option(metavar="FILE.h5|DIR", help="An HDF5 file, or a folder of PNGs and overlays."),
+    ] = Path("maps.h5"),
+    method: Annotated[str, typer.Option(metavar="NAME", help="How to explain.")] = "lcam",
+    attention: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE|DIR", show_default="the newest run", help="A trained attention."
+        ),
+    ] = None,
+    class_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--class",
+            metavar="NAME|INDEX",
+            show_default="the predicted class",
+            help="The class to explain. Repeatable.",
+        ),
+    ] = None,
+    top_k: Annotated[
+        int, typer.Option(min=1, metavar="K", help="Explain the K best-scored classes.")
+    ] = 1,
+    overlays: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Draw the maps over the pictures, in DIR.")
+    ] = None,
+    overlay_format: Annotated[
+        Literal["png", "jpg", "webp"], typer.Option(help="Overlays' file format.")
+    ] = "png",
+    colormap: Annotated[
+        str, typer.Option(metavar="NAME", help="Overlays' colours, any name matplotlib knows.")
+    ] = "inferno",
+    alpha: Annotated[
+        float, typer.Option(min=0, max=1, metavar="X", help="Overlays' strength where V is 1.")
+    ] = 0.8,
+    caption: Annotated[
+        bool, typer.Option("--caption/--no-caption", help="Overlays show class name and score.")
+    ] = True,
+    fit: Annotated[
+        Literal["crop", "squash"] | None,
+        typer.Option(
+            show_default="crop",
+            help="crop sees the centre, as in the paper; squash the whole picture, distorted.",
+        ),
+    ] = None,
+    map_dtype: Annotated[
+        Literal["float16", "uint8", "float32"], typer.Option(help="How maps are stored in HDF5.")
+    ] = "float16",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    list_methods: Annotated[
+        bool, typer.Option("--list-methods", help="List the methods and leave.")
+    ] = False,
+    strict: o.Strict = False,
+    backbone: o.Backbone = None,
+    weights: o.Weights = None,
+    layer: o.Layer = None,
+    classes: o.Classes = None,
+    image_size: o.ImageSize = None,
+    resize: o.Resize = None,
+    mean: o.Mean = None,
+    std: o.Std = None,
+    device: o.Device = "auto",
+    precision: o.Precision = "auto",
+    batch_size: o.BatchSize = None,
+    workers: o.Workers = None,
+    seed: o.Seed = 0,
+    max_pixels: o.MaxPixels = None,
+    null: o.Null = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+    config: o.Config = None,
+) -> None:
+    """Explain pictures: where did the classifier look?
+
+    With a trained attention (lcam train) the backbone, its weights, layer and classes are known;
+    with other methods name them.
+    """
+    console = Console(quiet)
+    if list_methods:
+        from lcam_cli.methods.registry import LCAM_SUMMARY, METHODS
+
+        console.result(f"{'lcam':<12} {LCAM_SUMMARY}")
+        for name, entry in METHODS.items():
+            console.result(f"{name:<12} {entry.summary}")
+        return
+    if not images:
+        raise LcamError("no pictures to explain", "name files or folders: lcam explain ./photos")
+    if resume and overwrite:
+        raise LcamError("--resume and --overwrite exclude each other", "give one of them")
+    from lcam_cli.cli import setup
+    from lcam_cli.cli.outputs import Outputs, OverlayOptions
+    from lcam_cli.images.read import MAX_PIXELS
+    from lcam_cli.methods.explain import ClassChoice
+    from lcam_cli.methods.explain import explain as run_explain
+
+    chosen = setup.BackboneOptions(
+        backbone, weights, layer, classes, image_size, resize, mean, std, fit
+    )
+    network, how = setup.backbone_and_method(method, attention, chosen, seed)
+    choice = ClassChoice(tuple(network.class_index(name) for name in class_ or ()), top_k)
+    found = setup.pictures(images, null)
+    engine = setup.new_engine(
+        network, console, device=device, precision=precision, batch_size=batch_size
+    )
+    skipped = setup.SkippedPictures(console, strict)
+    outputs = Outputs(
+        out,
+        network,
+        how,
+        found,
+        choice.per_picture,
+        map_dtype=map_dtype,
+        overlay=OverlayOptions(overlays, overlay_format, colormap, alpha, caption),
+        resume=resume,
+        overwrite=overwrite,
+    )
+    with outputs:
+        if outputs.complete:
+            console.info(f"{out} is complete already: nothing to do")
+            return
+        start = outputs.rewind(engine.batch_size)
+        for item in found.skipped:
+            skipped(item)
+        console.info(f"explaining {len(found.paths)} images with {how.name}")
+        interrupted = False
+        with (
+            interruptible() as interrupt,
+            console.progress(len(found.paths), "explain", "images") as progress,
+        ):
+            progress.advance(start)
+            for batch in run_explain(
+                engine,
+                how,
+                found.paths,
+                choice=choice,
+                workers=setup.reading_threads(workers),
+                start=start,
+                max_pixels=max_pixels or MAX_PIXELS,
+                row_path=outputs.row_path,
+            ):
+                for item in batch.skipped:
+                    skipped(item)
+                outputs.append(batch)
+                progress.advance(len(batch) // choice.per_picture + len(batch.skipped))
+                if interrupt.stop:
+                    interrupted = True
+                    break
+        if not interrupted:
+            outputs.finish()
+    if interrupted:
+        console.error(
+            f"interrupted; what is done is saved in {out}",
+            "go on with the same command and --resume",
+        )
+        raise typer.Exit(130)
+    console.result(f"{outputs.rows} maps in {out}")
+    raise typer.Exit(skipped.exit_code())

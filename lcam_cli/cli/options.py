@@ -1,0 +1,291 @@
+"""Options that several commands share, as ``Annotated`` types for their signatures.
+
+A command takes them as parameters (``quiet: Quiet = False``); their defaults are its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lcam_cli.cli.settings import default_maps, find_settings
+
+DEFAULT_NUS = (100.0, 50.0, 15.0)
+
+
+# --- On every command -------------------------------------------------------------------------
+
+
+@dataclass
+class Flags:
+    """The common options as given so far, before the command's name or after it."""
+
+    quiet: bool = False
+    debug: bool = False
+    config: Path | None = None
+    settings: Path | None = None
+    """The settings file that was read, if any."""
+
+
+def _quiet(ctx: typer.Context, value: bool) -> bool:
+    flags = ctx.ensure_object(Flags)
+    flags.quiet |= value
+    return flags.quiet
+
+
+def _debug(ctx: typer.Context, value: bool) -> bool:
+    flags = ctx.ensure_object(Flags)
+    flags.debug |= value
+    return flags.debug
+
+
+def _load_settings(ctx: typer.Context, value: Path | None) -> Path | None:
+    """Read the settings file into click's ``default_map`` before other options are looked at."""
+    flags = ctx.ensure_object(Flags)
+    flags.config = value or flags.config
+    if ctx.parent is None or ctx.resilient_parsing:  # before the command's name, or completing
+        return value
+    flags.settings = find_settings(flags.config)
+    if flags.settings is not None:
+        group = ctx.parent.command
+        commands = {name: command.params for name, command in group.commands.items()}  # type: ignore[attr-defined]
+        ctx.default_map = default_maps(flags.settings, commands).get(ctx.info_name or "")
+    return flags.config
+
+
+# The variables named here are those before the command's name; a command has its own beside.
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet",
+        "-q",
+        envvar="LCAM_QUIET",
+        show_envvar=False,
+        callback=_quiet,
+        help="Say nothing but errors.",
+    ),
+]
+Debug = Annotated[
+    bool,
+    typer.Option(
+        "--debug",
+        envvar="LCAM_DEBUG",
+        show_envvar=False,
+        callback=_debug,
+        help="Show the traceback of an error.",
+    ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        envvar="LCAM_CONFIG",
+        show_envvar=False,
+        # Eager, so that it is read before the options that it gives values to.
+        is_eager=True,
+        callback=_load_settings,
+        show_default="lcam.toml, if there",
+        help="Read options from FILE, a section a command.",
+    ),
+]
+
+
+# --- The engine -------------------------------------------------------------------------------
+
+
+def _auto_or(text: str, least: int) -> int | None:
+    if text == "auto":
+        return None
+    if not (text.isascii() and text.isdigit() and int(text) >= least):
+        raise typer.BadParameter(f"{text!r} is neither 'auto' nor a whole number from {least}.")
+    return int(text)
+
+
+def auto_or_positive(text: str) -> int | None:
+    """Return None for ``auto``, otherwise a whole number of at least 1."""
+    return _auto_or(text, least=1)
+
+
+def auto_or_count(text: str) -> int | None:
+    """Return None for ``auto``, otherwise a whole number of at least 0."""
+    return _auto_or(text, least=0)
+
+
+def _device(value: str) -> str:
+    kind, colon, index = value.partition(":")
+    known = kind in ("auto", "cpu", "cuda", "mps")
+    if not known or (colon and not (kind == "cuda" and index.isascii() and index.isdigit())):
+        raise typer.BadParameter(f"{value!r} is none of auto, cpu, cuda, cuda:N, mps.")
+    return value
+
+
+def _precision(value: str) -> str:
+    if value not in ("auto", "fp32", "bf16", "fp16"):
+        raise typer.BadParameter(f"{value!r} is none of auto, fp32, bf16, fp16.")
+    return value
+
+
+Device = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|cpu|cuda|cuda:N|mps", callback=_device, help="Where the network runs."
+    ),
+]
+Precision = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|fp32|bf16|fp16", callback=_precision, help="What the network computes in."
+    ),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        parser=auto_or_positive,
+        metavar="auto|N",
+        show_default="auto",
+        help="Images in a batch; halved when memory runs out.",
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        parser=auto_or_positive,
+        metavar="auto|N",
+        show_default="auto",
+        help="Threads that read pictures.",
+    ),
+]
+Seed = Annotated[
+    int, typer.Option(min=0, max=2**63 - 1, metavar="N", help="Seed of everything random.")
+]
+
+
+# --- The backbone -----------------------------------------------------------------------------
+
+
+def parse_triple(text: str) -> tuple[float, float, float]:
+    """Return the three numbers of ``"a,b,c"``, one a colour channel (red, green, blue)."""
+    try:
+        red, green, blue = (float(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not three numbers with commas between.") from None
+    return red, green, blue
+
+
+def _check_triple(value: str | None) -> str | None:
+    if value is not None:
+        parse_triple(value)
+    return value
+
+
+Backbone = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="The classifier: torchvision's name, timm/NAME, package.module:function, or "
+        "file.py:function.",
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DEFAULT|none|FILE",
+        help="Its weights: torchvision's, random ones, or a state dict (.pt, .pth, .safetensors).",
+    ),
+]
+Layer = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        show_default="the last convolutional features",
+        help="The module whose output is A, the feature maps.",
+    ),
+]
+Classes = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="The classes' names, one a line.")
+]
+ImageSize = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Side of the network's input, in pixels."),
+]
+Resize = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Shorter side before the crop, in pixels."),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option(
+        metavar="R,G,B",
+        callback=_check_triple,
+        help="Mean of the colours, taken off pixels in 0-1.",
+    ),
+]
+Std = Annotated[
+    str | None,
+    typer.Option(
+        metavar="R,G,B", callback=_check_triple, help="Spread of the colours, divided by after."
+    ),
+]
+
+
+# --- Images -----------------------------------------------------------------------------------
+
+MaxPixels = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Refuse a picture of more pixels than this.")
+]
+Null = Annotated[
+    bool,
+    typer.Option("--null", "-0", help="Paths on stdin end in NUL instead of a line break."),
+]
+
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Stop at the first picture that cannot be read.")
+]
+
+
+# --- Measures ---------------------------------------------------------------------------------
+
+
+def parse_nus(values: list[str] | None) -> tuple[float, ...]:
+    """Return the percentages ν of ``--nu``, each once, in the order given.
+
+    Args:
+        values: What was given, each a number or several with commas between; None or empty for
+            the paper's 100, 50 and 15.
+
+    Raises:
+        typer.BadParameter: One is not a number, or not in (0, 100].
+    """
+    if not values:
+        return DEFAULT_NUS
+    nus = []
+    for word in ",".join(values).split(","):
+        try:
+            nu = float(word)
+        except ValueError:
+            raise typer.BadParameter(f"{word!r} is not a number (e.g. --nu 100,50,15).") from None
+        if not 0 < nu <= 100:
+            raise typer.BadParameter(f"{word} is not above 0 and at most 100 percent.")
+        nus.append(nu)
+    return tuple(dict.fromkeys(nus))
+
+
+def _check_nus(value: list[str] | None) -> list[str] | None:
+    parse_nus(value)
+    return value
+
+
+Nus = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--nu",
+        metavar="PERCENT[,...]",
+        callback=_check_nus,
+        show_default="100,50,15",
+        help="Percent of the pixels kept, the brightest of the map. Repeatable.",
+    ),
+]

@@ -1,0 +1,185 @@
+"""Where ``lcam explain`` writes: an HDF5 file or a folder of PNGs, and overlays beside either."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from lcam_cli.engine.backbone import Backbone
+from lcam_cli.images.find import Found, Skipped
+from lcam_cli.images.read import read_picture
+from lcam_cli.maps.hdf5_layout import Room
+from lcam_cli.maps.hdf5_writer import Hdf5Writer
+from lcam_cli.maps.overlay import OverlayFormat, OverlayWriter
+from lcam_cli.maps.paths import stored_path
+from lcam_cli.maps.png import PngWriter
+from lcam_cli.maps.record import MapBatch, MapDtype, MapsInfo
+from lcam_cli.methods.base import Method
+
+_HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
+
+
+@dataclass(frozen=True)
+class OverlayOptions:
+    """The overlay options as typed.
+
+    Attributes:
+        folder: ``--overlays``; None for none beside an HDF5 file, and for ``DIR/overlays`` beside
+            a folder of PNGs.
+        picture_format: ``--overlay-format``.
+        colormap: ``--colormap``.
+        alpha: ``--alpha``.
+        caption: ``--caption``.
+    """
+
+    folder: Path | None
+    picture_format: OverlayFormat
+    colormap: str
+    alpha: float
+    caption: bool
+
+
+class Outputs:
+    """All that one run writes; a context manager, which saves what is done on the way out."""
+
+    def __init__(
+        self,
+        out: Path,
+        backbone: Backbone,
+        method: Method,
+        found: Found,
+        classes_per_picture: int,
+        *,
+        map_dtype: MapDtype,
+        overlay: OverlayOptions,
+        resume: bool,
+        overwrite: bool,
+    ) -> None:
+        self._found = found
+        self._per_picture = classes_per_picture
+        info = maps_info(backbone, method, found.root)
+        side = backbone.preprocess.image_size
+        to_hdf5 = out.suffix.lower() in _HDF5_SUFFIXES
+        folder = overlay.folder or (None if to_hdf5 else out / "overlays")
+        self._maps: Hdf5Writer | PngWriter
+        if to_hdf5:
+            self._maps = Hdf5Writer(
+                out,
+                info,
+                size=(side, side),
+                room=Room.of(
+                    [self.row_path(p) for p in found.paths] + [s.path for s in found.skipped],
+                    backbone.class_names,
+                    classes_per_picture=classes_per_picture,
+                ),
+                map_dtype=map_dtype,
+                resume=resume,
+                overwrite=overwrite,
+            )
+        else:
+            self._maps = PngWriter(out / "maps", info, resume=resume, overwrite=overwrite)
+        self._overlays = (
+            OverlayWriter(
+                folder,
+                overlay.picture_format,
+                colormap=overlay.colormap,
+                alpha=overlay.alpha,
+                caption=overlay.caption,
+                may_exist=resume or overwrite,
+            )
+            if folder
+            else None
+        )
+
+    @property
+    def complete(self) -> bool:
+        """Whether an earlier run has finished this output."""
+        return self._maps.complete
+
+    @property
+    def rows(self) -> int:
+        """Maps written."""
+        return self._maps.rows
+
+    def row_path(self, path: str) -> str:
+        """What a picture is called in the rows."""
+        return stored_path(path, self._found.root)
+
+    def rewind(self, batch_size: int) -> int:
+        """Find where to go on, and drop what an interrupted run has of the batch at that place.
+
+        Whole batches are made again, so that the result does not depend on the interruption.
+
+        Returns:
+            The number of pictures that are done.
+        """
+        done_rows, done_skipped = self._maps.paths, self._maps.skipped
+        names = [self.row_path(p) for p in self._found.paths]
+        unread = {s.path for s in done_skipped}
+        last = _pictures_done(names, done_rows[:: self._per_picture], unread)
+        start = last - last % batch_size
+        to_do = set(names[start:])
+        self._maps.truncate(
+            sum(name not in unread for name in names[:start]) * self._per_picture,
+            sum(s.path not in to_do for s in done_skipped) if start else 0,
+        )
+        return start
+
+    def append(self, batch: MapBatch) -> None:
+        """Write a batch to every output.
+
+        Raises:
+            LcamError: The disk is full or fails.
+        """
+        if self._overlays is not None:
+            for row in batch:
+                source = Path(self._found.root) / row.path
+                self._overlays.write(read_picture(str(source)), row)
+        unread = [Skipped(self.row_path(s.path), s.reason) for s in batch.skipped]
+        if not self._maps.rows and not self._maps.skipped:
+            unread = self._found.skipped + unread
+        self._maps.append(replace(batch, skipped=unread))
+
+    def finish(self) -> None:
+        """Mark the output complete."""
+        self._maps.finish()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._maps.__exit__(kind, error, trace)
+
+
+def maps_info(backbone: Backbone, method: Method, root: str) -> MapsInfo:
+    """What all maps of a run have in common."""
+    identity = backbone.identity
+    return MapsInfo(
+        method=method.name,
+        method_params={**method.params, "forward_passes": method.forward_passes},
+        backbone=identity.name,
+        weights=identity.weights,
+        weights_file=identity.weights_file,
+        layer=identity.layer,
+        preprocess=backbone.preprocess.to_json(),
+        root=root,
+    )
+
+
+def _pictures_done(names: Sequence[str], rows: Sequence[str], unread: set[str]) -> int:
+    """How many pictures, from the first on, have a row or are noted as unreadable."""
+    row = 0
+    for position, name in enumerate(names):
+        if row < len(rows) and rows[row] == name:
+            row += 1
+        elif name not in unread:
+            return position
+    return len(names)

@@ -1,0 +1,222 @@
+"""From options to the things the library works with. Imports torch: call it from commands only."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from lcam_cli.cli.console import Console
+from lcam_cli.cli.options import parse_triple
+from lcam_cli.engine.backbone import Backbone, Identity
+from lcam_cli.engine.checkpoint import sha256_of_file
+from lcam_cli.engine.engine import Engine
+from lcam_cli.engine.networks import load_network, read_class_names
+from lcam_cli.engine.recall import Given, recall_backbone
+from lcam_cli.errors import LcamError
+from lcam_cli.images.find import Found, Skipped, find_images, read_path_list
+from lcam_cli.images.preprocess import Fit, Preprocess
+from lcam_cli.methods.attention_file import check_fits, find_attention, load_attention
+from lcam_cli.methods.base import Method
+from lcam_cli.methods.lcam import LCam
+from lcam_cli.methods.registry import make_method
+
+_AUTO_WORKERS_AT_MOST = 16
+
+
+@dataclass(frozen=True)
+class BackboneOptions:
+    """The backbone options as typed; None where they were not."""
+
+    backbone: str | None
+    weights: str | None
+    layer: str | None
+    classes: Path | None
+    image_size: int | None
+    resize: int | None
+    mean: str | None
+    std: str | None
+    fit: Fit | None = None
+
+    @property
+    def given(self) -> Given:
+        """What they say about the network."""
+        return Given(self.backbone, self.weights, self.layer)
+
+    def preprocess(self, own: Preprocess) -> Preprocess:
+        """The weights' own preprocessing, with what was typed in its place."""
+        typed = {
+            "image_size": self.image_size,
+            "resize": self.resize or (self._scaled_resize(own) if self.image_size else None),
+            "mean": parse_triple(self.mean) if self.mean else None,
+            "std": parse_triple(self.std) if self.std else None,
+            "fit": self.fit,
+        }
+        changes = {name: value for name, value in typed.items() if value is not None}
+        return dataclasses.replace(own, **changes)  # type: ignore[arg-type]
+
+    def _scaled_resize(self, own: Preprocess) -> int:
+        """Another input size alone keeps the share of the picture that the crop shows."""
+        return round((self.image_size or 0) * own.resize / own.image_size)
+
+
+def new_backbone(options: BackboneOptions, seed: int) -> Backbone:
+    """Load the backbone that the options name.
+
+    Raises:
+        LcamError: They name none, or one that cannot be loaded.
+    """
+    if options.backbone is None:
+        raise LcamError("no backbone named", "name one, e.g. --backbone resnet50, or in lcam.toml")
+    network = load_network(options.backbone, options.weights or "DEFAULT", seed=seed)
+    network.preprocess = options.preprocess(network.preprocess)
+    if options.classes is not None:
+        network.class_names = read_class_names(options.classes)
+    return Backbone(network, options.layer)
+
+
+def backbone_of_file(
+    source: str,
+    identity: Identity,
+    options: BackboneOptions,
+    *,
+    class_names: list[str] | None,
+    preprocess: Preprocess,
+) -> Backbone:
+    """Load the backbone that an attention or a maps file was made with.
+
+    Raises:
+        LcamError: An option says other than the file.
+    """
+    # How a picture fits into the input is the user's choice every time.
+    wanted = dataclasses.replace(preprocess, fit=options.fit or preprocess.fit)
+    if options.preprocess(wanted) != wanted:
+        raise LcamError(
+            f"{source} brings its own preprocessing",
+            "leave --image-size, --resize, --mean and --std out",
+        )
+    if options.classes is not None:
+        typed = read_class_names(options.classes)
+        if class_names is not None and typed != class_names:
+            raise LcamError(
+                f"{source} has other class names than {options.classes}", "leave --classes out"
+            )
+        class_names = typed
+    return recall_backbone(
+        source, identity, options.given, class_names=class_names, preprocess=wanted
+    )
+
+
+def backbone_and_method(
+    method: str, attention: Path | None, options: BackboneOptions, seed: int
+) -> tuple[Backbone, Method]:
+    """Load the method that is named, and the backbone it explains.
+
+    A trained attention brings its own backbone. The authors' checkpoints do not say which theirs
+    was, so there the options name it.
+
+    Raises:
+        LcamError: The method, the attention or the backbone does not exist, or they do not fit.
+    """
+    if method != "lcam":
+        if attention is not None:
+            raise LcamError(f"--attention does not go with --method {method}", "leave one out")
+        how = make_method(method, seed=seed)
+        return new_backbone(options, seed), how
+    file = load_attention(find_attention(attention))
+    if file.settings is None:
+        backbone = new_backbone(options, seed)
+    else:
+        backbone = backbone_of_file(
+            str(file.path),
+            file.settings.identity,
+            options,
+            class_names=file.settings.class_names,
+            preprocess=file.settings.preprocess,
+        )
+    check_fits(file, backbone)
+    training = file.settings.training if file.settings else {}
+    name = f"lcam-{training['mode']}" if "mode" in training else "lcam"
+    params = {"training": training, "attention": sha256_of_file(file.path)}
+    return backbone, LCam(file.attention, name, params)
+
+
+def new_engine(
+    backbone: Backbone,
+    console: Console,
+    *,
+    device: str,
+    precision: str,
+    batch_size: int | None,
+) -> Engine:
+    """Make the engine, and say what it runs on."""
+    _show_log(console)
+    engine = Engine(backbone, device=device, precision=precision, batch_size=batch_size)
+    identity = backbone.identity
+    K, P, Q = backbone.feature_shape
+    console.info(
+        f"{identity.name}, layer {identity.layer} ({P}×{Q}×{K}), {backbone.num_classes} classes; "
+        f"{engine.hardware.name}, {engine.hardware.precision}, batch {engine.batch_size}"
+    )
+    return engine
+
+
+def reading_threads(workers: int | None) -> int:
+    """How many threads read pictures: as asked, or one a core."""
+    if workers is not None:
+        return max(1, workers)
+    return min(os.cpu_count() or 1, _AUTO_WORKERS_AT_MOST)
+
+
+def pictures(inputs: list[str], null: bool) -> Found:
+    """Find the pictures named on the command line, and on stdin where ``-`` stands.
+
+    Raises:
+        LcamError: There are none.
+    """
+    listed = read_path_list(sys.stdin.buffer, null) if "-" in inputs else ()
+    return find_images(inputs, listed)
+
+
+class SkippedPictures:
+    """Tells of every picture that is left out, and counts them; with ``strict``, stops at one."""
+
+    def __init__(self, console: Console, strict: bool) -> None:
+        self._console = console
+        self._strict = strict
+        self.count = 0
+
+    def __call__(self, skipped: Skipped) -> None:
+        """Note one.
+
+        Raises:
+            LcamError: Where ``strict``.
+        """
+        if self._strict:
+            raise LcamError(
+                f"{skipped.path}: {skipped.reason}",
+                "leave --strict out to go on without such pictures",
+            )
+        self.count += 1
+        self._console.warn(f"skipped {skipped.path}: {skipped.reason}")
+
+    def exit_code(self) -> int:
+        """3 where something was left out, else 0."""
+        if self.count:
+            self._console.warn(f"{self.count} of the inputs could not be read (exit code 3)")
+        return 3 if self.count else 0
+
+
+def _show_log(console: Console) -> None:
+    """Pass the library's warnings on to the console."""
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            console.warn(record.getMessage())
+
+    logger = logging.getLogger("lcam")
+    logger.handlers = [Handler()]
+    logger.propagate = False

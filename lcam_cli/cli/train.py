@@ -1,0 +1,171 @@
+"""``lcam train``: learn the attention of L-CAM on a folder of pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from lcam_cli.cli import options as o
+from lcam_cli.cli.console import Console, interruptible
+from lcam_cli.errors import LcamError
+
+_RECIPE = "The recipe's own"
+
+
+def train(
+    data: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[DATA]...", help="Folders of pictures, files, or - for stdin."),
+    ] = None,
+    backbone: o.Backbone = None,
+    mode: Annotated[
+        Literal["img", "fm"],
+        typer.Option(help="What the map masks in training: the image, or the feature maps."),
+    ] = "img",
+    weights: o.Weights = None,
+    layer: o.Layer = None,
+    classes: o.Classes = None,
+    recipe: Annotated[
+        Literal["auto", "paper", "reference"],
+        typer.Option(help="auto for hundreds of pictures; the paper's; the authors' code's."),
+    ] = "auto",
+    epochs: Annotated[
+        int | None, typer.Option(min=1, metavar="N", show_default=_RECIPE, help="Passes over DATA.")
+    ] = None,
+    batch_size: o.BatchSize = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="X", show_default=_RECIPE, help="Base learning rate."),
+    ] = None,
+    lambda_tv: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="λ1", show_default=_RECIPE, help="Weight of TV (Eq. 8)."),
+    ] = None,
+    lambda_av: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="λ2", show_default=_RECIPE, help="Weight of AV (Eq. 7)."),
+    ] = None,
+    lambda_ce: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="λ3", show_default=_RECIPE, help="Weight of cross-entropy."),
+    ] = None,
+    lambda4: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="λ4", show_default=_RECIPE, help="Exponent in AV (Eq. 7)."),
+    ] = None,
+    init: Annotated[
+        Literal["auto", "random", "classifier"],
+        typer.Option(help="Where W starts: the recipe's choice, random, or the classifier's own."),
+    ] = "auto",
+    loss: Annotated[
+        Literal["full", "ce"],
+        typer.Option(help="Eq. 6, or cross-entropy alone (the paper's ablation, marked *)."),
+    ] = "full",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", show_default="runs/<backbone>-<mode>", help="The run's folder."
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Start anew where DIR holds a run already.")
+    ] = False,
+    max_images: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Take N pictures of DATA, by the seed.")
+    ] = None,
+    strict: o.Strict = False,
+    image_size: o.ImageSize = None,
+    resize: o.Resize = None,
+    mean: o.Mean = None,
+    std: o.Std = None,
+    device: o.Device = "auto",
+    precision: o.Precision = "auto",
+    workers: o.Workers = None,
+    seed: o.Seed = 0,
+    max_pixels: o.MaxPixels = None,
+    null: o.Null = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+    config: o.Config = None,
+) -> None:
+    """Train the attention on pictures; no labels needed.
+
+    Writes attention.safetensors, log.csv and losses.png to the run's folder, and prints where it
+    lies.
+    """
+    console = Console(quiet)
+    if not data:
+        raise LcamError(
+            "no pictures to train on", 'name a folder, or set data = "…" under [train] in lcam.toml'
+        )
+    import dataclasses
+
+    from lcam_cli.cli import setup
+    from lcam_cli.images.read import MAX_PIXELS
+    from lcam_cli.training.files import claim_run, run_folder, sample
+    from lcam_cli.training.loop import TrainingSettings
+    from lcam_cli.training.loop import train as run_training
+    from lcam_cli.training.recipes import recipe_for
+
+    chosen = setup.BackboneOptions(backbone, weights, layer, classes, image_size, resize, mean, std)
+    recipe_settings = recipe_for(recipe, backbone or "")
+    typed = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "lr": lr,
+        "lambda_tv": 0.0 if loss == "ce" else lambda_tv,
+        "lambda_av": 0.0 if loss == "ce" else lambda_av,
+        "lambda_ce": lambda_ce,
+        "lambda4": lambda4,
+        "init": None if init == "auto" else init,
+    }
+    recipe_settings = dataclasses.replace(
+        recipe_settings,
+        **{k: v for k, v in typed.items() if v is not None},  # type: ignore[arg-type]
+    )
+    found = setup.pictures(data, null)
+    network = setup.new_backbone(chosen, seed)
+    folder = out or run_folder(network.identity.name, mode)
+    claim_run(folder, resume=resume, overwrite=overwrite)
+    engine = setup.new_engine(
+        network, console, device=device, precision=precision, batch_size=recipe_settings.batch_size
+    )
+    skipped = setup.SkippedPictures(console, strict)
+    for item in found.skipped:
+        skipped(item)
+    paths = sample(found.paths, max_images, seed)
+    console.info(
+        f"training L-CAM-{mode.capitalize()} on {len(paths)} images, {recipe_settings.epochs} "
+        f"epochs, recipe {recipe}"
+    )
+    settings = TrainingSettings(
+        mode,
+        recipe_settings,
+        seed=seed,
+        workers=setup.reading_threads(workers),
+        max_pixels=max_pixels or MAX_PIXELS,
+    )
+    total = len(paths) * recipe_settings.epochs
+    with interruptible() as interrupt, console.progress(total, "train", "images") as progress:
+        result = run_training(
+            engine,
+            paths,
+            folder,
+            settings,
+            resume=resume,
+            advance=progress.advance,
+            skip=skipped,
+            stop=lambda: interrupt.stop,
+        )
+    if result is None:
+        console.error(
+            f"interrupted; the run is saved in {folder}", "go on with the same command and --resume"
+        )
+        raise typer.Exit(130)
+    console.result(str(folder))
+    raise typer.Exit(skipped.exit_code())

@@ -1,0 +1,1 @@
+"""What ``lcam demo`` runs on: generated pictures and a small classifier."""

@@ -1,0 +1,309 @@
+"""The frozen classifier f, split at the target layer into features and head.
+
+``features(x) -> A`` is everything up to the target layer, ``head(A) -> logits`` the rest. Networks
+that torch.fx can trace are split into two graphs that share the network's parameters. What it
+cannot trace, or where values go around the layer, is run whole, with a hook that reads or replaces
+the layer's output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, fx, nn
+
+from lcam_cli.engine.layers import check_layer, find_target_layer
+from lcam_cli.engine.networks import Network, load_network, read_class_names
+from lcam_cli.errors import LcamError, did_you_mean
+from lcam_cli.images.preprocess import Preprocess
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What makes two backbones the same one: an attention fits only the backbone it was trained on.
+
+    Attributes:
+        name: As typed: ``resnet50``, ``file.py:function``.
+        weights: torchvision's name, ``none:seed=N`` or ``sha256:…``.
+        layer: The target layer.
+        weights_file: Where the weights were read; a hint, no part of the identity.
+    """
+
+    name: str
+    weights: str
+    layer: str
+    weights_file: str = field(default="", compare=False)
+
+
+class Backbone:
+    """A frozen classifier with a target layer.
+
+    Attributes:
+        network: The whole classifier, in eval mode, no parameter requiring gradients.
+        identity: Name, weights and layer.
+        class_names: R names.
+        preprocess: What turns a picture into its input.
+        feature_shape: (K, P, Q) of A.
+    """
+
+    def __init__(self, network: Network, layer: str | None = None) -> None:
+        self.network = network.module.eval().requires_grad_(False)
+        self.preprocess = network.preprocess
+        side = self.preprocess.image_size
+        # Values, not zeros, so that the check of the split below can see a difference.
+        generator = torch.Generator().manual_seed(0)
+        picture = torch.randn(1, 3, side, side, generator=generator)
+        if layer is None:
+            layer = find_target_layer(self.network, picture)
+        check_layer(self.network, layer)
+        self._layer = layer
+        self.identity = Identity(network.name, network.weights, layer, network.weights_file)
+        self._split = _split(self.network, layer)
+        A, logits = self._probe(picture)
+        self.feature_shape: tuple[int, int, int] = (A.shape[1], A.shape[2], A.shape[3])
+        self.class_names = network.class_names or [str(r) for r in range(logits.shape[1])]
+        if len(self.class_names) != logits.shape[1]:
+            raise LcamError(
+                f"{len(self.class_names)} class names for {logits.shape[1]} classes",
+                "give a --classes file with one name a line, in the classifier's order",
+            )
+
+    @property
+    def num_classes(self) -> int:
+        """R, the number of classes."""
+        return len(self.class_names)
+
+    @property
+    def is_split(self) -> bool:
+        """Whether ``head`` runs on A alone, so that it costs less than the whole network."""
+        return self._split is not None
+
+    def to(self, device: torch.device) -> Backbone:
+        """Move the network to ``device``, in channels-last layout; returns itself."""
+        self.network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return self
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Run the whole network: normalised (B, 3, H, W) to logits (B, R)."""
+        return cast(Tensor, self.network(x))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Run the network up to the target layer: normalised (B, 3, H, W) to A (B, K, P, Q)."""
+        if self._split:
+            return cast(Tensor, self._split[0](x))
+        caught: list[Tensor] = []
+
+        def stop(_module: nn.Module, _given: object, output: Tensor) -> None:
+            caught.append(output)
+            raise _ReachedLayerError
+
+        handle = self.network.get_submodule(self._layer).register_forward_hook(stop)
+        try:
+            self.network(x)
+        except _ReachedLayerError:
+            pass
+        finally:
+            handle.remove()
+        return caught[0]
+
+    def head(self, A: Tensor, x: Tensor) -> Tensor:
+        """Run the rest of the network on A (B, K, P, Q): logits (B, R).
+
+        Args:
+            A: The feature maps, possibly changed or from other pictures than ``x``.
+            x: The pictures A was made from, (B, 3, H, W). A network that could not be split is run
+                on them again, with A put in the layer's place; otherwise they are not looked at.
+        """
+        A = A.clone()  # a head may begin with an in-place ReLU
+        if self._split:
+            return cast(Tensor, self._split[1](A))
+        layer = self.network.get_submodule(self._layer)
+        handle = layer.register_forward_hook(lambda _module, _given, _output: A)
+        try:
+            return cast(Tensor, self.network(x))
+        finally:
+            handle.remove()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Features and logits in one pass: (B, K, P, Q) and (B, R)."""
+        if self._split:
+            A = self.features(x)
+            return A, self.head(A, x)
+        caught: list[Tensor] = []
+        layer = self.network.get_submodule(self._layer)
+        # A copy: what follows may change the layer's output in place.
+        handle = layer.register_forward_hook(lambda _m, _g, output: caught.append(output.clone()))
+        try:
+            logits = self.network(x)
+        finally:
+            handle.remove()
+        return caught[-1], logits
+
+    def class_index(self, name_or_index: str) -> int:
+        """Find a class by its name (any case) or index.
+
+        Raises:
+            LcamError: No class has that name or index; the message suggests near ones.
+        """
+        lowered = name_or_index.strip().lower()
+        for index, name in enumerate(self.class_names):
+            if name.lower() == lowered:
+                return index
+        if lowered.isdigit():
+            if int(lowered) < self.num_classes:
+                return int(lowered)
+            raise LcamError(
+                f"class index {lowered} is out of range",
+                f"this classifier has classes 0 to {self.num_classes - 1}",
+            )
+        raise LcamError(
+            f"no class named {name_or_index!r}",
+            did_you_mean(name_or_index, self.class_names)
+            or "give an index, or a name as in --classes",
+        )
+
+    def linear_head(self) -> Tensor | None:
+        """Return the head's weights (R, K) where it is global pooling and one linear layer.
+
+        A trailing linear layer of K inputs is not enough (there may be more before it), so the
+        head is tried: on random feature maps it must give that layer's output on their means.
+        """
+        linear = [m for m in self.network.modules() if isinstance(m, nn.Linear)]
+        K, P, Q = self.feature_shape
+        if not linear or linear[-1].weight.shape != (self.num_classes, K):
+            return None
+        last = linear[-1]
+        generator = torch.Generator().manual_seed(0)
+        A = torch.randn(2, K, P, Q, generator=generator).to(last.weight)
+        side = self.preprocess.image_size
+        x = torch.zeros(2, 3, side, side).to(A)
+        with torch.no_grad():
+            pooled = last(A.mean((2, 3)))
+            close = torch.allclose(self.head(A, x), pooled, rtol=1e-3, atol=1e-4)
+        return last.weight.detach() if close else None
+
+    def _probe(self, picture: Tensor) -> tuple[Tensor, Tensor]:
+        """Run once: check that the split changes nothing and that the shapes are a classifier's."""
+        with torch.no_grad():
+            try:
+                whole = self.network(picture.clone())
+            except RuntimeError as error:
+                raise LcamError(
+                    f"{self.identity.name} fails on a {tuple(picture.shape)} input: {error}",
+                    "set --image-size to what it was trained with",
+                ) from error
+            if not torch.is_tensor(whole) or whole.ndim != 2:
+                raise LcamError(
+                    f"{self.identity.name} gives {_shape(whole)}, not logits (B, R)",
+                    "wrap it in a module that returns its class scores",
+                )
+            if self._split:
+                A, logits = self.forward(picture)
+                if not torch.allclose(whole, logits, rtol=1e-3, atol=1e-4):
+                    self._split = None
+            A, logits = self.forward(picture)
+        if not torch.is_tensor(A) or A.ndim != 4 or A.shape[2] * A.shape[3] < 2:
+            raise LcamError(
+                f"layer {self._layer!r} gives {_shape(A)}, not feature maps (B, K, P, Q)",
+                "name a convolutional layer: --layer NAME",
+            )
+        return A, logits
+
+
+def load_backbone(
+    name: str,
+    weights: str = "DEFAULT",
+    *,
+    layer: str | None = None,
+    classes: Path | Sequence[str] | None = None,
+    preprocess: Preprocess | None = None,
+    seed: int = 0,
+) -> Backbone:
+    """Load a classifier, frozen and split at its target layer.
+
+    Args:
+        name: A torchvision classifier, ``package.module:function`` or ``file.py:function``.
+        weights: ``"DEFAULT"``, a torchvision weights' name, ``"none"`` or a file.
+        layer: Name of the module whose output is A; default the last convolutional features.
+        classes: Class names, or a file with one a line; default what the weights are known for.
+        preprocess: Default what the weights were trained with.
+        seed: For ``weights="none"``.
+
+    Raises:
+        LcamError: Anything of the above that does not exist or does not fit.
+    """
+    network = load_network(name, weights, seed=seed)
+    if classes is not None:
+        network.class_names = (
+            read_class_names(classes) if isinstance(classes, Path) else list(classes)
+        )
+    if preprocess is not None:
+        network.preprocess = preprocess
+    return Backbone(network, layer)
+
+
+class _ReachedLayerError(Exception):
+    """Ends a forward pass at the target layer."""
+
+
+class _Tracer(fx.Tracer):
+    """Traces only into the modules that contain the layer: all else stays a single step."""
+
+    def __init__(self, layer: str) -> None:
+        super().__init__()
+        self._layer = layer
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return not self._layer.startswith(module_qualified_name + ".")
+
+
+def _split(network: nn.Module, layer: str) -> tuple[nn.Module, nn.Module] | None:
+    """Cut the traced network after the layer's last call; None where that is not possible."""
+    try:
+        graph = _Tracer(layer).trace(network)
+    except Exception:  # tracing runs arbitrary forward code on proxies: it can fail in any way
+        return None
+    calls = [n for n in graph.nodes if n.op == "call_module" and n.target == layer]
+    if not calls:
+        return None
+    cut = calls[-1]
+    output = next(n for n in graph.nodes if n.op == "output")
+    head = _subgraph(graph, cut, output)
+    if head is None:
+        return None
+    features = _subgraph(graph, None, cut)
+    return fx.GraphModule(network, cast(fx.Graph, features)), fx.GraphModule(network, head)
+
+
+def _subgraph(graph: fx.Graph, start: fx.Node | None, end: fx.Node) -> fx.Graph | None:
+    """Copy what ``end`` needs, with ``start`` as its only input (None: the network's own input).
+
+    Returns None where ``end`` also needs the network's input by a way that goes around ``start``.
+    """
+    needed: set[fx.Node] = set()
+    waiting = [end]
+    while waiting:
+        node = waiting.pop()
+        if node not in needed:
+            needed.add(node)
+            waiting.extend(node.all_input_nodes if node is not start else [])
+    if start is not None and any(n.op == "placeholder" for n in needed):
+        return None
+    copy = fx.Graph()
+    copied: dict[fx.Node, fx.Node] = {}
+    for node in graph.nodes:
+        if node is start:
+            copied[node] = copy.placeholder("A")
+        elif node in needed:
+            copied[node] = copy.node_copy(node, lambda n: copied[n])
+    if end.op != "output":
+        copy.output(copied[end])
+    return copy
+
+
+def _shape(value: object) -> str:
+    return str(tuple(value.shape)) if torch.is_tensor(value) else f"a {type(value).__name__}"

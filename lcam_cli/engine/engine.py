@@ -1,0 +1,205 @@
+"""The engine that all commands and methods share: batches of pictures through one backbone.
+
+It owns the device, the precision and the batch size. Pictures are (B, 3, H, W) floats in [0, 1];
+the classifier's mean and standard deviation are applied inside, after any mask, so that a hidden
+pixel is black whatever the normalisation.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from lcam_cli.engine.backbone import Backbone
+from lcam_cli.engine.device import Hardware, choose_hardware, is_out_of_memory, prepare_cpu
+
+log = logging.getLogger("lcam")
+
+_BATCH_SIZE = {"cpu": 32, "mps": 32, "cuda": 128}
+
+
+@dataclass
+class Forward:
+    """What one forward pass over a batch gives; every one-pass method starts from it.
+
+    Attributes:
+        x: Pictures, (B, 3, H, W), float32 in [0, 1].
+        A: Feature maps of the target layer, (B, K, P, Q), float32.
+        logits: Class scores, (B, R), float32.
+    """
+
+    x: Tensor
+    A: Tensor
+    logits: Tensor
+
+    @property
+    def predicted(self) -> Tensor:
+        """Model-truth labels y, (B,), int64: the classifier's own top-1."""
+        return self.logits.argmax(1)
+
+    def confidence(self, classes: Tensor) -> Tensor:
+        """Softmax scores (B,) of ``classes`` (B,)."""
+        return confidence(self.logits, classes)
+
+
+class Engine:
+    """Runs a backbone over batches.
+
+    Attributes:
+        backbone: The frozen classifier.
+        hardware: Device and precision.
+        batch_size: Pictures a batch; ``run`` lowers it when memory runs out.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        batch_size: int | None = None,
+    ) -> None:
+        self.hardware: Hardware = choose_hardware(device, precision)
+        if self.hardware.device.type == "cpu":
+            prepare_cpu()
+        self.backbone = backbone.to(self.hardware.device)
+        self.batch_size = batch_size or _BATCH_SIZE[self.hardware.device.type]
+        self._limit: int | None = None
+        p = backbone.preprocess
+        self._mean = torch.tensor(p.mean, device=self.device).view(1, 3, 1, 1)
+        self._std = torch.tensor(p.std, device=self.device).view(1, 3, 1, 1)
+
+    @property
+    def device(self) -> torch.device:
+        """Where tensors live."""
+        return self.hardware.device
+
+    def pixels(self, images: npt.NDArray[np.uint8]) -> Tensor:
+        """Bring pictures (B, H, W, 3), uint8, to the device as (B, 3, H, W) float32 in [0, 1]."""
+        # The permuted view already is channels-last, the layout the convolutions are fastest in.
+        return torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).float().div_(255)
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """Apply the classifier's mean and standard deviation to pixels (B, 3, H, W) in [0, 1]."""
+        return (x - self._mean) / self._std
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The context that the network runs in; it computes in the chosen precision."""
+        dtype = self.hardware.dtype
+        return torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
+
+    def run(self, function: Callable[..., Any], *tensors: Tensor) -> Any:
+        """Call ``function(*tensors)``, in halves where memory does not suffice.
+
+        Args:
+            function: Works on a batch; returns a tensor or a tuple of tensors, batch first.
+            *tensors: Arguments, all with the batch first.
+
+        Returns:
+            What one call on the whole batch would have returned.
+        """
+        count = len(tensors[0])
+        if self._limit is None or count <= self._limit:
+            try:
+                return function(*tensors)
+            except (RuntimeError, MemoryError) as error:
+                if count < 2 or not is_out_of_memory(error):
+                    raise
+            # Outside the except clause: the exception would keep the failed batch alive.
+            self.lower_limit(count)
+        assert self._limit is not None
+        pieces = zip(*(torch.split(t, self._limit) for t in tensors), strict=True)
+        parts = [self.run(function, *piece) for piece in pieces]
+        if torch.is_tensor(parts[0]):
+            return torch.cat(parts)
+        return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+
+    @property
+    def limit(self) -> int | None:
+        """The largest batch that is tried, once memory has run out."""
+        return self._limit
+
+    def lower_limit(self, failed: int) -> None:
+        """Note that a batch of ``failed`` did not fit: half of it is the new limit."""
+        self._limit = max(1, failed // 2)
+        log.warning("out of memory on a batch of %d: going on with %d", failed, self._limit)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Forward:
+        """Features and logits of pixels (B, 3, H, W) in one pass."""
+        A, logits = self.run(self._features_and_logits, x)
+        return Forward(x, A, logits)
+
+    @torch.no_grad()
+    def logits(self, x: Tensor) -> Tensor:
+        """Logits (B, R), float32, of pixels (B, 3, H, W)."""
+        logits: Tensor = self.run(self._logits_of, x)
+        return logits
+
+    @torch.no_grad()
+    def masked_confidence(
+        self, x: Tensor, masks: Tensor, classes: Tensor, space: str = "pixel"
+    ) -> Tensor:
+        """Softmax scores of pictures seen through masks.
+
+        Args:
+            x: Pixels (B, 3, H, W) in [0, 1].
+            masks: (B, H, W) in [0, 1].
+            classes: (B,), int64.
+            space: ``"pixel"`` hides with black (the paper's code); ``"normalized"`` multiplies
+                the normalised input, which hides with the mean colour.
+
+        Returns:
+            (B,), float32.
+        """
+
+        def masked(x: Tensor, masks: Tensor, classes: Tensor) -> Tensor:
+            shown = masks.unsqueeze(1)
+            given = self.normalise(x * shown) if space == "pixel" else self.normalise(x) * shown
+            with self.autocast():
+                logits = self.backbone(given)
+            return confidence(logits.float(), classes)
+
+        scores: Tensor = self.run(masked, x, masks, classes)
+        return scores
+
+    def feature_gradients(self, seen: Forward, classes: Tensor) -> Tensor:
+        """G = ∂f_y/∂A of the logits of ``classes`` (B,): (B, K, P, Q), float32.
+
+        Only the head is differentiated; nothing below the target layer is.
+        """
+
+        def gradients(A: Tensor, x: Tensor, classes: Tensor) -> Tensor:
+            with torch.enable_grad():
+                A = A.detach().clone().requires_grad_(True)
+                with self.autocast():
+                    logits = self.backbone.head(A, self.normalise(x))
+                chosen = logits.float().gather(1, classes.unsqueeze(1)).sum()
+                return torch.autograd.grad(chosen, A)[0]
+
+        g: Tensor = self.run(gradients, seen.A, seen.x, classes)
+        return g
+
+    def _features_and_logits(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        with self.autocast():
+            A, logits = self.backbone.forward(self.normalise(x))
+        return A.float(), logits.float()
+
+    def _logits_of(self, x: Tensor) -> Tensor:
+        with self.autocast():
+            return self.backbone(self.normalise(x)).float()
+
+
+def confidence(logits: Tensor, classes: Tensor) -> Tensor:
+    """Softmax scores (B,) of ``classes`` (B,) from logits (B, R)."""
+    return logits.softmax(1).gather(1, classes.unsqueeze(1)).squeeze(1)

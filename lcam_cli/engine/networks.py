@@ -1,0 +1,347 @@
+"""From the name a user types to a network with its weights, classes and preprocessing."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torch import nn
+
+from lcam_cli.engine.checkpoint import read_state_dict, sha256_of_file
+from lcam_cli.errors import LcamError, did_you_mean
+from lcam_cli.images.preprocess import Preprocess
+
+DEMO_BACKBONE = "lcam-demo"
+"""The small classifier that ships with the package, for ``lcam demo``."""
+
+# Auxiliary training heads of GoogLeNet and Inception v3: never run in eval mode.
+_AUXILIARY = ("AuxLogits", "aux1", "aux2")
+
+
+@dataclass
+class Network:
+    """A classifier as loaded: what runs, and what identifies it.
+
+    Attributes:
+        module: The classifier, on the CPU, in eval mode, frozen.
+        name: What the user called it (``resnet50``, ``file.py:function``, …).
+        weights: ``"DEFAULT"``-like name, ``"none:seed=N"``, or ``"sha256:…"`` of the file.
+        weights_file: Where those weights were read, ``""`` if not from a file.
+        class_names: One name a class; empty until known.
+        preprocess: What the weights were trained with.
+    """
+
+    module: nn.Module
+    name: str
+    weights: str
+    weights_file: str = ""
+    class_names: list[str] = field(default_factory=list)
+    preprocess: Preprocess = field(default_factory=Preprocess)
+
+
+def runs_user_code(name: str) -> bool:
+    """Tell whether loading this backbone imports a file or module that the user names."""
+    return ":" in name
+
+
+def load_network(name: str, weights: str = "DEFAULT", *, seed: int = 0) -> Network:
+    """Load a classifier.
+
+    Args:
+        name: A torchvision classifier, ``package.module:function`` or ``file.py:function`` (called
+            without arguments, returning an ``nn.Module``).
+        weights: ``"DEFAULT"`` or another name of torchvision's weights (downloaded and checked by
+            its hash, cached), ``"none"`` (random, from ``seed``), or a file (``.pt``, ``.pth``,
+            ``.safetensors``).
+        seed: For ``"none"``; with ``"none:seed=N"`` that N is taken instead.
+
+    Raises:
+        LcamError: Unknown backbone or weights, a download that fails, weights that do not fit.
+    """
+    if weights.startswith("none:seed="):
+        weights, seed = "none", int(weights.removeprefix("none:seed="))
+    if name == DEMO_BACKBONE:
+        network = _demo_network(name, weights)
+    elif runs_user_code(name):
+        network = _user_network(name, weights, seed)
+    else:
+        network = _torchvision_network(name, weights, seed)
+    network.module.eval().requires_grad_(False)
+    return network
+
+
+def torchvision_classifiers() -> list[str]:
+    """Return the names of torchvision's image classifiers."""
+    return list(torchvision.models.list_models(module=torchvision.models))
+
+
+# --- torchvision ----------------------------------------------------------------------------------
+
+
+def _torchvision_network(name: str, weights: str, seed: int) -> Network:
+    if name not in torchvision_classifiers():
+        near = did_you_mean(name, torchvision_classifiers())
+        raise LcamError(
+            f"unknown backbone {name!r}",
+            f"{near or 'e.g. resnet50, vgg16, mobilenet_v2, convnext_tiny'} "
+            "Also possible: file.py:function and package.module:function.",
+        )
+    known = torchvision.models.get_model_weights(name)
+    if weights == "none":
+        module = _seeded(lambda: _build_torchvision(name), seed)
+        network = Network(module, name, f"none:seed={seed}")
+        network.preprocess = _preset(next(iter(known)))
+    elif weights == "DEFAULT" or weights in known.__members__:
+        entry = known[weights]
+        network = Network(_download(name, entry), name, entry.name)
+        network.preprocess = _preset(entry)
+    elif _looks_like_file(weights):
+        path = Path(weights)
+        network = _torchvision_from_file(name, path)
+        network.preprocess = _preset(next(iter(known)))
+    else:
+        raise LcamError(
+            f"unknown weights {weights!r} for {name}",
+            f"give a file, none, DEFAULT or one of: {', '.join(known.__members__)}",
+        )
+    _drop_auxiliary_heads(network.module)
+    # Networks of 1,000 classes under torchvision's names are ImageNet's unless the user says other.
+    categories = next(iter(known)).meta["categories"]
+    if _class_count(network.module) == len(categories):
+        network.class_names = list(categories)
+    return network
+
+
+def _build_torchvision(name: str, **options: Any) -> nn.Module:
+    if name in ("googlenet", "inception_v3"):
+        options.setdefault("init_weights", True)
+    module: nn.Module = torchvision.models.get_model(name, weights=None, **options)
+    return module
+
+
+def _download(name: str, entry: Any) -> nn.Module:
+    try:
+        # check_hash is on in torchvision's own loader.
+        module: nn.Module = torchvision.models.get_model(name, weights=entry)
+    except (OSError, RuntimeError) as error:
+        raise LcamError(
+            f"cannot get the weights {entry.name} of {name}: {error}",
+            "check the network, or give a file you have (--weights FILE), or --weights none",
+        ) from None
+    return module
+
+
+def _torchvision_from_file(name: str, path: Path) -> Network:
+    """Build the network around the file's weights; the file decides the number of classes."""
+    identity = sha256_of_file(path)
+    state = read_state_dict(path)
+    options: dict[str, Any] = {}
+    if name in ("googlenet", "inception_v3"):
+        # As torchvision does for its own weights: they expect the other normalisation.
+        options = {"init_weights": False, "transform_input": True}
+    with torch.device("meta"):  # shapes only: the file brings every value
+        module = _build_torchvision(name, **options)
+        classes = _class_count_in(state, module)
+        if classes is not None:
+            module = _build_torchvision(name, num_classes=classes, **options)
+    module.to_empty(device="cpu")
+    _drop_auxiliary_heads(module)
+    state = {k: v for k, v in state.items() if k.split(".")[0] not in _AUXILIARY}
+    load_weights(module, state, str(path), name)
+    return Network(module, name, identity, str(path.resolve()))
+
+
+def _class_count_in(state: dict[str, torch.Tensor], skeleton: nn.Module) -> int | None:
+    """How many classes the state dict's last layer has, or None if it is the skeleton's number."""
+    last = list(skeleton.state_dict())[-1]
+    if last not in state or state[last].ndim == 0:
+        return None
+    count = state[last].shape[0]
+    return None if count == skeleton.state_dict()[last].shape[0] else count
+
+
+def _drop_auxiliary_heads(module: nn.Module) -> None:
+    for name in _AUXILIARY:
+        if getattr(module, name, None) is not None:
+            setattr(module, name, None)
+    if hasattr(module, "aux_logits"):
+        setattr(module, "aux_logits", False)  # noqa: B010 (Module types every attribute as a tensor)
+
+
+def _preset(entry: Any) -> Preprocess:
+    """Translate torchvision's preprocessing preset of these weights."""
+    preset = entry.transforms()
+    return Preprocess(
+        image_size=int(preset.crop_size[0]),
+        resize=int(preset.resize_size[0]),
+        mean=tuple(preset.mean),
+        std=tuple(preset.std),
+        interpolation=preset.interpolation.value,
+    )
+
+
+# --- the user's own -------------------------------------------------------------------------------
+
+
+def _user_network(name: str, weights: str, seed: int) -> Network:
+    function = _import_function(name)
+    module = _seeded(function, seed)
+    if not isinstance(module, nn.Module):
+        raise LcamError(
+            f"{name} returned a {type(module).__name__}, not a torch.nn.Module",
+            "the function must take no arguments and return the classifier",
+        )
+    if weights == "none":
+        return Network(module, name, f"none:seed={seed}")
+    if weights == "DEFAULT":  # the function has loaded what it wants; its content is the identity
+        return Network(module, name, _sha256_of_state(module))
+    path = Path(weights)
+    identity = sha256_of_file(path)
+    load_weights(module, read_state_dict(path), str(path), name)
+    return Network(module, name, identity, str(path.resolve()))
+
+
+def _import_function(name: str) -> Any:
+    source, _, function = name.rpartition(":")
+    try:
+        if source.endswith(".py"):
+            module = _import_file(Path(source))
+        else:
+            if str(Path.cwd()) not in sys.path:  # as `python -m` would
+                sys.path.insert(0, str(Path.cwd()))
+            module = importlib.import_module(source)
+    except LcamError:
+        raise
+    except Exception as error:  # the user's code can raise anything
+        raise LcamError(
+            f"importing {source!r} failed: {type(error).__name__}: {error}",
+            "give --backbone file.py:function or package.module:function",
+        ) from error
+    if not callable(getattr(module, function, None)):
+        raise LcamError(
+            f"{source} has no function {function!r}",
+            did_you_mean(function, [n for n in dir(module) if not n.startswith("_")])
+            or "name a function that returns the classifier",
+        )
+    return getattr(module, function)
+
+
+def _import_file(path: Path) -> Any:
+    if not path.is_file():
+        raise LcamError(f"no such file: {path}", "give --backbone path/to/file.py:function")
+    spec = importlib.util.spec_from_file_location(f"_lcam_user_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and pickles in the file look themselves up
+    spec.loader.exec_module(module)
+    return module
+
+
+def _sha256_of_state(module: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(str((tensor.dtype, tuple(tensor.shape))).encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return "sha256:" + digest.hexdigest()
+
+
+# --- the demo's -----------------------------------------------------------------------------------
+
+
+def _demo_network(name: str, weights: str) -> Network:
+    from lcam_cli.demo import network as demo  # noqa: PLC0415 (only the demo needs it)
+
+    if weights != "DEFAULT":
+        raise LcamError(
+            f"{name} comes with its own weights, not {weights!r}", "leave --weights out"
+        )
+    return Network(
+        demo.load_demo_classifier(),
+        name,
+        "DEFAULT",
+        class_names=list(demo.CLASSES),
+        preprocess=Preprocess(
+            image_size=demo.IMAGE_SIZE, resize=demo.RESIZE, mean=demo.MEAN, std=demo.STD
+        ),
+    )
+
+
+# --- shared ---------------------------------------------------------------------------------------
+
+
+def load_weights(module: nn.Module, state: dict[str, torch.Tensor], source: str, name: str) -> None:
+    """Load ``state`` into ``module``, or say what differs.
+
+    Raises:
+        LcamError: Names are missing or left over, or shapes differ.
+    """
+    own = module.state_dict()
+    # Old checkpoints lack BatchNorm's step counters, which inference never reads.
+    missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
+    unexpected = [k for k in state if k not in own]
+    shapes = [
+        f"{k} is {tuple(state[k].shape)} there, {tuple(own[k].shape)} here"
+        for k in own
+        if k in state and state[k].shape != own[k].shape
+    ]
+    if missing or unexpected or shapes:
+        parts = [
+            f"{len(keys)} {what} (e.g. {keys[0]})"
+            for keys, what in (
+                (missing, "missing"),
+                (unexpected, "unexpected"),
+                (shapes, "differ in shape"),
+            )
+            if keys
+        ]
+        raise LcamError(
+            f"weights {source} do not fit {name}: {'; '.join(parts)}",
+            "give the backbone these weights were trained with",
+        )
+    module.load_state_dict(state, strict=False)
+
+
+def read_class_names(path: Path) -> list[str]:
+    """Read class names, one a line, in the classifier's order (a trailing empty line is ignored).
+
+    Raises:
+        LcamError: The file is missing, empty or not UTF-8 text.
+    """
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise LcamError(
+            f"cannot read class names from {path}: {error}",
+            "give a UTF-8 text file, one name a line",
+        ) from None
+    names = [line.strip() for line in lines]
+    while names and not names[-1]:
+        names.pop()
+    if not names:
+        raise LcamError(f"{path} names no classes", "give a text file, one class name a line")
+    return names
+
+
+def _seeded(build: Any, seed: int) -> Any:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build()
+
+
+def _looks_like_file(weights: str) -> bool:
+    return Path(weights).exists() or Path(weights).suffix != "" or "/" in weights
+
+
+def _class_count(module: nn.Module) -> int:
+    """Outputs of the last layer that has parameters."""
+    last = [m for m in module.modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
+    return last.out_features if isinstance(last, nn.Linear) else last.out_channels

@@ -1,0 +1,102 @@
+"""Loading again the backbone that an attention or a maps file was made with.
+
+Files come from strangers: what one says about a backbone is checked, not believed. Weights are
+compared by SHA-256, and a backbone that is the user's own code is only imported where the user
+names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lcam_cli.engine.backbone import Backbone, Identity, load_backbone
+from lcam_cli.engine.networks import runs_user_code
+from lcam_cli.errors import LcamError
+from lcam_cli.images.preprocess import Preprocess
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the user says about the backbone; None where they say nothing.
+
+    Attributes:
+        name: ``--backbone``.
+        weights: ``--weights``.
+        layer: ``--layer``.
+    """
+
+    name: str | None = None
+    weights: str | None = None
+    layer: str | None = None
+
+
+def recall_backbone(
+    source: str,
+    identity: Identity,
+    given: Given,
+    *,
+    class_names: Sequence[str] | None,
+    preprocess: Preprocess,
+) -> Backbone:
+    """Load the backbone that ``source`` was made with.
+
+    Args:
+        source: The file that tells of it, for messages.
+        identity: What it says.
+        given: What the user says beside it; it must not differ.
+        class_names: What it says of the classes; None where it does not.
+        preprocess: What it says of the preprocessing.
+
+    Raises:
+        LcamError: The user names another backbone, the weights are gone or have changed, or the
+            backbone is code that the user has not named.
+    """
+    for what, told, typed in (
+        ("backbone", identity.name, given.name),
+        ("layer", identity.layer, given.layer),
+    ):
+        if typed is not None and typed != told:
+            raise LcamError(
+                f"{source} was made with {what} {told}, not {typed}",
+                f"leave --{what} out: the file knows its own",
+            )
+    if runs_user_code(identity.name) and given.name is None:
+        raise LcamError(
+            f"{source} was made with {identity.name}, which is code",
+            f"name it yourself to have it run: --backbone {identity.name}",
+        )
+    backbone = load_backbone(
+        identity.name,
+        _weights_of(source, identity, given),
+        layer=identity.layer,
+        classes=list(class_names) if class_names is not None else None,
+        preprocess=preprocess,
+    )
+    if backbone.identity.weights != identity.weights:
+        raise LcamError(
+            f"{source} was made with weights {_short(identity.weights)}, "
+            f"not {_short(backbone.identity.weights)} ({given.weights or identity.weights_file})",
+            "give the file of those weights: --weights FILE",
+        )
+    return backbone
+
+
+def _weights_of(source: str, identity: Identity, given: Given) -> str:
+    if given.weights is not None:
+        return given.weights
+    if not identity.weights.startswith("sha256:"):
+        return identity.weights
+    if not identity.weights_file:  # the user's function loads its own
+        return "DEFAULT"
+    if not Path(identity.weights_file).is_file():
+        raise LcamError(
+            f"the weights {source} was made with are no longer at {identity.weights_file}",
+            "say where they are: --weights FILE",
+        )
+    return identity.weights_file
+
+
+def _short(weights: str) -> str:
+    return weights[:19] + "…" if weights.startswith("sha256:") else weights

@@ -1,0 +1,46 @@
+"""What can go wrong in a way the user can mend, and how it is told."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class LcamError(Exception):
+    """A mistake the user can mend; the command line prints it and exits with code 2.
+
+    Args:
+        what: One line: what is wrong, with the offending value.
+        hint: One line: what to do about it. May be empty.
+    """
+
+    def __init__(self, what: str, hint: str = "") -> None:
+        super().__init__(what if not hint else f"{what}\n{hint}")
+        self.what = what
+        self.hint = hint
+
+
+class BadImageError(Exception):
+    """One picture that cannot be read; the run goes on without it.
+
+    Args:
+        reason: A short phrase, e.g. ``"truncated JPEG"``; it is listed beside the path.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def near_names(name: str, known: Iterable[str], count: int = 3) -> list[str]:
+    """Return up to ``count`` of the ``known`` names that look like ``name``, best first."""
+    by_lower = {k.lower(): k for k in known}
+    near = difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=0.5)
+    containing = [low for low in by_lower if name.lower() in low and low not in near]
+    return [by_lower[low] for low in (near + containing)[:count]]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``"did you mean a, b?"`` for the near names, or an empty string."""
+    near = near_names(name, known)
+    return f"did you mean {', '.join(near)}?" if near else ""

@@ -1,0 +1,155 @@
+"""Many pictures as a steady stream of batches, decoded by threads, in constant memory."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lcam_cli.errors import BadImageError
+from lcam_cli.images.find import Skipped
+from lcam_cli.images.preprocess import CropBox, Preprocess, center_view, training_view
+from lcam_cli.images.read import MAX_PIXELS, read_picture
+
+View = tuple[NDArray[np.uint8], CropBox]
+
+
+@dataclass
+class Batch:
+    """The readable ones of ``batch_size`` consecutive pictures; B of them, maybe 0.
+
+    Attributes:
+        indices: B positions in the list of paths.
+        images: uint8 (B, H, W, 3).
+        crop_boxes: float32 (B, 4): x0, y0, x1, y1 in pixels of the upright original.
+        skipped: The pictures of this batch that could not be read.
+    """
+
+    indices: list[int]
+    images: NDArray[np.uint8]
+    crop_boxes: NDArray[np.float32]
+    skipped: list[Skipped]
+
+
+def stream_batches(
+    paths: Sequence[str],
+    preprocess: Preprocess,
+    batch_size: int,
+    *,
+    workers: int,
+    start: int = 0,
+    max_pixels: int = MAX_PIXELS,
+) -> Generator[Batch]:
+    """Yield the centre views of ``paths[start:]`` in order.
+
+    Batch k holds ``paths[k * batch_size : (k + 1) * batch_size]`` less the unreadable ones, so
+    that a resumed run makes the batches the interrupted one would have made. Closing the iterator
+    early ends the threads, after the pictures they are at.
+
+    Raises:
+        ValueError: ``start`` is no multiple of ``batch_size``, or ``batch_size`` or ``workers`` is
+            below 1.
+    """
+    _check(batch_size, workers)
+    if start < 0 or start % batch_size:
+        raise ValueError(f"start={start} is not a multiple of batch_size={batch_size}")
+
+    def load(index: int) -> View:
+        return center_view(read_picture(paths[index], max_pixels=max_pixels), preprocess)
+
+    order = range(start, len(paths))
+    return _batches(paths, order, load, preprocess.image_size, batch_size, workers)
+
+
+def stream_training(
+    paths: Sequence[str],
+    preprocess: Preprocess,
+    batch_size: int,
+    *,
+    order: Sequence[int],
+    seed: int,
+    epoch: int,
+    flip: bool,
+    workers: int,
+    start_batch: int = 0,
+    max_pixels: int = MAX_PIXELS,
+) -> Generator[Batch]:
+    """Yield random views of ``paths[i] for i in order``, from batch ``start_batch`` on.
+
+    A picture's view depends on seed, epoch and its position in ``paths`` alone, never on the
+    threads or on where the run was resumed. Crop boxes are zero.
+
+    Raises:
+        ValueError: ``batch_size`` or ``workers`` is below 1, or ``start_batch`` below 0.
+    """
+    _check(batch_size, workers)
+    if start_batch < 0:
+        raise ValueError(f"start_batch={start_batch} is below 0")
+
+    def load(index: int) -> View:
+        rng = np.random.default_rng([seed, epoch, index])
+        picture = read_picture(paths[index], max_pixels=max_pixels)
+        return training_view(picture, preprocess, rng, flip), (0.0, 0.0, 0.0, 0.0)
+
+    rest = (int(order[k]) for k in range(start_batch * batch_size, len(order)))
+    return _batches(paths, rest, load, preprocess.image_size, batch_size, workers)
+
+
+def _check(batch_size: int, workers: int) -> None:
+    if batch_size < 1 or workers < 1:
+        raise ValueError(f"batch_size={batch_size} and workers={workers} must be at least 1")
+
+
+def _batches(
+    paths: Sequence[str],
+    order: Iterable[int],
+    load: Callable[[int], View],
+    side: int,
+    batch_size: int,
+    workers: int,
+) -> Generator[Batch]:
+    def attempt(index: int) -> View | Skipped:
+        try:
+            return load(index)
+        except BadImageError as error:
+            return Skipped(paths[index], error.reason)
+
+    ahead = 2 * batch_size + workers
+    with contextlib.closing(_in_order(attempt, order, workers, ahead)) as loaded:
+        while group := list(itertools.islice(loaded, batch_size)):
+            yield _batch(group, side)
+
+
+def _in_order(
+    attempt: Callable[[int], View | Skipped], order: Iterable[int], workers: int, ahead: int
+) -> Generator[tuple[int, View | Skipped]]:
+    """Yield each index with its result, in order, never more than ``ahead`` of them waiting."""
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="lcam-read")
+    pending: deque[tuple[int, Future[View | Skipped]]] = deque()
+    try:
+        for index in order:
+            if len(pending) == ahead:
+                done, future = pending.popleft()
+                yield done, future.result()
+            pending.append((index, pool.submit(attempt, index)))
+        while pending:
+            done, future = pending.popleft()
+            yield done, future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _batch(group: Sequence[tuple[int, View | Skipped]], side: int) -> Batch:
+    read = [(index, loaded) for index, loaded in group if not isinstance(loaded, Skipped)]
+    images = np.empty((len(read), side, side, 3), np.uint8)
+    boxes = np.empty((len(read), 4), np.float32)
+    for k, (_, (image, box)) in enumerate(read):
+        images[k], boxes[k] = image, box
+    skipped = [loaded for _, loaded in group if isinstance(loaded, Skipped)]
+    return Batch([index for index, _ in read], images, boxes, skipped)

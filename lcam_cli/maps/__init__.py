@@ -1,0 +1,1 @@
+"""What is written and read back: HDF5 maps files, folders of PNG, overlays."""

@@ -1,0 +1,288 @@
+"""Reading a maps file, without trusting who made it.
+
+Everything is checked when the file is opened (what it holds) or when rows are read (their values),
+so that whoever takes a :class:`MapBatch` from here can rely on it. Only datasets that lie in the
+file itself are read, or in shards in the file's own folder; a file can name others, anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import Any, Self
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from lcam_cli.errors import LcamError
+from lcam_cli.images.find import Skipped
+from lcam_cli.maps import hdf5_layout as layout
+from lcam_cli.maps.paths import resolve_path
+from lcam_cli.maps.record import MapBatch
+
+# A row larger than this is a lie about its shape, or a trap for our memory.
+_MOST_ROW_BYTES = 1 << 28
+_LONGEST_TEXT = 1 << 16
+
+_TEXT = "text"
+_ROWS: dict[str, tuple[str | tuple[str, ...], int]] = {
+    # name: what may be stored, dimensions
+    "class_index": (("int32",), 1),
+    "predicted_index": (("int32",), 1),
+    "confidence": (("float32",), 1),
+    "crop_box": (("float32",), 2),
+    "class_name": (_TEXT, 1),
+    "path": (_TEXT, 1),
+    "saliency": (("float16", "uint8", "float32"), 3),
+}
+_SKIPPED: dict[str, tuple[str | tuple[str, ...], int]] = {
+    "skipped/path": (_TEXT, 1),
+    "skipped/reason": (_TEXT, 1),
+}
+
+
+class MapsFile:
+    """A maps file opened for reading; a context manager.
+
+    A file whose run died is read up to its last flush.
+
+    Args:
+        path: The HDF5 file.
+
+    Attributes:
+        path: The file.
+        info: What all maps have in common.
+        complete: Whether the run that wrote it came to its end.
+        size: (H, W) of a saliency map.
+        cam_size: (P, Q) of a raw map; None where there are none.
+        map_dtype: Name of the type that saliency is stored as.
+        skipped: Inputs that could not be read.
+
+    Raises:
+        LcamError: if it is missing, no maps file, or not as the format says.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.is_file():
+            raise LcamError(f"no maps file {path}", "make one with lcam explain … --out FILE.h5")
+        try:
+            self._file = h5py.File(path, "r", locking=False)
+        except OSError as error:
+            raise LcamError(
+                f"{path} is no HDF5 file, or a damaged one", "write it anew with --overwrite"
+            ) from error
+        try:
+            self._check()
+        except LcamError as error:
+            self.close()
+            raise self._refused(error.what) from error
+        except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
+            self.close()
+            raise self._refused(f"it cannot be read ({error})") from error
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def rows(self, start: int, stop: int) -> MapBatch:
+        """Read the rows from ``start`` up to ``stop``, as float32 in [0, 1] whatever is stored.
+
+        Raises:
+            LcamError: if values are not what the format says: V outside [0, 1], not finite.
+        """
+        start, stop, _ = slice(start, stop).indices(self._rows)
+        try:
+            batch = self._read(start, stop)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise self._refused(f"rows {start} to {stop} cannot be read ({error})") from error
+        wrong = _wrong_values(batch)
+        if wrong:
+            raise self._refused(f"{wrong} in rows {start} to {stop}")
+        return batch
+
+    def batches(self, size: int) -> Iterator[MapBatch]:
+        """Read all rows, ``size`` at a time, in constant memory."""
+        for start in range(0, self._rows, size):
+            yield self.rows(start, start + size)
+
+    def paths(self) -> list[str]:
+        """Return the path of every row."""
+        return self._texts("path", 0, self._rows)
+
+    def resolve(self, row_path: str, images: Path | None = None) -> Path:
+        """Return where the picture of a row lies.
+
+        Args:
+            row_path: The path of a row.
+            images: The folder the caller names in place of the file's own root.
+
+        Raises:
+            BadImageError: if the path leads out of that folder.
+        """
+        # A relative root starts at the file, not at wherever the reader happens to be.
+        folder = images or self.path.parent / self.info.root
+        return resolve_path(row_path, folder, named_by_caller=images is not None)
+
+    def _check(self) -> None:
+        self.info = layout.read_info(self._file.attrs)
+        self.complete = layout.is_complete(self._file.attrs)
+        kinds = dict(_ROWS)
+        if "cam" in self._file:
+            kinds["cam"] = (("float32",), 3)
+        for name, (kind, dimensions) in (kinds | _SKIPPED).items():
+            _check_dataset(self._file, name, kind, dimensions, self.path)
+        self._rows = self._common_length(kinds)
+        skipped = self._common_length(_SKIPPED)
+        saliency = self._file["saliency"]
+        if self._file["crop_box"].shape[1] != 4:
+            raise LcamError("crop_box has not 4 numbers a row")
+        self.size: tuple[int, int] = saliency.shape[1:]
+        self.cam_size: tuple[int, int] | None = (
+            self._file["cam"].shape[1:] if "cam" in kinds else None
+        )
+        self.map_dtype: str = saliency.dtype.newbyteorder("=").name
+        self.skipped = [
+            Skipped(path, reason)
+            for path, reason in zip(
+                self._texts("skipped/path", 0, skipped),
+                self._texts("skipped/reason", 0, skipped),
+                strict=True,
+            )
+        ]
+
+    def _common_length(self, names: dict[str, Any]) -> int:
+        """The rows that all these datasets have; a run that died may have cut them unevenly."""
+        lengths = {name: self._file[name].shape[0] for name in names}
+        if self.complete and len(set(lengths.values())) > 1:
+            raise LcamError(f"its datasets differ in length: {lengths}")
+        return int(min(lengths.values()))
+
+    def _read(self, start: int, stop: int) -> MapBatch:
+        def numbers(name: str, dtype: str) -> NDArray[Any]:
+            values: NDArray[Any] = self._file[name][start:stop]
+            return values.astype(dtype, copy=False)
+
+        saliency = numbers("saliency", "float32")
+        if self.map_dtype == "uint8":
+            saliency /= np.float32(255)
+        return MapBatch(
+            saliency=saliency,
+            cam=None if self.cam_size is None else numbers("cam", "float32"),
+            paths=self._texts("path", start, stop),
+            class_index=numbers("class_index", "int32"),
+            predicted_index=numbers("predicted_index", "int32"),
+            class_names=self._texts("class_name", start, stop),
+            confidence=numbers("confidence", "float32"),
+            crop_box=numbers("crop_box", "float32"),
+        )
+
+    def _texts(self, name: str, start: int, stop: int) -> list[str]:
+        return [
+            bytes(raw).decode("utf-8", "surrogateescape") for raw in self._file[name][start:stop]
+        ]
+
+    def _refused(self, why: str) -> LcamError:
+        return LcamError(f"{self.path}: {why}", "it is damaged, or not written by lcam")
+
+
+def _wrong_values(batch: MapBatch) -> str:
+    """Name the first part with values that the format excludes; empty where there is none."""
+
+    def outside(values: NDArray[Any]) -> bool:
+        # NaN fails the comparison too.
+        return bool(values.size) and not (values.min() >= 0 and values.max() <= 1)
+
+    if outside(batch.saliency):
+        return "saliency outside [0, 1]"
+    if outside(batch.confidence):
+        return "confidence outside [0, 1]"
+    if batch.cam is not None and not np.isfinite(batch.cam).all():
+        return "cam not finite"
+    if not np.isfinite(batch.crop_box).all():
+        return "crop_box not finite"
+    if (batch.class_index < 0).any() or (batch.predicted_index < 0).any():
+        return "negative class"
+    return ""
+
+
+def _check_dataset(
+    file: h5py.File,
+    name: str,
+    kind: str | tuple[str, ...],
+    dimensions: int,
+    joins_shards: Path | None,
+) -> None:
+    """Check that a dataset lies where and is what it should be.
+
+    Args:
+        file: The file it is in.
+        name: Its name, from the file's root.
+        kind: The types it may have.
+        dimensions: How many it must have.
+        joins_shards: The file's path, if its datasets may be joined from shards beside it.
+
+    Raises:
+        LcamError: if it does not, or is not.
+    """
+    parts = PurePosixPath(name).parts
+    for depth in range(1, len(parts) + 1):
+        link = file.get("/".join(parts[:depth]), getlink=True)
+        if not isinstance(link, h5py.HardLink):
+            raise LcamError(f"{name} is missing" if link is None else f"{name} is a link")
+    dataset = file[name]
+    if not isinstance(dataset, h5py.Dataset):
+        raise LcamError(f"{name} is no dataset")
+    if len(dataset.shape or ()) != dimensions:
+        raise LcamError(f"{name} has not {dimensions} dimensions")
+    if kind == _TEXT:
+        text = h5py.check_string_dtype(dataset.dtype)
+        if text is None or (text.length or 0) > _LONGEST_TEXT:
+            raise LcamError(f"{name} is no text")
+    elif dataset.dtype.newbyteorder("=").name not in kind:
+        raise LcamError(f"{name} is {dataset.dtype}, not {' or '.join(kind)}")
+    chunk_rows = dataset.chunks[0] if dataset.chunks else 1
+    row = int(np.prod(dataset.shape[1:], dtype=object) * dataset.dtype.itemsize)
+    if dimensions > 1 and not 0 < row <= _MOST_ROW_BYTES // chunk_rows:
+        raise LcamError(f"{name} has rows of {row} bytes")
+    if dataset.external:
+        raise LcamError(f"{name} lies in another file")
+    if dataset.is_virtual:
+        if joins_shards is None:
+            raise LcamError(f"{name} is joined from files that are joined themselves")
+        _check_shards(dataset, name, kind, dimensions, joins_shards)
+    elif dataset.shape[0] and not dataset.id.get_storage_size():
+        raise LcamError(f"{name} says it has {dataset.shape[0]} rows and holds none")
+
+
+def _check_shards(
+    dataset: h5py.Dataset, name: str, kind: str | tuple[str, ...], dimensions: int, path: Path
+) -> None:
+    """Check that the sources of a virtual dataset are whole files in the same folder."""
+    for source in dataset.virtual_sources():
+        shard = PurePosixPath(source.file_name)
+        here = path.parent.resolve()
+        found = (here / shard).resolve()
+        if shard.is_absolute() or not found.is_relative_to(here):
+            raise LcamError(f"{name} lies outside the file's folder, in {source.file_name}")
+        # HDF5 would read a missing shard as zeros; and "." would be this file again.
+        if not found.is_file() or found == path.resolve():
+            raise LcamError(f"{name} lies in {source.file_name}, which is missing")
+        with h5py.File(found, "r", locking=False) as file:
+            _check_dataset(file, source.dset_name.strip("/"), kind, dimensions, None)

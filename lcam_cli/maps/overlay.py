@@ -1,0 +1,238 @@
+"""Saliency laid over the picture it explains, at the picture's own resolution."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageEnhance, ImageFont
+
+from lcam_cli.errors import LcamError, did_you_mean
+from lcam_cli.maps.names import claim_folder, output_name, whole_file
+from lcam_cli.maps.record import Floats, Map
+
+CropBox = tuple[float, float, float, float]
+OverlayFormat = Literal["png", "jpg", "webp"]
+
+# Brightness rises evenly with V, so it survives grey print and every kind of colour blindness; its
+# orange and yellow stand out from most photographs, where viridis' greens drown in foliage.
+DEFAULT_COLORMAP = "inferno"
+DEFAULT_ALPHA = 0.8
+
+# What the network never saw keeps so much of its colour and of its light.
+_UNSEEN_COLOUR = 0.3
+_UNSEEN_LIGHT = 0.55
+
+_SAVE_OPTIONS: dict[str, dict[str, int]] = {
+    "png": {"compress_level": 1},
+    "jpg": {"quality": 90},
+    "webp": {"quality": 85, "method": 2},
+}
+_PILLOW_FORMAT = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
+
+
+@functools.cache
+def colour_table(name: str) -> NDArray[np.uint8]:
+    """Return a colour map as 256 RGB colours, uint8 ``(256, 3)``.
+
+    Args:
+        name: Any name matplotlib knows.
+
+    Raises:
+        LcamError: if there is no such colour map.
+    """
+    # Late: it takes half a second, and most runs draw no overlay.
+    from matplotlib import colormaps  # noqa: PLC0415
+
+    if name not in colormaps:
+        hint = did_you_mean(name, list(colormaps)) or "see matplotlib's list of colour maps"
+        raise LcamError(f"no colour map {name!r}", hint)
+    table: NDArray[np.uint8] = colormaps[name](np.linspace(0, 1, 256), bytes=True)[:, :3]
+    return table
+
+
+def overlay(
+    picture: Image.Image,
+    saliency: Floats,
+    crop_box: CropBox,
+    *,
+    colormap: str = DEFAULT_COLORMAP,
+    alpha: float = DEFAULT_ALPHA,
+    caption: str | None = None,
+) -> Image.Image:
+    """Draw V over the part of the picture that the network saw, and dim the rest.
+
+    The colours weigh ``alpha · V``, so that where V is 0 the picture stays as it is. (With one
+    weight everywhere, as Grad-CAM's figures have it, the dark end of the colours veils it.)
+
+    Args:
+        picture: RGB, upright, at any size; it is not changed.
+        saliency: V, float ``(H, W)`` in [0, 1].
+        crop_box: x0, y0, x1, y1 of V in the picture, in pixels, with fractions.
+        colormap: Any name matplotlib knows.
+        alpha: Weight of the colours where V is 1, in [0, 1]; 0 shows the picture alone.
+        caption: A line at the bottom, shortened to fit.
+
+    Returns:
+        RGB, at the picture's size.
+
+    Raises:
+        LcamError: if there is no such colour map.
+        ValueError: if alpha leaves [0, 1].
+    """
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha is {alpha}, not in [0, 1]")
+    box = _pixels(crop_box, picture.size)
+    covered = box == (0, 0, *picture.size)
+    drawn = picture.copy() if covered else _dimmed(picture)
+    if box is not None:
+        grey = _stretched(saliency, crop_box, box)
+        weight = grey.point([round(alpha * level) for level in range(256)])
+        # As a palette picture, so that Pillow looks the colours up.
+        grey.putpalette(colour_table(colormap).tobytes())
+        colours = grey.convert("RGB")
+        drawn.paste(Image.composite(colours, picture.crop(box), weight), box[:2])
+    if caption:
+        _write_caption(drawn, caption)
+    return drawn
+
+
+class OverlayWriter:
+    """Writes overlays to a folder that mirrors the folders of the pictures. Thread-safe.
+
+    Args:
+        folder: The folder to write into; made with its parents.
+        picture_format: ``"png"``, ``"jpg"`` or ``"webp"``.
+        colormap: Any name matplotlib knows.
+        alpha: Weight of the colours where V is 1, in [0, 1].
+        caption: Whether class name and score stand on the picture.
+        may_exist: Whether the user asked to resume or to overwrite.
+
+    Raises:
+        LcamError: if there is no such colour map, or the folder is not empty or not writable.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        picture_format: OverlayFormat = "png",
+        *,
+        colormap: str = DEFAULT_COLORMAP,
+        alpha: float = DEFAULT_ALPHA,
+        caption: bool = True,
+        may_exist: bool = False,
+    ) -> None:
+        colour_table(colormap)
+        claim_folder(folder, may_exist=may_exist)
+        self.folder = folder
+        self._format = picture_format
+        self._colormap = colormap
+        self._alpha = alpha
+        self._caption = caption
+
+    def write(self, picture: Image.Image, row: Map) -> Path:
+        """Draw a row over its picture, captioned with class and score, and save it.
+
+        Args:
+            picture: The row's picture: RGB, upright.
+            row: The map.
+
+        Returns:
+            The file written.
+
+        Raises:
+            LcamError: if the disk is full or fails.
+        """
+        drawn = overlay(
+            picture,
+            row.saliency,
+            row.crop_box,
+            colormap=self._colormap,
+            alpha=self._alpha,
+            caption=f"{row.class_name} {row.confidence:.1%}" if self._caption else None,
+        )
+        target = self.folder / output_name(row.path, row.class_index, self._format)
+        try:
+            with whole_file(target) as temporary:
+                drawn.save(
+                    temporary, format=_PILLOW_FORMAT[self._format], **_SAVE_OPTIONS[self._format]
+                )
+        except OSError as error:
+            raise LcamError(
+                f"cannot write {target}: {error.strerror or error}",
+                "free some space, or choose another format or folder for the overlays",
+            ) from error
+        return target
+
+
+def _pixels(crop_box: CropBox, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    """Return the box of the pixels whose centres the crop covers; None where there are none."""
+    x0, y0, x1, y1 = (int(np.ceil(edge - 0.5)) for edge in crop_box)
+    left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, size[0]), min(y1, size[1])
+    return (left, top, right, bottom) if left < right and top < bottom else None
+
+
+def _stretched(saliency: Floats, crop_box: CropBox, box: tuple[int, int, int, int]) -> Image.Image:
+    """Return V over the pixels of ``box``, resized bilinearly, as 8-bit grey."""
+    height, width = saliency.shape
+    x0, y0, x1, y1 = crop_box
+    across, down = width / (x1 - x0), height / (y1 - y0)
+    # The part of V that lies over the box; rounding to whole pixels may reach a bit beyond V.
+    part = (
+        max((box[0] - x0) * across, 0.0),
+        max((box[1] - y0) * down, 0.0),
+        min((box[2] - x0) * across, float(width)),
+        min((box[3] - y0) * down, float(height)),
+    )
+    grey = Image.fromarray(np.rint(saliency * np.float32(255)).astype(np.uint8))
+    return grey.resize((box[2] - box[0], box[3] - box[1]), Image.Resampling.BILINEAR, box=part)
+
+
+def _dimmed(picture: Image.Image) -> Image.Image:
+    pale = ImageEnhance.Color(picture).enhance(_UNSEEN_COLOUR)
+    return ImageEnhance.Brightness(pale).enhance(_UNSEEN_LIGHT)
+
+
+# Below so many pixels no letter can be read, and the strip would hide the picture.
+_SMALLEST_CAPTIONED = 64
+_SMALLEST_LETTERS = 10
+
+
+@functools.cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    # DejaVu comes with matplotlib; Pillow's own font has no letter beyond ASCII.
+    import matplotlib  # noqa: PLC0415
+
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)
+
+
+def _write_caption(picture: Image.Image, caption: str) -> None:
+    """Write white letters on a dark strip along the bottom, in place."""
+    width, height = picture.size
+    if min(width, height) < _SMALLEST_CAPTIONED:
+        return
+    size = max(round(min(width, height) * 0.05), _SMALLEST_LETTERS)
+    margin = size // 2
+    text, size = _fit(" ".join(caption.split()), size, width - 2 * margin)
+    top = height - round(size * 1.6)
+    strip = picture.crop((0, top, width, height))
+    picture.paste(ImageEnhance.Brightness(strip).enhance(0.25), (0, top))
+    ImageDraw.Draw(picture).text(
+        (margin, (top + height) / 2), text, fill="white", font=_font(size), anchor="lm"
+    )
+
+
+def _fit(text: str, size: int, width: int) -> tuple[str, int]:
+    """Return the text and its size so that it fits: first smaller letters, then fewer."""
+    smallest = max(round(size * 0.7), _SMALLEST_LETTERS)
+    while _font(size).getlength(text) > width and size > smallest:
+        size -= 1
+    # The end is the score, so letters go from before it.
+    name, _, score = text.rpartition(" ")
+    while _font(size).getlength(text) > width and name:
+        name = name[:-1]
+        text = f"{name.rstrip()}… {score}"
+    return text, size

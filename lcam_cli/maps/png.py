@@ -1,0 +1,223 @@
+"""Maps as a folder of 8-bit grey PNG, for people and programs without HDF5.
+
+The folder mirrors the folders of the pictures. Beside the PNG lie
+
+* ``info.json``: what all maps have in common, and whether the run is complete;
+* ``maps.jsonl``: a line a map: path, class, confidence, crop box, and its PNG's name;
+* ``skipped.jsonl``: a line an input that could not be read.
+
+A PNG is there before its line is, so a run that dies leaves no line without a whole picture.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from PIL import Image
+
+from lcam_cli.errors import LcamError
+from lcam_cli.images.find import Skipped
+from lcam_cli.maps.names import (
+    INFO_NAME,
+    ROWS_NAME,
+    SKIPPED_NAME,
+    claim_folder,
+    output_name,
+    whole_file,
+)
+from lcam_cli.maps.record import Map, MapBatch, MapsInfo
+
+SCHEMA = "lcam-maps-png/1"
+
+
+class PngWriter:
+    """Appends batches to a folder of PNG; a context manager with the face of ``Hdf5Writer``.
+
+    Args:
+        folder: The folder to write into; made with its parents.
+        info: What all maps have in common.
+        resume: Go on with what the folder holds.
+        overwrite: Write into the folder whatever it holds. The maps of an older run are removed,
+            other files stay.
+
+    Attributes:
+        paths: The path of each row, in order.
+        skipped: Inputs that could not be read, in order.
+        complete: Whether the run is finished; then nothing can be appended.
+
+    Raises:
+        LcamError: if the folder is not empty (and neither flag is set), not writable, or holds
+            maps made with other settings than those it should be resumed with.
+    """
+
+    def __init__(
+        self, folder: Path, info: MapsInfo, *, resume: bool = False, overwrite: bool = False
+    ) -> None:
+        created = info.created or datetime.now(UTC).isoformat(timespec="seconds")
+        self.folder = folder
+        self.complete = False
+        self.skipped: list[Skipped] = []
+        self._info = dataclasses.replace(info, created=created)
+        self._lines: list[dict[str, Any]] = []
+        claim_folder(folder, may_exist=resume or overwrite)
+        if (folder / INFO_NAME).exists():
+            self._load(must_match=not overwrite)
+        elif resume and not overwrite:
+            claim_folder(folder, may_exist=False)
+        if overwrite:
+            self.complete = False
+            self.truncate(0, 0)
+        else:
+            self.truncate(len(self._lines), len(self.skipped))
+
+    @property
+    def rows(self) -> int:
+        """Maps in the folder."""
+        return len(self._lines)
+
+    @property
+    def paths(self) -> list[str]:
+        """The path of each row, in order."""
+        return [line["path"] for line in self._lines]
+
+    def append(self, batch: MapBatch) -> None:
+        """Write a PNG and a line for each row.
+
+        Raises:
+            LcamError: if the disk is full or fails.
+            ValueError: if V leaves [0, 1].
+        """
+        batch.check()
+        if self.complete:
+            raise ValueError(f"{self.folder} is finished")
+        try:
+            lines = [self._write(row) for row in batch]
+            _append_lines(self.folder / ROWS_NAME, lines)
+            _append_lines(self.folder / SKIPPED_NAME, map(dataclasses.asdict, batch.skipped))
+        except OSError as error:
+            raise self._failed(error) from error
+        self._lines += lines
+        self.skipped += batch.skipped
+
+    def truncate(self, rows: int, skipped: int) -> None:
+        """Drop all but the first ``rows`` maps and the first ``skipped`` unread inputs."""
+        try:
+            for line in self._lines[rows:]:
+                # The name is made anew: a line from elsewhere could name any file.
+                name = output_name(line["path"], line["class_index"], "png")
+                (self.folder / name).unlink(missing_ok=True)
+            del self._lines[rows:], self.skipped[skipped:]
+            self._save_info()
+            _rewrite_lines(self.folder / ROWS_NAME, self._lines)
+            _rewrite_lines(
+                self.folder / SKIPPED_NAME, [dataclasses.asdict(one) for one in self.skipped]
+            )
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def finish(self) -> None:
+        """Mark the folder complete."""
+        self.complete = True
+        try:
+            self._save_info()
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Nothing is held open between two batches."""
+
+    def _write(self, row: Map) -> dict[str, Any]:
+        name = output_name(row.path, row.class_index, "png")
+        grey = Image.fromarray(np.rint(row.saliency * np.float32(255)).astype(np.uint8))
+        with whole_file(self.folder / name) as temporary:
+            grey.save(temporary, format="PNG", compress_level=1)
+        return {
+            "path": row.path,
+            "class_index": row.class_index,
+            "predicted_index": row.predicted_index,
+            "class_name": row.class_name,
+            "confidence": row.confidence,
+            "crop_box": list(row.crop_box),
+            "file": str(name),
+        }
+
+    def _load(self, *, must_match: bool) -> None:
+        """Take over what an earlier run wrote."""
+        saved = next(_read_lines(self.folder / INFO_NAME), {})
+        names = [field.name for field in dataclasses.fields(MapsInfo)]
+        if must_match:
+            if saved.get("schema") != SCHEMA or any(name not in saved for name in names):
+                raise self._refused(INFO_NAME)
+            differs = MapsInfo(**{name: saved[name] for name in names}).difference(self._info)
+            if differs:
+                raise LcamError(
+                    f"{self.folder} holds other maps: {differs}",
+                    "use the same settings, --overwrite or another --out",
+                )
+            self._info = dataclasses.replace(self._info, created=saved["created"])
+            self.complete = saved.get("complete") is True
+        for line in _read_lines(self.folder / ROWS_NAME):
+            if not (isinstance(line.get("path"), str) and isinstance(line.get("class_index"), int)):
+                raise self._refused(ROWS_NAME)
+            self._lines.append(line)
+        for line in _read_lines(self.folder / SKIPPED_NAME):
+            self.skipped.append(Skipped(str(line.get("path")), str(line.get("reason"))))
+
+    def _save_info(self) -> None:
+        saved = {"schema": SCHEMA, **dataclasses.asdict(self._info), "complete": self.complete}
+        _rewrite_lines(self.folder / INFO_NAME, [saved])
+
+    def _refused(self, name: str) -> LcamError:
+        return LcamError(
+            f"{self.folder / name} is not what lcam writes", "use another --out, or an empty folder"
+        )
+
+    def _failed(self, error: OSError) -> LcamError:
+        return LcamError(
+            f"cannot write to {self.folder}: {error.strerror or error}",
+            "free some space or use another --out; what is there can go on with --resume",
+        )
+
+
+def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a JSON lines file, less a last line that a kill cut short."""
+    if not path.exists():
+        return
+    with path.open("rb") as stream:
+        for raw in stream:
+            try:
+                line = json.loads(raw) if raw.endswith(b"\n") else None
+            except (ValueError, RecursionError):
+                line = None
+            if not isinstance(line, dict):
+                return
+            yield line
+
+
+def _append_lines(path: Path, lines: Any) -> None:
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    with path.open("ab") as stream:
+        stream.write(text.encode("ascii"))
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _rewrite_lines(path: Path, lines: list[dict[str, Any]]) -> None:
+    with whole_file(path) as temporary:
+        _append_lines(temporary, lines)

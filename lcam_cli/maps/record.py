@@ -1,0 +1,152 @@
+"""The record every method hands to every writer, and every reader hands back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lcam_cli.images.find import Skipped
+from lcam_cli.version import __version__
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int32]
+MapDtype = Literal["float16", "uint8", "float32"]
+
+
+@dataclass(frozen=True)
+class MapsInfo:
+    """What all the maps of one output have in common.
+
+    Attributes:
+        method: The method's name in the registry, e.g. ``"lcam-img"``.
+        method_params: The method's settings; must survive a round trip through JSON.
+        backbone: The classifier's name.
+        weights: Name of the weights, or ``"sha256:…"`` of their file.
+        weights_file: Where that file was, a hint for finding it again; empty for named weights.
+        layer: The module whose output is A.
+        preprocess: ``Preprocess.to_json()``: how a picture became the network's input.
+        root: The folder that relative row paths start from.
+        lcam_version: The version that wrote the maps.
+        created: When writing began, ISO 8601; writers fill it in where it is empty.
+    """
+
+    method: str
+    backbone: str
+    weights: str
+    layer: str
+    root: str
+    method_params: dict[str, Any] = field(default_factory=dict)
+    preprocess: dict[str, Any] = field(default_factory=dict)
+    weights_file: str = ""
+    lcam_version: str = __version__
+    created: str = ""
+
+    def difference(self, other: MapsInfo) -> str:
+        """Name the first setting that makes maps of ``other`` no continuation of these.
+
+        Returns:
+            E.g. ``"method is 'rise', not 'lcam'"`` (these first); empty where none differs.
+            Where the weights' file lies, the version and the date may differ.
+        """
+        for name in (
+            "method",
+            "method_params",
+            "backbone",
+            "weights",
+            "layer",
+            "preprocess",
+            "root",
+        ):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            # As JSON, where a tuple is the list that it was read back as.
+            if json.dumps(mine, sort_keys=True) != json.dumps(theirs, sort_keys=True):
+                return f"{name} is {mine!r}, not {theirs!r}"
+        return ""
+
+
+@dataclass(frozen=True)
+class Map:
+    """One image and one class.
+
+    Attributes:
+        saliency: V, float32 ``(H, W)`` in [0, 1] at the network's input size.
+        cam: L before normalisation, float32 ``(P, Q)``; None where the method has none.
+        path: The picture, relative to the root, or absolute where it lies outside it.
+        class_index: The class explained.
+        predicted_index: The classifier's top-1.
+        class_name: Name of the class explained.
+        confidence: Softmax score of the class explained on the unmasked image, in [0, 1].
+        crop_box: x0, y0, x1, y1 of the network's view in the upright original, in pixels.
+    """
+
+    saliency: Floats
+    cam: Floats | None
+    path: str
+    class_index: int
+    predicted_index: int
+    class_name: str
+    confidence: float
+    crop_box: tuple[float, float, float, float]
+
+
+@dataclass
+class MapBatch:
+    """B rows at once, and the inputs near them that could not be read.
+
+    Attributes:
+        saliency: float32 ``(B, H, W)`` in [0, 1].
+        cam: float32 ``(B, P, Q)``, or None.
+        paths: B paths; bytes that are not UTF-8 are surrogate escapes.
+        class_index: int32 ``(B,)``.
+        predicted_index: int32 ``(B,)``.
+        class_names: B names.
+        confidence: float32 ``(B,)`` in [0, 1].
+        crop_box: float32 ``(B, 4)`` in pixels.
+        skipped: Inputs that could not be read; may be there when B is 0.
+    """
+
+    saliency: Floats
+    cam: Floats | None
+    paths: list[str]
+    class_index: Ints
+    predicted_index: Ints
+    class_names: list[str]
+    confidence: Floats
+    crop_box: Floats
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __iter__(self) -> Iterator[Map]:
+        for row in range(len(self)):
+            x0, y0, x1, y1 = (float(edge) for edge in self.crop_box[row])
+            yield Map(
+                saliency=self.saliency[row],
+                cam=None if self.cam is None else self.cam[row],
+                path=self.paths[row],
+                class_index=int(self.class_index[row]),
+                predicted_index=int(self.predicted_index[row]),
+                class_name=self.class_names[row],
+                confidence=float(self.confidence[row]),
+                crop_box=(x0, y0, x1, y1),
+            )
+
+    def check(self) -> None:
+        """Raise ValueError where the parts do not fit together or V leaves [0, 1].
+
+        Every writer calls this, so that no file is written that the reader would refuse.
+        """
+        rows = len(self)
+        numbers: list[NDArray[Any]] = [self.saliency, self.class_index, self.predicted_index]
+        numbers += [self.confidence, self.crop_box, *([] if self.cam is None else [self.cam])]
+        if {len(part) for part in numbers} | {len(self.class_names)} != {rows}:
+            raise ValueError(f"the parts of a batch of {rows} maps differ in length")
+        # Written so that NaN, which compares false with everything, fails too.
+        if rows and not (self.saliency.min() >= 0 and self.saliency.max() <= 1):
+            raise ValueError("saliency outside [0, 1]")

@@ -1,0 +1,1 @@
+"""A file a family of methods, all with one signature."""

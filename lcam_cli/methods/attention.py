@@ -1,0 +1,67 @@
+"""L-CAM's attention: a class activation map from one row of weights (Eq. 2-3, 9).
+
+Gkartzonika, Gkalelis, Mezaris: Learning Visual Explanations for DCNN-Based Image Classifiers Using
+an Attention Mechanism, ECCV Workshops 2022.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def class_activation_map(A: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+    """L = Σ_k w_k·A_k + b (Eq. 3), for one row of weights a picture.
+
+    Args:
+        A: Feature maps, (B, K, P, Q).
+        w: The row of W that belongs to each picture's class, (B, K).
+        b: Its bias, (B,).
+
+    Returns:
+        L, (B, P, Q). Rows of other classes are never touched, so the cost does not depend on R.
+    """
+    L = torch.einsum("bk,bkpq->bpq", w.to(A.dtype), A)
+    return L if b is None else L + b.to(A.dtype)[:, None, None]
+
+
+def min_max(L: Tensor) -> Tensor:
+    """ζ: scale each map of (B, H, W) to [0, 1]; a constant map becomes zeros."""
+    low = L.amin((1, 2), keepdim=True)
+    span = L.amax((1, 2), keepdim=True) - low
+    return torch.where(span > 0, (L - low) / torch.where(span > 0, span, 1), 0)
+
+
+def upsample(maps: Tensor, size: int | tuple[int, int]) -> Tensor:
+    """θ: bilinear resize of (B, P, Q) to (B, H, W), without aligning the corners."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return F.interpolate(
+        maps.unsqueeze(1), (height, width), mode="bilinear", align_corners=False
+    ).squeeze(1)
+
+
+def saliency_map(L: Tensor, size: int | tuple[int, int]) -> Tensor:
+    """V = θ(ζ(L)) (Eq. 9): (B, P, Q) to (B, H, W) in [0, 1]."""
+    return upsample(min_max(L), size)
+
+
+class Attention:
+    """The trained attention: W (R, K) and b (R,).
+
+    Attributes:
+        W: One row of weights a class, (R, K), float32.
+        b: One bias a class, (R,), float32.
+    """
+
+    def __init__(self, W: Tensor, b: Tensor) -> None:
+        self.W = W
+        self.b = b
+
+    def __call__(self, A: Tensor, classes: Tensor) -> Tensor:
+        """L of Eq. 2 for feature maps (B, K, P, Q) and classes (B,): (B, P, Q)."""
+        return class_activation_map(A, self.W[classes], self.b[classes])
+
+    def to(self, device: torch.device) -> Attention:
+        """The same attention on another device."""
+        return Attention(self.W.to(device), self.b.to(device))

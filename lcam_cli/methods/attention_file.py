@@ -1,0 +1,192 @@
+"""Attention files: what ``lcam train`` writes, and the checkpoints of the authors' projects.
+
+Ours are safetensors files: the tensors ``weight`` (R, K) and ``bias`` (R,), and everything needed
+to use them (backbone, weights, layer, classes, preprocessing, training settings) as text metadata.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from lcam_cli.engine.backbone import Backbone, Identity
+from lcam_cli.engine.checkpoint import read_checkpoint, tensors_of
+from lcam_cli.errors import LcamError
+from lcam_cli.images.preprocess import Preprocess
+from lcam_cli.methods.attention import Attention
+from lcam_cli.version import __version__
+
+FILE_NAME = "attention.safetensors"
+_FORMAT = "lcam-attention/1"
+_NO_RUN_HINT = "train one (lcam train DATA --backbone …), or name another: --method gradcam"
+
+
+@dataclass(frozen=True)
+class AttentionSettings:
+    """What an attention was trained for and how.
+
+    Attributes:
+        identity: The backbone it belongs to.
+        class_names: R names.
+        preprocess: What turned pictures into the classifier's input.
+        training: Mode, recipe and all its numbers (JSON values).
+    """
+
+    identity: Identity
+    class_names: list[str]
+    preprocess: Preprocess
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class AttentionFile:
+    """An attention as read: the settings are None for the authors' checkpoints."""
+
+    path: Path
+    attention: Attention
+    settings: AttentionSettings | None
+
+
+def save_attention(path: Path, attention: Attention, settings: AttentionSettings) -> None:
+    """Write an attention file, whole or not at all."""
+    metadata = {
+        "format": _FORMAT,
+        "lcam_version": __version__,
+        "backbone": json.dumps(asdict(settings.identity)),
+        "class_names": json.dumps(settings.class_names),
+        "preprocess": json.dumps(settings.preprocess.to_json()),
+        "training": json.dumps(settings.training),
+    }
+    tensors = {
+        "weight": attention.W.detach().float().cpu().contiguous(),
+        "bias": attention.b.detach().float().cpu().contiguous(),
+    }
+    temporary = path.with_name(path.name + ".tmp")
+    save_file(tensors, temporary, metadata)
+    os.replace(temporary, path)  # noqa: PTH105 (the atomic one by name)
+
+
+def find_attention(given: Path | None, runs: Path = Path("runs")) -> Path:
+    """Find the attention file: a file, a run's folder, or the newest run under ``runs``.
+
+    Raises:
+        LcamError: There is none.
+    """
+    if given is None:
+        found = sorted(runs.glob(f"*/{FILE_NAME}"), key=lambda p: (p.stat().st_mtime_ns, p.name))
+        if not found:
+            raise LcamError(f"no trained attention under {runs}/", _NO_RUN_HINT)
+        return found[-1]
+    path = given / FILE_NAME if given.is_dir() else given
+    if not path.is_file():
+        raise LcamError(f"no attention file {path}", _NO_RUN_HINT)
+    return path
+
+
+def load_attention(path: Path) -> AttentionFile:
+    """Read an attention file of ours, or a checkpoint of the authors' projects.
+
+    The authors' hold ``attnM.op.weight`` (R, K, 1, 1) and ``attnM.op.bias`` in a ``state_dict``
+    with the whole backbone; T-TAME's hold names ending in ``attn_mech.op.weight`` and ``.bias``.
+
+    Raises:
+        LcamError: The file is missing or damaged, or holds no attention.
+    """
+    if path.suffix == ".safetensors":
+        settings = _read_settings(path)
+        tensors = tensors_of(read_checkpoint(path))
+        W, b = tensors.get("weight"), tensors.get("bias")
+    else:
+        settings = None
+        W, b = _foreign_tensors(path)
+    if W is None or b is None or W.ndim != 2 or b.shape != W.shape[:1]:
+        raise LcamError(
+            f"{path} holds no attention: it needs a weight (R, K) and a bias (R,)",
+            "give a file that lcam train or the authors' code wrote",
+        )
+    W, b = W.float(), b.float()
+    if not (torch.isfinite(W).all() and torch.isfinite(b).all()):
+        raise LcamError(f"{path} holds values that are not finite", "train it again")
+    if settings is not None and len(settings.class_names) != len(W):
+        raise LcamError(
+            f"{path} names {len(settings.class_names)} classes for {len(W)} rows",
+            "the file is damaged; train it again",
+        )
+    return AttentionFile(path, Attention(W, b), settings)
+
+
+def check_fits(file: AttentionFile, backbone: Backbone) -> None:
+    """Check that an attention belongs to this backbone.
+
+    Raises:
+        LcamError: Another backbone, weights or layer, or other numbers of classes or channels;
+            the message names both.
+    """
+    trained = file.settings.identity if file.settings else None
+    here = backbone.identity
+    if trained is not None and trained != here:
+        for what, there, now in (
+            ("backbone", trained.name, here.name),
+            ("weights", trained.weights, here.weights),
+            ("layer", trained.layer, here.layer),
+        ):
+            if there != now:
+                raise LcamError(
+                    f"{file.path} was trained for {what} {there}, not {now}",
+                    "leave --backbone, --weights and --layer out: the file knows its own",
+                )
+    R, K = file.attention.W.shape
+    if backbone.feature_shape[0] != K:
+        raise LcamError(
+            f"{file.path} expects {K} feature maps; "
+            f"layer {here.layer} of {here.name} has {backbone.feature_shape[0]}",
+            "name the layer it was trained on: --layer NAME",
+        )
+    if backbone.num_classes != R:
+        raise LcamError(
+            f"{file.path} has {R} classes; {here.name} has {backbone.num_classes}",
+            "give the backbone and weights it was trained for",
+        )
+
+
+def _read_settings(path: Path) -> AttentionSettings:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as opened:
+            metadata = opened.metadata() or {}
+        if metadata.get("format") != _FORMAT:
+            raise LcamError(
+                f"{path} is no {_FORMAT} file",
+                "give the attention.safetensors of an lcam train run",
+            )
+        names = json.loads(metadata["class_names"])
+        training = json.loads(metadata["training"])
+        identity = Identity(**{k: str(v) for k, v in json.loads(metadata["backbone"]).items()})
+        preprocess = Preprocess.from_json(json.loads(metadata["preprocess"]))
+        if not (isinstance(names, list) and isinstance(training, dict)):
+            raise TypeError("class_names or training")
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LcamError(
+            f"cannot read {path}: {type(error).__name__}: {error}", "train it again"
+        ) from None
+    return AttentionSettings(identity, [str(n) for n in names], preprocess, training)
+
+
+def _foreign_tensors(path: Path) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    content = read_checkpoint(path)
+    nested = content.get("state_dict")
+    state = tensors_of(nested if isinstance(nested, Mapping) else content)
+    for stem in ("attnM.op", "attn_mech.op"):
+        weights = [k for k in state if k == f"{stem}.weight" or k.endswith(f".{stem}.weight")]
+        if len(weights) == 1:
+            bias = state.get(weights[0].removesuffix("weight") + "bias")
+            W = state[weights[0]]
+            return (W.flatten(1) if W.shape[2:].numel() == 1 else None), bias
+    return None, None

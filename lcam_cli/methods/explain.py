@@ -1,0 +1,144 @@
+"""Explaining many pictures: the loop from paths to rows of maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lcam_cli.engine.engine import Engine, Forward
+from lcam_cli.errors import LcamError
+from lcam_cli.images.read import MAX_PIXELS
+from lcam_cli.images.stream import Batch, stream_batches
+from lcam_cli.maps.record import MapBatch
+from lcam_cli.methods.base import Maps, Method
+
+
+@dataclass(frozen=True)
+class ClassChoice:
+    """Which classes of a picture are explained: the named ones, or else the ``top_k`` predicted.
+
+    Attributes:
+        indices: Classes named by the user, explained on every picture.
+        top_k: Without names, how many of the best-scored classes.
+    """
+
+    indices: tuple[int, ...] = ()
+    top_k: int = 1
+
+    @property
+    def per_picture(self) -> int:
+        """Rows a picture."""
+        return len(self.indices) or self.top_k
+
+    def of(self, seen: Forward) -> Tensor:
+        """Classes (B, C), int64, for a batch, best first."""
+        if self.indices:
+            chosen = torch.tensor(self.indices, device=seen.logits.device)
+            return chosen.expand(len(seen.logits), -1)
+        return seen.logits.topk(self.top_k, 1).indices
+
+
+def explain(
+    engine: Engine,
+    method: Method,
+    paths: Sequence[str],
+    *,
+    choice: ClassChoice = ClassChoice(),
+    workers: int = 2,
+    start: int = 0,
+    max_pixels: int = MAX_PIXELS,
+    row_path: Callable[[str], str] = lambda path: path,
+) -> Iterator[MapBatch]:
+    """Explain pictures, batch by batch, in order.
+
+    Args:
+        engine: The engine with the classifier.
+        method: How to explain.
+        paths: The pictures.
+        choice: Which classes of each.
+        workers: Threads that read pictures.
+        start: The first picture to take, a multiple of the engine's batch size.
+        max_pixels: Pictures with more are skipped.
+        row_path: What a path is called in the rows, e.g. relative to a root.
+
+    Yields:
+        Rows in the order of the pictures, the classes of a picture side by side; and the pictures
+        that could not be read.
+
+    Raises:
+        LcamError: More classes are asked for than the classifier has.
+    """
+    if choice.top_k > engine.backbone.num_classes:
+        raise LcamError(
+            f"--top-k {choice.top_k}: this classifier has {engine.backbone.num_classes} classes",
+            "ask for fewer",
+        )
+    stream = stream_batches(
+        paths,
+        engine.backbone.preprocess,
+        engine.batch_size,
+        workers=workers,
+        start=start,
+        max_pixels=max_pixels,
+    )
+    for batch in stream:
+        names = [row_path(paths[i]) for i in batch.indices]
+        rows = _explain_batch(engine, method, batch, choice, names)
+        yield rows
+
+
+def _explain_batch(
+    engine: Engine, method: Method, batch: Batch, choice: ClassChoice, names: list[str]
+) -> MapBatch:
+    if not batch.indices:
+        return _no_rows(engine, batch)
+    seen = engine.forward(engine.pixels(batch.images))
+    classes = choice.of(seen)
+    maps = [method(engine, seen, classes[:, c].contiguous()) for c in range(classes.shape[1])]
+    scores = seen.logits.softmax(1).gather(1, classes)
+    per_picture = classes.shape[1]
+    chosen = classes.flatten().cpu().numpy().astype(np.int32)
+    return MapBatch(
+        saliency=_side_by_side([m.saliency for m in maps]).clamp(0, 1).cpu().numpy(),
+        cam=None if maps[0].cam is None else _cams(maps).cpu().numpy(),
+        paths=[name for name in names for _ in range(per_picture)],
+        class_index=chosen,
+        predicted_index=_repeat(seen.predicted, per_picture).cpu().numpy().astype(np.int32),
+        class_names=[engine.backbone.class_names[r] for r in chosen],
+        confidence=scores.flatten().cpu().numpy(),
+        crop_box=np.repeat(batch.crop_boxes, per_picture, axis=0),
+        skipped=batch.skipped,
+    )
+
+
+def _side_by_side(columns: list[Tensor]) -> Tensor:
+    """C tensors (B, …), one a class, to (B·C, …) with a picture's classes side by side."""
+    return torch.stack(columns, 1).flatten(0, 1)
+
+
+def _cams(maps: list[Maps]) -> Tensor:
+    return _side_by_side([m.cam for m in maps if m.cam is not None])
+
+
+def _repeat(values: Tensor, times: int) -> Tensor:
+    return values.repeat_interleave(times)
+
+
+def _no_rows(engine: Engine, batch: Batch) -> MapBatch:
+    side = engine.backbone.preprocess.image_size
+    nothing = np.zeros(0, np.int32)
+    return MapBatch(
+        saliency=np.zeros((0, side, side), np.float32),
+        cam=None,
+        paths=[],
+        class_index=nothing,
+        predicted_index=nothing,
+        class_names=[],
+        confidence=np.zeros(0, np.float32),
+        crop_box=np.zeros((0, 4), np.float32),
+        skipped=batch.skipped,
+    )

@@ -1,0 +1,37 @@
+"""``random``: the floor that every table shows. A map that knows nothing scores this much."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lcam_cli.engine.engine import Engine, Forward
+from lcam_cli.methods.base import Maps
+
+
+class RandomMap:
+    """Uniform noise of P×Q cells, brought to V as a class activation map is."""
+
+    name = "random"
+    forward_passes = 0
+
+    def __init__(self, seed: int = 0) -> None:
+        self.params: dict[str, Any] = {"seed": seed}
+        self._seed = seed
+
+    def __call__(self, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
+        """Draw each map from the seed, the picture and the class, whatever the batch around it."""
+        pictures = seen.x.permute(0, 2, 3, 1).mul(255).round().byte().cpu().numpy()
+        cells = np.stack(
+            [
+                np.random.default_rng([self._seed, zlib.crc32(picture.tobytes()), int(r)]).random(
+                    engine.backbone.feature_shape[1:], dtype=np.float32
+                )
+                for picture, r in zip(pictures, classes, strict=True)
+            ]
+        )
+        return Maps.of_cam(torch.from_numpy(cells).to(engine.device), seen)

@@ -1,0 +1,1 @@
+"""Measures of saliency maps: thresholding, Average Drop and Increase in Confidence."""

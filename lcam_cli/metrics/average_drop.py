@@ -1,0 +1,129 @@
+"""Average Drop and Increase in Confidence (L-CAM, Eq. 10 and 11), with their uncertainty."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lcam_cli.errors import LcamError
+from lcam_cli.metrics.score import NuScore
+
+RESAMPLES = 2000
+# Numbers drawn at a time for the bootstrap: bounds its memory, whatever the number of images.
+_DRAWS_AT_ONCE = 2_000_000
+
+
+def drop(full: Tensor, masked: Tensor) -> Tensor:
+    """Return how much of the confidence is lost, in percent of it (the terms of Eq. 10).
+
+    Args:
+        full: Softmax scores f(X) of the class on the whole images, in [0, 1], shape (B,).
+        masked: The same on the masked images, shape (..., B).
+
+    Returns:
+        max(0, f(X) − f(masked)) / f(X) · 100, in [0, 100], shape (..., B). A score of 0 has
+        nothing to lose: its drop is 0.
+    """
+    lost = (full - masked).clamp_min(0) / full
+    return torch.where(full > 0, lost, 0.0) * 100
+
+
+def increase(full: Tensor, masked: Tensor) -> Tensor:
+    """Return whether the confidence rose (the terms of Eq. 11): bool, shapes as in ``drop``."""
+    return masked > full
+
+
+class AverageDrop:
+    """Gathers AD(ν) and IC(ν) over the images of a run.
+
+    Args:
+        nus: The percentages ν, in the order of the rows given to ``update``.
+        seed: Seed of the bootstrap.
+    """
+
+    def __init__(self, nus: Sequence[float], seed: int = 0) -> None:
+        self.nus = tuple(nus)
+        self._seed = seed
+        self._drops: list[NDArray[np.float32]] = []
+        self._increases: list[NDArray[np.bool_]] = []
+
+    @property
+    def count(self) -> int:
+        """How many images have been scored."""
+        return sum(part.shape[1] for part in self._drops)
+
+    def update(self, full: Tensor, masked: Tensor) -> None:
+        """Add a batch of images.
+
+        Args:
+            full: Softmax scores f(X) of the class explained, in [0, 1], shape (B,).
+            masked: The scores f(X ⊙ φ_ν(V)), shape (len(nus), B).
+
+        Raises:
+            LcamError: A score is not a finite number.
+        """
+        full, masked = full.detach().float().cpu(), masked.detach().float().cpu()
+        if masked.shape != (len(self.nus), *full.shape):
+            raise ValueError(f"masked is {tuple(masked.shape)}, not {(len(self.nus), *full.shape)}")
+        if not (full.isfinite().all() and masked.isfinite().all()):
+            raise LcamError(
+                "the classifier's confidence is not a number on some image",
+                "try --precision fp32, and check the weights",
+            )
+        self._drops.append(drop(full, masked).numpy())
+        self._increases.append(increase(full, masked).numpy())
+
+    def summary(self) -> dict[float, NuScore]:
+        """Return AD, IC and their intervals at each ν.
+
+        Raises:
+            LcamError: No image was scored.
+        """
+        if self.count == 0:
+            raise LcamError("no image was scored", "check that the images can be read")
+        drops = np.concatenate(self._drops, axis=1).astype(np.float64)
+        increases = np.concatenate(self._increases, axis=1) * 100.0
+        low, high = bootstrap(np.concatenate([drops, increases]), self._seed)
+        n = len(self.nus)
+        return {
+            nu: NuScore(
+                ad=float(drops[i].mean()),
+                ic=float(increases[i].mean()),
+                ad_ci95=(float(low[i]), float(high[i])),
+                ic_ci95=(float(low[n + i]), float(high[n + i])),
+            )
+            for i, nu in enumerate(self.nus)
+        }
+
+
+def bootstrap(
+    terms: NDArray[np.float64], seed: int, resamples: int = RESAMPLES
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the 95% percentile-bootstrap interval of each row's mean.
+
+    All rows are resampled with the same images, drawn with replacement.
+
+    Args:
+        terms: One term an image, shape (measures, N).
+        seed: Seed of the draws; the same seed gives the same interval.
+        resamples: How many times N images are drawn.
+
+    Returns:
+        The 2.5th and the 97.5th percentiles of the means, each of shape (measures,).
+    """
+    random = np.random.default_rng(seed)
+    images = terms.shape[1]
+    at_once = max(1, _DRAWS_AT_ONCE // images)
+    means = []
+    for start in range(0, resamples, at_once):
+        rows = min(at_once, resamples - start)
+        drawn = random.integers(images, size=(rows, images))
+        drawn += np.arange(rows)[:, None] * images
+        times = np.bincount(drawn.ravel(), minlength=rows * images).reshape(rows, images)
+        means.append(times @ terms.T / images)
+    low, high = np.percentile(np.concatenate(means), [2.5, 97.5], axis=0)
+    return low, high

@@ -1,0 +1,28 @@
+"""Thresholds that a pipeline asks results to meet."""
+
+from __future__ import annotations
+
+from lcam_cli.reports.results import FLOOR, Results, nu_key
+
+
+def check_gates(
+    results: Results, max_ad: float | None = None, min_ic: float | None = None
+) -> list[str]:
+    """Return a message for every threshold missed, at every ν; none when all are met.
+
+    Args:
+        results: What was measured. The ``random`` row is not held to anything.
+        max_ad: The highest AD allowed, in percent; None asks for nothing.
+        min_ic: The lowest IC allowed, in percent; None asks for nothing.
+    """
+    missed = []
+    for row in results.rows:
+        if row.method == FLOOR:
+            continue
+        for nu, score in row.nu.items():
+            key = nu_key(nu)
+            if max_ad is not None and score.ad > max_ad:
+                missed.append(f"{row.method}: AD({key}) is {score.ad:.10g}, above {max_ad:g}")
+            if min_ic is not None and score.ic < min_ic:
+                missed.append(f"{row.method}: IC({key}) is {score.ic:.10g}, below {min_ic:g}")
+    return missed

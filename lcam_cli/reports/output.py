@@ -1,0 +1,50 @@
+"""Results in the format asked for, to stdout or a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from lcam_cli.errors import LcamError
+from lcam_cli.reports.results import Results, to_json
+from lcam_cli.reports.table import to_csv, to_markdown, to_rich
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+TEXT_FORMATS: dict[str, Callable[[Results], str]] = {
+    "json": to_json,
+    "csv": to_csv,
+    "markdown": to_markdown,
+}
+
+
+class Console(Protocol):
+    """Where results are shown."""
+
+    def result(self, text: str) -> None:
+        """Write a finished text to stdout."""
+
+    def table(self, renderable: RenderableType) -> None:
+        """Draw a table on stdout."""
+
+
+def write(results: Results, format_: str, out: Path | None, console: Console) -> None:
+    """Show results on stdout, or write them to a file (tables as Markdown there).
+
+    Raises:
+        LcamError: The file cannot be written.
+    """
+    if out is None and format_ == "table":
+        console.table(to_rich(results))
+    elif out is None:
+        console.result(TEXT_FORMATS[format_](results))
+    else:
+        text = TEXT_FORMATS.get(format_, to_markdown)(results)
+        try:
+            out.write_text(text if text.endswith("\n") else f"{text}\n", "utf-8")
+        except OSError as error:
+            raise LcamError(
+                f"cannot write {out}: {error.strerror}", "name another file with --out"
+            ) from None

@@ -1,0 +1,117 @@
+"""The results of a run as data, and as the JSON object ``lcam-results/1``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lcam_cli.metrics.score import NuScore
+
+if TYPE_CHECKING:
+    from lcam_cli.metrics.accuracy import Accuracy
+
+SCHEMA = "lcam-results/1"
+FLOOR = "random"
+"""The method every other must beat; it is shown, but neither ranked nor gated."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method's results.
+
+    Attributes:
+        method: Its name.
+        nu: Its scores by ν, the percentage kept.
+        forward_passes: Forward passes a map costs.
+        mean_saliency: Mean of V over all maps, in [0, 1].
+        images_per_second: How fast the maps were made and scored.
+    """
+
+    method: str
+    nu: Mapping[float, NuScore]
+    forward_passes: int
+    mean_saliency: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class Results:
+    """What was measured, on what, with what.
+
+    Attributes:
+        backbone: The classifier's name.
+        weights: The weights' name, or ``sha256:…`` of their file.
+        layer: The module whose output is A.
+        images: How many images were scored.
+        skipped: How many could not be read.
+        precision: ``fp32``, ``bf16`` or ``fp16``.
+        device: The device's name.
+        rows: One a method.
+        accuracy: How often the classifier itself is right; None where labels were not given.
+    """
+
+    backbone: str
+    weights: str
+    layer: str
+    images: int
+    skipped: int
+    precision: str
+    device: str
+    rows: Sequence[Row]
+    accuracy: Accuracy | None = None
+
+    @property
+    def nus(self) -> tuple[float, ...]:
+        """Every ν of any row, in the order first met."""
+        return tuple(dict.fromkeys(nu for row in self.rows for nu in row.nu))
+
+
+def nu_key(nu: float) -> str:
+    """Return ν as it is written: ``"15"``, ``"12.5"``."""
+    return f"{nu:.10g}"
+
+
+def to_json(results: Results) -> str:
+    """Return the ``lcam-results/1`` object; numbers have four decimals, keys a fixed order.
+
+    Where labels were given, ``accuracy`` holds ``top1`` and ``top5``, in percent of ``labelled``.
+    """
+    content: dict[str, Any] = {
+        "schema": SCHEMA,
+        "backbone": results.backbone,
+        "weights": results.weights,
+        "layer": results.layer,
+        "images": results.images,
+        "skipped": results.skipped,
+        "precision": results.precision,
+        "device": results.device,
+        "rows": [_row(row) for row in results.rows],
+    }
+    if results.accuracy is not None:
+        content["accuracy"] = {
+            "top1": round(results.accuracy.top1, 4),
+            "top5": round(results.accuracy.top5, 4),
+            "labelled": results.accuracy.count,
+        }
+    return json.dumps(content, indent=2, allow_nan=False)
+
+
+def _row(row: Row) -> dict[str, Any]:
+    return {
+        "method": row.method,
+        "nu": {nu_key(nu): _score(score) for nu, score in row.nu.items()},
+        "forward_passes": row.forward_passes,
+        "mean_saliency": round(row.mean_saliency, 4),
+        "images_per_second": round(row.images_per_second, 4),
+    }
+
+
+def _score(score: NuScore) -> dict[str, Any]:
+    return {
+        "ad": round(score.ad, 4),
+        "ic": round(score.ic, 4),
+        "ad_ci95": [round(bound, 4) for bound in score.ad_ci95],
+        "ic_ci95": [round(bound, 4) for bound in score.ic_ci95],
+    }

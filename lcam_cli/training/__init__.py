@@ -1,0 +1,1 @@
+"""Learning the attention: losses, recipes, loop."""

@@ -1,0 +1,52 @@
+"""The folder of a training run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lcam_cli.errors import LcamError
+from lcam_cli.methods.attention_file import FILE_NAME
+from lcam_cli.training.loop import CHECKPOINT
+
+
+def run_folder(backbone: str, mode: str) -> Path:
+    """The default folder, ``runs/<backbone>-<mode>``, for any name a backbone can have."""
+    name = re.sub(r"[^\w.-]+", "-", backbone.rpartition("/")[2]).strip("-.")
+    return Path("runs") / f"{name}-{mode}"
+
+
+def claim_run(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Make a run's folder, refusing one that holds a run already.
+
+    Raises:
+        LcamError: A run is there and neither flag is set; or the folder cannot be made.
+    """
+    finished, begun = (folder / FILE_NAME).exists(), (folder / CHECKPOINT).exists()
+    if resume and finished and not begun:
+        raise LcamError(f"the run in {folder} is finished", "explain with it, or use --overwrite")
+    if (finished or begun) and not (resume or overwrite):
+        raise LcamError(
+            f"{folder} holds {'a finished' if finished else 'an interrupted'} run",
+            f"use {'--resume, ' if begun else ''}--overwrite or another --out",
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if overwrite and not resume:
+            (folder / CHECKPOINT).unlink(missing_ok=True)
+        (folder / "log.csv").open("a", encoding="utf-8").close()  # can it be written to?
+    except OSError as error:
+        raise LcamError(
+            f"cannot write to {folder}: {error.strerror or error}", "name another folder with --out"
+        ) from None
+
+
+def sample(paths: Sequence[str], count: int | None, seed: int) -> list[str]:
+    """Choose ``count`` of the pictures by the seed, keeping their order; all of them for None."""
+    if count is None or count >= len(paths):
+        return list(paths)
+    chosen = np.random.default_rng([seed]).choice(len(paths), count, replace=False)
+    return [paths[i] for i in np.sort(chosen)]

@@ -1,0 +1,58 @@
+"""The loss of L-CAM (Eq. 6-8), term by term.
+
+λ1·TV(S) + λ2·AV(S) + λ3·CE(y, f(masked)), where S is the map the picture was masked with.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def average(S: Tensor, lambda4: float, epsilon: float = 0.0) -> Tensor:
+    """AV (Eq. 7): the mean of S^λ4 over all positions and maps.
+
+    Args:
+        S: Maps in [0, 1], (B, P, Q).
+        lambda4: Exponent λ4; below 1 it presses on small values.
+        epsilon: Added to S before the power, as the authors' code does: at S = 0 the gradient of
+            a root is infinite.
+    """
+    return (S + epsilon).pow(lambda4).mean()
+
+
+def total_variation(S: Tensor, batch: int) -> Tensor:
+    """TV (Eq. 8): squared differences of neighbours, summed over a map, averaged over the batch.
+
+    Args:
+        S: Maps, (B, P, Q).
+        batch: Pictures in the batch, the divisor: B, unless there is a map for every pair.
+    """
+    down = (S[:, 1:] - S[:, :-1]).square().sum()
+    across = (S[:, :, 1:] - S[:, :, :-1]).square().sum()
+    return (down + across) / batch
+
+
+def border_energy(S: Tensor, batch: int) -> Tensor:
+    """Sum of squares of the four borders of (B, P, Q), averaged over the batch.
+
+    The authors' code adds 0.3 of it to TV; the paper does not have it.
+    """
+    edges = S[:, 0], S[:, -1], S[:, :, 0], S[:, :, -1]
+    return torch.stack([e.square().sum() for e in edges]).sum() / batch
+
+
+def reference_total_variation(S: Tensor, batch: int) -> Tensor:
+    """TV as the authors' code has it: with 0.3 of the border's energy, and halved."""
+    return (total_variation(S, batch) + 0.3 * border_energy(S, batch)) / 2
+
+
+def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """CE (Eq. 6): −log softmax score of the model-truth label, averaged over the batch.
+
+    Args:
+        logits: f of the masked pictures, (B, R).
+        y: Labels, (B,), int64.
+    """
+    return F.cross_entropy(logits, y)

@@ -1,0 +1,121 @@
+"""How the attention is trained: the paper's recipe, the authors' code's, and ours."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+MaskKind = Literal["sigmoid", "minmax"]
+Init = Literal["random", "classifier"]
+RowsKind = Literal["free", "shared"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Every number of a training run; λ1 … λ4 are the paper's.
+
+    Attributes:
+        name: ``auto``, ``paper`` or ``reference``.
+        epochs: Passes over the pictures.
+        batch_size: Pictures a step.
+        lr: Base learning rate.
+        lr_W: Times ``lr`` for W.
+        lr_b: Times ``lr`` for b.
+        momentum: Nesterov momentum of SGD; 0 for plain SGD.
+        weight_decay: Of SGD.
+        decay: Factor on the learning rate after every epoch; ``None`` for a cosine to zero.
+        flip: Mirror every second picture.
+        mask: σ(L) as in Eq. 4-5, or ζ(L), which inference and the measures use.
+        rows: ``free`` learns every row of W by itself, ``shared`` adds what all classes have in
+            common (``training.rows``).
+        init: Where W starts.
+        lambda_tv: λ1, on TV (Eq. 8).
+        lambda_av: λ2, on AV (Eq. 7).
+        lambda_ce: λ3, on CE.
+        lambda4: λ4, the exponent in AV.
+        av_epsilon: Added to S inside AV.
+        border_tv: TV of the authors' code: with the border's energy, halved.
+        all_pairs: Take TV and AV over the masks of every pair (picture i, label of picture j).
+        dropout: Leave the head's dropout active, as the authors' code does on VGG-16.
+    """
+
+    name: str
+    epochs: int
+    batch_size: int
+    lr: float
+    lr_W: float = 1.0  # noqa: N815 (the paper's W)
+    lr_b: float = 1.0
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    decay: float | None = None
+    flip: bool = False
+    mask: MaskKind = "sigmoid"
+    rows: RowsKind = "free"
+    init: Init = "random"
+    lambda_tv: float = 0.01
+    lambda_av: float = 2.0
+    lambda_ce: float = 1.5
+    lambda4: float = 0.3
+    av_epsilon: float = 0.0
+    border_tv: bool = False
+    all_pairs: bool = False
+    dropout: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """All settings, for the record in the attention file."""
+        return asdict(self)
+
+
+def recipe_for(name: str, backbone: str) -> Recipe:
+    """Return a recipe with its defaults for a backbone.
+
+    The paper gives numbers for VGG-16 and ResNet-50 only: networks named ``vgg…`` take the first,
+    all others the second.
+
+    Args:
+        name: ``"auto"``, ``"paper"`` or ``"reference"``.
+        backbone: Name of the backbone.
+    """
+    vgg = backbone.startswith("vgg")
+    if name == "auto":
+        return AUTO
+    paper = Recipe(
+        "paper",
+        epochs=7 if vgg else 25,
+        batch_size=64,
+        lr=1e-4,
+        decay=0.75 if vgg else 0.95,
+    )
+    if name == "paper":
+        return paper
+    assert name == "reference", name
+    return replace(
+        paper,
+        name="reference",
+        lr_W=100.0 if vgg else 1.0,
+        lr_b=200.0 if vgg else 2.0,
+        momentum=0.9,
+        weight_decay=5e-4,
+        flip=True,
+        av_epsilon=5e-4,
+        border_tv=True,
+        all_pairs=True,
+        dropout=vgg,
+    )
+
+
+AUTO = Recipe(
+    "auto",
+    epochs=5,
+    batch_size=32,
+    lr=3e-3,
+    flip=True,
+    mask="minmax",
+    rows="shared",
+    init="classifier",
+    lambda_tv=0.0,
+    lambda_av=2.0,
+    lambda_ce=1.0,
+    lambda4=1.0,
+)
+"""Ours, for hundreds of pictures instead of 1.3 million; what was tried is in docs/training.md."""

@@ -1,0 +1,138 @@
+"""How W and b are made of what is learned.
+
+``FreeRows`` is the paper's: each class learns its row from its own pictures alone. With two
+pictures a class it learns next to nothing, so ``SharedRows`` starts from the classifier and adds a
+part that every picture of every class teaches. Both fold into one W and b: Eq. 2, 3 and 9 do not
+change.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from lcam_cli.engine.engine import Engine
+from lcam_cli.methods.attention import Attention
+from lcam_cli.training.recipes import Recipe
+
+
+class Rows(Protocol):
+    """What the loop trains: gives rows for classes, and the finished attention."""
+
+    def rows(self, classes: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows of W (B, K) and biases (B,) of ``classes`` (B,), with gradients."""
+        ...
+
+    def fold(self) -> Attention:
+        """W and b as they stand now."""
+        ...
+
+
+class FreeRows(nn.Module):
+    """W and b, each row for itself (the paper's parametrisation)."""
+
+    def __init__(self, W: Tensor, b: Tensor) -> None:
+        super().__init__()
+        self.W = nn.Parameter(W.clone())
+        self.b = nn.Parameter(b.clone())
+
+    def rows(self, classes: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`Rows`."""
+        return self.W[classes], self.b[classes]
+
+    def fold(self) -> Attention:
+        """See :class:`Rows`."""
+        return Attention(self.W.detach().clone(), self.b.detach().clone())
+
+    def optimisers(self, recipe: Recipe) -> list[torch.optim.Optimizer]:
+        """SGD, with the recipe's factors on the learning rates of W and b."""
+        groups = [
+            {"params": [self.W], "lr": recipe.lr * recipe.lr_W},
+            {"params": [self.b], "lr": recipe.lr * recipe.lr_b},
+        ]
+        nesterov = recipe.momentum > 0
+        return [
+            torch.optim.SGD(
+                groups,
+                momentum=recipe.momentum,
+                nesterov=nesterov,
+                weight_decay=recipe.weight_decay,
+            )
+        ]
+
+
+def random_rows(R: int, K: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Initialise as PyTorch does a 1×1 convolution: uniform in ±1/√K, W (R, K) and b (R,)."""
+    generator = torch.Generator().manual_seed(seed)
+    bound = 1 / math.sqrt(K)
+    W = torch.empty(R, K).uniform_(-bound, bound, generator=generator)
+    b = torch.empty(R).uniform_(-bound, bound, generator=generator)
+    return W, b
+
+
+def classifier_rows(engine: Engine, x: Tensor) -> Tensor:
+    """W0 (R, K): what the classifier itself makes of the channels.
+
+    The linear layer's weights where the head is pooling and one linear layer (then Grad-CAM's
+    weights are the same up to a factor); otherwise the gradients of every class score by A,
+    averaged over positions and over the pictures.
+
+    Args:
+        engine: The engine.
+        x: Some pictures, (B, 3, H, W) in [0, 1].
+    """
+    linear = engine.backbone.linear_head()
+    if linear is not None:
+        return linear.float().clone()
+    seen = engine.forward(x)
+    with torch.enable_grad():
+        A = seen.A.detach().clone().requires_grad_(True)
+        with engine.autocast():
+            totals = engine.backbone.head(A, engine.normalise(x)).float().sum(0)
+        rows = [
+            torch.autograd.grad(total, A, retain_graph=True)[0].mean((0, 2, 3)) for total in totals
+        ]
+    return torch.stack(rows)
+
+
+class SharedRows(nn.Module):
+    """W[r] = c·W0[r] + w_shared + Δ[r]; b = 0, which ζ takes away again anyway.
+
+    Every picture teaches c and w_shared, whatever its class; Δ[r] is what sets class r apart.
+
+    Args:
+        W0: Where W starts, (R, K).
+    """
+
+    def __init__(self, W0: Tensor) -> None:
+        super().__init__()
+        self.W0: Tensor
+        self.register_buffer("W0", W0.clone())
+        self.c = nn.Parameter(torch.ones(()))
+        self.w_shared = nn.Parameter(torch.zeros(W0.shape[1]))
+        self.delta = nn.Parameter(torch.zeros_like(W0))
+
+    def rows(self, classes: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`Rows`."""
+        w = self.c * self.W0[classes] + self.w_shared + self.delta[classes]
+        return w, w.new_zeros(len(classes))
+
+    def fold(self) -> Attention:
+        """See :class:`Rows`."""
+        with torch.no_grad():
+            W = self.c * self.W0 + self.w_shared + self.delta
+        return Attention(W.clone(), W.new_zeros(len(W)))
+
+    def optimisers(self, recipe: Recipe) -> list[torch.optim.Optimizer]:
+        """Adam for what all classes share, SGD for the rows that few pictures reach."""
+        shared = [
+            {"params": [self.w_shared], "lr": recipe.lr},
+            {"params": [self.c], "lr": 3 * recipe.lr},
+        ]
+        return [
+            torch.optim.Adam(shared),
+            torch.optim.SGD([self.delta], lr=0.05, momentum=0.9, nesterov=True),
+        ]

@@ -1,0 +1,98 @@
+"""One training step: mask the pictures with what the attention says, and see what is lost.
+
+Three passes through the frozen network and no more: one forward for A and y, one forward of the
+masked pictures, and one backward to the mask. L-CAM-Fm pays for the trunk once and then only for
+the head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lcam_cli.engine.engine import Engine
+from lcam_cli.methods.attention import class_activation_map, min_max, upsample
+from lcam_cli.training.losses import (
+    average,
+    cross_entropy,
+    reference_total_variation,
+    total_variation,
+)
+from lcam_cli.training.recipes import Recipe
+from lcam_cli.training.rows import Rows
+
+Mode = Literal["img", "fm"]
+
+
+@dataclass
+class Loss:
+    """Eq. 6 and its terms before their λ, each a scalar."""
+
+    total: Tensor
+    tv: Tensor
+    av: Tensor
+    ce: Tensor
+
+
+def loss_of(engine: Engine, rows: Rows, x: Tensor, recipe: Recipe, mode: Mode) -> Loss:
+    """Compute Eq. 6 on a batch.
+
+    Args:
+        engine: The engine with the frozen classifier.
+        rows: What is trained.
+        x: Pictures, (B, 3, H, W) in [0, 1].
+        recipe: The mask's kind and the λ.
+        mode: ``"img"`` masks the picture (Eq. 5), ``"fm"`` the feature maps (Eq. 4).
+    """
+    seen = engine.forward(x)
+    y = seen.predicted
+    w, b = rows.rows(y)
+    L = class_activation_map(seen.A, w, b)
+    S = _mask(L, recipe)
+    with engine.autocast():
+        if mode == "img":
+            shown = x * upsample(S, (x.shape[2], x.shape[3])).unsqueeze(1)
+            logits = engine.backbone(engine.normalise(shown))
+        else:
+            logits = engine.backbone.head(seen.A * S.unsqueeze(1), engine.normalise(x))
+    ce = cross_entropy(logits.float(), y)
+    if recipe.all_pairs:
+        S = _mask(
+            torch.einsum("jk,bkpq->jbpq", w, seen.A).add(b[:, None, None, None]).flatten(0, 1),
+            recipe,
+        )
+    variation = reference_total_variation if recipe.border_tv else total_variation
+    tv = variation(S, len(x))
+    av = average(S, recipe.lambda4, recipe.av_epsilon)
+    total = recipe.lambda_tv * tv + recipe.lambda_av * av + recipe.lambda_ce * ce
+    return Loss(total, tv, av, ce)
+
+
+def backward(
+    engine: Engine, rows: Rows, x: Tensor, recipe: Recipe, mode: Mode
+) -> dict[str, Tensor]:
+    """Add the gradients of the batch's loss to the parameters of ``rows``.
+
+    Where memory does not suffice for the batch it is taken in parts, each weighted by its share,
+    so that the step stays the same (but for ``all_pairs``, whose pairs are then those of a part).
+
+    Returns:
+        Loss and terms, detached scalars.
+    """
+
+    def part(x_part: Tensor) -> tuple[Tensor]:
+        loss = loss_of(engine, rows, x_part, recipe, mode)
+        share = len(x_part) / len(x)
+        (loss.total * share).backward()  # type: ignore[no-untyped-call]
+        terms = torch.stack([loss.total, loss.tv, loss.av, loss.ce]).detach()
+        return ((terms * share).unsqueeze(0),)
+
+    (terms,) = engine.run(part, x)
+    return dict(zip(("loss", "tv", "av", "ce"), terms.sum(0), strict=True))
+
+
+def _mask(L: Tensor, recipe: Recipe) -> Tensor:
+    return L.sigmoid() if recipe.mask == "sigmoid" else min_max(L)

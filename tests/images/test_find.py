@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import io
+import os
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lcam_cli.errors import LcamError
+from lcam_cli.images.find import find_images, read_path_list
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def below(folder: Path, paths: list[str]) -> list[str]:
+    return [os.path.relpath(path, folder) for path in paths]
+
+
+def test_a_folder_gives_its_pictures_in_byte_order_of_components(tmp_path: Path) -> None:
+    touch(
+        tmp_path, "b.jpg", "a/z.png", "a.jpg", "a/b/1.webp", "B.JPG", "é.gif", "a-1.tiff", "10.bmp"
+    )
+    expected = ["10.bmp", "B.JPG", "a/b/1.webp", "a/z.png", "a-1.tiff", "a.jpg", "b.jpg", "é.gif"]
+    found = find_images([str(tmp_path)])
+    assert below(tmp_path, found.paths) == expected
+    assert expected == sorted(expected, key=lambda p: [os.fsencode(c) for c in p.split("/")])
+    assert found.skipped == []
+    assert found.root == str(tmp_path)
+
+
+def test_no_pictures_no_mention(tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        "x.jpg",
+        "notes.txt",
+        "maps.h5",
+        "paper.pdf",
+        "s.eps",
+        ".h.jpg",
+        ".git/y.jpg",
+        "jpg",
+    )
+    found = find_images([str(tmp_path)])
+    assert below(tmp_path, found.paths) == ["x.jpg"]
+    assert found.skipped == []
+
+
+def test_a_file_named_directly_is_taken_whatever_its_name(tmp_path: Path) -> None:
+    touch(tmp_path, "no_extension", ".hidden", "a b ü.txt", "x.jpg", "x.png")
+    names = ["x.png", "no_extension", ".hidden", "a b ü.txt", "x.jpg"]
+    found = find_images([str(tmp_path / name) for name in names])
+    assert below(tmp_path, found.paths) == names
+
+
+def test_the_same_file_counts_once_where_it_comes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "a.jpg", "b.jpg", "sub/c.jpg")
+    monkeypatch.chdir(tmp_path)
+    found = find_images(["b.jpg", ".", "./sub/../b.jpg", str(tmp_path / "a.jpg"), "sub"])
+    assert found.paths == ["b.jpg", "./a.jpg", "./sub/c.jpg"]
+    assert found.root == str(tmp_path)
+
+
+def test_the_root_holds_every_input(tmp_path: Path) -> None:
+    touch(tmp_path, "in/a/1.jpg", "in/b/deep/2.jpg")
+    folders = [str(tmp_path / "in/a"), str(tmp_path / "in/b/deep/2.jpg")]
+    assert find_images(folders).root == str(tmp_path / "in")
+
+
+def test_links(tmp_path: Path) -> None:
+    touch(tmp_path, "set/real.jpg", "other/far.jpg", "other/linked/inside.jpg")
+    (tmp_path / "set/zz.jpg").symlink_to("real.jpg")  # a second name
+    (tmp_path / "set/far.jpg").symlink_to("../other/far.jpg")
+    (tmp_path / "set/folder").symlink_to("../other/linked")
+    (tmp_path / "set/loop").symlink_to(".")
+    (tmp_path / "set/loop.jpg").symlink_to(".")
+    (tmp_path / "set/gone.jpg").symlink_to("nowhere")  # reading will say what is wrong
+    (tmp_path / "set/self.jpg").symlink_to("self.jpg")
+    found = find_images([str(tmp_path / "set")])
+    assert below(tmp_path / "set", found.paths) == ["far.jpg", "gone.jpg", "real.jpg", "self.jpg"]
+    # A link to a folder that is named itself is followed.
+    named = find_images([str(tmp_path / "set/folder")])
+    assert below(tmp_path / "set", named.paths) == ["folder/inside.jpg"]
+
+
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    name = b"caf\xe9 \xff.jpg"
+    try:
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).touch()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    touch(tmp_path, "z.jpg")
+    found = find_images([str(tmp_path)])
+    assert [os.fsencode(Path(path).name) for path in found.paths] == [name, b"z.jpg"]
+
+
+@pytest.mark.parametrize("name", ["gone.jpg", "gone/", "nul\0byte.jpg"])
+def test_a_missing_input_is_named(tmp_path: Path, name: str) -> None:
+    with pytest.raises(LcamError) as caught:
+        find_images([f"{tmp_path}/{name}"])
+    assert name in caught.value.what
+    assert caught.value.hint
+
+
+def test_a_folder_without_pictures_is_named_even_beside_others(tmp_path: Path) -> None:
+    touch(tmp_path, "full/a.jpg", "void/readme.txt")
+    with pytest.raises(LcamError, match=r"no pictures in .*void"):
+        find_images([str(tmp_path / "full"), str(tmp_path / "void")])
+
+
+def test_nothing_at_all() -> None:
+    with pytest.raises(LcamError, match="no pictures"):
+        find_images(["-"], [])
+
+
+def test_a_list_stands_where_the_dash_is(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "b.jpg", "f/c.jpg", "d.jpg", "e/readme")
+    listed = [str(tmp_path / name) for name in ("b.jpg", "gone.jpg", "f", "e")]
+    found = find_images([str(tmp_path / "d.jpg"), "-", str(tmp_path / "a.jpg")], listed)
+    assert below(tmp_path, found.paths) == ["d.jpg", "b.jpg", "f/c.jpg", "a.jpg"]
+    assert [skipped.path for skipped in found.skipped] == [listed[1], listed[3]]
+    assert "no such file" in found.skipped[0].reason
+    assert find_images([str(tmp_path / "a.jpg")], listed).paths == [str(tmp_path / "a.jpg")]
+
+
+def test_an_unreadable_folder(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "shut/b.jpg")
+    shut = tmp_path / "shut"
+    shut.chmod(0)
+    if os.access(shut, os.R_OK):
+        pytest.skip("this user may list every folder")
+    try:
+        found = find_images([str(tmp_path)])
+        with pytest.raises(LcamError, match="permission denied"):
+            find_images([str(shut)])
+    finally:
+        shut.chmod(0o700)
+    assert below(tmp_path, found.paths) == ["a.jpg"]
+    assert [skipped.path for skipped in found.skipped] == [str(shut)]
+    assert "permission denied" in found.skipped[0].reason
+
+
+@pytest.mark.slow
+def test_deeper_than_calls_can_nest(tmp_path: Path) -> None:
+    folders = [f"{tmp_path}/{'/'.join(['d'] * depth)}" for depth in range(1, 1100)]
+    for folder in folders:
+        Path(folder).mkdir()
+    picture = f"{folders[-1]}/a.jpg"
+    Path(picture).touch()
+    try:
+        assert find_images([str(tmp_path)]).paths == [picture]
+    finally:  # pytest's own removal would nest as deep
+        Path(picture).unlink()
+        for folder in reversed(folders):
+            Path(folder).rmdir()
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_files_are_quick(tmp_path: Path) -> None:
+    for k in range(100):
+        (tmp_path / f"class{k}").mkdir()
+        for i in range(1000):
+            os.close(os.open(f"{tmp_path}/class{k}/{i}.jpg", os.O_CREAT))
+    begun = time.perf_counter()
+    found = find_images([str(tmp_path)])
+    assert time.perf_counter() - begun < 10  # about 1 s on a slow laptop
+    assert len(found.paths) == 100_000
+
+
+def test_lists_of_lines() -> None:
+    stream = io.BytesIO(b"a b.jpg\n\n  \nwin.jpg\r\n\xff.jpg\n lead and trail \nlast")
+    expected = ["a b.jpg", "win.jpg", os.fsdecode(b"\xff.jpg"), " lead and trail ", "last"]
+    assert list(read_path_list(stream, nul=False)) == expected
+
+
+@given(st.lists(st.binary(min_size=1, max_size=20).filter(lambda name: b"\0" not in name)))
+def test_lists_with_nul_hold_any_name(names: list[bytes]) -> None:
+    for end in (b"", b"\0"):
+        stream = io.BytesIO(b"\0".join(names) + end)
+        assert list(read_path_list(stream, nul=True)) == [os.fsdecode(name) for name in names]
+
+
+def test_a_nul_list_longer_than_a_block() -> None:
+    names = [f"{'n' * (k % 300)}{k}" for k in range(2000)]
+    stream = io.BytesIO("\0".join(names).encode())
+    assert list(read_path_list(stream, nul=True)) == names

@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torchvision import transforms
+
+from lcam_cli.errors import LcamError
+from lcam_cli.images.preprocess import Preprocess, center_view, training_view
+
+
+def noise(width: int, height: int, seed: int = 0) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    return Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8))
+
+
+def torchvision_view(picture: Image.Image, preprocess: Preprocess) -> np.ndarray:
+    mode = transforms.InterpolationMode(preprocess.interpolation)
+    resize = transforms.Resize(preprocess.resize, interpolation=mode)
+    return np.array(transforms.CenterCrop(preprocess.image_size)(resize(picture)))
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos"])
+@pytest.mark.parametrize(
+    "size", [(500, 375), (375, 500), (333, 333), (1, 1), (3, 7), (257, 255), (256, 999), (901, 31)]
+)
+def test_crop_is_byte_equal_to_torchvision(size: tuple[int, int], interpolation: str) -> None:
+    preprocess = Preprocess(interpolation=interpolation)  # type: ignore[arg-type]
+    view, _ = center_view(noise(*size), preprocess)
+    np.testing.assert_array_equal(view, torchvision_view(noise(*size), preprocess))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    width=st.integers(1, 400),
+    height=st.integers(1, 400),
+    image_size=st.integers(1, 40),
+    margin=st.integers(0, 9),
+)
+def test_crop_of_any_size(width: int, height: int, image_size: int, margin: int) -> None:
+    preprocess = Preprocess(image_size=image_size, resize=image_size + margin)
+    picture = noise(width, height)
+    view, box = center_view(picture, preprocess)
+    assert (view.shape, view.dtype) == ((image_size, image_size, 3), np.uint8)
+    np.testing.assert_array_equal(view, torchvision_view(picture, preprocess))
+    x0, y0, x1, y1 = box
+    assert -1e-6 <= x0 < x1 <= width + 1e-6
+    assert -1e-6 <= y0 < y1 <= height + 1e-6
+    # Along the shorter side the box is image_size / resize of it; along the longer one the same
+    # number of pixels, up to the rounding of the resized length.
+    short, long = sorted([(width, x0, x1), (height, y0, y1)])
+    assert (short[2] - short[1]) / short[0] == pytest.approx(image_size / preprocess.resize)
+    resized_long = int(preprocess.resize * long[0] / short[0])
+    assert (long[2] - long[1]) / long[0] == pytest.approx(image_size / resized_long)
+
+
+def test_crop_box_by_hand() -> None:
+    _, box = center_view(noise(512, 1024), Preprocess())
+    # 512 × 1024 becomes 256 × 512; the centre 224 starts at (16, 144); a resized pixel is 2 wide.
+    assert box == (32.0, 288.0, 480.0, 736.0)
+
+
+def test_crop_box_points_at_the_pixels_seen() -> None:
+    # A white frame drawn just outside the box must not be seen, one just inside must.
+    size, preprocess = (400, 300), Preprocess(image_size=30, resize=60, interpolation="nearest")
+    _, (x0, y0, x1, y1) = center_view(noise(*size), preprocess)
+    inside = Image.new("RGB", size, "white")
+    inside.paste("black", (round(x0), round(y0), round(x1), round(y1)))
+    assert center_view(inside, preprocess)[0].max() == 0
+    smaller = Image.new("RGB", size, "white")
+    smaller.paste("black", (round(x0) + 5, round(y0) + 5, round(x1) - 5, round(y1) - 5))
+    view = center_view(smaller, preprocess)[0]
+    assert min(view[0].min(), view[-1].min(), view[:, 0].min(), view[:, -1].min()) == 255
+
+
+def test_squash_sees_the_whole_picture() -> None:
+    picture = noise(90, 41)
+    view, box = center_view(picture, Preprocess(image_size=32, resize=32, fit="squash"))
+    expected = transforms.Resize((32, 32))(picture)
+    np.testing.assert_array_equal(view, np.array(expected))
+    assert box == (0.0, 0.0, 90.0, 41.0)
+
+
+@pytest.mark.parametrize("size", [(20000, 3), (3, 20000), (50000, 1)])
+def test_extreme_shapes_stay_small_in_memory(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resize = Image.Image.resize
+
+    def watched(picture: Image.Image, to: tuple[int, int], *rest: Any, **more: Any) -> Image.Image:
+        assert max(to) <= 8192
+        return resize(picture, to, *rest, **more)
+
+    monkeypatch.setattr(Image.Image, "resize", watched)
+    ramp = np.broadcast_to(np.linspace(0, 255, max(size)).astype(np.uint8), (min(size), max(size)))
+    grey = ramp if size[0] > size[1] else ramp.T
+    picture = Image.fromarray(np.ascontiguousarray(grey)).convert("RGB")
+    view, (x0, y0, x1, y1) = center_view(picture, Preprocess())
+    trained = training_view(picture, Preprocess(), np.random.default_rng(0), flip=True)
+    assert view.shape == trained.shape == (224, 224, 3)
+    # The crop is the middle 224/256 of the shorter side squared, where the ramp is mid-grey.
+    seen = 224 / 256 * min(size)
+    assert (x1 - x0, y1 - y0) == pytest.approx((seen, seen), rel=1e-3)
+    assert ((x0 + x1) / 2, (y0 + y1) / 2) == pytest.approx((size[0] / 2, size[1] / 2), abs=0.01)
+    assert np.abs(view.astype(int) - 127).max() <= 1
+
+
+def test_the_small_path_agrees_with_the_full_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    picture, preprocess = noise(400, 20), Preprocess(image_size=30, resize=40)
+    full, full_box = center_view(picture, preprocess)
+    monkeypatch.setattr("lcam_cli.images.preprocess.LARGEST_SIDE", 100)
+    part, part_box = center_view(picture, preprocess)
+    assert part_box == pytest.approx(full_box)
+    assert np.abs(full.astype(int) - part.astype(int)).max() <= 1  # rounding inside Pillow
+
+
+def test_training_view_is_one_of_the_crops_of_the_resized_picture() -> None:
+    preprocess = Preprocess(image_size=8, resize=10)
+    picture = noise(50, 44)
+    resized = np.array(transforms.Resize(10)(picture))
+    crops = {
+        resized[y : y + 8, x : x + 8][:, ::step].tobytes(): (x, y, step)
+        for x in range(resized.shape[1] - 7)
+        for y in range(resized.shape[0] - 7)
+        for step in (1, -1)
+    }
+    rng = np.random.default_rng(3)
+    seen = {crops[training_view(picture, preprocess, rng, flip=True).tobytes()] for _ in range(400)}
+    assert seen == set(crops.values())  # every corner and both directions come up
+
+
+def test_training_view_without_flip_and_squashed() -> None:
+    squash = Preprocess(image_size=8, resize=8, fit="squash")
+    whole = center_view(noise(20, 30), squash)[0]
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        np.testing.assert_array_equal(training_view(noise(20, 30), squash, rng, False), whole)
+    flips = [
+        np.array_equal(training_view(noise(20, 30), squash, rng, True), whole[:, ::-1])
+        for _ in range(200)
+    ]
+    assert 70 < sum(flips) < 130
+
+
+def test_training_view_depends_on_the_generator_alone() -> None:
+    views = [
+        training_view(noise(60, 50), Preprocess(16, 32), np.random.default_rng([1, 2, k]), True)
+        for k in (7, 7, 8)
+    ]
+    np.testing.assert_array_equal(views[0], views[1])
+    assert not np.array_equal(views[0], views[2])
+
+
+def test_json_round_trip() -> None:
+    preprocess = Preprocess(299, 342, (0.5, 0.5, 0.5), (0.5, 0.5, 1), "bicubic", "squash")
+    assert Preprocess.from_json(json.loads(json.dumps(preprocess.to_json()))) == preprocess
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"image_size": 0},
+        {"image_size": 224.0},
+        {"image_size": True, "resize": 1},
+        {"image_size": 10**9, "resize": 10**9},
+        {"resize": 223},
+        {"resize": "256"},
+        {"mean": [0.5, 0.5]},
+        {"mean": 0.5},
+        {"mean": "abc"},
+        {"mean": [0.1, 0.2, 10**400]},
+        {"std": [0.2, 0.2, 0]},
+        {"std": [0.2, 0.2, math.nan]},
+        {"std": [0.2, 0.2, math.inf]},
+        {"std": [0.2, True, 0.2]},
+        {"interpolation": "hamming"},
+        {"interpolation": ["bilinear"]},
+        {"fit": None},
+        {"surprise": 1},
+    ],
+)
+def test_settings_of_a_stranger_are_refused(change: dict[str, object]) -> None:
+    with pytest.raises(LcamError):
+        Preprocess.from_json(Preprocess().to_json() | change)
+
+
+@pytest.mark.parametrize("document", [None, [], "x", 3, {}, {"image_size": 224}])
+def test_documents_of_another_shape_are_refused(document: object) -> None:
+    with pytest.raises(LcamError):
+        Preprocess.from_json(document)
+
+
+@pytest.mark.real
+def test_real_photographs_are_byte_equal_to_torchvision(real: Path) -> None:
+    photos = sorted((real / "photos").glob("*.JPEG"))[::20]
+    assert photos
+    for photo in photos:
+        with Image.open(photo) as file:
+            picture = file.convert("RGB")
+        view, _ = center_view(picture, Preprocess())
+        np.testing.assert_array_equal(view, torchvision_view(picture, Preprocess()))

@@ -1,0 +1,367 @@
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from lcam_cli.errors import BadImageError, LcamError
+from lcam_cli.maps.hdf5_layout import Room
+from lcam_cli.maps.hdf5_reader import MapsFile
+from lcam_cli.maps.hdf5_writer import Hdf5Writer
+from lcam_cli.maps.record import MapBatch
+from tests.maps.making import INFO, ROOM, SIZE, make_batch, writer
+
+ERROR = {"float32": 0.0, "float16": 2.0**-12, "uint8": 0.5 / 255 + 1e-7}
+
+
+def assert_same(got: MapBatch, want: MapBatch, error: float = 0.0) -> None:
+    np.testing.assert_allclose(got.saliency, want.saliency, rtol=0, atol=error)
+    assert (got.cam is None) == (want.cam is None)
+    if got.cam is not None and want.cam is not None:
+        np.testing.assert_array_equal(got.cam, want.cam)
+    assert (got.paths, got.class_names) == (want.paths, want.class_names)
+    for name in ("class_index", "predicted_index", "confidence", "crop_box"):
+        np.testing.assert_array_equal(getattr(got, name), getattr(want, name))
+
+
+# Whatever a file name and a class name may hold; bytes that are not UTF-8 are surrogate escapes.
+names = st.binary(min_size=1, max_size=30).map(
+    lambda raw: raw.replace(b"\0", b"_").decode("utf-8", "surrogateescape")
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), dtype=st.sampled_from(sorted(ERROR)), cam=st.booleans())
+def test_round_trip(data: st.DataObject, dtype: Any, cam: bool) -> None:
+    rows = data.draw(st.integers(1, 5))
+    floats = st.floats(0, 1, width=32)
+    batch = dataclasses.replace(
+        make_batch(0, rows, cam=cam),
+        saliency=data.draw(hnp.arrays(np.float32, (rows, *SIZE), elements=floats)),
+        paths=data.draw(st.lists(names, min_size=rows, max_size=rows)),
+        class_names=data.draw(st.lists(names, min_size=rows, max_size=rows)),
+    )
+    room = Room.of(batch.paths, batch.class_names)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "maps.h5")
+        with writer(path, map_dtype=dtype, room=room) as out:
+            out.append(batch)
+            out.finish()
+        with MapsFile(path) as maps:
+            assert (len(maps), maps.complete, maps.map_dtype) == (rows, True, dtype)
+            assert_same(maps.rows(0, rows), batch, ERROR[dtype])
+
+
+def test_plain_h5py_reads_what_the_format_says(tmp_path: Path) -> None:
+    batch = make_batch(0, 3, skipped=2)
+    with writer(tmp_path / "maps.h5", map_dtype="float16") as out:
+        out.append(batch)
+        out.finish()
+    with h5py.File(tmp_path / "maps.h5") as file:
+        assert file["saliency"].dtype == np.float16
+        assert file["saliency"].shape == (3, *SIZE)
+        assert file["saliency"].chunks == (1, *SIZE)
+        assert list(file["path"].asstr()) == batch.paths
+        assert list(file["class_name"].asstr()) == batch.class_names
+        assert list(file["skipped/reason"].asstr()) == ["empty file"] * 2
+        assert file["class_index"].dtype == np.int32
+        assert file["crop_box"].shape == (3, 4)
+        assert file.attrs["schema"] == "lcam-maps"
+        assert file.attrs["schema_version"] == 1
+        assert file.attrs["complete"] == np.True_
+        assert file.attrs["root"] == "/pictures"
+        assert file.attrs["method_params"] == '{"mode": "img"}'
+
+
+def test_root_may_have_bytes_that_are_not_utf8(tmp_path: Path) -> None:
+    info = dataclasses.replace(INFO, root="/caf\udcff")
+    with Hdf5Writer(tmp_path / "m.h5", info, size=SIZE, room=ROOM) as out:
+        out.append(make_batch(0, 1))
+    with MapsFile(tmp_path / "m.h5") as maps:
+        assert maps.info.root == "/caf\udcff"
+        assert maps.resolve("a.jpg") == Path("/caf\udcff/a.jpg")
+
+
+def test_batches_cover_all_rows_once(tmp_path: Path) -> None:
+    with writer(tmp_path / "maps.h5") as out:
+        for first in range(0, 20, 5):
+            out.append(make_batch(first, 5, skipped=1))
+        out.finish()
+    with MapsFile(tmp_path / "maps.h5") as maps:
+        read = list(maps.batches(7))
+        assert [len(batch) for batch in read] == [7, 7, 6]
+        assert [path for batch in read for path in batch.paths] == maps.paths()
+        assert_same(maps.rows(0, 20), make_batch(0, 20))
+        assert [one.path for one in maps.skipped] == [f"bad {n}.jpg" for n in (0, 5, 10, 15)]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_a_file_for_very_few_rows(tmp_path: Path, rows: int) -> None:
+    room = dataclasses.replace(ROOM, rows=rows, skipped=rows)
+    path = tmp_path / "maps.h5"
+    with writer(path, room=room) as out:
+        out.append(make_batch(0, rows))
+        out.truncate(0, 0)
+        out.append(make_batch(7, rows, skipped=1))
+        with pytest.raises(ValueError, match="room"):
+            out.append(make_batch(0, 1))
+    with MapsFile(path) as maps:
+        assert_same(maps.rows(0, rows), make_batch(7, rows))
+
+
+def test_run_of_unreadable_inputs_alone(tmp_path: Path) -> None:
+    with writer(tmp_path / "maps.h5") as out:
+        out.append(make_batch(0, 0, cam=False, skipped=3))
+        out.finish()
+    with MapsFile(tmp_path / "maps.h5") as maps:
+        assert (len(maps), len(maps.skipped), maps.cam_size) == (0, 3, None)
+
+
+@pytest.mark.parametrize("value", [np.nan, -0.1, 1.1])
+def test_saliency_outside_its_range_is_never_written(tmp_path: Path, value: float) -> None:
+    batch = make_batch(0, 2)
+    batch.saliency[1, 2, 3] = value
+    with writer(tmp_path / "maps.h5") as out, pytest.raises(ValueError, match="saliency"):
+        out.append(batch)
+
+
+def test_flushes_every_thousand_rows(tmp_path: Path) -> None:
+    path = tmp_path / "maps.h5"
+    with writer(path, room=dataclasses.replace(ROOM, rows=1200)) as out:
+        out.append(make_batch(0, 999))
+        assert len(MapsFile(path)) == 0
+        out.append(make_batch(999, 1))
+        assert len(MapsFile(path)) == 1000
+
+
+def test_flushes_after_ten_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    path = tmp_path / "maps.h5"
+    with writer(path) as out:
+        out.append(make_batch(0, 1))
+        assert len(MapsFile(path)) == 0
+        now += 10
+        out.append(make_batch(1, 1))
+        assert len(MapsFile(path)) == 2
+
+
+# Existing outputs
+
+
+def test_existing_file_is_left_alone_unless_asked(tmp_path: Path) -> None:
+    path = tmp_path / "maps.h5"
+    path.write_bytes(b"something else")
+    with pytest.raises(LcamError, match="exists"):
+        writer(path)
+    with pytest.raises(LcamError, match="HDF5"):
+        writer(path, resume=True)
+    with writer(path, overwrite=True) as out:
+        assert path.read_bytes() == b"something else"
+        out.append(make_batch(0, 1))
+    assert len(MapsFile(path)) == 1
+
+
+def test_unwritable_places(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(LcamError, match="cannot write"):
+        writer(tmp_path / "file" / "maps.h5")
+    with pytest.raises(LcamError, match="folder"):
+        writer(tmp_path)
+
+
+def test_resumed_file_equals_one_never_stopped(tmp_path: Path) -> None:
+    whole, resumed = tmp_path / "whole.h5", tmp_path / "resumed.h5"
+    with writer(whole, map_dtype="float16") as out:
+        for first in (0, 4, 8):
+            out.append(make_batch(first, 4, skipped=1))
+        out.finish()
+    with writer(resumed, map_dtype="float16") as out:
+        out.append(make_batch(0, 4, skipped=1))
+        out.append(make_batch(4, 4, skipped=1))
+    with writer(resumed, map_dtype="float16", resume=True) as out:
+        assert (out.rows, len(out.skipped), out.complete) == (8, 2, False)
+        assert out.paths == make_batch(0, 8).paths
+        out.truncate(4, 1)
+        assert len(MapsFile(resumed)) == 4
+        for first in (4, 8):
+            out.append(make_batch(first, 4, skipped=1))
+        out.finish()
+    with h5py.File(whole) as a, h5py.File(resumed) as b:
+        assert a["saliency"][:].tobytes() == b["saliency"][:].tobytes()
+        assert list(a["path"]) == list(b["path"])
+        assert list(a["skipped/path"]) == list(b["skipped/path"])
+    with writer(resumed, map_dtype="float16", resume=True) as out:
+        assert out.complete
+        with pytest.raises(ValueError, match="finished"):
+            out.append(make_batch(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("change", "options"),
+    [
+        ({"method": "rise"}, {}),
+        ({"method_params": {"mode": "fm"}}, {}),
+        ({"weights": "sha256:00"}, {}),
+        ({"root": "/elsewhere"}, {}),
+        ({}, {"map_dtype": "uint8"}),
+        ({}, {"size": (7, 7)}),
+        ({}, {"room": dataclasses.replace(ROOM, rows=65)}),
+    ],
+)
+def test_resume_refuses_other_settings(
+    tmp_path: Path, change: dict[str, Any], options: dict[str, Any]
+) -> None:
+    with writer(tmp_path / "maps.h5") as out:
+        out.append(make_batch(0, 1))
+    settings: dict[str, Any] = {"size": SIZE, "room": ROOM, "map_dtype": "float32", **options}
+    with pytest.raises(LcamError):
+        Hdf5Writer(
+            tmp_path / "maps.h5", dataclasses.replace(INFO, **change), resume=True, **settings
+        )
+
+
+def test_resume_refuses_a_file_laid_out_by_others(tmp_path: Path) -> None:
+    path, copy = tmp_path / "maps.h5", tmp_path / "copy.h5"
+    with writer(path) as out:
+        out.append(make_batch(0, 3))
+    with h5py.File(path) as old, h5py.File(copy, "w") as new:
+        new.attrs.update(old.attrs)
+        for name in [*old, "skipped/path", "skipped/reason"]:
+            if name != "skipped":
+                data = old[name]
+                new.create_dataset(name, data=data[:], maxshape=data.maxshape, dtype=data.dtype)
+    assert_same(MapsFile(copy).rows(0, 3), make_batch(0, 3))
+    with pytest.raises(LcamError, match="cannot be continued"):
+        writer(copy, resume=True)
+
+
+# Strangers' files
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    path = tmp_path / "in" / "maps.h5"
+    with writer(path) as out:
+        out.append(make_batch(0, 4))
+        out.finish()
+    return path
+
+
+def replace(file: h5py.File, name: str, **settings: Any) -> None:
+    del file[name]
+    file.create_dataset(name, **settings)
+
+
+def external_link(file: h5py.File) -> None:
+    del file["saliency"]
+    file["saliency"] = h5py.ExternalLink("../other.h5", "saliency")
+
+
+def external_storage(file: h5py.File) -> None:
+    replace(
+        file,
+        "saliency",
+        shape=(4, *SIZE),
+        dtype="u1",
+        external=[("/etc/hostname", 0, h5py.h5f.UNLIMITED)],
+    )
+
+
+def virtual(source: str) -> Any:
+    def change(file: h5py.File) -> None:
+        del file["saliency"]
+        join = h5py.VirtualLayout((4, *SIZE), "f4")
+        join[:] = h5py.VirtualSource(source, "saliency", (4, *SIZE))
+        file.create_virtual_dataset("saliency", join)
+
+    return change
+
+
+def value(name: str, wrong: float) -> Any:
+    def change(file: h5py.File) -> None:
+        file[name][0] = wrong
+
+    return change
+
+
+CHANGES = {
+    "no saliency": lambda f: f.__delitem__("saliency"),
+    "no skipped": lambda f: f.__delitem__("skipped"),
+    "saliency is a group": lambda f: (f.__delitem__("saliency"), f.create_group("saliency")),
+    "saliency of integers": lambda f: replace(f, "saliency", data=np.ones((4, *SIZE), "i8")),
+    "saliency flat": lambda f: replace(f, "saliency", data=np.ones((4, 30), "f4")),
+    "saliency short": lambda f: f["saliency"].resize(3, axis=0),
+    "rows without data": lambda f: replace(f, "saliency", shape=(4, *SIZE), dtype="f4"),
+    "rows of terabytes": lambda f: replace(
+        f, "saliency", shape=(4, 1 << 20, 1 << 20), chunks=(1, 64, 64), dtype="f4"
+    ),
+    "paths are numbers": lambda f: replace(f, "path", data=np.arange(4)),
+    "box of three": lambda f: replace(f, "crop_box", data=np.ones((4, 3), "f4")),
+    "NaN": value("saliency", np.nan),
+    "too bright": value("saliency", 1.5),
+    "confidence": value("confidence", np.inf),
+    "endless box": value("crop_box", np.inf),
+    "cam": value("cam", np.nan),
+    "negative class": value("class_index", -1),
+    "other schema": lambda f: f.attrs.modify("schema", "other"),
+    "newer schema": lambda f: f.attrs.modify("schema_version", 2),
+    "no method": lambda f: f.attrs.__delitem__("method"),
+    "method is a number": lambda f: f.attrs.__setitem__("method", 3),
+    "broken JSON": lambda f: f.attrs.__setitem__("preprocess", "{"),
+    "JSON list": lambda f: f.attrs.__setitem__("preprocess", "[]"),
+    "external link": external_link,
+    "external storage": external_storage,
+    "shard above": virtual("../other.h5"),
+    "shard missing": virtual("missing.h5"),
+    "shard absolute": virtual("/etc/hostname"),
+    "shard is itself": virtual("."),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_strange_files_are_refused_by_name(finished: Path, change: Any) -> None:
+    (finished.parent.parent / "other.h5").write_bytes(finished.read_bytes())
+    with h5py.File(finished, "r+") as file:
+        change(file)
+    with pytest.raises(LcamError, match=r"maps\.h5"), MapsFile(finished) as maps:
+        maps.rows(0, 4)
+
+
+def test_shards_beside_the_file_are_read(finished: Path) -> None:
+    (finished.parent / "shard.h5").write_bytes(finished.read_bytes())
+    with h5py.File(finished, "r+") as file:
+        virtual("shard.h5")(file)
+    with MapsFile(finished) as maps:
+        assert_same(maps.rows(0, 4), make_batch(0, 4))
+
+
+def test_cut_or_garbled_files_are_refused(finished: Path) -> None:
+    raw = finished.read_bytes()
+    for part in (b"", b"\x89HDF\r\n\x1a\n", raw[:500], raw[:3000]):
+        finished.write_bytes(part)
+        with pytest.raises(LcamError):
+            MapsFile(finished)
+    with pytest.raises(LcamError, match="no maps file"):
+        MapsFile(finished.parent / "none.h5")
+
+
+def test_rows_never_lead_out_of_the_root(finished: Path) -> None:
+    with MapsFile(finished) as maps:
+        assert maps.resolve("a/b.jpg") == Path("/pictures/a/b.jpg")
+        assert maps.resolve("a.jpg", Path("/moved")) == Path("/moved/a.jpg")
+        assert maps.resolve("/moved/a.jpg", Path("/moved")) == Path("/moved/a.jpg")
+        for row in ("../a.jpg", "a/../../b.jpg", "/etc/passwd", "/pictures/a.jpg", "", "a\0"):
+            with pytest.raises(BadImageError):
+                maps.resolve(row)
+        for row in ("/pictures/a.jpg", "/moved/../a.jpg", "/movedtoo/a.jpg"):
+            with pytest.raises(BadImageError):
+                maps.resolve(row, Path("/moved"))

@@ -1,0 +1,103 @@
+"""The paper's Table 1 in its three forms."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from rich.console import Console
+
+from lcam_cli.reports.table import BEST, SECOND, columns, to_csv, to_markdown, to_rich
+from tests.reports.sample import FOUR, results, row
+
+
+def ranks(title: str, *rows: object) -> list[int]:
+    shown = columns(results(*rows) if rows else FOUR)  # type: ignore[arg-type]
+    return list(next(column.ranks for column in shown if column.title == title))
+
+
+def test_columns_are_the_papers() -> None:
+    assert [column.title for column in columns(FOUR)] == [
+        *("method", "AD(100)", "IC(100)", "AD(12.5)", "IC(12.5)", "#FW", "mean V", "images/s"),
+    ]
+
+
+def test_low_ad_and_high_ic_are_best_and_random_is_not_ranked() -> None:
+    assert ranks("AD(100)") == [SECOND, 0, BEST, 0]
+    assert ranks("IC(100)") == [SECOND, 0, BEST, 0]
+    assert ranks("AD(12.5)") == [BEST, 0, SECOND, 0]
+    assert ranks("#FW") == [0, 0, 0, 0]
+
+
+def test_numbers_that_look_equal_share_a_rank() -> None:
+    rows = [row("a", (10.001, 5.0)), row("b", (10.004, 5.0)), row("c", (11.0, 5.0))]
+    assert ranks("AD(100)", *rows) == [BEST, BEST, SECOND]
+    assert ranks("IC(100)", *rows) == [BEST, BEST, BEST]
+
+
+def test_one_method_is_not_the_best_of_itself() -> None:
+    assert ranks("AD(100)", row("gradcam", (10.0, 5.0)), row("random", (1.0, 5.0))) == [0, 0]
+
+
+def test_a_nu_that_a_row_lacks_is_left_blank() -> None:
+    shown = columns(results(row("a", (10.0, 5.0), (20.0, 3.0)), row("b", (11.0, 4.0))))
+    assert next(column.cells for column in shown if column.title == "AD(12.5)") == ["20.00", ""]
+
+
+def test_markdown_to_the_letter() -> None:
+    text = to_markdown(results(row("a|b", (10.0, 5.0)), row("gradcam", (11.0, 6.0))))
+    assert text == (
+        "| method | AD(100) | IC(100) | #FW | mean V | images/s |\n"
+        "| --- | ---: | ---: | ---: | ---: | ---: |\n"
+        "| a\\|b | **10.00** | <u>5.00</u> | 1 | 0.123 | 61.2 |\n"
+        "| gradcam | <u>11.00</u> | **6.00** | 1 | 0.123 | 61.2 |\n"
+        "\n"
+        "vgg16, IMAGENET1K\\_V1, features.29; 650 images (2 skipped); fp32 on cpu\n"
+    )
+
+
+def test_csv_has_a_line_a_method_and_nu() -> None:
+    lines = list(csv.DictReader(io.StringIO(to_csv(FOUR))))
+    assert [(line["method"], line["nu"]) for line in lines[:3]] == [
+        *(("lcam-img", "100"), ("lcam-img", "12.5"), ("gradcam", "100")),
+    ]
+    assert lines[0] == {
+        "method": "lcam-img",
+        "nu": "100",
+        "ad": "12.9600",
+        "ad_low": "11.9600",
+        "ad_high": "13.9600",
+        "ic": "41.2500",
+        "ic_low": "39.2500",
+        "ic_high": "43.2500",
+        "images": "650",
+        "forward_passes": "1",
+        "mean_saliency": "0.1235",
+        "images_per_second": "61.2500",
+    }
+
+
+def test_csv_survives_any_name_and_runs_none() -> None:
+    names = ['=cmd("x")', 'a,"b"\nc', "-1+1"]
+    lines = list(csv.DictReader(io.StringIO(to_csv(results(*(row(n, (1, 2)) for n in names))))))
+    assert [line["method"] for line in lines] == ['\'=cmd("x")', 'a,"b"\\nc', "'-1+1"]
+
+
+def drawn(width: int | None, **options: object) -> str:
+    console = Console(file=io.StringIO(), width=width, **options)  # type: ignore[arg-type]
+    console.print(to_rich(FOUR))
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return text
+
+
+def test_terminal_table_marks_best_and_second() -> None:
+    text = drawn(120, force_terminal=True, color_system="standard")
+    assert "\x1b[1m8.74\x1b[0m" in text
+    assert "\x1b[4m12.96\x1b[0m" in text
+    assert "650 images (2 skipped)" in text
+
+
+def test_terminal_table_takes_no_markup_or_escapes_from_names() -> None:
+    console = Console(file=io.StringIO(), width=120)
+    console.print(to_rich(results(row("[red]x[/red]\x1b[2J", (1.0, 2.0)))))
+    assert "[red]x[/red]\\x1b[2J" in console.file.getvalue()  # type: ignore[attr-defined]

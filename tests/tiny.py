@@ -1,0 +1,49 @@
+"""A network small enough for tests that train, and pictures for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from lcam_cli.engine.backbone import Backbone
+from lcam_cli.engine.networks import Network
+from lcam_cli.images.preprocess import Preprocess
+
+SMALL = Preprocess(image_size=32, resize=36)
+
+
+def tiny_network(classes: int = 4, channels: int = 6) -> nn.Module:
+    """Two convolutions, global pooling, one linear layer; the same values every time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        return nn.Sequential(
+            nn.Conv2d(3, 5, 3, stride=2, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(5, channels, 3, stride=2, padding=1),
+            nn.ReLU(inplace=True),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(channels, classes),
+        )
+
+
+def tiny_backbone(classes: int = 4, layer: str = "3") -> Backbone:
+    network = Network(tiny_network(classes), "tiny", "none:seed=7", preprocess=SMALL)
+    return Backbone(network, layer)
+
+
+def write_pictures(folder: Path, count: int, seed: int = 0) -> list[str]:
+    """Small smooth pictures, as JPEG."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    paths = []
+    for i in range(count):
+        cells = Image.fromarray(rng.integers(0, 256, (4, 5, 3), np.uint8))
+        path = folder / f"{i:03}.jpg"
+        cells.resize((50, 40), Image.Resampling.BICUBIC).save(path)
+        paths.append(str(path))
+    return paths
