@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,19 @@ from lcam_cli.images.stream import stream_batches, stream_training
 from lcam_cli.methods.attention_file import FILE_NAME, AttentionSettings, save_attention
 from lcam_cli.training.log import TrainingLog, draw_losses
 from lcam_cli.training.recipes import Recipe
-from lcam_cli.training.rows import FreeRows, SharedRows, classifier_rows, random_rows
+from lcam_cli.training.rows import (
+    FreeRows,
+    SharedRows,
+    classifier_rows,
+    feature_scale,
+    random_rows,
+)
 from lcam_cli.training.step import Mode, backward
 
 CHECKPOINT = "checkpoint.pt"
 _SECONDS_BETWEEN_CHECKPOINTS = 120.0
 _PICTURES_FOR_CLASSIFIER_ROWS = 8
+_PICTURES_FOR_SCALE = 256
 
 
 @dataclass(frozen=True)
@@ -179,27 +187,41 @@ def _start(
     if recipe.init == "random":
         W, b = random_rows(R, K, settings.seed)
     else:
-        W = classifier_rows(engine, _some_pictures(engine, paths, settings)).cpu()
-        b = torch.zeros(R)
-    return SharedRows(W) if recipe.rows == "shared" else FreeRows(W, b)
+        first = next(_some_pictures(engine, paths, settings, _PICTURES_FOR_CLASSIFIER_ROWS))
+        W, b = classifier_rows(engine, first).cpu(), torch.zeros(R)
+    if recipe.rows == "free":
+        return FreeRows(W, b)
+    some = _some_pictures(engine, paths, settings, _PICTURES_FOR_SCALE)
+    return SharedRows(W, feature_scale(engine.forward(x).A for x in some).cpu())
 
 
-def _some_pictures(engine: Engine, paths: Sequence[str], settings: TrainingSettings) -> Tensor:
-    order = np.random.default_rng([settings.seed]).permutation(len(paths))
+def _some_pictures(
+    engine: Engine, paths: Sequence[str], settings: TrainingSettings, count: int
+) -> Iterator[Tensor]:
+    """Batches of ``count`` pictures in all, chosen by the seed.
+
+    Raises:
+        LcamError: None of them can be read.
+    """
+    order = np.random.default_rng([settings.seed]).permutation(len(paths))[:count]
     stream = stream_batches(
         [paths[i] for i in order],
         engine.backbone.preprocess,
-        _PICTURES_FOR_CLASSIFIER_ROWS,
+        min(count, engine.batch_size),
         workers=settings.workers,
         max_pixels=settings.max_pixels,
     )
-    for batch in stream:
-        if batch.indices:
-            stream.close()
-            return engine.pixels(batch.images)
-    raise LcamError(
-        f"none of the {len(paths)} pictures could be read", "give a folder of photographs"
-    )
+    with contextlib.closing(stream):
+        found = False
+        for batch in stream:
+            if batch.indices:
+                found = True
+                yield engine.pixels(batch.images)
+    if not found:
+        raise LcamError(
+            f"none of {len(order)} pictures could be read, e.g. {paths[order[0]]}",
+            "give a folder of photographs",
+        )
 
 
 def _step(

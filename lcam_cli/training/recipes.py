@@ -106,9 +106,9 @@ def recipe_for(name: str, backbone: str) -> Recipe:
 
 AUTO = Recipe(
     "auto",
-    epochs=5,
+    epochs=6,
     batch_size=32,
-    lr=3e-3,
+    lr=0.01,
     flip=True,
     mask="minmax",
     rows="shared",

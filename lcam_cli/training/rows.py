@@ -9,6 +9,7 @@ change.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Protocol
 
 import torch
@@ -73,6 +74,23 @@ def random_rows(R: int, K: int, seed: int) -> tuple[Tensor, Tensor]:
     return W, b
 
 
+def feature_scale(batches: Iterable[Tensor]) -> Tensor:
+    """S (K,): the root mean square of each feature map over some pictures.
+
+    Args:
+        batches: Feature maps, (B, K, P, Q) each.
+    """
+    total, count = None, 0
+    for A in batches:
+        squares = A.square().sum((0, 2, 3))
+        total = squares if total is None else total + squares
+        count += A.shape[0] * A.shape[2] * A.shape[3]
+    assert total is not None, "needs at least one picture"
+    rms = (total / count).sqrt()
+    # A channel that never fires has no size; a small share of the mean keeps it out of the way.
+    return rms + 1e-2 * rms.mean()
+
+
 def classifier_rows(engine: Engine, x: Tensor) -> Tensor:
     """W0 (R, K): what the classifier itself makes of the channels.
 
@@ -99,32 +117,39 @@ def classifier_rows(engine: Engine, x: Tensor) -> Tensor:
 
 
 class SharedRows(nn.Module):
-    """W[r] = c·W0[r] + w_shared + Δ[r]; b = 0, which ζ takes away again anyway.
+    """W[r] = (c·W0[r] + w_shared + Δ[r]) / s; b = 0, which ζ takes away again anyway.
 
     Every picture teaches c and w_shared, whatever its class; Δ[r] is what sets class r apart.
 
     Args:
         W0: Where W starts, (R, K).
+        scale: s, the size of each feature map, (K,). Dividing by it gives every channel the same
+            say, and learning rates that fit every network.
     """
 
-    def __init__(self, W0: Tensor) -> None:
+    def __init__(self, W0: Tensor, scale: Tensor) -> None:
         super().__init__()
+        scaled = W0 * scale
         self.W0: Tensor
-        self.register_buffer("W0", W0.clone())
+        self.scale: Tensor
+        # ζ takes any factor of L away again, so the start's size is free: it sets how far a
+        # learning rate reaches.
+        self.register_buffer("W0", scaled * (_START_SIZE / scaled.std()))
+        self.register_buffer("scale", scale.clone())
         self.c = nn.Parameter(torch.ones(()))
         self.w_shared = nn.Parameter(torch.zeros(W0.shape[1]))
         self.delta = nn.Parameter(torch.zeros_like(W0))
 
     def rows(self, classes: Tensor) -> tuple[Tensor, Tensor]:
         """See :class:`Rows`."""
-        w = self.c * self.W0[classes] + self.w_shared + self.delta[classes]
+        w = (self.c * self.W0[classes] + self.w_shared + self.delta[classes]) / self.scale
         return w, w.new_zeros(len(classes))
 
     def fold(self) -> Attention:
         """See :class:`Rows`."""
         with torch.no_grad():
-            W = self.c * self.W0 + self.w_shared + self.delta
-        return Attention(W.clone(), W.new_zeros(len(W)))
+            W = (self.c * self.W0 + self.w_shared + self.delta) / self.scale
+        return Attention(W, W.new_zeros(len(W)))
 
     def optimisers(self, recipe: Recipe) -> list[torch.optim.Optimizer]:
         """Adam for what all classes share, SGD for the rows that few pictures reach."""
@@ -134,5 +159,9 @@ class SharedRows(nn.Module):
         ]
         return [
             torch.optim.Adam(shared),
-            torch.optim.SGD([self.delta], lr=0.05, momentum=0.9, nesterov=True),
+            torch.optim.SGD([self.delta], lr=_DELTA_LR, momentum=0.9, nesterov=True),
         ]
+
+
+_START_SIZE = 0.05
+_DELTA_LR = 0.05

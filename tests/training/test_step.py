@@ -102,7 +102,7 @@ def test_a_step_in_parts_is_the_same_step(engine: Engine, x: Tensor) -> None:
 
 def test_nothing_of_the_classifier_changes(engine: Engine, x: Tensor) -> None:
     before = {k: v.clone() for k, v in engine.backbone.network.state_dict().items()}
-    rows = SharedRows(classifier_rows(engine, x))
+    rows = SharedRows(classifier_rows(engine, x), torch.ones(6))
     backward(engine, rows, x, replace(PAPER, mask="minmax"), "img")
     assert all(torch.equal(before[k], v) for k, v in engine.backbone.network.state_dict().items())
     assert all(p.grad is None for p in engine.backbone.network.parameters())
