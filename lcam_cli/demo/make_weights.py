@@ -6,8 +6,9 @@ two CPU cores. Everything is seeded; another processor or version of torch may r
 
 Three choices are worth knowing:
 
-- Half of the pictures are shown with black rectangles on them. AD and IC black out parts of a
-  picture; without this, the classifier would meet its first black region in the evaluation.
+- Half of the pictures are shown with black rectangles on them and, in three last epochs, dimmed by
+  smooth noise. AD and IC multiply a picture by its map; without this, the classifier would meet its
+  first masked picture in the evaluation. The masks know nothing of the object.
 - Labels are smoothed, so that a picture's confidence stays below 1 and can rise as well as fall.
 - Beside the whole picture, the loss looks at the object's own features, which the masks allow. An
   object is a tenth of its picture, and would otherwise take far more pictures to be noticed. Boats
@@ -17,7 +18,7 @@ Three choices are worth knowing:
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
@@ -51,6 +52,8 @@ PER_CLASS = 360
 EPOCHS = 15
 BATCH = 32
 LEARNING_RATE = 3e-3
+SOFT_EPOCHS = 3
+SOFT_RATE = 1e-3
 LABEL_SMOOTHING = 0.1
 FRESH_SEED = 1001  # the report's pictures
 FRESH_PER_CLASS = 40
@@ -68,11 +71,13 @@ def main() -> None:
     classes, numbers = range(len(CLASSES)), range(PER_CLASS)
     pictures = views([(c, n, CLASSIFIER_SEED, None) for c in classes for n in numbers])
     network = demo_classifier().to(memory_format=torch.channels_last)
-    train(network, pictures, labels)
+    train(network, pictures, labels, epochs=EPOCHS, rate=LEARNING_RATE, hide=hidden_in_part)
+    torch.manual_seed(CLASSIFIER_SEED)  # afresh: this part can then be rerun by itself
+    train(network, pictures, labels, epochs=SOFT_EPOCHS, rate=SOFT_RATE, hide=hidden_softly)
     settings = {
         "seed": CLASSIFIER_SEED,
         "pictures_per_class": PER_CLASS,
-        "epochs": EPOCHS,
+        "epochs": EPOCHS + SOFT_EPOCHS,
         "made_by": "python -m lcam_cli.demo.make_weights",
     }
     state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
@@ -116,28 +121,39 @@ def centre(pixels: Tensor) -> Tensor:
     return pixels[..., margin : margin + IMAGE_SIZE, margin : margin + IMAGE_SIZE]
 
 
-def train(network: DemoClassifier, pictures: Tensor, labels: Tensor) -> None:
+def train(
+    network: DemoClassifier,
+    pictures: Tensor,
+    labels: Tensor,
+    *,
+    epochs: int,
+    rate: float,
+    hide: Callable[[Tensor], Tensor],
+) -> None:
     """Train in place: AdamW, one-cycle learning rate; prints a line an epoch.
 
     Args:
         network: In channels-last layout this is twice as fast.
         pictures: What ``views`` returns.
         labels: Class indices, (N,).
+        epochs: Passes over the pictures.
+        rate: The highest learning rate.
+        hide: Hides part of some of the pictures in a batch.
     """
-    steps = EPOCHS * (len(labels) // BATCH)
+    steps = epochs * (len(labels) // BATCH)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
     network.train()
-    for epoch in range(EPOCHS):
+    for epoch in range(epochs):
         losses = []
         for batch in batches(len(labels)):
-            loss = _loss(network, hidden_in_part(jittered(pictures[batch])), labels[batch])
+            loss = _loss(network, hide(jittered(pictures[batch])), labels[batch])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
             losses.append(loss.item())
-        print(f"epoch {epoch + 1}/{EPOCHS}: loss {np.mean(losses):.3f}", flush=True)
+        print(f"epoch {epoch + 1}/{epochs}: loss {np.mean(losses):.3f}", flush=True)
     network.eval()
 
 
@@ -182,6 +198,17 @@ def hidden_in_part(pixels: Tensor) -> Tensor:
             left = int(torch.randint(0, IMAGE_SIZE - width, ()))
             pixels[i, :, top : top + height, left : left + width] = 0
     return pixels
+
+
+def hidden_softly(pixels: Tensor) -> Tensor:
+    """Multiply half of the pictures by smooth noise in [0, 1], its lower part cut to 0."""
+    mask = torch.rand(len(pixels), 1, 6, 6)
+    mask = functional.interpolate(mask, size=IMAGE_SIZE, mode="bilinear", align_corners=False)
+    low, high = mask.amin((1, 2, 3), keepdim=True), mask.amax((1, 2, 3), keepdim=True)
+    mask = (mask - low) / (high - low)
+    mask = mask * (mask >= 0.6 * torch.rand(len(pixels), 1, 1, 1))
+    untouched = torch.rand(len(pixels), 1, 1, 1) < 0.5
+    return pixels * mask.masked_fill(untouched, 1)
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from typing import cast
 import torch
 from torch import Tensor, fx, nn
 
+from lcam_cli.engine.folding import fold_batch_norms
 from lcam_cli.engine.layers import check_layer, find_target_layer
 from lcam_cli.engine.networks import Network, load_network, read_class_names
 from lcam_cli.errors import LcamError, did_you_mean
@@ -60,6 +61,8 @@ class Backbone:
         if layer is None:
             layer = find_target_layer(self.network, picture)
         check_layer(self.network, layer)
+        fold_batch_norms(self.network, keep=layer)
+        _out_of_place(self.network)
         self._layer = layer
         self.identity = Identity(network.name, network.weights, layer, network.weights_file)
         self._split = _split(self.network, layer)
@@ -244,6 +247,17 @@ def load_backbone(
     if preprocess is not None:
         network.preprocess = preprocess
     return Backbone(network, layer)
+
+
+def _out_of_place(network: nn.Module) -> None:
+    """Have bounded and smooth activations write to new memory.
+
+    In place they would first copy their input, which their gradient needs; ReLU's needs only its
+    output.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Hardtanh | nn.Hardswish | nn.SiLU):  # ReLU6 is a Hardtanh
+            module.inplace = False
 
 
 class _ReachedLayerError(Exception):

