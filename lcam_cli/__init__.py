@@ -4,8 +4,9 @@ The library behind the commands::
 
     from lcam_cli import Engine, explain, load_backbone, make_method
 
-    engine = Engine(load_backbone("resnet50"))
-    for batch in explain(engine, make_method("gradcam"), ["a.jpg", "b.jpg"]):
+    backbone = load_backbone("resnet50")
+    method = make_method("gradcam", backbone)
+    for batch in explain(Engine(backbone), method, ["a.jpg", "b.jpg"]):
         print(batch.paths, batch.class_names, batch.saliency.shape)
 """
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from lcam_cli.methods.base import Maps, Method
     from lcam_cli.methods.explain import ClassChoice, explain
     from lcam_cli.methods.lcam import LCam
+    from lcam_cli.methods.options import MethodOptions
     from lcam_cli.methods.registry import make_method
     from lcam_cli.metrics.evaluate import evaluate
     from lcam_cli.training.loop import TrainingSettings, train
@@ -47,6 +49,7 @@ _WHERE = {
     "Maps": "methods.base",
     "MapsFile": "maps.hdf5_reader",
     "Method": "methods.base",
+    "MethodOptions": "methods.options",
     "Preprocess": "images.preprocess",
     "Recipe": "training.recipes",
     "TrainingSettings": "training.loop",
@@ -72,6 +75,7 @@ __all__ = [
     "Maps",
     "MapsFile",
     "Method",
+    "MethodOptions",
     "Preprocess",
     "Recipe",
     "TrainingSettings",

@@ -73,7 +73,8 @@ def demo(
     with _working_in(folder):
         for words in COMMANDS:
             again = ["--overwrite"] if overwrite and words[0] != "evaluate" else []
-            console.info(f"\n$ lcam {' '.join(words)}")
+            console.info("")
+            console.info(f"$ lcam {' '.join(words)}")
             _run([*words, *again, "--seed", str(seed), *(["--quiet"] if quiet else [])])
         rates = peak_rates(Path("maps.h5"), Path("masks") / "photos")
         draw_overview(Path("maps.h5"), Path("overlays"), Path("overview.png"))

@@ -99,10 +99,10 @@ def explain(
     """
     console = Console(quiet)
     if list_methods:
-        from lcam_cli.methods.registry import LCAM_SUMMARY, METHODS
+        from lcam_cli.methods.registry import LCAM_SUMMARY, known_methods
 
         console.result(f"{'lcam':<12} {LCAM_SUMMARY}")
-        for name, entry in METHODS.items():
+        for name, entry in known_methods().items():
             console.result(f"{name:<12} {entry.summary}")
         return
     if not images:

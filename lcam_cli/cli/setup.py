@@ -22,7 +22,7 @@ from lcam_cli.images.preprocess import Fit, Preprocess
 from lcam_cli.methods.attention_file import check_fits, find_attention, load_attention
 from lcam_cli.methods.base import Method
 from lcam_cli.methods.lcam import LCam
-from lcam_cli.methods.registry import make_method
+from lcam_cli.methods.registry import find_method, make_method
 
 _AUTO_WORKERS_AT_MOST = 16
 
@@ -124,8 +124,9 @@ def backbone_and_method(
     if method != "lcam":
         if attention is not None:
             raise LcamError(f"--attention does not go with --method {method}", "leave one out")
-        how = make_method(method, seed=seed)
-        return new_backbone(options, seed), how
+        find_method(method)  # a mistyped name is told before a backbone is downloaded
+        backbone = new_backbone(options, seed)
+        return backbone, make_method(method, backbone, seed=seed)
     file = load_attention(find_attention(attention))
     if file.settings is None:
         backbone = new_backbone(options, seed)

@@ -88,8 +88,13 @@ def _weights_of(source: str, identity: Identity, given: Given) -> str:
         return given.weights
     if not identity.weights.startswith("sha256:"):
         return identity.weights
-    if not identity.weights_file:  # the user's function loads its own
-        return "DEFAULT"
+    if not identity.weights_file:
+        if runs_user_code(identity.name):  # the function loads its own
+            return "DEFAULT"
+        raise LcamError(
+            f"{source} does not say where its weights are ({_short(identity.weights)})",
+            "give their file: --weights FILE",
+        )
     if not Path(identity.weights_file).is_file():
         raise LcamError(
             f"the weights {source} was made with are no longer at {identity.weights_file}",

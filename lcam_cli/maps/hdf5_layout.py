@@ -38,6 +38,8 @@ from lcam_cli.images.find import Skipped
 from lcam_cli.maps.record import MapsInfo
 
 SCHEMA = "lcam-maps"
+METHODS_SCHEMA = "lcam-maps-by-method"
+"""Of a file that holds a group a method, each of which is laid out as a file of ``SCHEMA``."""
 SCHEMA_VERSION = 1
 
 # Reasons are short phrases of ours; a longer one is cut here.
@@ -267,31 +269,42 @@ def read_room(path: Path) -> Room:
 def read_info(attributes: h5py.AttributeManager) -> MapsInfo:
     """Return what the file attributes say.
 
+    Those that nothing hangs on may be missing: files come from other programs too.
+
     Raises:
         LcamError: if one is missing or not of its type; the message lacks the file's name.
     """
-    if _attribute(attributes, "schema", str) != SCHEMA:
+    if attribute(attributes, "schema", str) != SCHEMA:
         raise LcamError("it is no maps file: attribute schema differs")
-    version = _attribute(attributes, "schema_version", int)
+    version = attribute(attributes, "schema_version", int)
     if version != SCHEMA_VERSION:
         raise LcamError(f"it has schema version {version}, and this lcam reads {SCHEMA_VERSION}")
-    texts = ("method", "backbone", "weights", "layer", "root", "lcam_version", "created")
+    needed = ("method", "backbone", "weights", "layer", "root")
+    optional = [n for n in ("weights_file", "lcam_version", "created") if n in attributes]
     return MapsInfo(
-        **{name: _attribute(attributes, name, str) for name in texts},
-        weights_file=_attribute(attributes, "weights_file", str)
-        if "weights_file" in attributes
-        else "",
-        method_params=_json_object(attributes, "method_params"),
+        **{
+            "lcam_version": "",
+            **{name: attribute(attributes, name, str) for name in (*needed, *optional)},
+        },
+        method_params=_json_object(attributes, "method_params")
+        if "method_params" in attributes
+        else {},
         preprocess=_json_object(attributes, "preprocess"),
     )
 
 
 def is_complete(attributes: h5py.AttributeManager) -> bool:
-    """Return whether the run that wrote the file came to its end."""
-    return bool(_attribute(attributes, "complete", bool))
+    """Return whether the run that wrote the file came to its end; other programs may not say."""
+    # MATLAB has no booleans to write.
+    return "complete" not in attributes or bool(attribute(attributes, "complete", int))
 
 
-def _attribute(attributes: h5py.AttributeManager, name: str, kind: type) -> Any:
+def attribute(attributes: h5py.AttributeManager, name: str, kind: type) -> Any:
+    """Return an attribute as a plain Python value.
+
+    Raises:
+        LcamError: if it is missing or not of that kind; the message lacks the file's name.
+    """
     value = attributes.get(name)
     if isinstance(value, np.generic):
         value = value.item()
@@ -304,7 +317,7 @@ def _attribute(attributes: h5py.AttributeManager, name: str, kind: type) -> Any:
 
 def _json_object(attributes: h5py.AttributeManager, name: str) -> dict[str, Any]:
     try:
-        value = json.loads(_attribute(attributes, name, str))
+        value = json.loads(attribute(attributes, name, str))
     except (ValueError, RecursionError) as error:
         raise LcamError(f"attribute {name} is not JSON") from error
     if not isinstance(value, dict):

@@ -50,6 +50,7 @@ class MapsFile:
 
     Args:
         path: The HDF5 file.
+        method: Whose maps, in a file that holds those of several methods.
 
     Attributes:
         path: The file.
@@ -64,7 +65,7 @@ class MapsFile:
         LcamError: if it is missing, no maps file, or not as the format says.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, method: str | None = None) -> None:
         self.path = path
         if not path.is_file():
             raise LcamError(f"no maps file {path}", "make one with lcam explain … --out FILE.h5")
@@ -75,10 +76,12 @@ class MapsFile:
                 f"{path} is no HDF5 file, or a damaged one", "write it anew with --overwrite"
             ) from error
         try:
+            self._group = self._group_of(method)
             self._check()
         except LcamError as error:
             self.close()
-            raise self._refused(error.what) from error
+            # With a hint, the file is in order, and the wrong thing was asked of it.
+            raise (error if error.hint else self._refused(error.what)) from error
         except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
             self.close()
             raise self._refused(f"it cannot be read ({error})") from error
@@ -140,22 +143,41 @@ class MapsFile:
         folder = images or self.path.parent / self.info.root
         return resolve_path(row_path, folder, named_by_caller=images is not None)
 
+    def _group_of(self, method: str | None) -> h5py.Group:
+        """Return where the maps lie: the file itself, or the group of the method asked for."""
+        if layout.attribute(self._file.attrs, "schema", str) != layout.METHODS_SCHEMA:
+            if method is not None:
+                raise LcamError(f"{self.path} holds one method's maps", "ask for no method")
+            return self._file
+        links = {name: self._file.get(name, getlink=True) for name in self._file}
+        known = [name for name, link in links.items() if isinstance(link, h5py.HardLink)]
+        if method not in known:
+            asked = "" if method is None else f", none of them {method!r}"
+            raise LcamError(
+                f"{self.path} holds the maps of several methods{asked}",
+                f"name one: {', '.join(known)}",
+            )
+        group = self._file[method]
+        if not isinstance(group, h5py.Group):
+            raise LcamError(f"{method} is no group")
+        return group
+
     def _check(self) -> None:
-        self.info = layout.read_info(self._file.attrs)
-        self.complete = layout.is_complete(self._file.attrs)
+        self.info = layout.read_info(self._group.attrs)
+        self.complete = layout.is_complete(self._group.attrs)
         kinds = dict(_ROWS)
-        if "cam" in self._file:
+        if "cam" in self._group:
             kinds["cam"] = (("float32",), 3)
         for name, (kind, dimensions) in (kinds | _SKIPPED).items():
-            _check_dataset(self._file, name, kind, dimensions, self.path)
+            _check_dataset(self._group, name, kind, dimensions, self.path)
         self._rows = self._common_length(kinds)
         skipped = self._common_length(_SKIPPED)
-        saliency = self._file["saliency"]
-        if self._file["crop_box"].shape[1] != 4:
+        saliency = self._group["saliency"]
+        if self._group["crop_box"].shape[1] != 4:
             raise LcamError("crop_box has not 4 numbers a row")
         self.size: tuple[int, int] = saliency.shape[1:]
         self.cam_size: tuple[int, int] | None = (
-            self._file["cam"].shape[1:] if "cam" in kinds else None
+            self._group["cam"].shape[1:] if "cam" in kinds else None
         )
         self.map_dtype: str = saliency.dtype.newbyteorder("=").name
         self.skipped = [
@@ -169,14 +191,14 @@ class MapsFile:
 
     def _common_length(self, names: dict[str, Any]) -> int:
         """The rows that all these datasets have; a run that died may have cut them unevenly."""
-        lengths = {name: self._file[name].shape[0] for name in names}
+        lengths = {name: self._group[name].shape[0] for name in names}
         if self.complete and len(set(lengths.values())) > 1:
             raise LcamError(f"its datasets differ in length: {lengths}")
         return int(min(lengths.values()))
 
     def _read(self, start: int, stop: int) -> MapBatch:
         def numbers(name: str, dtype: str) -> NDArray[Any]:
-            values: NDArray[Any] = self._file[name][start:stop]
+            values: NDArray[Any] = self._group[name][start:stop]
             return values.astype(dtype, copy=False)
 
         saliency = numbers("saliency", "float32")
@@ -195,7 +217,7 @@ class MapsFile:
 
     def _texts(self, name: str, start: int, stop: int) -> list[str]:
         return [
-            bytes(raw).decode("utf-8", "surrogateescape") for raw in self._file[name][start:stop]
+            bytes(raw).decode("utf-8", "surrogateescape") for raw in self._group[name][start:stop]
         ]
 
     def _refused(self, why: str) -> LcamError:

@@ -46,6 +46,12 @@ class MapsInfo:
     lcam_version: str = __version__
     created: str = ""
 
+    @property
+    def forward_passes(self) -> int | None:
+        """Forward passes of the classifier that a map cost; None where the file does not say."""
+        passes = self.method_params.get("forward_passes")
+        return passes if isinstance(passes, int) and not isinstance(passes, bool) else None
+
     def difference(self, other: MapsInfo) -> str:
         """Name the first setting that makes maps of ``other`` no continuation of these.
 

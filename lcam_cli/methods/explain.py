@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lcam_cli.engine.engine import Engine, Forward
 from lcam_cli.errors import LcamError
+from lcam_cli.images.find import Skipped
 from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.images.stream import Batch, stream_batches
 from lcam_cli.maps.record import MapBatch
@@ -95,10 +96,31 @@ def _explain_batch(
     engine: Engine, method: Method, batch: Batch, choice: ClassChoice, names: list[str]
 ) -> MapBatch:
     if not batch.indices:
-        return _no_rows(engine, batch)
+        return no_rows(engine, batch.skipped)
     seen = engine.forward(engine.pixels(batch.images))
     classes = choice.of(seen)
     maps = [method(engine, seen, classes[:, c].contiguous()) for c in range(classes.shape[1])]
+    return map_rows(engine, batch, seen, classes, maps, names)
+
+
+def map_rows(
+    engine: Engine,
+    batch: Batch,
+    seen: Forward,
+    classes: Tensor,
+    maps: Sequence[Maps],
+    names: list[str],
+) -> MapBatch:
+    """Put a batch's maps together as rows, the classes of a picture side by side.
+
+    Args:
+        engine: The engine with the classifier.
+        batch: B readable pictures, and those that are not.
+        seen: Their forward pass.
+        classes: The classes explained, (B, C).
+        maps: The maps of each class, C of them.
+        names: What the pictures are called, B of them.
+    """
     scores = seen.logits.softmax(1).gather(1, classes)
     per_picture = classes.shape[1]
     chosen = classes.flatten().cpu().numpy().astype(np.int32)
@@ -120,7 +142,7 @@ def _side_by_side(columns: list[Tensor]) -> Tensor:
     return torch.stack(columns, 1).flatten(0, 1)
 
 
-def _cams(maps: list[Maps]) -> Tensor:
+def _cams(maps: Sequence[Maps]) -> Tensor:
     return _side_by_side([m.cam for m in maps if m.cam is not None])
 
 
@@ -128,7 +150,8 @@ def _repeat(values: Tensor, times: int) -> Tensor:
     return values.repeat_interleave(times)
 
 
-def _no_rows(engine: Engine, batch: Batch) -> MapBatch:
+def no_rows(engine: Engine, skipped: list[Skipped]) -> MapBatch:
+    """A batch without maps: pictures that could not be read are all there is to tell."""
     side = engine.backbone.preprocess.image_size
     nothing = np.zeros(0, np.int32)
     return MapBatch(
@@ -140,5 +163,5 @@ def _no_rows(engine: Engine, batch: Batch) -> MapBatch:
         class_names=[],
         confidence=np.zeros(0, np.float32),
         crop_box=np.zeros((0, 4), np.float32),
-        skipped=batch.skipped,
+        skipped=skipped,
     )

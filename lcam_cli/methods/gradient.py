@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lcam_cli.engine.engine import Engine, Forward
+from lcam_cli.methods.attention import class_activation_map
 from lcam_cli.methods.base import Maps
+
+# The grad-cam package's, so that maps agree with it. It is no mere guard against 0/0: where
+# gradients are below about 1e-3 it damps α.
+_EPSILON = 1e-6
 
 
 class GradCam:
@@ -23,4 +27,24 @@ class GradCam:
     def __call__(self, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
         """One forward pass and one backward pass through the head."""
         alpha = engine.feature_gradients(seen, classes).mean((2, 3))
-        return Maps.of_cam(torch.einsum("bk,bkpq->bpq", alpha, seen.A).relu(), seen)
+        return Maps.of_cam(class_activation_map(seen.A, alpha).relu(), seen)
+
+
+class GradCamPlusPlus:
+    """Grad-CAM++ (Chattopadhay et al., WACV 2018): L = ReLU(Σ_k α_k A_k).
+
+    a = g²/(2g² + g³·Σ_pq A_k + ε) per position, α_k = Σ_pq a·ReLU(g), ε = 1e-6.
+    """
+
+    name = "gradcam++"
+    forward_passes = 1
+
+    def __init__(self) -> None:
+        self.params: dict[str, Any] = {}
+
+    def __call__(self, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
+        """One forward pass and one backward pass through the head."""
+        g = engine.feature_gradients(seen, classes)
+        a = g**2 / (2 * g**2 + g**3 * seen.A.sum((2, 3), keepdim=True) + _EPSILON)
+        alpha = (a * g.relu()).sum((2, 3))
+        return Maps.of_cam(class_activation_map(seen.A, alpha).relu(), seen)

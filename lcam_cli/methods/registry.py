@@ -1,42 +1,125 @@
-"""The names that ``--method`` knows."""
+"""The names that ``--method`` and ``--methods`` know."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import inspect
+import logging
 from dataclasses import dataclass
 
+from lcam_cli.engine.backbone import Backbone
 from lcam_cli.errors import LcamError, did_you_mean
 from lcam_cli.methods.base import Method
-from lcam_cli.methods.gradient import GradCam
+from lcam_cli.methods.cam import Cam
+from lcam_cli.methods.gradient import GradCam, GradCamPlusPlus
 from lcam_cli.methods.noise import RandomMap
+from lcam_cli.methods.options import MethodOptions
+from lcam_cli.methods.plugins import MakeMethod, find_plugins, load_plugin
+from lcam_cli.methods.rise import Rise
+from lcam_cli.methods.scorecam import ScoreCam
+
+log = logging.getLogger("lcam")
+
+_DEFAULTS = MethodOptions()
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of ``--list-methods``: what it is, and how it is made (from the run's seed)."""
+    """One line of ``--list-methods``: what it is, and how it is made."""
 
     summary: str
-    make: Callable[[int], Method]
+    make: MakeMethod
+
+
+def _rise(backbone: Backbone, options: MethodOptions) -> Method:
+    is_vgg = backbone.identity.name.rpartition("/")[2].startswith("vgg")
+    masks = (4000 if is_vgg else 8000) if options.rise_masks is None else options.rise_masks
+    return Rise(masks, options.rise_cells, options.rise_p, options.seed)
 
 
 METHODS: dict[str, Entry] = {
-    "gradcam": Entry("gradients averaged to channel weights (Selvaraju 2017)", lambda _: GradCam()),
-    "random": Entry("noise: the floor any method must beat", RandomMap),
+    "gradcam": Entry(
+        "gradients averaged to channel weights (Selvaraju 2017)", lambda *_: GradCam()
+    ),
+    "gradcam++": Entry(
+        "positive gradients, weighted by position (Chattopadhay 2018)", lambda *_: GradCamPlusPlus()
+    ),
+    "cam": Entry(
+        "weights of the linear head; needs one (Zhou 2016)", lambda backbone, _: Cam(backbone)
+    ),
+    "scorecam": Entry(
+        "feature maps as masks, a forward pass a channel (Wang 2020)",
+        lambda backbone, _: ScoreCam(backbone.feature_shape[0]),
+    ),
+    "rise": Entry("random masks, thousands of forward passes (Petsiuk 2018)", _rise),
+    "random": Entry(
+        "noise: the floor any method must beat", lambda _, options: RandomMap(options.seed)
+    ),
 }
+"""The methods that come along. `lcam` is made from an attention file, not from a name alone."""
 
-# `lcam` is made from an attention file, not from a name alone.
 LCAM_SUMMARY = "the trained attention of this project's run (Gkartzonika 2022); needs lcam train"
 
 
-def make_method(name: str, *, seed: int = 0) -> Method:
-    """Make a method that needs no training.
+def known_methods() -> dict[str, Entry]:
+    """All methods that can be named: those that come along, then installed plug-ins.
+
+    A plug-in that does not load, or takes a name that is not free, is warned of and left out.
+    """
+    known = dict(METHODS)
+    for name, point in find_plugins().items():
+        if name in METHODS or name == "lcam":
+            log.warning("the plug-in method %r (%s) takes a name of lcam's own", name, point.value)
+            continue
+        try:
+            known[name] = _plugin_entry(load_plugin(point))
+        except LcamError as error:
+            log.warning("%s", error.what)
+    return known
+
+
+def find_method(name: str) -> Entry:
+    """Find a method by name; only the plug-in that is named is loaded.
 
     Raises:
-        LcamError: No method has that name.
+        LcamError: No method has that name, or the plug-in that has it does not load.
     """
-    if name not in METHODS:
-        raise LcamError(
-            f"unknown method {name!r}",
-            f"{did_you_mean(name, METHODS)} `lcam explain --list-methods` lists all.".strip(),
-        )
-    return METHODS[name].make(seed)
+    if name in METHODS:
+        return METHODS[name]
+    plugins = find_plugins()
+    if name in plugins:
+        return _plugin_entry(load_plugin(plugins[name]))
+    raise LcamError(
+        f"unknown method {name!r}",
+        f"{did_you_mean(name, [*METHODS, *plugins])} "
+        "`lcam explain --list-methods` lists all.".strip(),
+    )
+
+
+def make_method(
+    name: str,
+    backbone: Backbone,
+    *,
+    seed: int | None = None,
+    options: MethodOptions = _DEFAULTS,
+) -> Method:
+    """Make a method that needs no training.
+
+    Args:
+        name: As ``--list-methods`` lists it.
+        backbone: What it will explain.
+        seed: Of whatever it draws; default that of ``options``.
+        options: Its settings.
+
+    Raises:
+        LcamError: No method has that name, it cannot explain this backbone, or a setting is out of
+            range.
+    """
+    if seed is not None:
+        options = dataclasses.replace(options, seed=seed)
+    return find_method(name).make(backbone, options)
+
+
+def _plugin_entry(make: MakeMethod) -> Entry:
+    lines = (inspect.getdoc(make) or "a plug-in").splitlines()
+    return Entry(lines[0], make)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from lcam_cli.errors import LcamError
+from lcam_cli.reports.latex import to_latex
 from lcam_cli.reports.results import Results, to_json
 from lcam_cli.reports.table import to_csv, to_markdown, to_rich
 
@@ -17,6 +18,7 @@ TEXT_FORMATS: dict[str, Callable[[Results], str]] = {
     "json": to_json,
     "csv": to_csv,
     "markdown": to_markdown,
+    "latex": to_latex,
 }
 
 

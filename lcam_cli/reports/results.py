@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lcam_cli.metrics.score import NuScore
+from lcam_cli.metrics.score import CurveScore, Difference, NuScore
 
 if TYPE_CHECKING:
     from lcam_cli.metrics.accuracy import Accuracy
@@ -24,16 +24,18 @@ class Row:
     Attributes:
         method: Its name.
         nu: Its scores by ν, the percentage kept.
-        forward_passes: Forward passes a map costs.
+        forward_passes: Forward passes a map costs; None where the maps' file does not say.
         mean_saliency: Mean of V over all maps, in [0, 1].
-        images_per_second: How fast the maps were made and scored.
+        images_per_second: How fast the maps were scored, or, where methods were compared, made.
+        curves: Areas under the ``"insertion"`` and ``"deletion"`` curves, where asked for.
     """
 
     method: str
     nu: Mapping[float, NuScore]
-    forward_passes: int
+    forward_passes: int | None
     mean_saliency: float
     images_per_second: float
+    curves: Mapping[str, CurveScore] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,11 @@ class Results:
     def nus(self) -> tuple[float, ...]:
         """Every ν of any row, in the order first met."""
         return tuple(dict.fromkeys(nu for row in self.rows for nu in row.nu))
+
+    @property
+    def curves(self) -> tuple[str, ...]:
+        """Every curve of any row, in the order first met."""
+        return tuple(dict.fromkeys(name for row in self.rows for name in row.curves))
 
 
 def nu_key(nu: float) -> str:
@@ -105,6 +112,7 @@ def _row(row: Row) -> dict[str, Any]:
         "forward_passes": row.forward_passes,
         "mean_saliency": round(row.mean_saliency, 4),
         "images_per_second": round(row.images_per_second, 4),
+        **{name: _curve(score) for name, score in row.curves.items()},
     }
 
 
@@ -112,6 +120,29 @@ def _score(score: NuScore) -> dict[str, Any]:
     return {
         "ad": round(score.ad, 4),
         "ic": round(score.ic, 4),
-        "ad_ci95": [round(bound, 4) for bound in score.ad_ci95],
-        "ic_ci95": [round(bound, 4) for bound in score.ic_ci95],
+        "ad_ci95": _bounds(score.ad_ci95),
+        "ic_ci95": _bounds(score.ic_ci95),
+        **_difference("ad_", score.ad_to_best),
+        **_difference("ic_", score.ic_to_best),
     }
+
+
+def _curve(score: CurveScore) -> dict[str, Any]:
+    return {
+        "auc": round(score.auc, 4),
+        "ci95": _bounds(score.ci95),
+        **_difference("", score.to_best),
+    }
+
+
+def _difference(measure: str, difference: Difference | None) -> dict[str, Any]:
+    if difference is None:
+        return {}
+    return {
+        f"{measure}diff_to_best": round(difference.mean, 4) + 0.0,
+        f"{measure}diff_ci95": _bounds(difference.ci95),
+    }
+
+
+def _bounds(interval: tuple[float, float]) -> list[float]:
+    return [round(bound, 4) + 0.0 for bound in interval]  # never -0.0

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lcam_cli.metrics.score import NuScore
+from lcam_cli.metrics.score import CurveScore, Difference
 from lcam_cli.reports.results import FLOOR, Results, Row, nu_key
 from lcam_cli.reports.text import printable
 
@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 BEST, SECOND = 1, 2
+
+CLOSE = "≈"
+"""Stands behind a number that does not differ significantly from the best of its column."""
+
+_ITSELF = (0.0, 0.0)  # the interval of the best row's difference to itself
 
 CSV_COLUMNS = (
     *("method", "nu", "ad", "ad_low", "ad_high", "ic", "ic_low", "ic_high", "images"),
@@ -31,38 +36,81 @@ class Column:
         title: Its head.
         cells: What it shows, a row each.
         ranks: 1 for the best rows, 2 for the second best, 0 for the others.
+        close: Which rows do not differ significantly from the best one.
     """
 
     title: str
     cells: Sequence[str]
     ranks: Sequence[int]
+    close: Sequence[bool]
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """A number that rows are ranked by, and how far it is from the best row's."""
+
+    shown: str
+    to_best: Difference | None
 
 
 def columns(results: Results) -> list[Column]:
-    """Return the columns: the method, AD and IC at each ν, #FW, the mean of V, and the speed.
+    """Return the columns: the method, AD and IC at each ν, curves, #FW, mean of V, speed.
 
-    AD (lower is better) and IC (higher is better) are ranked among the methods, without the
-    ``random`` row, where there are at least two to rank; equal numbers share a rank.
+    AD and deletion (lower is better), IC and insertion (higher is better) are ranked among the
+    methods, without the ``random`` row, where there are at least two to rank; equal numbers share
+    a rank.
     """
     rows = results.rows
 
     def plain(title: str, cell: Callable[[Row], str]) -> Column:
-        return Column(title, [cell(row) for row in rows], [0] * len(rows))
+        return Column(title, [cell(row) for row in rows], [0] * len(rows), [False] * len(rows))
 
-    def ranked(title: str, nu: float, value: Callable[[NuScore], float], sign: int) -> Column:
-        cells = [f"{value(row.nu[nu]):.2f}" if nu in row.nu else "" for row in rows]
-        return Column(title, cells, _ranks(rows, cells, sign))
+    def ranked(title: str, measure: Callable[[Row], _Measured | None], sign: int) -> Column:
+        found = [measure(row) or _Measured("", None) for row in rows]
+        cells = [one.shown for one in found]
+        ranks = _ranks(rows, cells, sign)
+        return Column(title, cells, ranks, _close(found, ranks))
+
+    def ad(nu: float) -> Callable[[Row], _Measured | None]:
+        return lambda row: (
+            _Measured(f"{row.nu[nu].ad:.2f}", row.nu[nu].ad_to_best) if nu in row.nu else None
+        )
+
+    def ic(nu: float) -> Callable[[Row], _Measured | None]:
+        return lambda row: (
+            _Measured(f"{row.nu[nu].ic:.2f}", row.nu[nu].ic_to_best) if nu in row.nu else None
+        )
+
+    def curve(name: str) -> Callable[[Row], _Measured | None]:
+        return lambda row: (
+            _Measured(f"{row.curves[name].auc:.3f}", row.curves[name].to_best)
+            if name in row.curves
+            else None
+        )
 
     measures = []
     for nu in results.nus:
-        measures.append(ranked(f"AD({nu_key(nu)})", nu, lambda score: score.ad, sign=1))
-        measures.append(ranked(f"IC({nu_key(nu)})", nu, lambda score: score.ic, sign=-1))
+        measures.append(ranked(f"AD({nu_key(nu)})", ad(nu), sign=1))
+        measures.append(ranked(f"IC({nu_key(nu)})", ic(nu), sign=-1))
+    for name in results.curves:
+        measures.append(ranked(name, curve(name), sign=1 if name == "deletion" else -1))
     return [
         plain("method", lambda row: printable(row.method)),
         *measures,
-        plain("#FW", lambda row: str(row.forward_passes)),
+        plain("#FW", lambda row: "?" if row.forward_passes is None else str(row.forward_passes)),
         plain("mean V", lambda row: f"{row.mean_saliency:.3f}"),
         plain("images/s", lambda row: f"{row.images_per_second:.1f}"),
+    ]
+
+
+def _close(found: Sequence[_Measured], ranks: Sequence[int]) -> list[bool]:
+    """Which rows, beside the best, have a difference to it whose interval covers 0."""
+    return [
+        rank != BEST
+        and one.to_best is not None
+        and one.to_best.ci95 != _ITSELF
+        and not one.to_best.significant
+        for one, rank in zip(found, ranks, strict=True)
     ]
 
 
@@ -91,9 +139,14 @@ def caption(results: Results) -> str:
         if right is not None
         else ""
     )
+    close = (
+        f"; {CLOSE}: no significant difference to the best (95%, same images)"
+        if any(any(column.close) for column in columns(results))
+        else ""
+    )
     return printable(
         f"{results.backbone}, {results.weights}, {results.layer}; {results.images} images"
-        f"{skipped}{accuracy}; {results.precision} on {results.device}"
+        f"{skipped}{accuracy}; {results.precision} on {results.device}{close}"
     )
 
 
@@ -110,8 +163,15 @@ def to_rich(results: Results) -> Table:
         table.add_column(Text(column.title), justify=justify)  # type: ignore[arg-type]
     for i in range(len(results.rows)):
         # Assembled, so that the style ends where the text does and no padding is underlined.
-        table.add_row(*(Text.assemble((c.cells[i], styles[c.ranks[i]])) for c in shown))
+        table.add_row(
+            *(Text.assemble((c.cells[i], styles[c.ranks[i]]), _mark(c, i)) for c in shown)
+        )
     return table
+
+
+def _mark(column: Column, row: int) -> str:
+    """What follows a number on the terminal, where columns stand on the right."""
+    return CLOSE if column.close[row] else " " * any(column.close)
 
 
 def to_markdown(results: Results) -> str:
@@ -122,7 +182,7 @@ def to_markdown(results: Results) -> str:
         [column.title for column in shown],
         ["---", *("---:" for _ in shown[1:])],
         *(
-            [marks[c.ranks[i]].format(_markdown(c.cells[i])) for c in shown]
+            [marks[c.ranks[i]].format(_markdown(c.cells[i])) + CLOSE * c.close[i] for c in shown]
             for i in range(len(results.rows))
         ),
     ]
@@ -136,10 +196,15 @@ def _markdown(text: str) -> str:
 
 
 def to_csv(results: Results) -> str:
-    """Return a line a method and ν, with the bounds of the 95% intervals beside AD and IC."""
-    out = io.StringIO()
+    """Return a line a method and ν, with the bounds of the 95% intervals beside AD and IC.
+
+    Where methods were compared, the differences to the best row follow, and the areas under curves
+    (the same in each of a method's lines).
+    """
     lines = [_csv_line(results, row, nu) for row in results.rows for nu in row.nu]
-    writer = csv.DictWriter(out, CSV_COLUMNS, lineterminator="\n")
+    names = list(dict.fromkeys([*CSV_COLUMNS, *(name for line in lines for name in line)]))
+    out = io.StringIO()
+    writer = csv.DictWriter(out, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     return out.getvalue()
@@ -153,11 +218,37 @@ def _csv_line(results: Results, row: Row, nu: float) -> dict[str, object]:
         nu_key(nu),
         *(f"{value:.4f}" for value in measures),
         results.images,
-        row.forward_passes,
+        "" if row.forward_passes is None else row.forward_passes,
         f"{row.mean_saliency:.4f}",
         f"{row.images_per_second:.4f}",
     )
-    return dict(zip(CSV_COLUMNS, values, strict=True))
+    return {
+        **dict(zip(CSV_COLUMNS, values, strict=True)),
+        **_csv_difference("ad", score.ad_to_best),
+        **_csv_difference("ic", score.ic_to_best),
+        **{
+            key: value
+            for name, curve in row.curves.items()
+            for key, value in _csv_curve(name, curve)
+        },
+    }
+
+
+def _csv_curve(name: str, curve: CurveScore) -> list[tuple[str, str]]:
+    low, high = curve.ci95
+    own = {name: curve.auc, f"{name}_low": low, f"{name}_high": high}
+    return [
+        *((key, f"{value:.4f}") for key, value in own.items()),
+        *_csv_difference(name, curve.to_best).items(),
+    ]
+
+
+def _csv_difference(name: str, difference: Difference | None) -> dict[str, str]:
+    if difference is None:
+        return {}
+    values = (difference.mean, *difference.ci95)
+    keys = (f"{name}_diff_to_best", f"{name}_diff_low", f"{name}_diff_high")
+    return {key: f"{value:.4f}" for key, value in zip(keys, values, strict=True)}
 
 
 def _csv(name: str) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 
 from rich.console import Console
 
+from lcam_cli.metrics.score import CurveScore, Difference, NuScore
+from lcam_cli.reports.results import Results, Row, to_json
 from lcam_cli.reports.table import BEST, SECOND, columns, to_csv, to_markdown, to_rich
 from tests.reports.sample import FOUR, results, row
 
@@ -101,3 +104,39 @@ def test_terminal_table_takes_no_markup_or_escapes_from_names() -> None:
     console = Console(file=io.StringIO(), width=120)
     console.print(to_rich(results(row("[red]x[/red]\x1b[2J", (1.0, 2.0)))))
     assert "[red]x[/red]\\x1b[2J" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def compared() -> Results:
+    """Two methods that do not differ at ν = 100, and do at 12.5; and an insertion curve."""
+
+    def made(name: str, ad: float, low: float, high: float, auc: float) -> Row:
+        same = Difference(ad - 10, (low, high))
+        close = NuScore(ad, 5.0, (ad, ad), (5.0, 5.0), same, Difference(0.0, (0.0, 0.0)))
+        far = NuScore(ad, 5.0, (ad, ad), (5.0, 5.0), Difference(ad - 10, (ad - 10, ad - 10)))
+        curve = CurveScore(auc, (auc, auc), Difference(auc - 0.5, (-1.0, 1.0)))
+        return Row(name, {100.0: close, 12.5: far}, None, 0.5, 1.0, {"insertion": curve})
+
+    return results(made("a", 10.0, 0.0, 0.0, 0.5), made("b", 11.0, -0.5, 2.5, 0.25))
+
+
+def test_rows_that_do_not_differ_from_the_best_are_marked() -> None:
+    text = to_markdown(compared())
+    assert "| a | **10.00** | **5.00** | **10.00** | **5.00** | **0.500** | ? |" in text
+    assert "| b | <u>11.00</u>≈ | **5.00** | <u>11.00</u> | **5.00** | <u>0.250</u>≈ | ? |" in text
+    assert "≈: no significant difference" in text
+    console = Console(file=io.StringIO(), width=120)
+    console.print(to_rich(compared()))
+    assert "11.00≈" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_csv_and_json_have_the_differences_and_the_curves() -> None:
+    lines = list(csv.DictReader(io.StringIO(to_csv(compared()))))
+    assert lines[2]["ad_diff_to_best"] == "1.0000"
+    assert (lines[2]["ad_diff_low"], lines[2]["ad_diff_high"]) == ("-0.5000", "2.5000")
+    assert lines[2]["insertion"] == "0.2500"
+    assert lines[2]["forward_passes"] == ""
+    entry = json.loads(to_json(compared()))["rows"][1]
+    assert entry["nu"]["100"]["ad_diff_to_best"] == 1.0
+    assert entry["nu"]["100"]["ad_diff_ci95"] == [-0.5, 2.5]
+    assert entry["insertion"]["auc"] == 0.25
+    assert entry["forward_passes"] is None

@@ -1,0 +1,296 @@
+"""``lcam compare``: several methods on the same pictures, side by side."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from lcam_cli.cli import options as o
+from lcam_cli.cli.console import Console
+from lcam_cli.errors import LcamError, did_you_mean
+
+if TYPE_CHECKING:
+    from lcam_cli.images.find import Skipped
+
+_CURVES = ("insertion", "deletion")
+_METRICS = ("ad", "ic", *_CURVES)
+_PICTURES_SHOWN = 8
+
+
+def _parse_metrics(values: list[str] | None) -> list[str]:
+    """Return the names in ``--metrics``, each once.
+
+    Raises:
+        typer.BadParameter: One is unknown.
+    """
+    words = [word.strip() for item in values or ["ad,ic"] for word in item.split(",")]
+    for word in words:
+        if word not in _METRICS:
+            hint = did_you_mean(word, _METRICS) or f"choose from {', '.join(_METRICS)}."
+            raise typer.BadParameter(f"{word!r} is no measure: {hint}")
+    return list(dict.fromkeys(words))
+
+
+def _check_metrics(value: list[str] | None) -> list[str] | None:
+    _parse_metrics(value)
+    return value
+
+
+def compare(
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="IMAGES...", help="Pictures, folders of them, or - for stdin."),
+    ] = None,
+    methods: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[,...]|all",
+            show_default="all of one forward pass",
+            help="What to compare: names of --list-methods of lcam explain, lcam-img, lcam-fm.",
+        ),
+    ] = None,
+    attention: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE|DIR",
+            show_default="the newest run",
+            help="A trained attention. Repeatable.",
+        ),
+    ] = None,
+    nu: o.Nus = None,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[,...]",
+            callback=_check_metrics,
+            show_default="ad,ic",
+            help="ad and ic are always there; insertion and deletion add the areas under those "
+            "curves.",
+        ),
+    ] = None,
+    class_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--class",
+            metavar="NAME|INDEX",
+            show_default="the predicted class",
+            help="The class to explain. Repeatable.",
+        ),
+    ] = None,
+    max_images: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Take N of the pictures, by the seed.")
+    ] = None,
+    format_: Annotated[
+        Literal["table", "json", "csv", "markdown", "latex"],
+        typer.Option("--format", help="Of the result."),
+    ] = "table",
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.h5", help="Keep all maps, a group a method."),
+    ] = None,
+    figure: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.png", help="Draw some maps: pictures across, methods down."),
+    ] = None,
+    rise_masks: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", show_default="the paper's", help="Masks of rise."),
+    ] = None,
+    rise_cells: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Cells a side of rise's masks.")
+    ] = 7,
+    rise_p: Annotated[
+        float, typer.Option(metavar="X", help="Share of rise's cells that are kept.")
+    ] = 0.5,
+    mask_space: Annotated[
+        Literal["pixel", "normalized"],
+        typer.Option(help="Hide with black (the paper's code), or with the mean colour."),
+    ] = "pixel",
+    floor: Annotated[
+        bool, typer.Option("--floor/--no-floor", help="Compare random maps too, as the floor.")
+    ] = True,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Take over the methods that an earlier run finished.")
+    ] = False,
+    state: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where finished methods are kept for --resume.")
+    ] = Path("runs/compare"),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the files of --out and --figure.")
+    ] = False,
+    fit: Annotated[
+        Literal["crop", "squash"] | None,
+        typer.Option(
+            show_default="crop",
+            help="crop sees the centre, as in the paper; squash the whole picture, distorted.",
+        ),
+    ] = None,
+    strict: o.Strict = False,
+    backbone: o.Backbone = None,
+    weights: o.Weights = None,
+    layer: o.Layer = None,
+    classes: o.Classes = None,
+    image_size: o.ImageSize = None,
+    resize: o.Resize = None,
+    mean: o.Mean = None,
+    std: o.Std = None,
+    device: o.Device = "auto",
+    precision: o.Precision = "auto",
+    batch_size: o.BatchSize = None,
+    workers: o.Workers = None,
+    seed: o.Seed = 0,
+    max_pixels: o.MaxPixels = None,
+    null: o.Null = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+    config: o.Config = None,
+) -> None:
+    """Compare methods on the same pictures: the paper's Table 1 and Fig. 3.
+
+    A row a method: Average Drop and Increase in Confidence at each ν, forward passes, speed. Rows
+    marked ≈ do not differ significantly from the best.
+    """
+    console = Console(quiet)
+    if not images:
+        raise LcamError("no pictures to compare on", "name files or folders: lcam compare ./photos")
+    _check_targets(out, figure, overwrite)
+    from lcam_cli.cli import setup
+    from lcam_cli.cli.comparison import Comparison
+    from lcam_cli.cli.entrants import choose_entrants, parse_methods
+    from lcam_cli.images.read import MAX_PIXELS
+    from lcam_cli.methods.explain import ClassChoice
+    from lcam_cli.methods.options import MethodOptions
+    from lcam_cli.metrics.compare import Entrant, Task, Terms
+    from lcam_cli.metrics.compare_state import CompareState, shown_pictures
+    from lcam_cli.reports import output
+    from lcam_cli.training.files import sample
+
+    names = parse_methods(methods)
+    chosen = choose_entrants(
+        names,
+        attention or [],
+        setup.BackboneOptions(
+            backbone, weights, layer, classes, image_size, resize, mean, std, fit
+        ),
+        MethodOptions(seed=seed, rise_masks=rise_masks, rise_cells=rise_cells, rise_p=rise_p),
+        floor=floor,
+        console=console,
+    )
+    network = chosen.backbone
+    found = setup.pictures(images, null)
+    found.paths = sample(found.paths, max_images, seed)
+    engine = setup.new_engine(
+        network,
+        console,
+        device=device,
+        # The measures are defined in fp32: auto does not trade them for speed.
+        precision="fp32" if precision == "auto" else precision,
+        batch_size=batch_size,
+    )
+    task = Task(
+        found.paths,
+        ClassChoice(tuple(network.class_index(name) for name in class_ or ())),
+        o.parse_nus(nu),
+        [name for name in _parse_metrics(metrics) if name in _CURVES],
+        mask_space,
+        shown_pictures(len(found.paths), _PICTURES_SHOWN),
+    )
+    comparison = Comparison(
+        engine,
+        found,
+        task,
+        [
+            Entrant(name, method, Terms.empty(task, network.preprocess.image_size))
+            for name, method in chosen.methods.items()
+        ],
+        CompareState(state, engine, task),
+        keep_maps=out is not None,
+    )
+    taken = comparison.take_over() if resume else []
+    if taken:
+        console.info(f"taken over from an earlier run: {', '.join(taken)}")
+    skipped = _once(setup.SkippedPictures(console, strict))
+    for item in found.skipped:
+        skipped(item)
+    try:
+        with _terminable():
+            comparison.run(
+                console,
+                taken=taken,
+                workers=setup.reading_threads(workers),
+                max_pixels=max_pixels or MAX_PIXELS,
+                skip=skipped,
+            )
+    except KeyboardInterrupt:
+        # At once: a batch of RISE can take an hour, and what is finished is saved already.
+        console.error(
+            f"interrupted; the methods that were finished are saved in {comparison.state.folder}",
+            "go on with the same command and --resume",
+        )
+        raise typer.Exit(130) from None
+    failed = [entrant for entrant in comparison.entrants if entrant.failed]
+    if len(failed) == len(comparison.entrants):
+        raise LcamError(
+            f"no method explained any of the {len(task.paths)} pictures: {failed[0].failed}",
+            "check the pictures and the backbone",
+        )
+    for entrant in failed:
+        if entrant.name in (names or ()):
+            raise LcamError(f"gave {entrant.name} up: {entrant.failed}", "leave it out")
+        console.warn(f"left out {entrant.name}: {entrant.failed}")
+        chosen.left_out.append(entrant.name)
+        comparison.entrants.remove(entrant)
+    results = comparison.results(seed)
+    if out is not None:
+        comparison.join_maps(out)
+        console.info(f"the maps of all methods are in {out}")
+    if figure is not None:
+        comparison.draw(figure)
+        console.info(f"some of them are drawn in {figure}")
+    output.write(results, format_, None, console)
+    if results.skipped:
+        console.warn(f"{results.skipped} of the inputs are in no row (exit code 3)")
+    raise typer.Exit(3 if results.skipped or chosen.left_out else 0)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end the run as Ctrl-C does. Works in the main thread only."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _once(tell: Callable[[Skipped], None]) -> Callable[[Skipped], None]:
+    """Tell of each picture once, though every sweep meets it."""
+    met: set[str] = set()
+
+    def skip(skipped: Skipped) -> None:
+        if skipped.path not in met:
+            met.add(skipped.path)
+            tell(skipped)
+
+    return skip
+
+
+def _check_targets(out: Path | None, figure: Path | None, overwrite: bool) -> None:
+    """Refuse outputs before any work is done."""
+    for path, option, suffixes in (
+        (out, "--out", (".h5", ".hdf5", ".hdf")),
+        (figure, "--figure", (".png",)),
+    ):
+        if path is None:
+            continue
+        if path.suffix.lower() not in suffixes:
+            raise LcamError(
+                f"{option} {path} does not end in {suffixes[0]}", f"name a file *{suffixes[0]}"
+            )
+        if path.exists() and not overwrite:
+            raise LcamError(f"{path} exists", f"use --overwrite or another {option}")

@@ -1,0 +1,230 @@
+"""Which methods ``lcam compare`` compares, and on what backbone. Imports torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lcam_cli.cli.console import Console
+from lcam_cli.cli.setup import BackboneOptions, backbone_of_file, new_backbone
+from lcam_cli.engine.backbone import Backbone, Identity
+from lcam_cli.engine.checkpoint import sha256_of_file
+from lcam_cli.errors import LcamError
+from lcam_cli.methods.attention_file import (
+    FILE_NAME,
+    AttentionFile,
+    check_fits,
+    find_attention,
+    load_attention,
+)
+from lcam_cli.methods.base import Method
+from lcam_cli.methods.lcam import LCam
+from lcam_cli.methods.options import MethodOptions
+from lcam_cli.methods.registry import find_method, known_methods, make_method
+from lcam_cli.reports.results import FLOOR
+
+ALL = "all"
+_LCAM = "lcam"
+
+
+@dataclass
+class Entrants:
+    """The methods of a comparison.
+
+    Attributes:
+        backbone: The classifier that all of them explain.
+        methods: The methods by the name of their row, in the order of the rows.
+        left_out: Methods of ``--methods all`` that cannot explain this classifier.
+    """
+
+    backbone: Backbone
+    methods: dict[str, Method]
+    left_out: list[str] = field(default_factory=list)
+
+
+def parse_methods(typed: Sequence[str] | None) -> list[str] | None:
+    """Return the names in ``--methods``, each once; None where nothing was typed."""
+    if not typed:
+        return None
+    names = [word.strip() for item in typed for word in item.split(",")]
+    return list(dict.fromkeys(name for name in names if name))
+
+
+def choose_entrants(
+    names: list[str] | None,
+    attentions: Sequence[Path],
+    backbone_options: BackboneOptions,
+    method_options: MethodOptions,
+    *,
+    floor: bool,
+    console: Console,
+) -> Entrants:
+    """Find the methods and load the backbone.
+
+    Args:
+        names: As typed; None for every method of one forward pass, ``["all"]`` for every method.
+        attentions: Trained attentions named by the user.
+        backbone_options: The backbone as typed.
+        method_options: What methods are made with.
+        floor: Whether ``random`` is compared too.
+        console: Is told what is left out.
+
+    Raises:
+        LcamError: A method, attention or backbone does not exist or does not fit.
+    """
+    explicit = names is not None and names != [ALL]
+    wanted = names if names is not None and explicit else [_LCAM, *known_methods()]
+    for name in wanted:
+        if not _is_lcam(name):
+            find_method(name)  # a mistyped name is told before a backbone is downloaded
+    files = _attention_files(wanted, attentions, backbone_options, explicit, console)
+    backbone = _backbone(files, backbone_options, method_options.seed)
+    trained = _trained(files)
+    chosen = Entrants(backbone, {})
+    for name in [*_not_named(trained, wanted), *wanted]:
+        if _is_lcam(name) or name in trained:
+            chosen.methods |= {row: m for row, m in trained.items() if _matches(row, name)}
+        elif name != FLOOR or explicit:
+            method = _make(name, names, chosen, method_options, console)
+            if method is not None:
+                chosen.methods[name] = method
+    if not chosen.methods:
+        raise LcamError("no methods to compare", "name some, e.g. --methods gradcam,rise")
+    if floor and FLOOR not in chosen.methods:
+        chosen.methods[FLOOR] = make_method(FLOOR, backbone, options=method_options)
+    return chosen
+
+
+def _make(
+    name: str,
+    names: list[str] | None,
+    chosen: Entrants,
+    options: MethodOptions,
+    console: Console,
+) -> Method | None:
+    """Make a method; None where it is not wanted after all, or cannot explain this backbone."""
+    try:
+        method = make_method(name, chosen.backbone, options=options)
+    except LcamError as error:
+        if names == [ALL]:
+            console.warn(f"left out {name}: {error.what}")
+            chosen.left_out.append(name)
+        elif names is None:
+            console.info(f"without {name}: {error.what}")
+        else:
+            raise
+        return None
+    return None if names is None and method.forward_passes > 1 else method
+
+
+def _is_lcam(name: str) -> bool:
+    return name == _LCAM or name.startswith(f"{_LCAM}-")
+
+
+def _matches(row: str, name: str) -> bool:
+    """Whether a row of a trained attention is meant: by ``lcam``, by its mode, or by itself."""
+    return name in (_LCAM, row, row.partition(" ")[0])
+
+
+def _not_named(trained: dict[str, Method], wanted: list[str]) -> list[str]:
+    """The attentions that ``--attention`` gives and ``--methods`` does not mention."""
+    return [row for row in trained if not any(_matches(row, name) for name in wanted)]
+
+
+def _attention_files(
+    wanted: list[str],
+    given: Sequence[Path],
+    options: BackboneOptions,
+    explicit: bool,
+    console: Console,
+) -> list[AttentionFile]:
+    asked = [name for name in wanted if _is_lcam(name)]
+    if given:
+        files = [load_attention(find_attention(path)) for path in given]
+        for name in asked:
+            if not any(_matches(_mode_name(file), name) for file in files):
+                raise LcamError(
+                    f"none of the attentions given is {name}",
+                    f"they are {', '.join(_mode_name(file) for file in files)}",
+                )
+        return files
+    files = []
+    for name in asked:
+        newest = _newest(name, options)
+        if newest is not None:
+            files.append(newest)
+        elif explicit:
+            raise LcamError(
+                f"no trained attention for {name} under runs/",
+                "train one (lcam train DATA --backbone …), or name it: --attention DIR",
+            )
+        else:
+            console.info("without lcam: no trained attention for this backbone under runs/")
+    return list({file.path: file for file in files}.values())
+
+
+def _newest(name: str, options: BackboneOptions, runs: Path = Path("runs")) -> AttentionFile | None:
+    """The newest run of that mode, and of the backbone if one was typed."""
+    paths = sorted(runs.glob(f"*/{FILE_NAME}"), key=lambda p: (p.stat().st_mtime_ns, p.name))
+    for path in reversed(paths):
+        file = load_attention(path)
+        fits = options.backbone is None or (
+            file.settings is not None and file.settings.identity.name == options.backbone
+        )
+        if fits and _matches(_mode_name(file), name):
+            return file
+    return None
+
+
+def _backbone(files: list[AttentionFile], options: BackboneOptions, seed: int) -> Backbone:
+    """Load the one backbone that all attentions belong to, or the one typed."""
+    settings = [(file, file.settings) for file in files if file.settings is not None]
+    if not settings:
+        backbone = new_backbone(options, seed)
+    else:
+        first, known = settings[0]
+        for other, theirs in settings[1:]:
+            if (theirs.identity, theirs.preprocess) != (known.identity, known.preprocess):
+                raise LcamError(
+                    f"{first.path} belongs to {_told(known.identity)}, "
+                    f"{other.path} to {_told(theirs.identity)}"
+                    + ("" if theirs.identity != known.identity else " with other preprocessing"),
+                    "compare them in two runs",
+                )
+        backbone = backbone_of_file(
+            str(first.path),
+            known.identity,
+            options,
+            class_names=known.class_names,
+            preprocess=known.preprocess,
+        )
+    for file in files:
+        check_fits(file, backbone)
+    return backbone
+
+
+def _told(identity: Identity) -> str:
+    """A backbone in words: its name, weights and layer."""
+    return f"{identity.name} ({identity.weights[:19]}, layer {identity.layer})"
+
+
+def _mode_name(file: AttentionFile) -> str:
+    mode = (file.settings.training if file.settings else {}).get("mode")
+    return f"{_LCAM}-{mode}" if mode else _LCAM
+
+
+def _trained(files: list[AttentionFile]) -> dict[str, Method]:
+    """The attentions by name: the mode's, and where two have the same, the folder or file too."""
+    methods: dict[str, Method] = {}
+    modes = Counter(map(_mode_name, files))
+    folders = Counter((_mode_name(file), file.path.parent.name) for file in files)
+    for file in files:
+        mode, folder = _mode_name(file), file.path.parent.name
+        apart = folder if folders[mode, folder] == 1 else str(file.path)
+        name = mode if modes[mode] == 1 else f"{mode} ({apart})"
+        training = file.settings.training if file.settings else {}
+        params = {"training": training, "attention": sha256_of_file(file.path)}
+        methods[name] = LCam(file.attention, name, params)
+    return methods

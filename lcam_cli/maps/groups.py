@@ -1,0 +1,72 @@
+"""One maps file for several methods: a group a method, each like a maps file of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import h5py
+
+from lcam_cli.errors import LcamError
+from lcam_cli.maps import hdf5_layout as layout
+from lcam_cli.maps.hdf5_reader import MapsFile
+from lcam_cli.maps.names import whole_file
+
+_ROWS_AT_ONCE = 256
+
+
+def join_methods(path: Path, sources: Mapping[str, Path]) -> None:
+    """Write one file with the maps of several, whole or not at all.
+
+    Args:
+        path: The file to write; an old one is replaced.
+        sources: Maps files by the name of the group each becomes.
+
+    Raises:
+        LcamError: A source cannot be read, or the file cannot be written.
+    """
+    try:
+        with whole_file(path) as temporary, h5py.File(temporary, "w", locking=False) as file:
+            file.attrs["schema"] = layout.METHODS_SCHEMA
+            file.attrs["schema_version"] = layout.SCHEMA_VERSION
+            for name, source in sources.items():
+                with MapsFile(source):  # checked before anything is taken from it
+                    _copy(source, file.create_group(group_name(name)), name)
+            file.attrs["complete"] = True
+    except OSError as error:
+        raise LcamError(
+            f"cannot write {path}: {error}", "free some space or use another --out"
+        ) from error
+
+
+def group_name(name: str) -> str:
+    """Return the group of a method's maps: its name, without what HDF5 takes as a path."""
+    return name.replace("/", "_") if name.strip("./") else f"_{name.replace('/', '_')}"
+
+
+def _copy(source: Path, group: h5py.Group, name: str) -> None:
+    with h5py.File(source, "r", locking=False) as old:
+        for key, value in old.attrs.items():
+            group.attrs[key] = value
+        group.attrs["method"] = name
+        for column in _datasets(old):
+            _copy_rows(old[column], group)
+
+
+def _datasets(file: h5py.File) -> list[str]:
+    names: list[str] = []
+    file.visititems(
+        lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None
+    )
+    return names
+
+
+def _copy_rows(old: h5py.Dataset, group: h5py.Group) -> None:
+    """Copy the rows that are there, and none of the room reserved for more."""
+    rows = len(old)
+    chunks = (1, *old.shape[1:]) if len(old.shape) == 3 and rows else None
+    new = group.create_dataset(
+        old.name.strip("/"), shape=old.shape, dtype=old.dtype, chunks=chunks, track_times=False
+    )
+    for start in range(0, rows, _ROWS_AT_ONCE):
+        new[start : start + _ROWS_AT_ONCE] = old[start : start + _ROWS_AT_ONCE]

@@ -1,0 +1,417 @@
+"""Several methods on the same pictures: one pass over them for all that need one forward pass.
+
+A sweep reads the pictures once, forwards each batch once, and hands features and logits to every
+method of the sweep. What it leaves of a method are its :class:`Terms`, the scores of every single
+picture, so that rows can be compared picture by picture.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lcam_cli.engine.engine import Engine, Forward
+from lcam_cli.errors import LcamError
+from lcam_cli.images.find import Skipped
+from lcam_cli.images.read import MAX_PIXELS
+from lcam_cli.images.stream import Batch, stream_batches
+from lcam_cli.maps.record import Floats, MapBatch
+from lcam_cli.methods.base import Maps, Method
+from lcam_cli.methods.explain import ClassChoice, map_rows
+from lcam_cli.metrics.average_drop import drop, increase
+from lcam_cli.metrics.curves import area, blurred, curve
+from lcam_cli.metrics.paired import Paired, paired
+from lcam_cli.metrics.score import CurveScore, NuScore
+from lcam_cli.metrics.threshold import top_percents
+
+# A method that fails on so many pictures before it explains one is given up.
+_TRIES = 8
+
+# Pictures taken together by methods of thousands of forward passes, which fill batches by
+# themselves: so that the progress is seen to move.
+_FEW = 4
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all rows of a comparison share.
+
+    Attributes:
+        paths: The pictures, N of them.
+        choice: Which classes of each, C of them.
+        nus: Percentages ν kept, M of them.
+        curves: ``"insertion"`` and ``"deletion"``, those that are wanted.
+        space: ``"pixel"`` or ``"normalized"``: what hidden pixels become.
+        shown: Positions in ``paths`` of the pictures whose maps are kept for a figure.
+    """
+
+    paths: Sequence[str]
+    choice: ClassChoice = field(default_factory=ClassChoice)
+    nus: Sequence[float] = (100.0, 50.0, 15.0)
+    curves: Sequence[str] = ()
+    space: str = "pixel"
+    shown: Sequence[int] = ()
+
+
+@dataclass
+class Terms:
+    """One method's scores, picture by picture; NaN where a picture could not be scored.
+
+    Attributes:
+        classes: The classes explained, int64 (N, C); −1 where unknown.
+        full: Softmax scores f(X) of those classes, float32 (N, C).
+        masked: f(X ⊙ φ_ν(V)), float32 (M, N, C).
+        curves: Areas under the curves of ``Task.curves``, float32 (curves, N, C).
+        mean_saliency: Mean of V, float32 (N, C).
+        shown: The maps kept for a figure, float16 (len(Task.shown), C, H, W).
+        seconds: Time taken to make the maps, forward passes included, measuring left out.
+    """
+
+    classes: NDArray[np.int64]
+    full: Floats
+    masked: Floats
+    curves: Floats
+    mean_saliency: Floats
+    shown: NDArray[np.float16]
+    seconds: float = 0.0
+
+    @classmethod
+    def empty(cls, task: Task, side: int) -> Terms:
+        """No picture scored yet, of maps of ``side``×``side``."""
+        N, C = len(task.paths), task.choice.per_picture
+
+        def missing(*shape: int) -> Floats:
+            return np.full(shape, np.nan, np.float32)
+
+        return cls(
+            classes=np.full((N, C), -1, np.int64),
+            full=missing(N, C),
+            masked=missing(len(task.nus), N, C),
+            curves=missing(len(task.curves), N, C),
+            mean_saliency=missing(N, C),
+            shown=np.full((len(task.shown), C, side, side), np.nan, np.float16),
+        )
+
+    @property
+    def scored(self) -> NDArray[np.bool_]:
+        """Which pictures have been scored, (N,)."""
+        return np.asarray(np.isfinite(self.full).all(axis=1))
+
+
+@dataclass
+class Entrant:
+    """A method that takes part, and where its maps go.
+
+    Attributes:
+        name: Its row.
+        method: How it explains.
+        terms: Its scores so far.
+        write: Takes its maps, batch by batch.
+        lost: The pictures it has no maps of.
+        untold: Those of them that it failed on and nobody has been told of, until it explains one:
+            a method that explains none is told of once, not picture by picture.
+        failed: Why it was given up; empty where it was not.
+    """
+
+    name: str
+    method: Method
+    terms: Terms
+    write: Callable[[MapBatch], None] = lambda _rows: None
+    lost: list[Skipped] = field(default_factory=list)
+    untold: list[Skipped] = field(default_factory=list)
+    failed: str = ""
+
+
+@dataclass
+class _Batch:
+    """One batch as all entrants of a sweep see it."""
+
+    engine: Engine
+    task: Task
+    read: Batch
+    seen: Forward
+    classes: Tensor  # (B, C)
+    full: Tensor  # (B, C)
+    black: Tensor  # (1, 3, 1, 1): what hidden pixels become
+    blurred: Tensor | None
+    ends: Mapping[str, Tensor] = field(default_factory=dict)  # (2, B, C) by curve
+
+    @classmethod
+    def of(cls, engine: Engine, task: Task, read: Batch) -> _Batch:
+        seen = engine.forward(engine.pixels(read.images))
+        classes = task.choice.of(seen)
+        full = seen.logits.softmax(1).gather(1, classes)
+        mean = torch.tensor(engine.backbone.preprocess.mean, device=engine.device)
+        hidden = mean if task.space == "normalized" else torch.zeros_like(mean)
+        batch = cls(engine, task, read, seen, classes, full, hidden.view(1, 3, 1, 1), None)
+        ends = {}
+        if "deletion" in task.curves:
+            nothing = batch.black.expand_as(seen.x[:1])
+            none = engine.logits(nothing).softmax(1)[0][classes]
+            ends["deletion"] = torch.stack([full, none])
+        if "insertion" in task.curves:
+            batch.blurred = blurred(seen.x, mean.view(1, 3, 1, 1))
+            begin = engine.logits(batch.blurred).softmax(1).gather(1, classes)
+            ends["insertion"] = torch.stack([begin, full])
+        return replace(batch, ends=ends)
+
+    def only(self, i: int) -> _Batch:
+        """The batch of its picture ``i`` alone."""
+        one = slice(i, i + 1)
+        read, seen = self.read, self.seen
+        return replace(
+            self,
+            read=Batch([read.indices[i]], read.images[one], read.crop_boxes[one], []),
+            seen=Forward(seen.x[one], seen.A[one], seen.logits[one]),
+            classes=self.classes[one],
+            full=self.full[one],
+            blurred=None if self.blurred is None else self.blurred[one],
+            ends={name: values[:, one] for name, values in self.ends.items()},
+        )
+
+
+def sweep(
+    engine: Engine,
+    entrants: Sequence[Entrant],
+    task: Task,
+    *,
+    workers: int = 2,
+    max_pixels: int = MAX_PIXELS,
+    row_path: Callable[[str], str] = lambda path: path,
+    advance: Callable[[int], None] = lambda _pictures: None,
+    skip: Callable[[Skipped], None] = lambda _skipped: None,
+) -> None:
+    """Explain and score all pictures with some methods, in one pass over the pictures.
+
+    Args:
+        engine: The engine with the classifier.
+        entrants: The methods; their ``terms`` are filled in.
+        task: What is to be scored.
+        workers: Threads that read pictures.
+        max_pixels: Pictures with more are skipped.
+        row_path: What a picture is called in the maps written.
+        advance: Called with the pictures done, after every batch.
+        skip: Called with each picture that cannot be read, and each that a method fails on.
+    """
+    many = any(entrant.method.forward_passes > 1 for entrant in entrants)
+    stream = stream_batches(
+        task.paths,
+        engine.backbone.preprocess,
+        min(engine.batch_size, _FEW) if many else engine.batch_size,
+        workers=workers,
+        max_pixels=max_pixels,
+    )
+    for read in stream:
+        for skipped in read.skipped:
+            skip(skipped)
+        for entrant in entrants:
+            entrant.lost += read.skipped
+        if read.indices:
+            _score_batch(engine, entrants, task, read, row_path, skip)
+        advance(len(read.indices) + len(read.skipped))
+        if all(entrant.failed for entrant in entrants):
+            break
+    for entrant in entrants:
+        if not entrant.terms.scored.any():
+            why = entrant.untold[-1].reason if entrant.untold else "none could be read"
+            entrant.failed = entrant.failed or f"it explained no picture ({why})"
+
+
+def _score_batch(
+    engine: Engine,
+    entrants: Sequence[Entrant],
+    task: Task,
+    read: Batch,
+    row_path: Callable[[str], str],
+    skip: Callable[[Skipped], None],
+) -> None:
+    began = _now(engine)
+    batch = _Batch.of(engine, task, read)
+    # What each of these methods would have to do by itself.
+    shared = _now(engine) - began
+    for entrant in entrants:
+        if entrant.failed:
+            continue
+        entrant.terms.seconds += shared
+        for piece, outcome in _pieces(entrant, batch):
+            if isinstance(outcome, str):
+                lost = Skipped(task.paths[piece.read.indices[0]], f"{entrant.name}: {outcome}")
+                entrant.lost.append(lost)
+                entrant.untold.append(lost)
+                continue
+            names = [row_path(task.paths[i]) for i in piece.read.indices]
+            alone = replace(piece.read, skipped=[])
+            entrant.write(map_rows(engine, alone, piece.seen, piece.classes, outcome, names))
+        if entrant.terms.scored.any():
+            for lost in entrant.untold:
+                skip(lost)
+            entrant.untold.clear()
+        elif len(entrant.untold) >= _TRIES:
+            entrant.failed = f"it fails on every picture ({entrant.untold[-1].reason})"
+
+
+def _pieces(entrant: Entrant, batch: _Batch) -> list[tuple[_Batch, list[Maps] | str]]:
+    """Explain and score a batch, picture by picture where the whole of it fails.
+
+    Returns:
+        The batch, or its pictures, each with its maps (one for every class) or why it has none.
+    """
+    try:
+        return [(batch, _explain_and_score(entrant, batch))]
+    except Exception as error:  # a method may be anybody's: one picture must not end the run
+        if len(batch.read.indices) == 1:
+            return [(batch, _reason(error))]
+    return [
+        part for i in range(len(batch.read.indices)) for part in _pieces(entrant, batch.only(i))
+    ]
+
+
+def _explain_and_score(entrant: Entrant, batch: _Batch) -> list[Maps]:
+    """Enter a batch into the terms, whole or not at all."""
+    engine, task, seen = batch.engine, batch.task, batch.seen
+    explained, masked, curves = [], [], []
+    seconds = 0.0
+    for c in range(batch.classes.shape[1]):
+        classes = batch.classes[:, c].contiguous()
+        began = _now(engine)
+        maps = entrant.method(engine, seen, classes)
+        seconds += _now(engine) - began
+        V = maps.saliency.clamp(0, 1)
+        if V.shape != (len(seen.x), *seen.x.shape[2:]) or not V.isfinite().all():
+            raise LcamError("its map is not finite, or not of the input's size")
+        shown = top_percents(V, task.nus)
+        masked.append(
+            torch.stack([engine.masked_confidence(seen.x, m, classes, task.space) for m in shown])
+        )
+        curves.append(_areas(batch, V, classes, c))
+        explained.append(Maps(V, maps.cam))
+    scores = torch.stack(masked, 2)
+    if not (scores.isfinite().all() and batch.full.isfinite().all()):
+        raise LcamError("the classifier's confidence is not a number")
+    terms, at = entrant.terms, batch.read.indices
+    terms.seconds += seconds
+    terms.classes[at] = batch.classes.cpu().numpy()
+    terms.full[at] = batch.full.float().cpu().numpy()
+    terms.masked[:, at] = scores.cpu().numpy()
+    terms.curves[:, at] = torch.stack(curves, 2).cpu().numpy()
+    for c, maps in enumerate(explained):
+        terms.mean_saliency[at, c] = maps.saliency.mean((1, 2)).cpu().numpy()
+        for k, i in enumerate(at):
+            if i in task.shown:
+                V = maps.saliency[k]
+                terms.shown[list(task.shown).index(i), c] = V.half().cpu().numpy()
+    return explained
+
+
+def _areas(batch: _Batch, V: Tensor, classes: Tensor, c: int) -> Tensor:
+    """Areas under the curves that are wanted, (curves, B)."""
+    x = batch.seen.x
+    ways = {"insertion": (batch.blurred, x), "deletion": (x, batch.black.expand_as(x))}
+    areas = [V.new_zeros((0, len(V)))]
+    for name in batch.task.curves:
+        start, end = ways[name]
+        assert start is not None
+        ends = batch.ends[name][..., c]
+        areas.append(area(curve(batch.engine, start, end, V, classes, ends)).unsqueeze(0))
+    return torch.cat(areas)
+
+
+def _now(engine: Engine) -> float:
+    """The time, once the device has done what it was asked to."""
+    if engine.device.type == "cuda":
+        torch.cuda.synchronize(engine.device)
+    return time.monotonic()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, LcamError):
+        return error.what
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
+
+@dataclass(frozen=True)
+class RowScore:
+    """One row of a comparison.
+
+    Attributes:
+        name: The method.
+        nu: AD and IC by ν.
+        curves: Areas under the curves, by ``"insertion"`` and ``"deletion"``.
+        mean_saliency: Mean of V, in [0, 1].
+        images_per_second: Pictures explained a second, measuring left out.
+    """
+
+    name: str
+    nu: Mapping[float, NuScore]
+    curves: Mapping[str, CurveScore]
+    mean_saliency: float
+    images_per_second: float
+
+
+def common_pictures(rows: Sequence[Terms]) -> NDArray[np.bool_]:
+    """Return which pictures every row has scored, (N,): those that rows are compared on."""
+    found: NDArray[np.bool_] = np.logical_and.reduce([terms.scored for terms in rows])
+    return found
+
+
+def score_rows(
+    rows: Mapping[str, Terms], task: Task, *, floor: str | None = None, seed: int = 0
+) -> list[RowScore]:
+    """Score rows on the pictures that all of them have.
+
+    A picture's term is its mean over the classes explained, so that intervals are over pictures.
+
+    Args:
+        rows: Terms by name.
+        task: What was scored.
+        floor: The row that cannot be best.
+        seed: Of the bootstrap.
+
+    Raises:
+        LcamError: No picture was scored by all rows.
+    """
+    common = common_pictures(list(rows.values()))
+    if not common.any():
+        raise LcamError("no image was scored by all methods", "check that the images can be read")
+    terms = np.stack([_measures(row, common) for row in rows.values()])
+    M, curves = len(task.nus), list(task.curves)
+    low_is_good = [True] * M + [False] * M + [name == "deletion" for name in curves]
+    compared = paired(terms, low_is_good, [name != floor for name in rows], seed)
+    scores = []
+    for (name, row), columns in zip(rows.items(), compared, strict=True):
+        ads, ics, areas = columns[:M], columns[M : 2 * M], columns[2 * M :]
+        scores.append(
+            RowScore(
+                name,
+                {nu: _nu_score(*pair) for nu, *pair in zip(task.nus, ads, ics, strict=True)},
+                {
+                    curve_name: CurveScore(one.mean, one.ci95, one.to_best)
+                    for curve_name, one in zip(curves, areas, strict=True)
+                },
+                float(row.mean_saliency[common].mean(dtype=np.float64)),
+                int(row.scored.sum()) / max(row.seconds, 1e-9),
+            )
+        )
+    return scores
+
+
+def _nu_score(ad: Paired, ic: Paired) -> NuScore:
+    return NuScore(ad.mean, ic.mean, ad.ci95, ic.ci95, ad.to_best, ic.to_best)
+
+
+def _measures(row: Terms, common: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """AD's terms at each ν, IC's at each ν, and the curves' areas: (measures, pictures)."""
+    full, masked = torch.from_numpy(row.full[common]), torch.from_numpy(row.masked[:, common])
+    parts = [
+        drop(full, masked).numpy().astype(np.float64),
+        increase(full, masked).numpy() * 100.0,
+        row.curves[:, common].astype(np.float64),
+    ]
+    measures: NDArray[np.float64] = np.concatenate(parts).mean(2)
+    return measures

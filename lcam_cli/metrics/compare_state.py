@@ -1,0 +1,135 @@
+"""What a comparison leaves behind after each method, so that an interrupted one can go on."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lcam_cli.engine.engine import Engine
+from lcam_cli.errors import LcamError
+from lcam_cli.maps.names import whole_file
+from lcam_cli.methods.base import Method
+from lcam_cli.metrics.compare import Task, Terms
+from lcam_cli.metrics.curves import STEPS
+
+_VERSION = 1
+_DIGITS = 16
+
+
+def comparison_id(engine: Engine, task: Task) -> str:
+    """Return a name for all that the rows of a comparison share, a digest in hexadecimal.
+
+    It covers the pictures (by path, size and date), the classifier with its weights, layer and
+    preprocessing, the precision, and what is measured how.
+    """
+    identity = engine.backbone.identity
+    return _digest(
+        {
+            "version": _VERSION,
+            "pictures": [_picture(path) for path in task.paths],
+            "shown": list(task.shown),
+            "backbone": [identity.name, identity.weights, identity.layer],
+            "preprocess": engine.backbone.preprocess.to_json(),
+            "precision": engine.hardware.precision,
+            "classes": [list(task.choice.indices), task.choice.top_k],
+            "nus": list(task.nus),
+            "curves": [*task.curves, STEPS],
+            "space": task.space,
+        }
+    )
+
+
+def method_id(method: Method) -> str:
+    """Return a name for a method and its settings, a digest in hexadecimal."""
+    return _digest([method.name, method.params, method.forward_passes])
+
+
+class CompareState:
+    """A folder that keeps each finished method's terms, and its maps until they are joined.
+
+    Args:
+        folder: Where comparisons keep theirs.
+        engine: The engine with the classifier.
+        task: What is scored.
+
+    Attributes:
+        folder: This comparison's own folder, made when something is saved.
+    """
+
+    def __init__(self, folder: Path, engine: Engine, task: Task) -> None:
+        self._side = engine.backbone.preprocess.image_size
+        self._task = task
+        self.folder = folder / comparison_id(engine, task)
+
+    def maps_path(self, method: Method) -> Path:
+        """Where a method's maps lie until they are joined with the others'."""
+        return self.folder / f"{method_id(method)}.h5"
+
+    def save(self, method: Method, terms: Terms) -> None:
+        """Keep a finished method's terms, whole or not at all.
+
+        Raises:
+            LcamError: The disk is full or fails.
+        """
+        try:
+            with (
+                whole_file(self._terms_path(method)) as temporary,
+                temporary.open("wb") as file,
+            ):
+                np.savez_compressed(file, **_arrays(terms))  # type: ignore[arg-type]
+        except OSError as error:
+            raise LcamError(
+                f"cannot write to {self.folder}: {error.strerror or error}",
+                "free some space, or name another folder: --state DIR",
+            ) from error
+
+    def load(self, method: Method) -> Terms | None:
+        """Return a method's terms if it was finished; else, or where they are damaged, None."""
+        like = _arrays(Terms.empty(self._task, self._side))
+        try:
+            with np.load(self._terms_path(method), allow_pickle=False) as file:
+                found = {name: file[name] for name in like}
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+        fits = all(
+            found[name].shape == empty.shape and found[name].dtype == empty.dtype
+            for name, empty in like.items()
+        )
+        if not fits:
+            return None
+        return Terms(**{**found, "seconds": float(found["seconds"])})
+
+    def _terms_path(self, method: Method) -> Path:
+        return self.folder / f"{method_id(method)}.npz"
+
+
+def shown_pictures(count: int, wanted: int) -> Sequence[int]:
+    """Return up to ``wanted`` positions out of ``count``, evenly chosen."""
+    wanted = min(count, wanted)
+    return [(2 * k + 1) * count // (2 * wanted) for k in range(wanted)]
+
+
+def _arrays(terms: Terms) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
+    named = {one.name: getattr(terms, one.name) for one in dataclasses.fields(terms)}
+    return {name: np.asarray(value) for name, value in named.items()}
+
+
+def _picture(path: str) -> list[object]:
+    absolute = Path(path).absolute()
+    try:
+        status = absolute.stat()
+    except (OSError, ValueError):
+        return [str(absolute)]
+    return [str(absolute), status.st_size, status.st_mtime_ns]
+
+
+def _digest(content: object) -> str:
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:_DIGITS]
