@@ -20,8 +20,13 @@ def evaluate(
     images: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The pictures' folder, if it moved.")
     ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Whose maps, in a file of lcam compare's."),
+    ] = None,
     format_: Annotated[
-        Literal["table", "json", "csv", "markdown"], typer.Option("--format", help="Of the result.")
+        Literal["table", "json", "csv", "markdown", "latex"],
+        typer.Option("--format", help="Of the result."),
     ] = "table",
     out: Annotated[
         Path | None,
@@ -84,7 +89,7 @@ def evaluate(
     from lcam_cli.reports.results import Results, Row
 
     chosen = setup.BackboneOptions(backbone, weights, layer, classes, None, None, None, None)
-    with MapsFile(maps) as file:
+    with MapsFile(maps, method) as file:
         info = file.info
         if not file.complete:
             console.warn(f"{maps} is of an unfinished run: scoring the {len(file)} maps it has")
@@ -124,7 +129,7 @@ def evaluate(
         if interrupt.stop:
             console.error("interrupted: no result", "run the same command again")
             raise typer.Exit(130)
-    forward_passes = {info.method: int(info.method_params.get("forward_passes", 0)), "random": 0}
+    forward_passes = {info.method: info.forward_passes, "random": 0}
     results = Results(
         backbone=info.backbone,
         weights=info.weights,

@@ -99,8 +99,10 @@ def explain(
     """
     console = Console(quiet)
     if list_methods:
+        from lcam_cli.cli.setup import show_log
         from lcam_cli.methods.registry import LCAM_SUMMARY, known_methods
 
+        show_log(console)
         console.result(f"{'lcam':<12} {LCAM_SUMMARY}")
         for name, entry in known_methods().items():
             console.result(f"{name:<12} {entry.summary}")
@@ -112,7 +114,7 @@ def explain(
     from lcam_cli.cli import setup
     from lcam_cli.cli.outputs import Outputs, OverlayOptions
     from lcam_cli.images.read import MAX_PIXELS
-    from lcam_cli.methods.explain import ClassChoice
+    from lcam_cli.methods.explain import ClassChoice, pictures_at_once
     from lcam_cli.methods.explain import explain as run_explain
 
     chosen = setup.BackboneOptions(
@@ -140,7 +142,7 @@ def explain(
         if outputs.complete:
             console.info(f"{out} is complete already: nothing to do")
             return
-        start = outputs.rewind(engine.batch_size)
+        start = outputs.rewind(pictures_at_once(engine, how))
         for item in found.skipped:
             skipped(item)
         console.info(f"explaining {len(found.paths)} images with {how.name}")

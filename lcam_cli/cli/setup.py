@@ -154,7 +154,7 @@ def new_engine(
     batch_size: int | None,
 ) -> Engine:
     """Make the engine, and say what it runs on."""
-    _show_log(console)
+    show_log(console)
     engine = Engine(backbone, device=device, precision=precision, batch_size=batch_size)
     identity = backbone.identity
     K, P, Q = backbone.feature_shape
@@ -211,7 +211,7 @@ class SkippedPictures:
         return 3 if self.count else 0
 
 
-def _show_log(console: Console) -> None:
+def show_log(console: Console) -> None:
     """Pass the library's warnings on to the console."""
 
     class Handler(logging.Handler):

@@ -77,10 +77,14 @@ def stream_training(
     epoch: int,
     flip: bool,
     workers: int,
+    centre: bool = False,
     start_batch: int = 0,
     max_pixels: int = MAX_PIXELS,
 ) -> Generator[Batch]:
-    """Yield random views of ``paths[i] for i in order``, from batch ``start_batch`` on.
+    """Yield views of ``paths[i] for i in order``, from batch ``start_batch`` on.
+
+    Views are random crops, mirrored by chance with ``flip``; with ``centre``, the centre views that
+    inference uses.
 
     A picture's view depends on seed, epoch and its position in ``paths`` alone, never on the
     threads or on where the run was resumed. Crop boxes are zero.
@@ -93,8 +97,10 @@ def stream_training(
         raise ValueError(f"start_batch={start_batch} is below 0")
 
     def load(index: int) -> View:
-        rng = np.random.default_rng([seed, epoch, index])
         picture = read_picture(paths[index], max_pixels=max_pixels)
+        if centre:
+            return center_view(picture, preprocess)
+        rng = np.random.default_rng([seed, epoch, index])
         return training_view(picture, preprocess, rng, flip), (0.0, 0.0, 0.0, 0.0)
 
     rest = (int(order[k]) for k in range(start_batch * batch_size, len(order)))

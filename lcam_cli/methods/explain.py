@@ -17,6 +17,8 @@ from lcam_cli.images.stream import Batch, stream_batches
 from lcam_cli.maps.record import MapBatch
 from lcam_cli.methods.base import Maps, Method
 
+_PICTURES_OF_MANY_PASSES = 4
+
 
 @dataclass(frozen=True)
 class ClassChoice:
@@ -43,6 +45,17 @@ class ClassChoice:
         return seen.logits.topk(self.top_k, 1).indices
 
 
+def pictures_at_once(engine: Engine, method: Method) -> int:
+    """How many pictures make a batch.
+
+    Methods of many passes fill the engine's batches with masks by themselves; few pictures at a
+    time let their runs, which can take hours, show progress and be stopped.
+    """
+    if method.forward_passes <= 1:
+        return engine.batch_size
+    return min(engine.batch_size, _PICTURES_OF_MANY_PASSES)
+
+
 def explain(
     engine: Engine,
     method: Method,
@@ -62,7 +75,7 @@ def explain(
         paths: The pictures.
         choice: Which classes of each.
         workers: Threads that read pictures.
-        start: The first picture to take, a multiple of the engine's batch size.
+        start: The first picture to take, a multiple of :func:`pictures_at_once`.
         max_pixels: Pictures with more are skipped.
         row_path: What a path is called in the rows, e.g. relative to a root.
 
@@ -81,7 +94,7 @@ def explain(
     stream = stream_batches(
         paths,
         engine.backbone.preprocess,
-        engine.batch_size,
+        pictures_at_once(engine, method),
         workers=workers,
         start=start,
         max_pixels=max_pixels,

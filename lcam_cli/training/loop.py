@@ -99,15 +99,12 @@ def train(
     """
     recipe = settings.recipe
     fingerprint = _fingerprint(engine, paths, settings)
-    torch.manual_seed(settings.seed)  # for dropout, the only chance inside a step
     rows = _start(engine, paths, settings).to(engine.device)
     optimisers = rows.optimisers(recipe)
     position, step = _Position(), 0
     if resume:
         position, step = _load_checkpoint(out / CHECKPOINT, rows, optimisers, fingerprint)
         advance(step * recipe.batch_size)
-    if recipe.dropout:
-        _activate_dropout(engine.backbone.network)
     steps_per_epoch = math.ceil(len(paths) / recipe.batch_size)
     read = position.epoch > 0
     log = TrainingLog(out / "log.csv", resume_from=step)
@@ -130,6 +127,7 @@ def train(
                 seed=settings.seed,
                 epoch=epoch,
                 flip=recipe.flip,
+                centre=recipe.alternate and epoch % 2 == 0,
                 workers=settings.workers,
                 start_batch=first,
                 max_pixels=settings.max_pixels,
@@ -141,9 +139,7 @@ def train(
                         skip(skipped)
                 if batch.indices:
                     read = True
-                    factor = _lr_factor(
-                        recipe, epoch, epoch * steps_per_epoch + number, steps_per_epoch
-                    )
+                    factor = _lr_factor(recipe, epoch, number / steps_per_epoch)
                     terms = _step(
                         engine, rows, optimisers, engine.pixels(batch.images), settings, factor
                     )
@@ -169,6 +165,9 @@ def train(
                     f"none of the {len(paths)} pictures could be read",
                     "give a folder of photographs",
                 )
+            if epoch + 1 == recipe.cycle_epochs(epoch).stop:
+                rows.end_cycle()
+                optimisers = rows.optimisers(recipe)
             save(epoch + 1, 0)
     finally:
         log.close()
@@ -183,6 +182,9 @@ def _start(
     engine: Engine, paths: Sequence[str], settings: TrainingSettings
 ) -> FreeRows | SharedRows:
     recipe = settings.recipe
+    if recipe.dropout:
+        _activate_dropout(engine.backbone.network)
+    torch.manual_seed(settings.seed)  # for dropout, the only chance inside a step
     K, R = engine.backbone.feature_shape[0], engine.backbone.num_classes
     if recipe.init == "random":
         W, b = random_rows(R, K, settings.seed)
@@ -242,10 +244,12 @@ def _step(
     return {name: float(value) for name, value in terms.items()}
 
 
-def _lr_factor(recipe: Recipe, epoch: int, step: int, steps_per_epoch: int) -> float:
+def _lr_factor(recipe: Recipe, epoch: int, share: float) -> float:
+    """What the learning rate is multiplied by, when ``share`` of the epoch is done."""
     if recipe.decay is not None:
         return float(recipe.decay**epoch)
-    return 0.5 * (1 + math.cos(math.pi * step / (steps_per_epoch * recipe.epochs)))
+    cycle = recipe.cycle_epochs(epoch)
+    return 0.5 * (1 + math.cos(math.pi * (epoch - cycle.start + share) / len(cycle)))
 
 
 def _check_finite(terms: dict[str, float], step: int, paths: list[str]) -> None:

@@ -24,7 +24,9 @@ class Recipe:
         momentum: Nesterov momentum of SGD; 0 for plain SGD.
         weight_decay: Of SGD.
         decay: Factor on the learning rate after every epoch; ``None`` for a cosine to zero.
+        cycles: Independent runs that share the epochs out between them, and whose W are averaged.
         flip: Mirror every second picture.
+        alternate: Every other epoch, from the first, sees centre crops, as inference does.
         mask: σ(L) as in Eq. 4-5, or ζ(L), which inference and the measures use.
         rows: ``free`` learns every row of W by itself, ``shared`` adds what all classes have in
             common (``training.rows``).
@@ -48,7 +50,9 @@ class Recipe:
     momentum: float = 0.0
     weight_decay: float = 0.0
     decay: float | None = None
+    cycles: int = 1
     flip: bool = False
+    alternate: bool = False
     mask: MaskKind = "sigmoid"
     rows: RowsKind = "free"
     init: Init = "random"
@@ -60,6 +64,15 @@ class Recipe:
     border_tv: bool = False
     all_pairs: bool = False
     dropout: bool = False
+
+    def cycle_of(self, epoch: int) -> int:
+        """The cycle that an epoch belongs to; each has at least one epoch."""
+        return epoch * min(self.cycles, self.epochs) // self.epochs
+
+    def cycle_epochs(self, epoch: int) -> range:
+        """All epochs of the cycle that ``epoch`` belongs to."""
+        same = [e for e in range(self.epochs) if self.cycle_of(e) == self.cycle_of(epoch)]
+        return range(same[0], same[-1] + 1)
 
     def to_json(self) -> dict[str, Any]:
         """All settings, for the record in the attention file."""
@@ -109,7 +122,9 @@ AUTO = Recipe(
     epochs=6,
     batch_size=32,
     lr=0.01,
+    cycles=3,
     flip=True,
+    alternate=True,
     mask="minmax",
     rows="shared",
     init="classifier",

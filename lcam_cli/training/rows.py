@@ -31,6 +31,10 @@ class Rows(Protocol):
         """W and b as they stand now."""
         ...
 
+    def end_cycle(self) -> None:
+        """Keep what was learned for the average, and start again."""
+        ...
+
 
 class FreeRows(nn.Module):
     """W and b, each row for itself (the paper's parametrisation)."""
@@ -47,6 +51,9 @@ class FreeRows(nn.Module):
     def fold(self) -> Attention:
         """See :class:`Rows`."""
         return Attention(self.W.detach().clone(), self.b.detach().clone())
+
+    def end_cycle(self) -> None:
+        """See :class:`Rows`; recipes with free rows have one cycle."""
 
     def optimisers(self, recipe: Recipe) -> list[torch.optim.Optimizer]:
         """SGD, with the recipe's factors on the learning rates of W and b."""
@@ -139,6 +146,10 @@ class SharedRows(nn.Module):
         self.c = nn.Parameter(torch.ones(()))
         self.w_shared = nn.Parameter(torch.zeros(W0.shape[1]))
         self.delta = nn.Parameter(torch.zeros_like(W0))
+        self.cycles: Tensor
+        self.sum_of_cycles: Tensor
+        self.register_buffer("cycles", torch.zeros(()))
+        self.register_buffer("sum_of_cycles", torch.zeros_like(W0))
 
     def rows(self, classes: Tensor) -> tuple[Tensor, Tensor]:
         """See :class:`Rows`."""
@@ -147,9 +158,21 @@ class SharedRows(nn.Module):
 
     def fold(self) -> Attention:
         """See :class:`Rows`."""
+        W = self.sum_of_cycles / self.cycles if self.cycles > 0 else self._folded()
+        return Attention(W.clone(), W.new_zeros(len(W)))
+
+    def end_cycle(self) -> None:
+        """See :class:`Rows`: averaging W over runs takes out the noise that each run has."""
+        self.sum_of_cycles += self._folded()
+        self.cycles += 1
         with torch.no_grad():
-            W = (self.c * self.W0 + self.w_shared + self.delta) / self.scale
-        return Attention(W, W.new_zeros(len(W)))
+            self.c.fill_(1)
+            self.w_shared.zero_()
+            self.delta.zero_()
+
+    @torch.no_grad()
+    def _folded(self) -> Tensor:
+        return (self.c * self.W0 + self.w_shared + self.delta) / self.scale
 
     def optimisers(self, recipe: Recipe) -> list[torch.optim.Optimizer]:
         """Adam for what all classes share, SGD for the rows that few pictures reach."""

@@ -15,6 +15,7 @@ from lcam_cli.methods.attention_file import load_attention
 from lcam_cli.training.log import read_log
 from lcam_cli.training.loop import CHECKPOINT, TrainingSettings, train
 from lcam_cli.training.recipes import recipe_for
+from lcam_cli.training.rows import SharedRows
 from tests.tiny import tiny_backbone, write_pictures
 
 
@@ -108,3 +109,18 @@ def test_a_checkpoint_of_another_run_is_refused(engine: Engine, tmp_path: Path) 
     (tmp_path / CHECKPOINT).unlink()
     with pytest.raises(LcamError, match="nothing to resume"):
         train(engine, paths, tmp_path, _settings("auto"), resume=True)
+
+
+def test_cycles_share_the_epochs_and_average_their_weights() -> None:
+    recipe = replace(recipe_for("auto", "resnet50"), epochs=5, cycles=2)
+    assert [recipe.cycle_of(e) for e in range(5)] == [0, 0, 0, 1, 1]
+    assert [replace(recipe, epochs=1).cycle_epochs(0)] == [range(1)]
+    rows = SharedRows(torch.tensor([[1.0, -1.0], [3.0, 1.0]]), torch.tensor([1.0, 2.0]))
+    start = rows.fold().W
+    with torch.no_grad():
+        rows.w_shared += 2.0
+    rows.end_cycle()
+    assert torch.equal(rows.rows(torch.tensor([0, 1]))[0], start), "each cycle starts anew"
+    rows.end_cycle()
+    # One cycle added 2 to every scaled weight, the other nothing: on average 1, then over s.
+    torch.testing.assert_close(rows.fold().W, start + torch.tensor([1.0, 0.5]))
