@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torchvision import transforms
 
 from lcam_cli.errors import LcamError
-from lcam_cli.images.preprocess import Preprocess, center_view, training_view
+from lcam_cli.images.preprocess import LARGEST_SIDE, Preprocess, center_view, training_view
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -38,6 +38,7 @@ def test_crop_is_byte_equal_to_torchvision(size: tuple[int, int], interpolation:
 
 
 @settings(max_examples=60, deadline=None)
+@example(width=1, height=337, image_size=25, margin=3)
 @given(
     width=st.integers(1, 400),
     height=st.integers(1, 400),
@@ -49,7 +50,11 @@ def test_crop_of_any_size(width: int, height: int, image_size: int, margin: int)
     picture = noise(width, height)
     view, box = center_view(picture, preprocess)
     assert (view.shape, view.dtype) == ((image_size, image_size, 3), np.uint8)
-    np.testing.assert_array_equal(view, torchvision_view(picture, preprocess))
+    longest = preprocess.resize * max(width, height) // min(width, height)
+    # Beyond that length only the part in view is resized, which rounds differently here and there.
+    levels = 0 if longest <= LARGEST_SIDE else 1
+    theirs = torchvision_view(picture, preprocess).astype(int)
+    assert np.abs(view.astype(int) - theirs).max() <= levels
     x0, y0, x1, y1 = box
     assert -1e-6 <= x0 < x1 <= width + 1e-6
     assert -1e-6 <= y0 < y1 <= height + 1e-6
