@@ -9,7 +9,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,7 @@ def train(
     Raises:
         LcamError: No picture can be read, a loss that is no number, a checkpoint of another run.
     """
+    settings = replace(settings, recipe=settings.recipe.fitted(len(paths)))
     recipe = settings.recipe
     fingerprint = _fingerprint(engine, paths, settings)
     rows = _start(engine, paths, settings).to(engine.device)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 MaskKind = Literal["sigmoid", "minmax"]
 Init = Literal["random", "classifier"]
 RowsKind = Literal["free", "shared"]
+
+
+_STEPS_A_CYCLE = 100
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,8 @@ class Recipe:
         momentum: Nesterov momentum of SGD; 0 for plain SGD.
         weight_decay: Of SGD.
         decay: Factor on the learning rate after every epoch; ``None`` for a cosine to zero.
-        cycles: Independent runs that share the epochs out between them, and whose W are averaged.
+        cycles: Independent runs that share the epochs out between them, and whose W are averaged;
+            fewer where they would have less than 100 steps each.
         flip: Mirror every second picture.
         alternate: Every other epoch, from the first, sees centre crops, as inference does.
         mask: σ(L) as in Eq. 4-5, or ζ(L), which inference and the measures use.
@@ -64,6 +69,11 @@ class Recipe:
     border_tv: bool = False
     all_pairs: bool = False
     dropout: bool = False
+
+    def fitted(self, pictures: int) -> Recipe:
+        """The recipe for so many pictures: a cycle too short to learn anything helps no average."""
+        steps = self.epochs * math.ceil(pictures / self.batch_size)
+        return replace(self, cycles=max(1, min(self.cycles, steps // _STEPS_A_CYCLE)))
 
     def cycle_of(self, epoch: int) -> int:
         """The cycle that an epoch belongs to; each has at least one epoch."""

@@ -115,6 +115,9 @@ def test_cycles_share_the_epochs_and_average_their_weights() -> None:
     recipe = replace(recipe_for("auto", "resnet50"), epochs=5, cycles=2)
     assert [recipe.cycle_of(e) for e in range(5)] == [0, 0, 0, 1, 1]
     assert [replace(recipe, epochs=1).cycle_epochs(0)] == [range(1)]
+    assert [replace(recipe, cycles=3, epochs=6).fitted(n).cycles for n in (300, 1100, 1600)] == [
+        1, 2, 3,
+    ]  # fmt: skip
     rows = SharedRows(torch.tensor([[1.0, -1.0], [3.0, 1.0]]), torch.tensor([1.0, 2.0]))
     start = rows.fold().W
     with torch.no_grad():
