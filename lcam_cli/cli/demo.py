@@ -83,8 +83,8 @@ def demo(
     console.result(
         f"\nThe map's peak lies on the object in {100 * sum(others) / len(others):.0f}% of the "
         f"pictures of the {len(others)} ordinary classes,\n"
-        f"and in {100 * rates[shortcut]:.0f}% of the {shortcut}s: there this classifier has learned "
-        f"a planted shortcut, the {pictures.SHORTCUT_GROUND}.\n"
+        f"and in {100 * rates[shortcut]:.0f}% of the {shortcut}s: there this classifier has "
+        f"learned a planted shortcut, the {pictures.SHORTCUT_GROUND}.\n"
         f"\nLook at {folder / 'overview.png'}, and at every picture in {folder / 'overlays'}.\n"
         f"\nTry next:\n"
         f"  cd {folder}\n"
