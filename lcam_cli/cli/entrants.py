@@ -10,7 +10,6 @@ from pathlib import Path
 from lcam_cli.cli.console import Console
 from lcam_cli.cli.setup import BackboneOptions, backbone_of_file, new_backbone
 from lcam_cli.engine.backbone import Backbone, Identity
-from lcam_cli.engine.checkpoint import sha256_of_file
 from lcam_cli.errors import LcamError
 from lcam_cli.methods.attention_file import (
     FILE_NAME,
@@ -20,7 +19,7 @@ from lcam_cli.methods.attention_file import (
     load_attention,
 )
 from lcam_cli.methods.base import Method
-from lcam_cli.methods.lcam import LCam
+from lcam_cli.methods.lcam import LCam, mode_name
 from lcam_cli.methods.options import MethodOptions
 from lcam_cli.methods.registry import find_method, known_methods, make_method
 from lcam_cli.reports.results import FLOOR
@@ -144,10 +143,10 @@ def _attention_files(
     if given:
         files = [load_attention(find_attention(path)) for path in given]
         for name in asked:
-            if not any(_matches(_mode_name(file), name) for file in files):
+            if not any(_matches(mode_name(file), name) for file in files):
                 raise LcamError(
                     f"none of the attentions given is {name}",
-                    f"they are {', '.join(_mode_name(file) for file in files)}",
+                    f"they are {', '.join(mode_name(file) for file in files)}",
                 )
         return files
     files = []
@@ -173,7 +172,7 @@ def _newest(name: str, options: BackboneOptions, runs: Path = Path("runs")) -> A
         fits = options.backbone is None or (
             file.settings is not None and file.settings.identity.name == options.backbone
         )
-        if fits and _matches(_mode_name(file), name):
+        if fits and _matches(mode_name(file), name):
             return file
     return None
 
@@ -210,21 +209,14 @@ def _told(identity: Identity) -> str:
     return f"{identity.name} ({identity.weights[:19]}, layer {identity.layer})"
 
 
-def _mode_name(file: AttentionFile) -> str:
-    mode = (file.settings.training if file.settings else {}).get("mode")
-    return f"{_LCAM}-{mode}" if mode else _LCAM
-
-
 def _trained(files: list[AttentionFile]) -> dict[str, Method]:
     """The attentions by name: the mode's, and where two have the same, the folder or file too."""
     methods: dict[str, Method] = {}
-    modes = Counter(map(_mode_name, files))
-    folders = Counter((_mode_name(file), file.path.parent.name) for file in files)
+    modes = Counter(map(mode_name, files))
+    folders = Counter((mode_name(file), file.path.parent.name) for file in files)
     for file in files:
-        mode, folder = _mode_name(file), file.path.parent.name
+        mode, folder = mode_name(file), file.path.parent.name
         apart = folder if folders[mode, folder] == 1 else str(file.path)
         name = mode if modes[mode] == 1 else f"{mode} ({apart})"
-        training = file.settings.training if file.settings else {}
-        params = {"training": training, "attention": sha256_of_file(file.path)}
-        methods[name] = LCam(file.attention, name, params)
+        methods[name] = LCam.of_file(file, name)
     return methods

@@ -12,7 +12,6 @@ from pathlib import Path
 from lcam_cli.cli.console import Console
 from lcam_cli.cli.options import parse_triple
 from lcam_cli.engine.backbone import Backbone, Identity
-from lcam_cli.engine.checkpoint import sha256_of_file
 from lcam_cli.engine.engine import Engine
 from lcam_cli.engine.networks import load_network, read_class_names
 from lcam_cli.engine.recall import Given, recall_backbone
@@ -139,10 +138,7 @@ def backbone_and_method(
             preprocess=file.settings.preprocess,
         )
     check_fits(file, backbone)
-    training = file.settings.training if file.settings else {}
-    name = f"lcam-{training['mode']}" if "mode" in training else "lcam"
-    params = {"training": training, "attention": sha256_of_file(file.path)}
-    return backbone, LCam(file.attention, name, params)
+    return backbone, LCam.of_file(file)
 
 
 def new_engine(

@@ -86,7 +86,7 @@ def prepare_cpu() -> None:
     """Keep glibc from handing large activations back to the system after every layer.
 
     By default each feature map is mapped afresh and its pages faulted in again; keeping them
-    makes a forward pass two to three times as fast (docs/performance.md). Values the user set in
+    makes a forward pass two to three times as fast. Values the user set in
     the environment are left alone, and other C libraries are too.
     """
     if not sys.platform.startswith("linux") or any(k.startswith("MALLOC_") for k in os.environ):

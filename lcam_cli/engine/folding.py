@@ -1,8 +1,7 @@
 """Folding batch normalisation into the convolution before it.
 
 In eval mode it is a scale and a shift a channel, which the convolution can do itself. That takes a
-pass over every feature map out of each forward pass, and two out of each backward pass
-(docs/performance.md).
+pass over every feature map out of each forward pass, and two out of each backward pass.
 """
 
 from __future__ import annotations

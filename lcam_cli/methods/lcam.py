@@ -6,9 +6,17 @@ from typing import Any
 
 from torch import Tensor
 
+from lcam_cli.engine.checkpoint import sha256_of_file
 from lcam_cli.engine.engine import Engine, Forward
 from lcam_cli.methods.attention import Attention
+from lcam_cli.methods.attention_file import AttentionFile
 from lcam_cli.methods.base import Maps
+
+
+def mode_name(file: AttentionFile) -> str:
+    """``lcam-img``, ``lcam-fm``; ``lcam`` for the authors' checkpoints, which do not say."""
+    training = file.settings.training if file.settings else {}
+    return f"lcam-{training['mode']}" if "mode" in training else "lcam"
 
 
 class LCam:
@@ -20,6 +28,13 @@ class LCam:
         self.name = name
         self.params = params
         self._attention = attention
+
+    @classmethod
+    def of_file(cls, file: AttentionFile, name: str | None = None) -> LCam:
+        """The method of an attention file, called ``lcam-<mode>`` unless ``name`` says other."""
+        training = file.settings.training if file.settings else {}
+        params = {"training": training, "attention": sha256_of_file(file.path)}
+        return cls(file.attention, name or mode_name(file), params)
 
     def __call__(self, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
         """V = θ(ζ(L)) on the raw L, without the sigmoid that training may put on it."""

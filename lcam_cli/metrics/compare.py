@@ -23,7 +23,7 @@ from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.images.stream import Batch, stream_batches
 from lcam_cli.maps.record import Floats, MapBatch
 from lcam_cli.methods.base import Maps, Method
-from lcam_cli.methods.explain import ClassChoice, map_rows
+from lcam_cli.methods.explain import ClassChoice, map_rows, pictures_at_once
 from lcam_cli.metrics.average_drop import drop, increase
 from lcam_cli.metrics.curves import area, blurred, curve
 from lcam_cli.metrics.paired import Paired, paired
@@ -32,10 +32,6 @@ from lcam_cli.metrics.threshold import top_percents
 
 # A method that fails on so many pictures before it explains one is given up.
 _TRIES = 8
-
-# Pictures taken together by methods of thousands of forward passes, which fill batches by
-# themselves: so that the progress is seen to move.
-_FEW = 4
 
 
 @dataclass(frozen=True)
@@ -199,11 +195,10 @@ def sweep(
         advance: Called with the pictures done, after every batch.
         skip: Called with each picture that cannot be read, and each that a method fails on.
     """
-    many = any(entrant.method.forward_passes > 1 for entrant in entrants)
     stream = stream_batches(
         task.paths,
         engine.backbone.preprocess,
-        min(engine.batch_size, _FEW) if many else engine.batch_size,
+        min(pictures_at_once(engine, entrant.method) for entrant in entrants),
         workers=workers,
         max_pixels=max_pixels,
     )
