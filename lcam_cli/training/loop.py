@@ -32,7 +32,7 @@ from lcam_cli.training.rows import (
     feature_scale,
     random_rows,
 )
-from lcam_cli.training.step import Mode, backward
+from lcam_cli.training.step import Mode, take_step
 
 CHECKPOINT = "checkpoint.pt"
 _SECONDS_BETWEEN_CHECKPOINTS = 120.0
@@ -141,9 +141,8 @@ def train(
                 if batch.indices:
                     read = True
                     factor = _lr_factor(recipe, epoch, number / steps_per_epoch)
-                    terms = _step(
-                        engine, rows, optimisers, engine.pixels(batch.images), settings, factor
-                    )
+                    x = engine.pixels(batch.images)
+                    terms = take_step(engine, rows, optimisers, x, recipe, settings.mode, factor)
                     _check_finite(terms, step, [paths[i] for i in batch.indices])
                     log.write(
                         {
@@ -172,9 +171,14 @@ def train(
             save(epoch + 1, 0)
     finally:
         log.close()
+    return _write_results(out, rows, _describe(engine, settings, len(paths)))
+
+
+def _write_results(out: Path, rows: FreeRows | SharedRows, described: AttentionSettings) -> Path:
+    """Write what a finished run leaves; the checkpoint goes when the attention is there."""
     draw_losses(out / "log.csv", out / "losses.png")
     file = out / FILE_NAME
-    save_attention(file, rows.fold(), _describe(engine, settings, len(paths)))
+    save_attention(file, rows.fold(), described)
     (out / CHECKPOINT).unlink(missing_ok=True)
     return file
 
@@ -193,7 +197,7 @@ def _start(
         first = next(_some_pictures(engine, paths, settings, _PICTURES_FOR_CLASSIFIER_ROWS))
         W, b = classifier_rows(engine, first).cpu(), torch.zeros(R)
     if recipe.rows == "free":
-        return FreeRows(W, b)
+        return FreeRows(W, b, sparse=not (recipe.momentum or recipe.weight_decay))
     some = _some_pictures(engine, paths, settings, _PICTURES_FOR_SCALE)
     return SharedRows(W, feature_scale(engine.forward(x).A for x in some).cpu())
 
@@ -225,24 +229,6 @@ def _some_pictures(
             f"none of {len(order)} pictures could be read, e.g. {paths[order[0]]}",
             "give a folder of photographs",
         )
-
-
-def _step(
-    engine: Engine,
-    rows: FreeRows | SharedRows,
-    optimisers: list[torch.optim.Optimizer],
-    x: Tensor,
-    settings: TrainingSettings,
-    factor: float,
-) -> dict[str, float]:
-    for optimiser in optimisers:
-        optimiser.zero_grad()
-        for group in optimiser.param_groups:
-            group["lr"] = factor * group.setdefault("initial_lr", group["lr"])
-    terms = backward(engine, rows, x, settings.recipe, settings.mode)
-    for optimiser in optimisers:
-        optimiser.step()
-    return {name: float(value) for name, value in terms.items()}
 
 
 def _lr_factor(recipe: Recipe, epoch: int, share: float) -> float:
