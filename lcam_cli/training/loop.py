@@ -48,7 +48,7 @@ class TrainingSettings:
         mode: ``"img"`` or ``"fm"``.
         recipe: Every number.
         seed: Of the start, the order and the crops.
-        workers: Threads that read pictures.
+        workers: Processes that read pictures.
         max_pixels: Pictures with more are skipped.
     """
 
