@@ -3,6 +3,8 @@
 Decoders are large C libraries, and files come from strangers. In a process of its own a decoder
 that crashes or hangs loses one picture; the next is read by a new process.
 """
+# Paths stay strings, as in find.py.
+# ruff: noqa: PTH100, PTH109, PTH118
 
 from __future__ import annotations
 
@@ -16,6 +18,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 from PIL import Image
 
@@ -27,8 +30,7 @@ TIMEOUT = 60.0
 
 _SECONDS_TO_START = 120.0
 _FEWER = "free some memory, or ask for fewer with --workers"
-# The process's modules come from where ours do. -P: nothing is imported from the folder it starts
-# in, which may be the pictures'.
+# The process's modules come from where ours do, and from no folder besides.
 _START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from lcam_cli.images.worker import main; main(float(sys.argv[2]))"
@@ -47,13 +49,14 @@ class Decoder:
 
     def __init__(self) -> None:
         words = [sys.executable, "-P", "-c", _START]
-        words += [json.dumps([entry or os.curdir for entry in sys.path]), str(TIMEOUT + 5)]
+        words += [json.dumps([os.path.abspath(entry) for entry in sys.path]), str(TIMEOUT + 5)]
         try:
             self._process = subprocess.Popen(
                 words,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 bufsize=0,
+                cwd=os.sep,
                 # Ctrl-C in a terminal reaches its whole process group. Reading goes on behind it,
                 # so that the batch at hand can be finished.
                 process_group=0,
@@ -84,7 +87,9 @@ class Decoder:
         assert self._process.stdin is not None
         self._failed = True  # unless it gets to its answer's end
         try:
-            self._process.stdin.write(request.to_line())
+            # Relative to where this process is now, which may have moved since that one started.
+            here = replace(request, path=os.path.join(os.getcwd(), request.path))
+            self._process.stdin.write(here.to_line())
             view = read_answer(request, self._receive)
         except (_EndedError, BrokenPipeError):
             raise BadImageError(f"its decoder crashed ({self._cause_of_death()})") from None

@@ -147,6 +147,17 @@ def test_processes_are_lent_again_and_start_quickly(fresh: None, tmp_path: Path)
     assert len(children() - before) <= 2
 
 
+def test_paths_are_relative_to_where_the_caller_is_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "three"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        picture(Path("a.png"), (10, len(name)))
+        assert read_whole("a.png", 10**6).size == (10, len(name))
+    assert read_whole("../one/a.png", 10**6).size == (10, 3)
+
+
 def test_nothing_is_imported_from_the_folder_it_starts_in(
     fresh: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
