@@ -133,7 +133,9 @@ def train(
     found = setup.pictures(data, null)
     network = setup.new_backbone(chosen, seed)
     folder = out or run_folder(network.identity.name, mode)
-    claim_run(folder, resume=resume, overwrite=overwrite)
+    if claim_run(folder, resume=resume, overwrite=overwrite) != resume:
+        console.info(f"nothing to resume in {folder}: starting anew")
+        resume = False
     engine = setup.new_engine(
         network, console, device=device, precision=precision, batch_size=recipe_settings.batch_size
     )
