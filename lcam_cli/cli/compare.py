@@ -12,6 +12,7 @@ import typer
 
 from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console
+from lcam_cli.cli.readers import start_readers
 from lcam_cli.errors import LcamError, did_you_mean
 
 if TYPE_CHECKING:
@@ -159,6 +160,7 @@ def compare(
     if not images:
         raise LcamError("no pictures to compare on", "name files or folders: lcam compare ./photos")
     _check_targets(out, figure, overwrite)
+    readers = start_readers(workers)
     from lcam_cli.cli import setup
     from lcam_cli.cli.comparison import Comparison
     from lcam_cli.cli.entrants import choose_entrants, parse_methods
@@ -222,7 +224,7 @@ def compare(
             comparison.run(
                 console,
                 taken=taken,
-                workers=setup.reading_threads(workers),
+                workers=readers,
                 max_pixels=max_pixels or MAX_PIXELS,
                 skip=skipped,
             )
@@ -250,7 +252,7 @@ def compare(
         comparison.join_maps(out)
         console.info(f"the maps of all methods are in {out}")
     if figure is not None:
-        comparison.draw(figure)
+        comparison.draw(figure, max_pixels or MAX_PIXELS)
         console.info(f"some of them are drawn in {figure}")
     output.write(results, format_, None, console)
     if results.skipped:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +12,10 @@ import numpy as np
 from lcam_cli.cli.console import Console
 from lcam_cli.cli.outputs import maps_info
 from lcam_cli.engine.engine import Engine
-from lcam_cli.errors import LcamError
+from lcam_cli.errors import BadImageError, LcamError
+from lcam_cli.images.decoder import read_whole
 from lcam_cli.images.find import Found, Skipped
 from lcam_cli.images.preprocess import center_view
-from lcam_cli.images.read import read_picture
 from lcam_cli.maps.groups import join_methods
 from lcam_cli.maps.hdf5_layout import Room
 from lcam_cli.maps.hdf5_reader import MapsFile
@@ -119,25 +119,28 @@ class Comparison:
             ],
         )
 
-    def draw(self, target: Path) -> None:
-        """Draw the maps of some pictures that all rows have."""
-        terms = [entrant.terms for entrant in self.entrants]
-        common = common_pictures(terms)
-        places = [k for k, i in enumerate(self.task.shown) if common[i]]
+    def draw(self, target: Path, max_pixels: int) -> None:
+        """Draw the maps of some pictures that all rows have, and that can still be read."""
+        common = common_pictures([entrant.terms for entrant in self.entrants])
+        examples: dict[int, Example] = {}
+        for place, index in enumerate(self.task.shown):
+            if common[index]:
+                with suppress(BadImageError):
+                    examples[place] = self._example(place, max_pixels)
         draw_figure(
             target,
-            [self._example(k) for k in places],
+            list(examples.values()),
             {
-                entrant.name: entrant.terms.shown[places].astype(np.float32)
+                entrant.name: entrant.terms.shown[list(examples)].astype(np.float32)
                 for entrant in self.entrants
             },
         )
 
-    def _example(self, place: int) -> Example:
+    def _example(self, place: int, max_pixels: int) -> Example:
         index = self.task.shown[place]
         terms = self.entrants[0].terms
         backbone = self.engine.backbone
-        picture = read_picture(self.task.paths[index])
+        picture = read_whole(self.task.paths[index], max_pixels)
         return Example(
             picture,
             center_view(picture, backbone.preprocess)[1],

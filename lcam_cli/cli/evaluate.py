@@ -9,6 +9,7 @@ import typer
 
 from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console, interruptible
+from lcam_cli.cli.readers import start_readers
 from lcam_cli.errors import LcamError
 
 
@@ -76,6 +77,7 @@ def evaluate(
     nus = o.parse_nus(nu)
     if out is not None and out.exists() and not overwrite:
         raise LcamError(f"{out} exists", "use --overwrite or another --out")
+    readers = start_readers(workers)
     from lcam_cli.cli import setup
     from lcam_cli.engine.backbone import Identity
     from lcam_cli.images.preprocess import Preprocess
@@ -120,7 +122,7 @@ def evaluate(
                 floor=RandomMap(seed) if floor else None,
                 labels=truth,
                 seed=seed,
-                workers=setup.reading_threads(workers),
+                workers=readers,
                 max_pixels=max_pixels or MAX_PIXELS,
                 advance=bar.advance,
                 skip=skipped,

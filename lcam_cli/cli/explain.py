@@ -9,6 +9,7 @@ import typer
 
 from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console, interruptible
+from lcam_cli.cli.readers import start_readers
 from lcam_cli.errors import LcamError
 
 
@@ -111,6 +112,7 @@ def explain(
         raise LcamError("no pictures to explain", "name files or folders: lcam explain ./photos")
     if resume and overwrite:
         raise LcamError("--resume and --overwrite exclude each other", "give one of them")
+    readers = start_readers(workers)
     from lcam_cli.cli import setup
     from lcam_cli.cli.outputs import Outputs, OverlayOptions
     from lcam_cli.images.read import MAX_PIXELS
@@ -135,6 +137,7 @@ def explain(
         choice.per_picture,
         map_dtype=map_dtype,
         overlay=OverlayOptions(overlays, overlay_format, colormap, alpha, caption),
+        max_pixels=max_pixels or MAX_PIXELS,
         resume=resume,
         overwrite=overwrite,
     )
@@ -157,14 +160,15 @@ def explain(
                 how,
                 found.paths,
                 choice=choice,
-                workers=setup.reading_threads(workers),
+                workers=readers,
                 start=start,
                 max_pixels=max_pixels or MAX_PIXELS,
                 row_path=outputs.row_path,
             ):
                 for item in batch.skipped:
                     skipped(item)
-                outputs.append(batch)
+                for item in outputs.append(batch):
+                    skipped(item)
                 progress.advance(len(batch) // choice.per_picture + len(batch.skipped))
                 if interrupt.stop:
                     interrupted = True

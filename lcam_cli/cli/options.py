@@ -156,7 +156,7 @@ Workers = Annotated[
         parser=auto_or_positive,
         metavar="auto|N",
         show_default="auto",
-        help="Threads that read pictures.",
+        help="Processes that read pictures.",
     ),
 ]
 Seed = Annotated[

@@ -9,8 +9,9 @@ from types import TracebackType
 from typing import Self
 
 from lcam_cli.engine.backbone import Backbone
+from lcam_cli.errors import BadImageError
+from lcam_cli.images.decoder import read_whole
 from lcam_cli.images.find import Found, Skipped
-from lcam_cli.images.read import read_picture
 from lcam_cli.maps.hdf5_layout import Room
 from lcam_cli.maps.hdf5_writer import Hdf5Writer
 from lcam_cli.maps.overlay import OverlayFormat, OverlayWriter
@@ -55,11 +56,13 @@ class Outputs:
         *,
         map_dtype: MapDtype,
         overlay: OverlayOptions,
+        max_pixels: int,
         resume: bool,
         overwrite: bool,
     ) -> None:
         self._found = found
         self._per_picture = classes_per_picture
+        self._max_pixels = max_pixels
         info = maps_info(backbone, method, found.root)
         side = backbone.preprocess.image_size
         to_hdf5 = out.suffix.lower() in _HDF5_SUFFIXES
@@ -128,20 +131,33 @@ class Outputs:
         )
         return start
 
-    def append(self, batch: MapBatch) -> None:
+    def append(self, batch: MapBatch) -> list[Skipped]:
         """Write a batch to every output.
+
+        Returns:
+            Pictures that have no overlay: they were readable a moment ago and no longer are.
 
         Raises:
             LcamError: The disk is full or fails.
         """
-        if self._overlays is not None:
-            for row in batch:
-                source = Path(self._found.root) / row.path
-                self._overlays.write(read_picture(str(source)), row)
+        changed = self._write_overlays(batch)
         unread = [Skipped(self.row_path(s.path), s.reason) for s in batch.skipped]
         if not self._maps.rows and not self._maps.skipped:
             unread = self._found.skipped + unread
         self._maps.append(replace(batch, skipped=unread))
+        return changed
+
+    def _write_overlays(self, batch: MapBatch) -> list[Skipped]:
+        changed: list[Skipped] = []
+        if self._overlays is None:
+            return changed
+        for row in batch:
+            source = str(Path(self._found.root) / row.path)
+            try:
+                self._overlays.write(read_whole(source, self._max_pixels), row)
+            except BadImageError as error:
+                changed.append(Skipped(source, f"no overlay: {error.reason}"))
+        return changed
 
     def finish(self) -> None:
         """Mark the output complete."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +21,6 @@ from lcam_cli.methods.attention_file import check_fits, find_attention, load_att
 from lcam_cli.methods.base import Method
 from lcam_cli.methods.lcam import LCam
 from lcam_cli.methods.registry import find_method, make_method
-
-_AUTO_WORKERS_AT_MOST = 16
 
 
 @dataclass(frozen=True)
@@ -159,13 +156,6 @@ def new_engine(
         f"{engine.hardware.name}, {engine.hardware.precision}, batch {engine.batch_size}"
     )
     return engine
-
-
-def reading_threads(workers: int | None) -> int:
-    """How many threads read pictures: as asked, or one a core."""
-    if workers is not None:
-        return max(1, workers)
-    return min(os.cpu_count() or 1, _AUTO_WORKERS_AT_MOST)
 
 
 def pictures(inputs: list[str], null: bool) -> Found:

@@ -9,6 +9,7 @@ import typer
 
 from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console, interruptible
+from lcam_cli.cli.readers import start_readers
 from lcam_cli.errors import LcamError
 
 _RECIPE = "The recipe's own"
@@ -103,6 +104,7 @@ def train(
         raise LcamError(
             "no pictures to train on", 'name a folder, or set data = "…" under [train] in lcam.toml'
         )
+    readers = start_readers(workers)
     import dataclasses
 
     from lcam_cli.cli import setup
@@ -131,7 +133,9 @@ def train(
     found = setup.pictures(data, null)
     network = setup.new_backbone(chosen, seed)
     folder = out or run_folder(network.identity.name, mode)
-    claim_run(folder, resume=resume, overwrite=overwrite)
+    if claim_run(folder, resume=resume, overwrite=overwrite) != resume:
+        console.info(f"nothing to resume in {folder}: starting anew")
+        resume = False
     engine = setup.new_engine(
         network, console, device=device, precision=precision, batch_size=recipe_settings.batch_size
     )
@@ -147,7 +151,7 @@ def train(
         mode,
         recipe_settings,
         seed=seed,
-        workers=setup.reading_threads(workers),
+        workers=readers,
         max_pixels=max_pixels or MAX_PIXELS,
     )
     total = len(paths) * recipe_settings.epochs

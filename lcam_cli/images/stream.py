@@ -1,4 +1,4 @@
-"""Many pictures as a steady stream of batches, decoded by threads, in constant memory."""
+"""Many pictures as a steady stream of batches, read by processes, in constant memory."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ import contextlib
 import itertools
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lcam_cli.errors import BadImageError
+from lcam_cli.images.decoder import Decoder, borrowed_decoder
 from lcam_cli.images.find import Skipped
-from lcam_cli.images.preprocess import CropBox, Preprocess, center_view, training_view
-from lcam_cli.images.read import MAX_PIXELS, read_picture
+from lcam_cli.images.preprocess import Preprocess
+from lcam_cli.images.read import MAX_PIXELS
+from lcam_cli.images.request import Request, View
 
-View = tuple[NDArray[np.uint8], CropBox]
+# What a reader that is asked to stop has for the picture it is at.
+_SECONDS_TO_END = 1.0
 
 
 @dataclass
@@ -50,7 +53,9 @@ def stream_batches(
 
     Batch k holds ``paths[k * batch_size : (k + 1) * batch_size]`` less the unreadable ones, so
     that a resumed run makes the batches the interrupted one would have made. Closing the iterator
-    early ends the threads, after the pictures they are at.
+    early stops reading, at once or within a second.
+
+    Each of the ``workers`` is a process: a decoder that crashes or hangs loses one picture.
 
     Raises:
         ValueError: ``start`` is no multiple of ``batch_size``, or ``batch_size`` or ``workers`` is
@@ -60,11 +65,11 @@ def stream_batches(
     if start < 0 or start % batch_size:
         raise ValueError(f"start={start} is not a multiple of batch_size={batch_size}")
 
-    def load(index: int) -> View:
-        return center_view(read_picture(paths[index], max_pixels=max_pixels), preprocess)
+    def wanted(index: int) -> Request:
+        return Request(paths[index], max_pixels, preprocess)
 
     order = range(start, len(paths))
-    return _batches(paths, order, load, preprocess.image_size, batch_size, workers)
+    return _batches(order, wanted, preprocess.image_size, batch_size, workers)
 
 
 def stream_training(
@@ -87,7 +92,7 @@ def stream_training(
     inference uses.
 
     A picture's view depends on seed, epoch and its position in ``paths`` alone, never on the
-    threads or on where the run was resumed. Crop boxes are zero.
+    processes or on where the run was resumed. Crop boxes are zero.
 
     Raises:
         ValueError: ``batch_size`` or ``workers`` is below 1, or ``start_batch`` below 0.
@@ -96,15 +101,13 @@ def stream_training(
     if start_batch < 0:
         raise ValueError(f"start_batch={start_batch} is below 0")
 
-    def load(index: int) -> View:
-        picture = read_picture(paths[index], max_pixels=max_pixels)
+    def wanted(index: int) -> Request:
         if centre:
-            return center_view(picture, preprocess)
-        rng = np.random.default_rng([seed, epoch, index])
-        return training_view(picture, preprocess, rng, flip), (0.0, 0.0, 0.0, 0.0)
+            return Request(paths[index], max_pixels, preprocess)
+        return Request(paths[index], max_pixels, preprocess, (seed, epoch, index), flip)
 
     rest = (int(order[k]) for k in range(start_batch * batch_size, len(order)))
-    return _batches(paths, rest, load, preprocess.image_size, batch_size, workers)
+    return _batches(rest, wanted, preprocess.image_size, batch_size, workers)
 
 
 def _check(batch_size: int, workers: int) -> None:
@@ -113,31 +116,40 @@ def _check(batch_size: int, workers: int) -> None:
 
 
 def _batches(
-    paths: Sequence[str],
     order: Iterable[int],
-    load: Callable[[int], View],
+    wanted: Callable[[int], Request],
     side: int,
     batch_size: int,
     workers: int,
 ) -> Generator[Batch]:
-    def attempt(index: int) -> View | Skipped:
-        try:
-            return load(index)
-        except BadImageError as error:
-            return Skipped(paths[index], error.reason)
-
     ahead = 2 * batch_size + workers
-    with contextlib.closing(_in_order(attempt, order, workers, ahead)) as loaded:
+    with contextlib.closing(_in_order(order, wanted, workers, ahead)) as loaded:
         while group := list(itertools.islice(loaded, batch_size)):
             yield _batch(group, side)
 
 
 def _in_order(
-    attempt: Callable[[int], View | Skipped], order: Iterable[int], workers: int, ahead: int
+    order: Iterable[int], wanted: Callable[[int], Request], workers: int, ahead: int
 ) -> Generator[tuple[int, View | Skipped]]:
-    """Yield each index with its result, in order, never more than ``ahead`` of them waiting."""
+    """Yield each index with its result, in order, never more than ``ahead`` of them waiting.
+
+    A thread stands by each process: it hands on a request and waits for the answer.
+    """
     pool = ThreadPoolExecutor(workers, thread_name_prefix="lcam-read")
     pending: deque[tuple[int, Future[View | Skipped]]] = deque()
+    busy: set[Decoder] = set()
+
+    def attempt(index: int) -> View | Skipped:
+        request = wanted(index)
+        with borrowed_decoder() as decoder:
+            busy.add(decoder)
+            try:
+                return decoder.read(request)
+            except BadImageError as error:
+                return Skipped(request.path, error.reason)
+            finally:
+                busy.remove(decoder)
+
     try:
         for index in order:
             if len(pending) == ahead:
@@ -148,7 +160,11 @@ def _in_order(
             done, future = pending.popleft()
             yield done, future.result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)
+        wait([future for _, future in pending if not future.cancelled()], _SECONDS_TO_END)
+        for decoder in busy.copy():  # a picture that takes long, or for ever
+            decoder.kill()
+        pool.shutdown()
 
 
 def _batch(group: Sequence[tuple[int, View | Skipped]], side: int) -> Batch:

@@ -74,7 +74,7 @@ def explain(
         method: How to explain.
         paths: The pictures.
         choice: Which classes of each.
-        workers: Threads that read pictures.
+        workers: Processes that read pictures.
         start: The first picture to take, a multiple of :func:`pictures_at_once`.
         max_pixels: Pictures with more are skipped.
         row_path: What a path is called in the rows, e.g. relative to a root.

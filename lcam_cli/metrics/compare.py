@@ -189,7 +189,7 @@ def sweep(
         engine: The engine with the classifier.
         entrants: The methods; their ``terms`` are filled in.
         task: What is to be scored.
-        workers: Threads that read pictures.
+        workers: Processes that read pictures.
         max_pixels: Pictures with more are skipped.
         row_path: What a picture is called in the maps written.
         advance: Called with the pictures done, after every batch.

@@ -116,7 +116,7 @@ def evaluate(
         floor: A method to score beside the maps, on the same pictures.
         labels: True classes by row path, for the classifier's accuracy.
         seed: Of the bootstrap intervals.
-        workers: Threads that read pictures.
+        workers: Processes that read pictures.
         max_pixels: Pictures with more are skipped.
         advance: Called with the rows done, after every batch.
         skip: Called with each picture that cannot be read.

@@ -10,7 +10,7 @@ import numpy as np
 
 from lcam_cli.errors import LcamError
 from lcam_cli.methods.attention_file import FILE_NAME
-from lcam_cli.training.loop import CHECKPOINT
+from lcam_cli.training.checkpoint import CHECKPOINT
 
 
 def run_folder(backbone: str, mode: str) -> Path:
@@ -19,8 +19,12 @@ def run_folder(backbone: str, mode: str) -> Path:
     return Path("runs") / f"{name}-{mode}"
 
 
-def claim_run(folder: Path, *, resume: bool, overwrite: bool) -> None:
+def claim_run(folder: Path, *, resume: bool, overwrite: bool) -> bool:
     """Make a run's folder, refusing one that holds a run already.
+
+    Returns:
+        Whether there is a checkpoint to go on from; not so where the run was ended before its
+        first, or where ``resume`` was not asked for.
 
     Raises:
         LcamError: A run is there and neither flag is set; or the folder cannot be made.
@@ -42,6 +46,7 @@ def claim_run(folder: Path, *, resume: bool, overwrite: bool) -> None:
         raise LcamError(
             f"cannot write to {folder}: {error.strerror or error}", "name another folder with --out"
         ) from None
+    return resume and begun
 
 
 def sample(paths: Sequence[str], count: int | None, seed: int) -> list[str]:

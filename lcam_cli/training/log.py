@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 from typing import TextIO
 
@@ -20,15 +21,24 @@ class TrainingLog:
 
     def __init__(self, path: Path, resume_from: int = 0) -> None:
         kept = [r for r in read_log(path) if r["step"] < resume_from] if resume_from else []
-        self._file: TextIO = path.open("w", newline="", encoding="utf-8")
+        # Under another name until what was kept is there again: the run may be killed here too.
+        begun = path.with_name(path.name + ".tmp")
+        self._file: TextIO = begun.open("w", newline="", encoding="utf-8")
         self._writer = csv.DictWriter(self._file, COLUMNS)
         self._writer.writeheader()
         self._writer.writerows({k: _plain(k, v) for k, v in row.items()} for row in kept)
+        self.sync()
+        begun.replace(path)
 
     def write(self, row: dict[str, float]) -> None:
-        """Append one step's line; it is on disk when this returns."""
+        """Append one step's line; it survives the end of this process."""
         self._writer.writerow({k: _plain(k, row[k]) for k in COLUMNS})
         self._file.flush()
+
+    def sync(self) -> None:
+        """Have all lines reach the disk; they survive the end of power."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file."""

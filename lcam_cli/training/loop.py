@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +22,13 @@ from lcam_cli.images.find import Skipped
 from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.images.stream import stream_batches, stream_training
 from lcam_cli.methods.attention_file import FILE_NAME, AttentionSettings, save_attention
-from lcam_cli.training.log import TrainingLog, draw_losses
+from lcam_cli.training.checkpoint import (
+    CHECKPOINT,
+    Position,
+    load_checkpoint,
+    save_checkpoint,
+)
+from lcam_cli.training.log import TrainingLog, draw_losses, read_log
 from lcam_cli.training.recipes import Recipe
 from lcam_cli.training.rows import (
     FreeRows,
@@ -34,7 +39,7 @@ from lcam_cli.training.rows import (
 )
 from lcam_cli.training.step import Mode, take_step
 
-CHECKPOINT = "checkpoint.pt"
+FAILED_BATCH = "failed_batch.txt"
 _SECONDS_BETWEEN_CHECKPOINTS = 120.0
 _PICTURES_FOR_CLASSIFIER_ROWS = 8
 _PICTURES_FOR_SCALE = 256
@@ -48,7 +53,7 @@ class TrainingSettings:
         mode: ``"img"`` or ``"fm"``.
         recipe: Every number.
         seed: Of the start, the order and the crops.
-        workers: Threads that read pictures.
+        workers: Processes that read pictures.
         max_pixels: Pictures with more are skipped.
     """
 
@@ -57,14 +62,6 @@ class TrainingSettings:
     seed: int = 0
     workers: int = 2
     max_pixels: int = MAX_PIXELS
-
-
-@dataclass
-class _Position:
-    """The next batch to take."""
-
-    epoch: int = 0
-    batch: int = 0
 
 
 def train(
@@ -95,28 +92,50 @@ def train(
         The attention file, or None if the run was stopped before its end.
 
     Raises:
-        LcamError: No picture can be read, a loss that is no number, a checkpoint of another run.
+        LcamError: No picture can be read, a loss that is no number, a checkpoint of another run,
+            a disk that is full. The last checkpoint is kept.
     """
+    try:
+        return _train(engine, paths, out, settings, resume, advance, skip, stop)
+    except OSError as error:
+        raise LcamError(
+            f"cannot write to {out}: {error.strerror or error}",
+            "make room there, then go on with the same command and --resume",
+        ) from error
+
+
+def _train(
+    engine: Engine,
+    paths: Sequence[str],
+    out: Path,
+    settings: TrainingSettings,
+    resume: bool,
+    advance: Callable[[int], None],
+    skip: Callable[[Skipped], None],
+    stop: Callable[[], bool],
+) -> Path | None:
     settings = replace(settings, recipe=settings.recipe.fitted(len(paths)))
     recipe = settings.recipe
     fingerprint = _fingerprint(engine, paths, settings)
     rows = _start(engine, paths, settings).to(engine.device)
     optimisers = rows.optimisers(recipe)
-    position, step = _Position(), 0
+    position = Position()
     if resume:
-        position, step = _load_checkpoint(out / CHECKPOINT, rows, optimisers, fingerprint)
-        advance(step * recipe.batch_size)
+        position = load_checkpoint(out / CHECKPOINT, rows, optimisers, fingerprint)
     steps_per_epoch = math.ceil(len(paths) / recipe.batch_size)
-    read = position.epoch > 0
+    step = position.step
+    advance(min(step * recipe.batch_size, recipe.epochs * len(paths)))
     log = TrainingLog(out / "log.csv", resume_from=step)
-    saved = time.monotonic()
+    read = bool(read_log(out / "log.csv"))
 
-    def save(epoch: int, batch: int) -> None:
-        nonlocal saved
-        _save_checkpoint(out / CHECKPOINT, rows, optimisers, fingerprint, epoch, batch, step)
-        saved = time.monotonic()
+    def save(epoch: int, batch: int) -> float:
+        log.sync()  # a checkpoint never knows of steps that the log does not
+        at = Position(epoch, batch, step)
+        save_checkpoint(out / CHECKPOINT, rows, optimisers, fingerprint, at)
+        return time.monotonic()
 
     try:
+        saved = save(position.epoch, position.batch)
         for epoch in range(position.epoch, recipe.epochs):
             first = position.batch if epoch == position.epoch else 0
             order = np.random.default_rng([settings.seed, epoch]).permutation(len(paths))
@@ -135,7 +154,7 @@ def train(
             )
             for number, batch in enumerate(stream, first):
                 began = time.monotonic()
-                if epoch == 0:
+                if epoch in (0, position.epoch):
                     for skipped in batch.skipped:
                         skip(skipped)
                 if batch.indices:
@@ -143,7 +162,7 @@ def train(
                     factor = _lr_factor(recipe, epoch, number / steps_per_epoch)
                     x = engine.pixels(batch.images)
                     terms = take_step(engine, rows, optimisers, x, recipe, settings.mode, factor)
-                    _check_finite(terms, step, [paths[i] for i in batch.indices])
+                    _check_finite(engine, rows, terms, step, [paths[i] for i in batch.indices], out)
                     log.write(
                         {
                             "epoch": epoch,
@@ -156,10 +175,10 @@ def train(
                 step += 1
                 advance(len(batch.indices) + len(batch.skipped))
                 if stop():
-                    save(epoch, number + 1)
+                    saved = save(epoch, number + 1)
                     return None
                 if time.monotonic() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
-                    save(epoch, number + 1)
+                    saved = save(epoch, number + 1)
             if not read:
                 raise LcamError(
                     f"none of the {len(paths)} pictures could be read",
@@ -168,7 +187,7 @@ def train(
             if epoch + 1 == recipe.cycle_epochs(epoch).stop:
                 rows.end_cycle()
                 optimisers = rows.optimisers(recipe)
-            save(epoch + 1, 0)
+            saved = save(epoch + 1, 0)
     finally:
         log.close()
     return _write_results(out, rows, _describe(engine, settings, len(paths)))
@@ -239,13 +258,43 @@ def _lr_factor(recipe: Recipe, epoch: int, share: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (epoch - cycle.start + share) / len(cycle)))
 
 
-def _check_finite(terms: dict[str, float], step: int, paths: list[str]) -> None:
-    if not all(math.isfinite(v) for v in terms.values()):
-        named = ", ".join(f"{k}={v:g}" for k, v in terms.items())
-        raise LcamError(
-            f"the loss is no number at step {step} ({named}), pictures {paths[0]} … {paths[-1]}",
-            "lower --lr, or use --precision fp32; the last checkpoint is kept (--resume)",
-        )
+def _check_finite(
+    engine: Engine,
+    rows: nn.Module,
+    terms: dict[str, float],
+    step: int,
+    paths: list[str],
+    out: Path,
+) -> None:
+    """Stop where a step leaves no numbers behind; the checkpoint stays as it was before.
+
+    Raises:
+        LcamError: The step, its pictures (all of them are listed in a file), and what may help.
+    """
+    if all(map(math.isfinite, terms.values())) and all(map(_is_finite, rows.parameters())):
+        return
+    listed = out / FAILED_BATCH
+    listed.write_bytes(b"".join(os.fsencode(path) + b"\n" for path in paths))
+    named = ", ".join(f"{k}={v:g}" for k, v in terms.items())
+    raise LcamError(
+        f"the loss is no number at step {step} ({named}) or makes weights that are none; its "
+        f"{len(paths)} pictures, {paths[0]} … {paths[-1]}, are listed in {listed}",
+        "the last good checkpoint is kept: "
+        + (
+            "start anew with a lower --lr and --overwrite, or without those pictures"
+            if engine.hardware.precision == "fp32"
+            else "go on from it with --resume --precision fp32"
+        ),
+    )
+
+
+def _is_finite(parameter: Tensor) -> bool:
+    """Whether the last step's gradients are numbers; looks at the rows they are of alone."""
+    gradient = parameter.grad
+    if gradient is None:
+        return True
+    values = gradient.coalesce().values() if gradient.is_sparse else gradient
+    return bool(values.isfinite().all())
 
 
 def _activate_dropout(network: nn.Module) -> None:
@@ -269,55 +318,12 @@ def _describe(engine: Engine, settings: TrainingSettings, pictures: int) -> Atte
 def _fingerprint(engine: Engine, paths: Sequence[str], settings: TrainingSettings) -> str:
     """What must be the same for a checkpoint to be continued."""
     described = _describe(engine, settings, len(paths))
+    # Another precision is what a run may need to go on with.
+    training = {k: v for k, v in described.training.items() if k != "precision"}
     record = [
-        described.training,
+        training,
         vars(described.identity) | {"weights_file": ""},
         described.preprocess.to_json(),
         hashlib.sha256("\0".join(paths).encode("utf-8", "surrogateescape")).hexdigest(),
     ]
     return json.dumps(record, sort_keys=True)
-
-
-def _save_checkpoint(
-    path: Path,
-    rows: nn.Module,
-    optimisers: list[torch.optim.Optimizer],
-    fingerprint: str,
-    epoch: int,
-    batch: int,
-    step: int,
-) -> None:
-    """Write all that the rest of the run depends on, whole or not at all."""
-    state = {
-        "fingerprint": fingerprint,
-        "epoch": epoch,
-        "batch": batch,
-        "step": step,
-        "rng": torch.get_rng_state(),
-        "rows": rows.state_dict(),
-        "optimisers": [o.state_dict() for o in optimisers],
-    }
-    temporary = path.with_name(path.name + ".tmp")
-    torch.save(state, temporary)
-    os.replace(temporary, path)  # noqa: PTH105 (the atomic one by name)
-
-
-def _load_checkpoint(
-    path: Path, rows: nn.Module, optimisers: list[torch.optim.Optimizer], fingerprint: str
-) -> tuple[_Position, int]:
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise LcamError(f"nothing to resume: no {path}", "leave --resume out") from None
-    except Exception as error:  # a damaged file can raise anything
-        raise LcamError(f"cannot read {path}: {error}", "start anew with --overwrite") from None
-    if state.get("fingerprint") != fingerprint:
-        raise LcamError(
-            f"{path} belongs to a run with other settings or pictures",
-            "give the options the run was started with, or start anew with --overwrite",
-        )
-    torch.set_rng_state(state["rng"])
-    rows.load_state_dict(state["rows"])
-    for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
-        optimiser.load_state_dict(saved)
-    return _Position(state["epoch"], state["batch"]), state["step"]

@@ -128,7 +128,8 @@ def test_only_the_rows_of_a_batch_get_gradients(engine: Engine, x: Tensor) -> No
     backward(engine, free, x, PAPER, "img")
     backward(engine, shared, x, recipe_for("auto", "resnet50"), "img")
     for grad in (free.W.grad, shared.delta.grad):
-        assert grad is not None and grad.is_sparse
+        assert grad is not None
+        assert grad.is_sparse
         assert set(grad.coalesce().indices()[0].tolist()) == seen
 
 

@@ -1,0 +1,200 @@
+"""Processes that read pictures, seen from the program that wants them.
+
+Decoders are large C libraries, and files come from strangers. In a process of its own a decoder
+that crashes or hangs loses one picture; the next is read by a new process.
+"""
+# Paths stay strings, as in find.py.
+# ruff: noqa: PTH100, PTH109, PTH118
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+
+from PIL import Image
+
+from lcam_cli.errors import BadImageError, LcamError
+from lcam_cli.images.request import Request, View, read_answer
+
+TIMEOUT = 60.0
+"""Seconds after which a picture is given up."""
+
+_SECONDS_TO_START = 120.0
+_FEWER = "free some memory, or ask for fewer with --workers"
+# The process's modules come from where ours do, and from no folder besides.
+_START = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from lcam_cli.images.worker import main; main(float(sys.argv[2]))"
+)
+
+
+class _EndedError(Exception):
+    """The process has closed its pipe."""
+
+
+class Decoder:
+    """One process that reads pictures, one at a time.
+
+    Starting returns at once; the first picture waits until the process is ready.
+    """
+
+    def __init__(self) -> None:
+        words = [sys.executable, "-P", "-c", _START]
+        words += [json.dumps([os.path.abspath(entry) for entry in sys.path]), str(TIMEOUT + 5)]
+        try:
+            self._process = subprocess.Popen(
+                words,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+                cwd=os.sep,
+                # Ctrl-C in a terminal reaches its whole process group. Reading goes on behind it,
+                # so that the batch at hand can be finished.
+                process_group=0,
+                # Its arithmetic is small; threads and their buffers would only cost.
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+            )
+        except OSError as error:
+            raise LcamError(
+                f"cannot start a process that reads pictures: {error.strerror}", _FEWER
+            ) from None
+        self._ready = self._failed = False
+
+    @property
+    def usable(self) -> bool:
+        """Whether the process can be asked."""
+        return not self._failed and self._process.poll() is None
+
+    def read(self, request: Request) -> View:
+        """Return the view that is asked for: uint8 (H, W, 3), and its box in the picture.
+
+        Raises:
+            BadImageError: The picture cannot be read, or crashed the process, or took too long.
+            LcamError: The process did not start.
+            RuntimeError: A mistake of ours.
+        """
+        if not self._ready:
+            self._wait_until_ready()
+        assert self._process.stdin is not None
+        self._failed = True  # unless it gets to its answer's end
+        try:
+            # Relative to where this process is now, which may have moved since that one started.
+            here = replace(request, path=os.path.join(os.getcwd(), request.path))
+            self._process.stdin.write(here.to_line())
+            view = read_answer(request, self._receive)
+        except (_EndedError, BrokenPipeError):
+            raise BadImageError(f"its decoder crashed ({self._cause_of_death()})") from None
+        except TimeoutError:
+            raise BadImageError(f"its decoder hung and was stopped after {TIMEOUT:g} s") from None
+        except BadImageError:
+            self._failed = False
+            raise
+        self._failed = False
+        return view
+
+    def kill(self) -> None:
+        """End the process at once; whoever waits for its answer sees it crash."""
+        self._process.kill()
+
+    def close(self) -> None:
+        """End the process and release its pipes."""
+        self.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # where a file system hangs
+            self._process.wait(1)
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def _wait_until_ready(self) -> None:
+        byte = bytearray(1)
+        try:
+            self._receive(memoryview(byte), _SECONDS_TO_START)
+        except (_EndedError, TimeoutError):
+            self._failed = True
+            self.kill()
+            raise LcamError(
+                f"the process that reads pictures did not start ({self._cause_of_death()})",
+                _FEWER,
+            ) from None
+        self._ready = True
+
+    def _receive(self, buffer: memoryview, timeout: float | None = None) -> None:
+        """Fill the buffer.
+
+        The time allowed is that without any news, not that of the whole answer: who was stopped
+        with Ctrl-Z for an hour finds the answer waiting.
+        """
+        assert self._process.stdout is not None
+        pipe = self._process.stdout.fileno()
+        poll = select.poll()
+        poll.register(pipe, select.POLLIN)
+        while buffer:
+            if not poll.poll(1000 * (TIMEOUT if timeout is None else timeout)):
+                raise TimeoutError
+            count = os.readv(pipe, [buffer])
+            if count == 0:
+                raise _EndedError
+            buffer = buffer[count:]
+
+    def _cause_of_death(self) -> str:
+        code = self._process.wait()
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+_idle: list[Decoder] = []
+_lock = threading.Lock()
+
+
+def start_decoders(count: int) -> None:
+    """Start processes ahead of their use, e.g. while the network is being built."""
+    with _lock:
+        _idle.extend(Decoder() for _ in range(count - len(_idle)))
+
+
+@contextlib.contextmanager
+def borrowed_decoder() -> Iterator[Decoder]:
+    """Lend a process that nobody uses, a new one if there is none.
+
+    They live on between streams: training makes a stream an epoch.
+    """
+    decoder = None
+    with _lock:
+        while decoder is None and _idle:
+            decoder = _idle.pop()
+            if not decoder.usable:
+                decoder.close()
+                decoder = None
+    decoder = decoder or Decoder()
+    try:
+        yield decoder
+    finally:
+        if decoder.usable:
+            with _lock:
+                _idle.append(decoder)
+        else:
+            decoder.close()
+
+
+@atexit.register
+def _close_idle() -> None:
+    while _idle:
+        _idle.pop().close()
+
+
+def read_whole(path: str, max_pixels: int) -> Image.Image:
+    """Return a whole picture, upright and in mode RGB, as ``read_picture`` but out of harm's way.
+
+    Raises:
+        BadImageError: It cannot be read.
+    """
+    with borrowed_decoder() as decoder:
+        return Image.fromarray(decoder.read(Request(path, max_pixels))[0])

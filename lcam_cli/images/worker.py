@@ -1,0 +1,70 @@
+"""The process that reads pictures: requests come in on stdin, answers go out on stdout.
+
+It imports Pillow and numpy, never torch. A decoder that crashes or hangs takes this process along,
+and nothing else; ``decoder.py`` is the other end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import resource
+import signal
+import traceback
+from collections.abc import Sequence
+
+from lcam_cli.errors import BadImageError
+from lcam_cli.images.formats import readable_formats
+from lcam_cli.images.request import Request, answer, failed, unreadable
+
+READY = b"r"
+# Bytes: a pipe that holds an ordinary view lets this process go on without waiting for the reader.
+_PIPE_SIZE = 1 << 18
+
+
+def main(timeout: float) -> None:
+    """Answer requests until stdin ends, which it does when the parent ends, however it ends.
+
+    Args:
+        timeout: Seconds a picture may take before the process ends itself, for a parent that is
+            no longer there to do it.
+    """
+    # Decoders written in C print what they please: their stdout and stderr lead nowhere, and the
+    # answers go out on a descriptor that they do not know.
+    answers = os.dup(1)
+    silence = os.open(os.devnull, os.O_WRONLY)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if hasattr(fcntl, "F_SETPIPE_SZ"):  # Linux
+        with contextlib.suppress(OSError):  # more than this user may have
+            fcntl.fcntl(answers, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+    readable_formats()
+    os.write(answers, READY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+    with os.fdopen(0, "rb") as requests:
+        for line in requests:
+            # Not caught by Python: the kernel ends the process even inside a decoder's loop.
+            signal.setitimer(signal.ITIMER_REAL, timeout)
+            message = _respond(line)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            try:
+                _send(answers, message)
+            except BrokenPipeError:
+                return
+
+
+def _respond(line: bytes) -> Sequence[bytes | memoryview]:
+    try:
+        return answer(Request.from_line(line).view())
+    except BadImageError as error:
+        return unreadable(error.reason)
+    except Exception:
+        return failed(traceback.format_exc())
+
+
+def _send(pipe: int, message: Sequence[bytes | memoryview]) -> None:
+    for part in message:
+        rest = memoryview(part)
+        while rest:
+            rest = rest[os.write(pipe, rest) :]
