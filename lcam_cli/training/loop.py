@@ -41,7 +41,7 @@ from lcam_cli.training.step import Mode, take_step
 
 FAILED_BATCH = "failed_batch.txt"
 _SECONDS_BETWEEN_CHECKPOINTS = 120.0
-_PICTURES_FOR_CLASSIFIER_ROWS = 8
+_PICTURES_FOR_CLASSIFIER_ROWS = 4
 _PICTURES_FOR_SCALE = 256
 
 

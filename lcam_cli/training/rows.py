@@ -123,10 +123,22 @@ def classifier_rows(engine: Engine, x: Tensor) -> Tensor:
         A = seen.A.detach().clone().requires_grad_(True)
         with engine.autocast():
             totals = engine.backbone.head(A, engine.normalise(x)).float().sum(0)
-        rows = [
-            torch.autograd.grad(total, A, retain_graph=True)[0].mean((0, 2, 3)) for total in totals
-        ]
-    return torch.stack(rows)
+        one_hot = torch.eye(len(totals), device=totals.device)
+        classes = torch.split(one_hot, _CLASSES_AT_ONCE)
+        return torch.cat([_mean_gradients(totals, A, some) for some in classes])
+
+
+def _mean_gradients(totals: Tensor, A: Tensor, chosen: Tensor) -> Tensor:
+    """Gradients (n, K) by A of the scores that the rows of ``chosen`` (n, R) pick.
+
+    Together they are matrix products; one by one each reads all weights of the head anew.
+    """
+    try:
+        g = torch.autograd.grad(totals, A, chosen, retain_graph=True, is_grads_batched=True)[0]
+    except RuntimeError:  # an operation of the head that cannot be batched
+        one_by_one = [torch.autograd.grad(totals, A, one, retain_graph=True)[0] for one in chosen]
+        g = torch.stack(one_by_one)
+    return g.mean((1, 3, 4))
 
 
 class SharedRows(nn.Module):
@@ -194,5 +206,6 @@ class SharedRows(nn.Module):
         ]
 
 
+_CLASSES_AT_ONCE = 64
 _START_SIZE = 0.05
 _DELTA_LR = 0.5
