@@ -131,6 +131,7 @@ def compare(
             help="crop sees the centre, as in the paper; squash the whole picture, distorted.",
         ),
     ] = None,
+    align: o.Align = None,
     strict: o.Strict = False,
     backbone: o.Backbone = None,
     weights: o.Weights = None,
@@ -194,6 +195,7 @@ def compare(
         precision="fp32" if precision == "auto" else precision,
         batch_size=batch_size,
     )
+    setup.place_maps(engine, chosen.methods.values(), align, console)
     task = Task(
         found.paths,
         ClassChoice(tuple(network.class_index(name) for name in class_ or ())),

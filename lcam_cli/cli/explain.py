@@ -73,6 +73,7 @@ def explain(
     list_methods: Annotated[
         bool, typer.Option("--list-methods", help="List the methods and leave.")
     ] = False,
+    align: o.Align = None,
     strict: o.Strict = False,
     backbone: o.Backbone = None,
     weights: o.Weights = None,
@@ -128,6 +129,7 @@ def explain(
     engine = setup.new_engine(
         network, console, device=device, precision=precision, batch_size=batch_size
     )
+    setup.place_maps(engine, [how], align, console)
     skipped = setup.SkippedPictures(console, strict)
     outputs = Outputs(
         out,

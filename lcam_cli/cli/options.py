@@ -162,6 +162,14 @@ Workers = Annotated[
 Seed = Annotated[
     int, typer.Option(min=0, max=2**63 - 1, metavar="N", help="Seed of everything random.")
 ]
+Align = Annotated[
+    bool | None,
+    typer.Option(
+        "--align/--no-align",
+        show_default="as trained, else evenly",
+        help="Place maps by the receptive fields of their cells, or tile the picture evenly.",
+    ),
+]
 
 
 # --- The backbone -----------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -156,6 +157,22 @@ def new_engine(
         f"{engine.hardware.name}, {engine.hardware.precision}, batch {engine.batch_size}"
     )
     return engine
+
+
+def place_maps(
+    engine: Engine, methods: Iterable[Method], align: bool | None, console: Console
+) -> None:
+    """Have maps placed as asked (``--align``), and let the methods' records say so."""
+    if align is None:
+        return
+    engine.align = align
+    for method in methods:
+        method.params["align"] = align
+    if align and engine.backbone.grid is None:
+        console.warn(
+            f"where the cells of layer {engine.backbone.identity.layer} lie is not known: maps "
+            "tile the picture evenly"
+        )
 
 
 def pictures(inputs: list[str], null: bool) -> Found:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import cast
 
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from lcam_cli.engine.folding import fold_batch_norms
+from lcam_cli.engine.grid import Grid, find_grid
 from lcam_cli.engine.layers import check_layer, find_target_layer
 from lcam_cli.engine.networks import Network, load_network, read_class_names
 from lcam_cli.errors import LcamError, did_you_mean
@@ -79,6 +81,11 @@ class Backbone:
     def num_classes(self) -> int:
         """R, the number of classes."""
         return len(self.class_names)
+
+    @cached_property
+    def grid(self) -> Grid | None:
+        """Where the cells of A lie in the picture; None where that is not known."""
+        return find_grid(self.network, self._layer)
 
     @property
     def is_split(self) -> bool:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from lcam_cli.engine.backbone import Backbone
 from lcam_cli.engine.device import Hardware, choose_hardware, is_out_of_memory, prepare_cpu
+from lcam_cli.engine.grid import Grid
 
 log = logging.getLogger("lcam")
 
@@ -34,11 +35,13 @@ class Forward:
         x: Pictures, (B, 3, H, W), float32 in [0, 1].
         A: Feature maps of the target layer, (B, K, P, Q), float32.
         logits: Class scores, (B, R), float32.
+        grid: Where the cells of A lie in the pictures; None for an even tiling.
     """
 
     x: Tensor
     A: Tensor
     logits: Tensor
+    grid: Grid | None = None
 
     @property
     def predicted(self) -> Tensor:
@@ -57,6 +60,8 @@ class Engine:
         backbone: The frozen classifier.
         hardware: Device and precision.
         batch_size: Pictures a batch; ``run`` lowers it when memory runs out.
+        align: Whether maps are placed by the receptive fields of their cells; None leaves that to
+            each method, and to an even tiling for those that do not say.
     """
 
     def __init__(
@@ -72,6 +77,7 @@ class Engine:
             prepare_cpu()
         self.backbone = backbone.to(self.hardware.device)
         self.batch_size = batch_size or _BATCH_SIZE[self.hardware.device.type]
+        self.align: bool | None = None
         self._limit: int | None = None
         p = backbone.preprocess
         self._mean = torch.tensor(p.mean, device=self.device).view(1, 3, 1, 1)
@@ -127,6 +133,11 @@ class Engine:
             return torch.cat(parts)
         return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
+    def grid(self, aligned: bool = False) -> Grid | None:
+        """Where cells of A lie, for a method that wants its maps ``aligned`` or not."""
+        wanted = aligned if self.align is None else self.align
+        return self.backbone.grid if wanted else None
+
     @property
     def limit(self) -> int | None:
         """The largest batch that is tried, once memory has run out."""
@@ -143,7 +154,7 @@ class Engine:
     def forward(self, x: Tensor) -> Forward:
         """Features and logits of pixels (B, 3, H, W) in one pass."""
         A, logits = self.run(self._features_and_logits, x)
-        return Forward(x, A, logits)
+        return Forward(x, A, logits, self.grid())
 
     @torch.no_grad()
     def logits(self, x: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lcam_cli.engine.grid import Grid
+
 
 def class_activation_map(A: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     """L = Σ_k w_k·A_k + b (Eq. 3), for one row of weights a picture.
@@ -33,17 +35,35 @@ def min_max(L: Tensor) -> Tensor:
     return torch.where(span > 0, (L - low) / torch.where(span > 0, span, 1), 0)
 
 
-def upsample(maps: Tensor, size: int | tuple[int, int]) -> Tensor:
-    """θ: bilinear resize of (B, P, Q) to (B, H, W), without aligning the corners."""
+def upsample(maps: Tensor, size: int | tuple[int, int], grid: Grid | None = None) -> Tensor:
+    """θ: bilinear resize of (B, P, Q) to (B, H, W).
+
+    Args:
+        maps: (B, P, Q).
+        size: H and W in pixels.
+        grid: Where the cells lie. None tiles the pixels evenly with them (``align_corners=False``).
+    """
     height, width = (size, size) if isinstance(size, int) else size
+    if grid is not None:
+        down, across = (
+            _interpolation(pixels, cells, grid).to(maps)
+            for pixels, cells in ((height, maps.shape[1]), (width, maps.shape[2]))
+        )
+        return down @ maps @ across.T
     return F.interpolate(
         maps.unsqueeze(1), (height, width), mode="bilinear", align_corners=False
     ).squeeze(1)
 
 
-def saliency_map(L: Tensor, size: int | tuple[int, int]) -> Tensor:
-    """V = θ(ζ(L)) (Eq. 9): (B, P, Q) to (B, H, W) in [0, 1]."""
-    return upsample(min_max(L), size)
+def _interpolation(pixels: int, cells: int, grid: Grid) -> Tensor:
+    """Linear interpolation between cell centres as a matrix (pixels, cells), level beyond them."""
+    place = ((torch.arange(pixels) - grid.start) / grid.step).clamp(0, cells - 1)
+    return (1 - (place[:, None] - torch.arange(cells)).abs()).clamp_min(0)
+
+
+def saliency_map(L: Tensor, size: int | tuple[int, int], grid: Grid | None = None) -> Tensor:
+    """V = θ(ζ(L)) (Eq. 9): (B, P, Q) to (B, H, W) in [0, 1]; for ``grid`` see :func:`upsample`."""
+    return upsample(min_max(L), size, grid)
 
 
 class Attention:

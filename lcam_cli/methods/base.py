@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from lcam_cli.engine.engine import Engine, Forward
+from lcam_cli.engine.grid import Grid
 from lcam_cli.methods.attention import saliency_map
 
 
@@ -24,9 +25,16 @@ class Maps:
     cam: Tensor | None = None
 
     @classmethod
-    def of_cam(cls, L: Tensor, seen: Forward) -> Maps:
-        """V = θ(ζ(L)), the way every class activation map of the paper's Table 1 is shown."""
-        return cls(saliency_map(L.float(), (seen.x.shape[2], seen.x.shape[3])), L.float())
+    def of_cam(cls, L: Tensor, seen: Forward, grid: Grid | None = None) -> Maps:
+        """V = θ(ζ(L)), the way every class activation map of the paper's Table 1 is shown.
+
+        Args:
+            L: The map before normalisation, (B, P, Q).
+            seen: The pictures it belongs to.
+            grid: Where its cells lie, for a method that knows better than ``seen.grid``.
+        """
+        L = L.float()
+        return cls(saliency_map(L, (seen.x.shape[2], seen.x.shape[3]), grid or seen.grid), L)
 
 
 class Method(Protocol):

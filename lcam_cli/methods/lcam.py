@@ -28,6 +28,7 @@ class LCam:
         self.name = name
         self.params = params
         self._attention = attention
+        self._aligned = bool(params.get("training", {}).get("align"))
 
     @classmethod
     def of_file(cls, file: AttentionFile, name: str | None = None) -> LCam:
@@ -39,4 +40,4 @@ class LCam:
     def __call__(self, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
         """V = θ(ζ(L)) on the raw L, without the sigmoid that training may put on it."""
         self._attention = self._attention.to(engine.device)
-        return Maps.of_cam(self._attention(seen.A, classes), seen)
+        return Maps.of_cam(self._attention(seen.A, classes), seen, engine.grid(self._aligned))

@@ -44,7 +44,7 @@ class ScoreCam:
         for start in range(0, len(owners), forwards.batch_size):
             chunk = slice(start, start + forwards.batch_size)
             picture, channel = varying[chunk].unbind(1)
-            masks = _stretch(upsample(seen.A[picture, channel], (height, width)))
+            masks = _stretch(upsample(seen.A[picture, channel], (height, width), seen.grid))
             scores = forwards.scores(_runs(owners[chunk], masks))
             weights = L.new_zeros(B, len(masks))
             weights[picture, torch.arange(len(masks), device=L.device)] = scores

@@ -33,6 +33,8 @@ class Recipe:
         flip: Mirror every second picture.
         alternate: Every other epoch, from the first, sees centre crops, as inference does.
         mask: σ(L) as in Eq. 4-5, or ζ(L), which inference and the measures use.
+        align: Place the mask, and the maps at inference, by the receptive fields of its cells
+            (``engine.grid``) instead of an even tiling.
         rows: ``free`` learns every row of W by itself, ``shared`` adds what all classes have in
             common (``training.rows``).
         init: Where W starts.
@@ -59,6 +61,7 @@ class Recipe:
     flip: bool = False
     alternate: bool = False
     mask: MaskKind = "sigmoid"
+    align: bool = False
     rows: RowsKind = "free"
     init: Init = "random"
     lambda_tv: float = 0.01
@@ -136,6 +139,7 @@ AUTO = Recipe(
     flip=True,
     alternate=True,
     mask="minmax",
+    align=True,
     rows="shared",
     init="classifier",
     lambda_tv=0.0,

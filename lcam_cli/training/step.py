@@ -55,8 +55,8 @@ def loss_of(engine: Engine, rows: Rows, x: Tensor, recipe: Recipe, mode: Mode) -
     S = _mask(L, recipe)
     with engine.autocast():
         if mode == "img":
-            shown = x * upsample(S, (x.shape[2], x.shape[3])).unsqueeze(1)
-            logits = engine.backbone(engine.normalise(shown))
+            mask = upsample(S, (x.shape[2], x.shape[3]), engine.grid(recipe.align))
+            logits = engine.backbone(engine.normalise(x * mask.unsqueeze(1)))
         else:
             logits = engine.backbone.head(seen.A * S.unsqueeze(1), engine.normalise(x))
     ce = cross_entropy(logits.float(), y)

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lcam_cli.engine.grid import Grid
 from lcam_cli.methods.attention import (
     Attention,
     class_activation_map,
@@ -60,3 +61,18 @@ def test_only_the_selected_rows_are_touched(R: int) -> None:
     A = torch.ones(1, 2, 3, 3)
     L = class_activation_map(A, W[torch.tensor([1])])
     assert torch.equal(L, torch.full((1, 3, 3), 2.0))
+
+
+@given(cells=st.integers(2, 9), step=st.integers(1, 9))
+def test_a_grid_that_tiles_the_pixels_is_the_ordinary_resize(cells: int, step: int) -> None:
+    maps = torch.rand(2, cells, cells, generator=torch.Generator().manual_seed(cells))
+    tiling = Grid((step - 1) / 2, step)
+    torch.testing.assert_close(
+        upsample(maps, cells * step, tiling), upsample(maps, cells * step), atol=1e-6, rtol=0
+    )
+
+
+def test_a_grid_puts_cells_where_they_lie() -> None:
+    # Centres at pixels 0 and 4; level beyond the last.
+    row = upsample(torch.tensor([[[0.0, 1.0]]]), (1, 6), Grid(0, 4))
+    assert row[0, 0].tolist() == [0, 0.25, 0.5, 0.75, 1, 1]
