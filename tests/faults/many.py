@@ -1,6 +1,6 @@
-"""Runs many commands in one process: a JSON list of words a line on stdin, an answer a line.
+"""One process that runs many commands, so that torch is imported once.
 
-So torch is imported once, and what one command leaves behind meets the next.
+What one command leaves behind meets the next, as for whoever calls the library for days.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from tests.conftest import ROOT
 class Ended(NamedTuple):
     """How a command ended.
 
-    ``memory`` is the most that this process, and its reading processes, ever held, in KiB.
+    ``memory`` is the most that the process and its reading processes held meanwhile, in KiB.
     """
 
     code: int
@@ -30,33 +30,55 @@ class Ended(NamedTuple):
     memory: int
 
 
-def run_many(commands: Sequence[Sequence[str]], folder: Path) -> Iterator[Ended]:
-    """Run the commands in ``folder``; fewer answers than commands: the next crashed."""
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.faults.many"],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": path},
-        input="".join(json.dumps(list(words)) + "\n" for words in commands),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    for line in done.stdout.splitlines():
-        yield Ended(*json.loads(line))
+class Commands:
+    """Runs commands one after the other; a crash fails the test that met it."""
+
+    def __init__(self) -> None:
+        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.many"],
+            env={**os.environ, "PYTHONPATH": path},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(self, folder: Path, words: Sequence[str]) -> Ended:
+        """Run ``lcam`` with these words in ``folder``."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps([str(folder), list(words)]) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        assert answer, f"crashed at {words}: {self._process.wait()}"
+        return Ended(*json.loads(answer))
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+def _processes() -> list[str]:
+    from lcam_cli.images import decoder
+
+    return ["self", *(str(d._process.pid) for d in decoder._idle)]
+
+
+def forget_peaks() -> None:
+    """Let the peaks of memory begin at what is held now."""
+    for pid in _processes():
+        Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 def peak_memory() -> int:
     """The most memory that this process and its reading processes have held, in KiB."""
-    from lcam_cli.images import decoder
-
-    return sum(peak_of(pid) for pid in (os.getpid(), *(d._process.pid for d in decoder._idle)))
+    return sum(memory_of(pid) for pid in _processes())
 
 
-def peak_of(pid: int) -> int:
-    """The most memory that a process has held, in KiB."""
+def memory_of(pid: str, what: str = "VmHWM") -> int:
+    """The most memory that a process has held, or with ``VmRSS`` what it holds now, in KiB."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    return next(int(line.split()[1]) for line in lines if line.startswith(what))
 
 
 def main() -> None:
@@ -64,9 +86,12 @@ def main() -> None:
     from lcam_cli.cli.app import lcam_app
 
     for line in sys.stdin:
+        folder, words = json.loads(line)
+        os.chdir(folder)
+        forget_peaks()
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = run(lcam_app(), json.loads(line))
+            code = run(lcam_app(), words)
         print(json.dumps((code, out.getvalue(), err.getvalue(), peak_memory())), flush=True)
 
 

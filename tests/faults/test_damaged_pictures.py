@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults.counts import count
 from tests.faults.damage import SIZE, damaged, seed_pictures
-from tests.faults.many import run_many
+from tests.faults.many import Commands
 
 COUNT = count(150, 2000)
 OWN = "from tests.tiny import tiny_network as net\n"
@@ -26,7 +26,7 @@ def _photo() -> Path | None:
 
 
 @pytest.mark.slow
-def test_damaged_pictures_are_explained_or_listed(tmp_path: Path) -> None:
+def test_damaged_pictures_are_explained_or_listed(tmp_path: Path, lcam: Commands) -> None:
     (tmp_path / "own.py").write_text(OWN)
     blobs = seed_pictures(_photo())
     rng = random.Random(0)
@@ -37,19 +37,19 @@ def test_damaged_pictures_are_explained_or_listed(tmp_path: Path) -> None:
         name = f"{k:04}.{rng.choice(('jpg', 'png', 'tif', 'webp'))}"
         (tmp_path / "good" / name).write_bytes(blobs[k % len(blobs)])
         (tmp_path / "bad" / name).write_bytes(damaged(rng, blobs, SIZE))
-    (good,) = run_many([[*EXPLAIN, "good", "--out", "good.h5"]], tmp_path)
+    good = lcam(tmp_path, [*EXPLAIN, "good", "--out", "good.h5"])
     assert good.code == 0, good.err
-    (bad,) = run_many([[*EXPLAIN, "bad", "--out", "bad.h5"]], tmp_path)
+    bad = lcam(tmp_path, [*EXPLAIN, "bad", "--out", "bad.h5"])
     assert bad.code == 3, bad.err
     with h5py.File(tmp_path / "bad.h5") as file:
         explained = [path.decode() for path in file["path"][:]]
         listed = [path.decode() for path in file["skipped/path"][:]]
         reasons = [reason.decode() for reason in file["skipped/reason"][:]]
         assert file.attrs["complete"]
+    print(f"{len(explained)} explained, {len(listed)} listed with {len(set(reasons))} reasons; at")
     print(
-        f"{len(explained)} explained, {len(listed)} listed; memory in KiB: {good.memory} for good "
+        f"most {bad.memory} KiB, {good.memory} with good pictures ({bad.memory / good.memory:.2f})"
     )
-    print(f" good ones, {bad.memory} for damaged; reasons: {sorted(set(reasons))}")
     assert sorted(explained + listed) == sorted(p.name for p in (tmp_path / "bad").iterdir())
     assert explained == sorted(explained)
     assert all(0 < len(reason) < 100 and "\n" not in reason for reason in reasons)
