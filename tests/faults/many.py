@@ -59,9 +59,9 @@ class Commands:
 
 
 def _processes() -> list[str]:
-    from lcam_cli.images import decoder
-
-    return ["self", *(str(d._process.pid) for d in decoder._idle)]
+    """This process and those that read pictures for it."""
+    tasks = Path("/proc/self/task").iterdir()
+    return ["self", *(pid for task in tasks for pid in (task / "children").read_text().split())]
 
 
 def forget_peaks() -> None:
@@ -70,15 +70,17 @@ def forget_peaks() -> None:
         Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
-def peak_memory() -> int:
-    """The most memory that this process and its reading processes have held, in KiB."""
-    return sum(memory_of(pid) for pid in _processes())
+def memory(what: str) -> int:
+    """The memory of this process and its reading processes together, in KiB.
 
-
-def memory_of(pid: str, what: str = "VmHWM") -> int:
-    """The most memory that a process has held, or with ``VmRSS`` what it holds now, in KiB."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(what))
+    Args:
+        what: ``VmHWM`` for the most they have held, ``VmRSS`` for what they hold.
+    """
+    total = 0
+    for pid in _processes():
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        total += sum(int(line.split()[1]) for line in lines if line.startswith(what))
+    return total
 
 
 def main() -> None:
@@ -92,7 +94,7 @@ def main() -> None:
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = run(lcam_app(), words)
-        print(json.dumps((code, out.getvalue(), err.getvalue(), peak_memory())), flush=True)
+        print(json.dumps((code, out.getvalue(), err.getvalue(), memory("VmHWM"))), flush=True)
 
 
 if __name__ == "__main__":

@@ -100,32 +100,21 @@ def test_a_list_on_stdin_that_ends_early_or_names_rubbish(tmp_path: Path) -> Non
     write_pictures(tmp_path / "photos", 3)
     # The source fails after half a path; another line is binary rubbish, one far too long.
     listing = b"photos/000.jpg\n\x00\xff\n" + b"a" * 100_000 + b"\nphotos/001.jpg\nphotos/00"
-    with subprocess.Popen(
-        ["sh", "-c", "cat; exit 1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as source:
-        process = start_with_stdin(tmp_path, source)
-        assert source.stdin is not None
-        source.stdin.write(listing)
-        source.stdin.close()
-        _, err = process.communicate(timeout=60)
+    (tmp_path / "list").write_bytes(listing)
+    process = subprocess.Popen(
+        ["sh", "-c", f"(cat list; exit 1) | {sys.executable} -m lcam_cli {' '.join(EXPLAIN)} -"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 3, err
     assert err.count("warning: skipped") == 3
     assert "Traceback" not in err
     with h5py.File(tmp_path / "maps.h5") as file:
         assert [p.decode() for p in file["path"][:]] == ["000.jpg", "001.jpg"]
-
-
-def start_with_stdin(folder: Path, source: subprocess.Popen[bytes]) -> subprocess.Popen[str]:
-    """As ``source | lcam explain -``."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "lcam_cli", *EXPLAIN, "-"],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdin=source.stdout,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ import json, sys, time
 from lcam_cli.__main__ import run
 from lcam_cli.cli import console
 from lcam_cli.cli.app import lcam_app
-from tests.faults.many import _processes, memory_of
+from tests.faults.many import memory
 
 total, done, marks = int(sys.argv[1]), 0, []
 
@@ -33,8 +33,7 @@ def advance(self, count=1):
     global done
     before, done = done, done + count
     if done * 10 // total > before * 10 // total:
-        held = sum(memory_of(pid, "VmRSS") for pid in _processes())
-        marks.append((done, time.monotonic(), held))
+        marks.append((done, time.monotonic(), memory("VmRSS")))
 
 console._Silent.advance = advance
 begun = time.monotonic()
