@@ -138,6 +138,7 @@ def explain(
         map_dtype=map_dtype,
         overlay=OverlayOptions(overlays, overlay_format, colormap, alpha, caption),
         max_pixels=max_pixels or MAX_PIXELS,
+        workers=readers,
         resume=resume,
         overwrite=overwrite,
     )
@@ -173,6 +174,8 @@ def explain(
                 if interrupt.stop:
                     interrupted = True
                     break
+            for item in outputs.settle():
+                skipped(item)
         if not interrupted:
             outputs.finish()
     if interrupted:

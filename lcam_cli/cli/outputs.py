@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from lcam_cli.cli.behind import Behind
 from lcam_cli.engine.backbone import Backbone
 from lcam_cli.errors import BadImageError
 from lcam_cli.images.decoder import read_whole
@@ -17,7 +21,7 @@ from lcam_cli.maps.hdf5_writer import Hdf5Writer
 from lcam_cli.maps.overlay import OverlayFormat, OverlayWriter
 from lcam_cli.maps.paths import stored_path
 from lcam_cli.maps.png import PngWriter
-from lcam_cli.maps.record import MapBatch, MapDtype, MapsInfo
+from lcam_cli.maps.record import Map, MapBatch, MapDtype, MapsInfo
 from lcam_cli.methods.base import Method
 
 _HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
@@ -57,12 +61,15 @@ class Outputs:
         map_dtype: MapDtype,
         overlay: OverlayOptions,
         max_pixels: int,
+        workers: int,
         resume: bool,
         overwrite: bool,
     ) -> None:
         self._found = found
         self._per_picture = classes_per_picture
         self._max_pixels = max_pixels
+        self._behind: Behind[list[Skipped]] = Behind()
+        self._drawing = ThreadPoolExecutor(workers, thread_name_prefix="lcam-draw")
         info = maps_info(backbone, method, found.root)
         side = backbone.preprocess.image_size
         to_hdf5 = out.suffix.lower() in _HDF5_SUFFIXES
@@ -132,14 +139,18 @@ class Outputs:
         return start
 
     def append(self, batch: MapBatch) -> list[Skipped]:
-        """Write a batch to every output.
+        """Have a batch written to every output, behind the back of what comes next.
 
         Returns:
-            Pictures that have no overlay: they were readable a moment ago and no longer are.
+            Pictures of earlier batches that have no overlay: they were readable a moment ago and
+            no longer are.
 
         Raises:
-            LcamError: The disk is full or fails.
+            LcamError: The disk is full or fails; nothing is written from that batch on.
         """
+        return list(chain(*self._behind.do(partial(self._write, batch))))
+
+    def _write(self, batch: MapBatch) -> list[Skipped]:
         changed = self._write_overlays(batch)
         unread = [Skipped(self.row_path(s.path), s.reason) for s in batch.skipped]
         if not self._maps.rows and not self._maps.skipped:
@@ -148,19 +159,25 @@ class Outputs:
         return changed
 
     def _write_overlays(self, batch: MapBatch) -> list[Skipped]:
-        changed: list[Skipped] = []
         if self._overlays is None:
-            return changed
-        for row in batch:
-            source = str(Path(self._found.root) / row.path)
-            try:
-                self._overlays.write(read_whole(source, self._max_pixels), row)
-            except BadImageError as error:
-                changed.append(Skipped(source, f"no overlay: {error.reason}"))
-        return changed
+            return []
+        return [item for item in self._drawing.map(self._write_overlay, batch) if item]
+
+    def _write_overlay(self, row: Map) -> Skipped | None:
+        assert self._overlays is not None
+        source = str(Path(self._found.root) / row.path)
+        try:
+            self._overlays.write(read_whole(source, self._max_pixels), row)
+        except BadImageError as error:
+            return Skipped(source, f"no overlay: {error.reason}")
+        return None
+
+    def settle(self) -> list[Skipped]:
+        """Wait until all that was appended is written; return what :meth:`append` has not."""
+        return list(chain(*self._behind.wait()))
 
     def finish(self) -> None:
-        """Mark the output complete."""
+        """Mark the output complete, when it is settled."""
         self._maps.finish()
 
     def __enter__(self) -> Self:
@@ -172,6 +189,8 @@ class Outputs:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._behind.close()
+        self._drawing.shutdown()
         self._maps.__exit__(kind, error, trace)
 
 

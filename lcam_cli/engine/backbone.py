@@ -204,11 +204,10 @@ class Backbone:
                     f"{self.identity.name} gives {_shape(whole)}, not logits (B, R)",
                     "wrap it in a module that returns its class scores",
                 )
-            if self._split:
-                A, logits = self.forward(picture)
-                if not torch.allclose(whole, logits, rtol=1e-3, atol=1e-4):
-                    self._split = None
             A, logits = self.forward(picture)
+            if self._split and not torch.allclose(whole, logits, rtol=1e-3, atol=1e-4):
+                self._split = None
+                A, logits = self.forward(picture)
         if not torch.is_tensor(A) or A.ndim != 4 or A.shape[2] * A.shape[3] < 2:
             raise LcamError(
                 f"layer {self._layer!r} gives {_shape(A)}, not feature maps (B, K, P, Q)",

@@ -84,8 +84,13 @@ class Engine:
 
     def pixels(self, images: npt.NDArray[np.uint8]) -> Tensor:
         """Bring pictures (B, H, W, 3), uint8, to the device as (B, 3, H, W) float32 in [0, 1]."""
+        given = torch.from_numpy(images)
+        on_gpu = self.device.type == "cuda"
+        if on_gpu:  # from pinned memory the copy runs beside the last batch
+            given = given.pin_memory()
         # The permuted view already is channels-last, the layout the convolutions are fastest in.
-        return torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).float().div_(255)
+        moved = given.to(self.device, non_blocking=on_gpu).permute(0, 3, 1, 2)
+        return moved.float().div_(255)
 
     def normalise(self, x: Tensor) -> Tensor:
         """Apply the classifier's mean and standard deviation to pixels (B, 3, H, W) in [0, 1]."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -99,21 +101,28 @@ def explain(
         start=start,
         max_pixels=max_pixels,
     )
+    # A GPU gets its next batch before anybody waits for its last.
+    outstanding = 1 if engine.device.type == "cuda" else 0
+    begun: deque[Callable[[], MapBatch]] = deque()
     for batch in stream:
         names = [row_path(paths[i]) for i in batch.indices]
-        rows = _explain_batch(engine, method, batch, choice, names)
-        yield rows
+        begun.append(_begin(engine, method, batch, choice, names))
+        if len(begun) > outstanding:
+            yield begun.popleft()()
+    for rows in begun:
+        yield rows()
 
 
-def _explain_batch(
+def _begin(
     engine: Engine, method: Method, batch: Batch, choice: ClassChoice, names: list[str]
-) -> MapBatch:
+) -> Callable[[], MapBatch]:
+    """Start on a batch; what comes back waits for its rows and fetches them."""
     if not batch.indices:
-        return no_rows(engine, batch.skipped)
+        return partial(no_rows, engine, batch.skipped)
     seen = engine.forward(engine.pixels(batch.images))
     classes = choice.of(seen)
     maps = [method(engine, seen, classes[:, c].contiguous()) for c in range(classes.shape[1])]
-    return map_rows(engine, batch, seen, classes, maps, names)
+    return partial(map_rows, engine, batch, seen, classes, maps, names)
 
 
 def map_rows(

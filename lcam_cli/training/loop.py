@@ -37,11 +37,11 @@ from lcam_cli.training.rows import (
     feature_scale,
     random_rows,
 )
-from lcam_cli.training.step import Mode, backward
+from lcam_cli.training.step import Mode, take_step
 
 FAILED_BATCH = "failed_batch.txt"
 _SECONDS_BETWEEN_CHECKPOINTS = 120.0
-_PICTURES_FOR_CLASSIFIER_ROWS = 8
+_PICTURES_FOR_CLASSIFIER_ROWS = 4
 _PICTURES_FOR_SCALE = 256
 
 
@@ -160,9 +160,8 @@ def _train(
                 if batch.indices:
                     read = True
                     factor = _lr_factor(recipe, epoch, number / steps_per_epoch)
-                    terms = _step(
-                        engine, rows, optimisers, engine.pixels(batch.images), settings, factor
-                    )
+                    x = engine.pixels(batch.images)
+                    terms = take_step(engine, rows, optimisers, x, recipe, settings.mode, factor)
                     _check_finite(engine, rows, terms, step, [paths[i] for i in batch.indices], out)
                     log.write(
                         {
@@ -191,9 +190,14 @@ def _train(
             saved = save(epoch + 1, 0)
     finally:
         log.close()
+    return _write_results(out, rows, _describe(engine, settings, len(paths)))
+
+
+def _write_results(out: Path, rows: FreeRows | SharedRows, described: AttentionSettings) -> Path:
+    """Write what a finished run leaves; the checkpoint goes when the attention is there."""
     draw_losses(out / "log.csv", out / "losses.png")
     file = out / FILE_NAME
-    save_attention(file, rows.fold(), _describe(engine, settings, len(paths)))
+    save_attention(file, rows.fold(), described)
     (out / CHECKPOINT).unlink(missing_ok=True)
     return file
 
@@ -212,7 +216,7 @@ def _start(
         first = next(_some_pictures(engine, paths, settings, _PICTURES_FOR_CLASSIFIER_ROWS))
         W, b = classifier_rows(engine, first).cpu(), torch.zeros(R)
     if recipe.rows == "free":
-        return FreeRows(W, b)
+        return FreeRows(W, b, sparse=not (recipe.momentum or recipe.weight_decay))
     some = _some_pictures(engine, paths, settings, _PICTURES_FOR_SCALE)
     return SharedRows(W, feature_scale(engine.forward(x).A for x in some).cpu())
 
@@ -246,24 +250,6 @@ def _some_pictures(
         )
 
 
-def _step(
-    engine: Engine,
-    rows: FreeRows | SharedRows,
-    optimisers: list[torch.optim.Optimizer],
-    x: Tensor,
-    settings: TrainingSettings,
-    factor: float,
-) -> dict[str, float]:
-    for optimiser in optimisers:
-        optimiser.zero_grad()
-        for group in optimiser.param_groups:
-            group["lr"] = factor * group.setdefault("initial_lr", group["lr"])
-    terms = backward(engine, rows, x, settings.recipe, settings.mode)
-    for optimiser in optimisers:
-        optimiser.step()
-    return {name: float(value) for name, value in terms.items()}
-
-
 def _lr_factor(recipe: Recipe, epoch: int, share: float) -> float:
     """What the learning rate is multiplied by, when ``share`` of the epoch is done."""
     if recipe.decay is not None:
@@ -285,9 +271,7 @@ def _check_finite(
     Raises:
         LcamError: The step, its pictures (all of them are listed in a file), and what may help.
     """
-    if all(map(math.isfinite, terms.values())) and all(
-        bool(torch.isfinite(parameter).all()) for parameter in rows.parameters()
-    ):
+    if all(map(math.isfinite, terms.values())) and all(map(_is_finite, rows.parameters())):
         return
     listed = out / FAILED_BATCH
     listed.write_bytes(b"".join(os.fsencode(path) + b"\n" for path in paths))
@@ -302,6 +286,15 @@ def _check_finite(
             else "go on from it with --resume --precision fp32"
         ),
     )
+
+
+def _is_finite(parameter: Tensor) -> bool:
+    """Whether the last step's gradients are numbers; looks at the rows they are of alone."""
+    gradient = parameter.grad
+    if gradient is None:
+        return True
+    values = gradient.coalesce().values() if gradient.is_sparse else gradient
+    return bool(values.isfinite().all())
 
 
 def _activate_dropout(network: nn.Module) -> None:

@@ -129,9 +129,9 @@ def recipe_for(name: str, backbone: str) -> Recipe:
 
 AUTO = Recipe(
     "auto",
-    epochs=6,
+    epochs=9,
     batch_size=32,
-    lr=0.01,
+    lr=0.004,
     cycles=3,
     flip=True,
     alternate=True,
@@ -139,7 +139,7 @@ AUTO = Recipe(
     rows="shared",
     init="classifier",
     lambda_tv=0.0,
-    lambda_av=2.0,
+    lambda_av=2.5,
     lambda_ce=1.0,
     lambda4=1.0,
 )

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from lcam_cli.engine.engine import Engine
 from lcam_cli.methods.attention import Attention
@@ -39,14 +40,19 @@ class Rows(Protocol):
 class FreeRows(nn.Module):
     """W and b, each row for itself (the paper's parametrisation)."""
 
-    def __init__(self, W: Tensor, b: Tensor) -> None:
+    def __init__(self, W: Tensor, b: Tensor, *, sparse: bool = False) -> None:
+        """Take the start; ``sparse`` gives gradients for the rows of a batch alone.
+
+        Momentum and weight decay move every row in every step, so they need dense gradients.
+        """
         super().__init__()
         self.W = nn.Parameter(W.clone())
         self.b = nn.Parameter(b.clone())
+        self._sparse = sparse
 
     def rows(self, classes: Tensor) -> tuple[Tensor, Tensor]:
         """See :class:`Rows`."""
-        return self.W[classes], self.b[classes]
+        return functional.embedding(classes, self.W, sparse=self._sparse), self.b[classes]
 
     def fold(self) -> Attention:
         """See :class:`Rows`."""
@@ -117,10 +123,22 @@ def classifier_rows(engine: Engine, x: Tensor) -> Tensor:
         A = seen.A.detach().clone().requires_grad_(True)
         with engine.autocast():
             totals = engine.backbone.head(A, engine.normalise(x)).float().sum(0)
-        rows = [
-            torch.autograd.grad(total, A, retain_graph=True)[0].mean((0, 2, 3)) for total in totals
-        ]
-    return torch.stack(rows)
+        one_hot = torch.eye(len(totals), device=totals.device)
+        classes = torch.split(one_hot, _CLASSES_AT_ONCE)
+        return torch.cat([_mean_gradients(totals, A, some) for some in classes])
+
+
+def _mean_gradients(totals: Tensor, A: Tensor, chosen: Tensor) -> Tensor:
+    """Gradients (n, K) by A of the scores that the rows of ``chosen`` (n, R) pick.
+
+    Together they are matrix products; one by one each reads all weights of the head anew.
+    """
+    try:
+        g = torch.autograd.grad(totals, A, chosen, retain_graph=True, is_grads_batched=True)[0]
+    except RuntimeError:  # an operation of the head that cannot be batched
+        one_by_one = [torch.autograd.grad(totals, A, one, retain_graph=True)[0] for one in chosen]
+        g = torch.stack(one_by_one)
+    return g.mean((1, 3, 4))
 
 
 class SharedRows(nn.Module):
@@ -153,7 +171,9 @@ class SharedRows(nn.Module):
 
     def rows(self, classes: Tensor) -> tuple[Tensor, Tensor]:
         """See :class:`Rows`."""
-        w = (self.c * self.W0[classes] + self.w_shared + self.delta[classes]) / self.scale
+        # Gradients for the rows of a batch alone: a step must not grow with the classes.
+        delta = functional.embedding(classes, self.delta, sparse=True)
+        w = (self.c * self.W0[classes] + self.w_shared + delta) / self.scale
         return w, w.new_zeros(len(classes))
 
     def fold(self) -> Attention:
@@ -182,9 +202,10 @@ class SharedRows(nn.Module):
         ]
         return [
             torch.optim.Adam(shared),
-            torch.optim.SGD([self.delta], lr=_DELTA_LR, momentum=0.9, nesterov=True),
+            torch.optim.SGD([self.delta], lr=_DELTA_LR),
         ]
 
 
+_CLASSES_AT_ONCE = 64
 _START_SIZE = 0.05
-_DELTA_LR = 0.05
+_DELTA_LR = 0.5

@@ -7,6 +7,7 @@ the head.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -69,6 +70,39 @@ def loss_of(engine: Engine, rows: Rows, x: Tensor, recipe: Recipe, mode: Mode) -
     av = average(S, recipe.lambda4, recipe.av_epsilon)
     total = recipe.lambda_tv * tv + recipe.lambda_av * av + recipe.lambda_ce * ce
     return Loss(total, tv, av, ce)
+
+
+def take_step(
+    engine: Engine,
+    rows: Rows,
+    optimisers: Sequence[torch.optim.Optimizer],
+    x: Tensor,
+    recipe: Recipe,
+    mode: Mode,
+    lr_factor: float,
+) -> dict[str, float]:
+    """Move the parameters of ``rows`` once, by a batch's loss.
+
+    Args:
+        engine: The engine with the frozen classifier.
+        rows: What is trained.
+        optimisers: Those of ``rows``.
+        x: Pictures, (B, 3, H, W) in [0, 1].
+        recipe: The mask's kind and the λ.
+        mode: See :func:`loss_of`.
+        lr_factor: What every learning rate is multiplied by in this step.
+
+    Returns:
+        Loss and terms.
+    """
+    for optimiser in optimisers:
+        optimiser.zero_grad()
+        for group in optimiser.param_groups:
+            group["lr"] = lr_factor * group.setdefault("initial_lr", group["lr"])
+    terms = backward(engine, rows, x, recipe, mode)
+    for optimiser in optimisers:
+        optimiser.step()
+    return {name: float(value) for name, value in terms.items()}
 
 
 def backward(

@@ -21,7 +21,7 @@ from lcam_cli.engine.networks import Network
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
 from lcam_cli.methods.attention_file import load_attention
-from lcam_cli.training import loop
+from lcam_cli.training import step
 from lcam_cli.training.checkpoint import CHECKPOINT
 from lcam_cli.training.log import read_log
 from lcam_cli.training.loop import FAILED_BATCH, TrainingSettings, train
@@ -132,11 +132,11 @@ def test_a_step_that_leaves_no_numbers_names_itself_and_keeps_the_last_good_chec
             if broken == "loss":
                 terms["av"] = torch.tensor(float("nan"))
             else:
-                rows.W.grad[:] = float("inf")  # type: ignore[index]
+                rows.W.grad = torch.full_like(rows.W, float("inf"))
         return terms
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "backward", failing)
+        patch.setattr(step, "backward", failing)
         with pytest.raises(LcamError, match="the loss is no number at step 3") as caught:
             train(engine, paths, tmp_path, settings)
     assert "--lr" in caught.value.hint

@@ -12,7 +12,7 @@ from torch import Tensor
 from lcam_cli.engine.engine import Engine
 from lcam_cli.training.recipes import Recipe, recipe_for
 from lcam_cli.training.rows import FreeRows, SharedRows, classifier_rows, random_rows
-from lcam_cli.training.step import backward, loss_of
+from lcam_cli.training.step import backward, loss_of, take_step
 from tests.tiny import tiny_backbone
 
 PAPER = recipe_for("paper", "resnet50")
@@ -119,3 +119,29 @@ def test_the_classifiers_rows_are_its_linear_layer_or_its_gradients(
     A = other.forward(x).A
     positive = (A > 0).float().mean((0, 2, 3))
     assert torch.allclose(classifier_rows(other, x), linear * positive / 64, rtol=1e-4, atol=1e-7)
+
+
+def test_only_the_rows_of_a_batch_get_gradients(engine: Engine, x: Tensor) -> None:
+    W, b = random_rows(4, 6, seed=3)
+    seen = set(engine.forward(x).predicted.tolist())
+    free, shared = FreeRows(W, b, sparse=True), SharedRows(W, torch.ones(6))
+    backward(engine, free, x, PAPER, "img")
+    backward(engine, shared, x, recipe_for("auto", "resnet50"), "img")
+    for grad in (free.W.grad, shared.delta.grad):
+        assert grad is not None
+        assert grad.is_sparse
+        assert set(grad.coalesce().indices()[0].tolist()) == seen
+
+
+def test_a_sparse_step_is_the_dense_one(engine: Engine, x: Tensor) -> None:
+    W, b = random_rows(4, 6, seed=3)
+    ends = []
+    for sparse in (False, True):
+        rows = FreeRows(W, b, sparse=sparse)
+        optimisers = rows.optimisers(PAPER)
+        for _ in range(3):
+            take_step(engine, rows, optimisers, x, PAPER, "img", 100.0)
+        ends.append(rows.fold())
+    assert not torch.equal(ends[0].W, W)
+    torch.testing.assert_close(ends[1].W, ends[0].W, atol=1e-7, rtol=0)
+    torch.testing.assert_close(ends[1].b, ends[0].b, atol=1e-7, rtol=0)

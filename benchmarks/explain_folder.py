@@ -1,0 +1,132 @@
+"""`lcam explain` from JPEG to HDF5, over the bare forward pass and over what the parts allow.
+
+    python benchmarks/explain_folder.py mobilenet_v2 ../shared/real/photos
+
+A round measures the bare forward pass at several batch sizes, then the real command on a short and
+on a long folder; the difference of the two is the steady state, without start-up. The parts
+(decoding and resizing, forward, writing) are measured on one core each, so that their sum says
+what the machine's cores allow. Weights are random: no rate depends on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import side_by_side as s
+
+from lcam_cli.engine.backbone import load_backbone
+from lcam_cli.engine.engine import Engine
+from lcam_cli.images.preprocess import center_view
+from lcam_cli.images.read import read_picture
+from lcam_cli.maps.hdf5_layout import Room
+from lcam_cli.maps.hdf5_writer import Hdf5Writer
+from lcam_cli.maps.record import MapBatch, MapsInfo
+
+_BATCH_SIZES = (4, 8, 16, 32)
+_WARM = 32
+
+
+def reading_seconds(photos: Path, engine: Engine) -> float:
+    """Core-seconds to read, decode, turn, resize and crop a picture."""
+    found = sorted(p for p in photos.rglob("*") if p.is_file())[:50]
+    start = time.process_time()
+    for path in found:
+        center_view(read_picture(str(path)), engine.backbone.preprocess)
+    return (time.process_time() - start) / len(found)
+
+
+def writing_seconds(folder: Path, engine: Engine, rows: int = 256) -> float:
+    """Core-seconds to write a row."""
+    side, (_, P, Q) = engine.backbone.preprocess.image_size, engine.backbone.feature_shape
+    batch = MapBatch(
+        saliency=np.random.default_rng(0).random((32, side, side), np.float32),
+        cam=np.zeros((32, P, Q), np.float32),
+        paths=[f"{k:06d}.jpg" for k in range(32)],
+        class_index=np.zeros(32, np.int32),
+        predicted_index=np.zeros(32, np.int32),
+        class_names=["tench"] * 32,
+        confidence=np.zeros(32, np.float32),
+        crop_box=np.zeros((32, 4), np.float32),
+        skipped=[],
+    )
+    info = MapsInfo("lcam-img", {}, "none", "none", "", "layer", {}, ".")
+    start = time.process_time()
+    with Hdf5Writer(
+        folder / "written.h5",
+        info,
+        size=(side, side),
+        room=Room.of(["000000.jpg"] * rows, ["tench"]),
+    ) as writer:
+        for _ in range(rows // 32):
+            writer.append(batch)
+        writer.finish()
+    return (time.process_time() - start) / rows
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("backbone")
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=int, default=200)
+    given = parser.parse_args()
+
+    engine = Engine(load_backbone(given.backbone, "none"))
+    cores = os.cpu_count() or 1
+    rounds: list[dict[str, float]] = []
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        short = s.folder_of(given.photos, _WARM, work / "short")
+        long = s.folder_of(given.photos, _WARM + given.images, work / "long")
+        network = ("--backbone", given.backbone, "--weights", "none")
+        s.lcam(
+            *("train", short, *network, "--recipe", "paper", "--epochs", "1"),
+            *("--batch-size", "8", "--max-images", "8", "--out", work / "run", "--quiet"),
+        )
+        for _ in range(given.rounds):
+            bare = max(s.bare_rate(engine, n) for n in _BATCH_SIZES)
+            seconds = []
+            for folder in (short, long):
+                out = work / "maps.h5"
+                run = s.lcam(
+                    *("explain", folder, "--attention", work / "run"),
+                    *("--out", out, "--overwrite", "--quiet"),
+                )
+                seconds.append(run.seconds)
+            parts = {
+                "reading": reading_seconds(given.photos, engine),
+                "writing": writing_seconds(work, engine),
+            }
+            (work / "written.h5").unlink()
+            rounds.append(
+                {"bare": bare, "explain": given.images / (seconds[1] - seconds[0]), **parts}
+            )
+    print(s.machine())
+    print(
+        f"{given.backbone}, {engine.hardware.name}, {engine.hardware.precision}, {given.images} "
+        f"pictures of {given.photos.name}, {given.rounds} rounds: median (lowest to highest)"
+    )
+    print(s.row("bare forward", [r["bare"] for r in rounds], "images/s"))
+    print(s.row("lcam explain", [r["explain"] for r in rounds], "images/s"))
+    print(s.row("lcam explain / bare", [r["explain"] / r["bare"] for r in rounds]))
+    print(s.row("reading and resizing", [1000 * r["reading"] for r in rounds], "core-ms"))
+    print(s.row("writing", [1000 * r["writing"] for r in rounds], "core-ms"))
+    if engine.device.type == "cpu":
+        allowed = [cores / (cores / r["bare"] + r["reading"] + r["writing"]) for r in rounds]
+        print(s.row("what the parts allow", allowed, "images/s"))
+        print(
+            s.row(
+                "lcam explain / what the parts allow",
+                [r["explain"] / a for r, a in zip(rounds, allowed, strict=True)],
+            )
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Peak memory and rate at few and at many images, and start-up, with the real command.
+
+    python benchmarks/many_images.py mobilenet_v2 ../shared/real/photos
+
+Both folders hold the same pictures, as links. Rates are steady states: the run on the folder less
+the run on 32 pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import side_by_side as s
+
+
+def seconds_of(*command: str) -> float:
+    """Wall-clock seconds of a command."""
+    start = time.perf_counter()
+    subprocess.run(command, capture_output=True, check=True)
+    return time.perf_counter() - start
+
+
+def peak_of(folder: Path, run: Path, out: Path) -> tuple[int, float]:
+    """Peak resident set (bytes) and seconds of one `lcam explain`, measured in its own parent."""
+    script = (
+        "import sys, side_by_side as s;"
+        "r = s.lcam('explain', sys.argv[1], '--attention', sys.argv[2], '--out', sys.argv[3],"
+        " '--overwrite', '--quiet'); print(r.peak, r.seconds)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(folder), str(run), str(out)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parent,
+    )
+    peak, seconds = done.stdout.split()
+    return int(peak), float(seconds)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("backbone")
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--few", type=int, default=200)
+    parser.add_argument("--many", type=int, default=5000)
+    parser.add_argument("--rounds", type=int, default=5, help="of the start-up")
+    given = parser.parse_args()
+
+    print(s.machine())
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        folders = {
+            count: s.folder_of(given.photos.resolve(), count, work / str(count))
+            for count in (1, 32, given.few, given.many)
+        }
+        s.lcam(
+            *("train", folders[32], "--backbone", given.backbone, "--weights", "none"),
+            *("--recipe", "paper", "--epochs", "1", "--batch-size", "8", "--max-images", "8"),
+            *("--out", work / "run", "--quiet"),
+        )
+        helps, firsts = [], []
+        for _ in range(given.rounds):
+            helps.append(seconds_of(sys.executable, "-m", "lcam_cli", "--help"))
+            imports = seconds_of(sys.executable, "-c", "import torch, torchvision")
+            firsts.append(peak_of(folders[1], work / "run", work / "one.h5")[1] - imports)
+        print(s.row("lcam --help", helps, "s"))
+        print(s.row("first map, less importing torch", firsts, "s"))
+        _, start = peak_of(folders[32], work / "run", work / "maps.h5")
+        measured = {}
+        for count in (given.few, given.many):
+            peak, seconds = peak_of(folders[count], work / "run", work / "maps.h5")
+            measured[count] = peak, (count - 32) / (seconds - start)
+            print(f"{count} images: peak {peak / 2**20:.0f} MiB, {measured[count][1]:.1f} images/s")
+    (few, few_rate), (many, many_rate) = measured.values()
+    print(f"many / few: memory {many / few:.3f}, rate {many_rate / few_rate:.3f}")
+
+
+if __name__ == "__main__":
+    main()

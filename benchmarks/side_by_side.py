@@ -1,0 +1,107 @@
+"""What the benchmarks share: taking turns, running the real command, and printing ratios."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torchvision
+
+from lcam_cli.engine.engine import Engine
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the command.
+
+    Attributes:
+        seconds: From start to exit.
+        peak: Largest resident set of it and its children so far in this process, bytes.
+        stdout: What it printed.
+    """
+
+    seconds: float
+    peak: int
+    stdout: str
+
+
+def lcam(*arguments: str | Path) -> Run:
+    """Run the command as a user would.
+
+    Raises:
+        SystemExit: It failed; with what it said.
+    """
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "lcam_cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    seconds = time.perf_counter() - start
+    if done.returncode:
+        raise SystemExit(f"lcam {' '.join(map(str, arguments))}: {done.stderr}")
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    return Run(seconds, peak, done.stdout)
+
+
+def folder_of(photos: Path, count: int, folder: Path) -> Path:
+    """Fill ``folder`` with ``count`` links to the pictures of ``photos``, taken in turn."""
+    found = sorted(p for p in photos.rglob("*") if p.is_file())
+    if not found:
+        raise SystemExit(f"no pictures in {photos}")
+    folder.mkdir(parents=True)
+    for k in range(count):
+        source = found[k % len(found)]
+        (folder / f"{k:06d}{source.suffix}").symlink_to(source.resolve())
+    return folder
+
+
+def bare_rate(engine: Engine, batch_size: int, seconds: float = 2.0) -> float:
+    """Images a second of the network alone, on a batch that is ready."""
+    side = engine.backbone.preprocess.image_size
+    batch = torch.rand(batch_size, 3, side, side, device=engine.device)
+    batch = batch.contiguous(memory_format=torch.channels_last)
+    with torch.no_grad(), engine.autocast():
+        engine.backbone(batch)
+        start, done = now(engine), 0
+        while (spent := now(engine) - start) < seconds:
+            engine.backbone(batch)
+            done += batch_size
+    return done / spent
+
+
+def now(engine: Engine) -> float:
+    """The time, when all that was asked of the device is done."""
+    if engine.device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def row(name: str, values: Sequence[float], unit: str = "") -> str:
+    """A line of a table: the median, and lowest to highest."""
+    middle = statistics.median(values)
+    return f"{name:<44}{middle:>9.3f} {unit:<9} ({min(values):.3f} to {max(values):.3f})"
+
+
+def machine() -> str:
+    """The machine and the versions, for the head of a table."""
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        model = names[0].split(":")[1].strip() if names else model
+    cuda = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return (
+        f"{model}, {os.cpu_count()} cores{cuda}; Python {platform.python_version()}, "
+        f"torch {torch.__version__}, torchvision {torchvision.__version__}"
+    )
