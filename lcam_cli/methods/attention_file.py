@@ -71,6 +71,8 @@ def save_attention(path: Path, attention: Attention, settings: AttentionSettings
     }
     temporary = path.with_name(path.name + ".tmp")
     save_file(tensors, temporary, metadata)
+    with temporary.open("rb+") as file:  # to the disk itself, before the name says it is there
+        os.fsync(file.fileno())
     os.replace(temporary, path)  # noqa: PTH105 (the atomic one by name)
 
 
