@@ -2,13 +2,15 @@
 
 ``.safetensors`` holds tensors and text only. Pickles (``.pt``, ``.pth``, ``.ckpt``) are read by
 PyTorch's restricted unpickler (``weights_only=True``), which builds tensors and plain containers
-and refuses everything else.
+and refuses everything else. What a file says of its sizes is held against the file itself, so that
+a small one cannot ask for more memory than it fills.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -64,6 +66,7 @@ def sha256_of_file(path: Path) -> str:
     Raises:
         LcamError: The file cannot be read.
     """
+    _check_is_file(path)
     try:
         with path.open("rb") as file:
             return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
@@ -85,10 +88,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         LcamError: The file is missing, damaged, or asks for more than tensors and plain data.
     """
-    if not path.is_file():
-        raise LcamError(
-            f"no such file: {path}", "give the path of a .pt, .pth or .safetensors file"
-        )
+    _check_is_file(path)
     if path.suffix == ".safetensors":
         return dict(_read_safetensors(path))
     content = _read_pickle(path)
@@ -121,8 +121,28 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
 
 
 def tensors_of(content: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
-    """Return the entries of ``content`` that are tensors under a text name."""
-    return {k: v for k, v in content.items() if isinstance(k, str) and torch.is_tensor(v)}
+    """Return the entries of ``content`` that are plain tensors under a text name."""
+    return {k: v for k, v in content.items() if isinstance(k, str) and _is_plain(v)}
+
+
+def _is_plain(value: object) -> bool:
+    """Whether this is a dense tensor of numbers that are all there.
+
+    Sparse, meta and expanded tensors can claim any size in a file of a few bytes.
+    """
+    if not isinstance(value, torch.Tensor) or value.is_nested or value.is_quantized:
+        return False
+    if value.layout != torch.strided or value.device.type != "cpu" or value.is_complex():
+        return False
+    return value.untyped_storage().nbytes() >= value.numel() * value.element_size()
+
+
+def _check_is_file(path: Path) -> None:
+    """A folder cannot be read; a device or a pipe might never end."""
+    if not path.is_file():
+        raise LcamError(
+            f"no such file: {path}", "give the path of a .pt, .pth or .safetensors file"
+        )
 
 
 def _without_prefixes(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -146,7 +166,23 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         ) from None
 
 
+def _check_archive(path: Path) -> None:
+    """Refuse a zip that holds more than its own size; ``torch.save`` does not compress."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except Exception:  # not a zip, or a damaged one, which PyTorch will say
+        return
+    compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+    if compressed or sum(entry.file_size for entry in entries) > path.stat().st_size:
+        raise LcamError(
+            f"{path} refused: it claims to hold more than its own size",
+            "save the weights with torch.save or as .safetensors",
+        )
+
+
 def _read_pickle(path: Path) -> object:
+    _check_archive(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can raise anything

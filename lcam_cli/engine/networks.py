@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,8 +66,8 @@ def load_network(name: str, weights: str = "DEFAULT", *, seed: int = 0) -> Netwo
     Raises:
         LcamError: Unknown backbone or weights, a download that fails, weights that do not fit.
     """
-    if weights.startswith("none:seed="):
-        weights, seed = "none", int(weights.removeprefix("none:seed="))
+    if match := re.fullmatch(r"none:seed=(\d{1,19})", weights):
+        weights, seed = "none", int(match[1])
     if name == DEMO_BACKBONE:
         network = _demo_network(name, weights)
     elif runs_user_code(name):
@@ -151,9 +152,10 @@ def _torchvision_from_file(name: str, path: Path) -> Network:
         classes = _class_count_in(state, module)
         if classes is not None:
             module = _build_torchvision(name, num_classes=classes, **options)
-    module.to_empty(device="cpu")
     _drop_auxiliary_heads(module)
     state = {k: v for k, v in state.items() if k.split(".")[0] not in _AUXILIARY}
+    check_weights(module, state, str(path), name)  # before any memory is taken
+    module.to_empty(device="cpu")
     load_weights(module, state, str(path), name)
     return Network(module, name, identity, str(path.resolve()))
 
@@ -284,6 +286,18 @@ def load_weights(module: nn.Module, state: dict[str, torch.Tensor], source: str,
     Raises:
         LcamError: Names are missing or left over, or shapes differ.
     """
+    check_weights(module, state, source, name)
+    module.load_state_dict(state, strict=False)
+
+
+def check_weights(
+    module: nn.Module, state: dict[str, torch.Tensor], source: str, name: str
+) -> None:
+    """Check that ``state`` fits ``module``.
+
+    Raises:
+        LcamError: As :func:`load_weights`.
+    """
     own = module.state_dict()
     # Old checkpoints lack BatchNorm's step counters, which inference never reads.
     missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
@@ -307,7 +321,6 @@ def load_weights(module: nn.Module, state: dict[str, torch.Tensor], source: str,
             f"weights {source} do not fit {name}: {'; '.join(parts)}",
             "give the backbone these weights were trained with",
         )
-    module.load_state_dict(state, strict=False)
 
 
 def read_class_names(path: Path) -> list[str]:

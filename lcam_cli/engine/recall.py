@@ -7,6 +7,7 @@ names it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +88,12 @@ def _weights_of(source: str, identity: Identity, given: Given) -> str:
     if given.weights is not None:
         return given.weights
     if not identity.weights.startswith("sha256:"):
+        # Not a path: a file from a stranger does not choose what else is read.
+        if not re.fullmatch(r"\w+(:seed=\d+)?", identity.weights):
+            raise LcamError(
+                f"{source} names weights {identity.weights!r}, which are none",
+                "give their file: --weights FILE",
+            )
         return identity.weights
     if not identity.weights_file:
         if runs_user_code(identity.name):  # the function loads its own

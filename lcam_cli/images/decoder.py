@@ -12,6 +12,7 @@ import atexit
 import contextlib
 import json
 import os
+import pickle
 import select
 import signal
 import subprocess
@@ -89,7 +90,7 @@ class Decoder:
         try:
             # Relative to where this process is now, which may have moved since that one started.
             here = replace(request, path=os.path.join(os.getcwd(), request.path))
-            self._process.stdin.write(here.to_line())
+            self._process.stdin.write(pickle.dumps(here))
             view = read_answer(request, self._receive)
         except (_EndedError, BrokenPipeError):
             raise BadImageError(f"its decoder crashed ({self._cause_of_death()})") from None

@@ -1,15 +1,14 @@
 """What is asked of a reading process, and how question and answer travel over its pipes.
 
-Answers come from a process that has handled a stranger's file: they are numbers, pixels and text of
-a checked length, never a pickle.
+Questions are pickles, for they come from the program itself. Answers come from a process that has
+handled a stranger's file: they are numbers, pixels and text of a checked length.
 """
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,18 +56,6 @@ class Request:
             return center_view(picture, self.preprocess)
         rng = np.random.default_rng(self.seeds)
         return training_view(picture, self.preprocess, rng, self.flip), _NO_BOX
-
-    def to_line(self) -> bytes:
-        """Return the request as one line of JSON; a path of any bytes survives it."""
-        return json.dumps(asdict(self)).encode("ascii") + b"\n"
-
-    @classmethod
-    def from_line(cls, line: bytes) -> Request:
-        """Return what :meth:`to_line` wrote."""
-        told = json.loads(line)
-        if told["preprocess"] is not None:
-            told["preprocess"] = Preprocess.from_json(told["preprocess"])
-        return cls(**told)
 
 
 def answer(view: View) -> tuple[bytes, memoryview]:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
+
+_BAND = 256
+"""Rows."""
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
@@ -31,9 +37,19 @@ def to_rgb(picture: Image.Image) -> Image.Image:
 
 
 def _grey_to_rgb(picture: Image.Image, whites: tuple[int, ...]) -> Image.Image:
-    values = np.nan_to_num(np.asarray(picture, np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    black, white = values.min(), values.max()
+    values = np.asarray(picture)
+    # In bands: in float64 all at once, a large picture would need ten times its own memory.
+    bands = [slice(top, top + _BAND) for top in range(0, len(values), _BAND)]
+    black = min(_finite(values[band]).min() for band in bands)
+    white = max(_finite(values[band]).max() for band in bands)
     if black >= 0:
         black, white = 0.0, next((w for w in whites if white <= w), white)
     scale = 255 / ((white - black) or 1)
-    return Image.fromarray(np.rint((values - black) * scale).astype(np.uint8)).convert("RGB")
+    grey = np.empty(values.shape, np.uint8)
+    for band in bands:
+        grey[band] = np.rint((_finite(values[band]) - black) * scale)
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _finite(values: NDArray[Any]) -> NDArray[np.float64]:
+    return np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)

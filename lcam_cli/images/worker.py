@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import pickle
 import resource
 import signal
 import traceback
-from collections.abc import Sequence
 
 from lcam_cli.errors import BadImageError
 from lcam_cli.images.formats import readable_formats
@@ -42,29 +42,30 @@ def main(timeout: float) -> None:
     os.write(answers, READY)
     os.dup2(silence, 1)
     os.dup2(silence, 2)
-    with os.fdopen(0, "rb") as requests:
-        for line in requests:
+    with os.fdopen(0, "rb") as requests, contextlib.suppress(EOFError, BrokenPipeError):
+        while True:
+            request: Request = pickle.load(requests)
             # Not caught by Python: the kernel ends the process even inside a decoder's loop.
             signal.setitimer(signal.ITIMER_REAL, timeout)
-            message = _respond(line)
+            message = _respond(request)
             signal.setitimer(signal.ITIMER_REAL, 0)
-            try:
-                _send(answers, message)
-            except BrokenPipeError:
-                return
+            _send(answers, message)
 
 
-def _respond(line: bytes) -> Sequence[bytes | memoryview]:
+def _respond(request: Request) -> tuple[bytes, bytes | memoryview]:
     try:
-        return answer(Request.from_line(line).view())
+        return answer(request.view())
     except BadImageError as error:
         return unreadable(error.reason)
     except Exception:
         return failed(traceback.format_exc())
 
 
-def _send(pipe: int, message: Sequence[bytes | memoryview]) -> None:
-    for part in message:
-        rest = memoryview(part)
-        while rest:
-            rest = rest[os.write(pipe, rest) :]
+def _send(pipe: int, message: tuple[bytes, bytes | memoryview]) -> None:
+    """Write header and body at once, so that the reader is woken once."""
+    header, body = message
+    written = os.writev(pipe, (header, body))
+    assert written >= len(header), "a pipe takes so few bytes whole"
+    rest = memoryview(body)[written - len(header) :]
+    while rest:
+        rest = rest[os.write(pipe, rest) :]

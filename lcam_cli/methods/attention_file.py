@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from lcam_cli.engine.backbone import Backbone, Identity
@@ -71,6 +71,8 @@ def save_attention(path: Path, attention: Attention, settings: AttentionSettings
     }
     temporary = path.with_name(path.name + ".tmp")
     save_file(tensors, temporary, metadata)
+    with temporary.open("rb+") as file:  # to the disk itself, before the name says it is there
+        os.fsync(file.fileno())
     os.replace(temporary, path)  # noqa: PTH105 (the atomic one by name)
 
 
@@ -172,7 +174,9 @@ def _read_settings(path: Path) -> AttentionSettings:
         preprocess = Preprocess.from_json(json.loads(metadata["preprocess"]))
         if not (isinstance(names, list) and isinstance(training, dict)):
             raise TypeError("class_names or training")
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except LcamError:
+        raise
+    except Exception as error:  # metadata of a stranger can be wrong in any way
         raise LcamError(
             f"cannot read {path}: {type(error).__name__}: {error}", "train it again"
         ) from None

@@ -67,10 +67,10 @@ def save_checkpoint(
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Have a rename in ``folder`` reach the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

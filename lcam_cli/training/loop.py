@@ -27,6 +27,7 @@ from lcam_cli.training.checkpoint import (
     Position,
     load_checkpoint,
     save_checkpoint,
+    sync_folder,
 )
 from lcam_cli.training.log import TrainingLog, draw_losses, read_log
 from lcam_cli.training.recipes import Recipe
@@ -198,6 +199,7 @@ def _write_results(out: Path, rows: FreeRows | SharedRows, described: AttentionS
     draw_losses(out / "log.csv", out / "losses.png")
     file = out / FILE_NAME
     save_attention(file, rows.fold(), described)
+    sync_folder(out)
     (out / CHECKPOINT).unlink(missing_ok=True)
     return file
 

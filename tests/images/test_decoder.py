@@ -214,7 +214,8 @@ def test_processes_end_with_a_parent_that_is_killed(
     """
     paths = [picture(harmful / name) for name in ("a.png", *(["hang.png"] if busy else []))]
     harm = harmful.parent / "harm" / "sitecustomize.py"
-    harm.write_text(f"{harm.read_text()}\nsys.argv[2:] = ['1.5'] if sys.argv[:1] == ['-c'] else []")
+    shorter = "if sys.argv[1][:1] == '[':  # a reading process\n    sys.argv[2] = '1.5'\n"
+    harm.write_text(f"{harm.read_text()}\n{shorter}")
     parent = _start_reader(*paths)
     assert parent.stdout is not None
     parent.stdout.readline()

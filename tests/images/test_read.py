@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import threading
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from PIL import Image, features
 from lcam_cli.errors import BadImageError
 from lcam_cli.images.formats import picture_extensions, readable_formats
 from lcam_cli.images.read import read_picture
+from lcam_cli.images.rgb import to_rgb
 
 
 def gradient(width: int = 40, height: int = 30) -> Image.Image:
@@ -392,3 +394,17 @@ def test_many_threads_leak_no_handles(tmp_path: Path) -> None:
         assert open_handles() <= before
     finally:
         gc.enable()
+
+
+def test_large_grey_pictures_are_scaled_as_a_whole_in_little_memory(tmp_path: Path) -> None:
+    """They are converted in bands; the least and the greatest value are those of all bands."""
+    values = np.zeros((1100, 40), np.int32)
+    values[600, 3], values[1099, 39] = 100_000, -100_000  # stretched from here to there
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    read = pixels(tmp_path / "a.tif")[..., 0]
+    assert (read[600, 3], read[1099, 39]) == (255, 0)
+    assert (np.delete(read.ravel(), [600 * 40 + 3, 1099 * 40 + 39]) == 128).all()
+    tracemalloc.start()
+    to_rgb(Image.new("F", (2000, 2000), 0.5))
+    assert tracemalloc.get_traced_memory()[1] < 2000 * 2000 * 16
+    tracemalloc.stop()

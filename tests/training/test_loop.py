@@ -46,9 +46,8 @@ def _with_dropout() -> Engine:
     """As VGG-16 has it, which recipe ``reference`` leaves active."""
     module = tiny_network()
     module.insert(6, nn.Dropout(0.5))
-    return Engine(
-        Backbone(Network(module.eval(), "tiny", "none", preprocess=SMALL), "3"), device="cpu"
-    )
+    network = Network(module.eval(), "tiny", "none", preprocess=SMALL)
+    return Engine(Backbone(network, "3"), device="cpu")
 
 
 @pytest.mark.parametrize("mode", ["img", "fm"])
