@@ -144,7 +144,8 @@ def test_evaluate_prints_every_format_and_gates(trained: Path, lcam: Lcam) -> No
 
 
 def test_the_maps_file_is_as_documented(trained: Path, lcam: Lcam) -> None:
-    assert lcam("explain", "photos", "--top-k", "2", "--map-dtype", "float32").code == 0
+    words = ("explain", "photos", "--top-k", "2", "--map-dtype", "float32", "--no-align")
+    assert lcam(*words).code == 0
     with h5py.File(trained / "maps.h5") as file:
         assert file["saliency"].shape == (14, 32, 32)
         assert file["saliency"].dtype == np.float32
@@ -167,6 +168,25 @@ def test_the_maps_file_is_as_documented(trained: Path, lcam: Lcam) -> None:
     low, high = L.amin((1, 2), True), L.amax((1, 2), True)
     V = torch.nn.functional.interpolate(((L - low) / (high - low))[:, None], 32, mode="bilinear")
     np.testing.assert_allclose(saliency, V[:, 0].numpy(), atol=1e-5)
+
+
+def test_maps_are_placed_as_trained_or_as_asked(trained: Path, lcam: Lcam) -> None:
+    placed = {}
+    for name, words in {"auto": [], "yes": ["--align"], "no": ["--no-align"]}.items():
+        out = ("--out", f"{name}.h5", "--map-dtype", "float32")
+        assert lcam("explain", "photos", *out, *words).code == 0
+        with h5py.File(trained / f"{name}.h5") as file:
+            placed[name], cam = file["saliency"][:], file["cam"][:]
+            asked = json.loads(file.attrs["method_params"]).get("align")
+        assert asked == {"auto": None, "yes": True, "no": False}[name]
+    np.testing.assert_array_equal(placed["auto"], placed["yes"])
+    assert np.abs(placed["auto"] - placed["no"]).max() > 0.1
+    # The tiny network's cells lie at 0, 4, 8, …: there V is ζ(L) itself.
+    L = torch.from_numpy(cam)
+    low, high = L.amin((1, 2), True), L.amax((1, 2), True)
+    np.testing.assert_allclose(
+        placed["yes"][:, ::4, ::4], ((L - low) / (high - low)).numpy(), atol=1e-5
+    )
 
 
 def test_classes_by_name_pngs_overlays_and_stdin(trained: Path, lcam: Lcam) -> None:
