@@ -14,6 +14,7 @@ from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console
 from lcam_cli.cli.readers import start_readers
 from lcam_cli.errors import LcamError, did_you_mean
+from lcam_cli.locks import lock_file, lock_folder
 
 if TYPE_CHECKING:
     from lcam_cli.images.find import Skipped
@@ -43,6 +44,7 @@ def _check_metrics(value: list[str] | None) -> list[str] | None:
 
 
 def compare(
+    context: typer.Context,
     images: Annotated[
         list[str] | None,
         typer.Argument(metavar="IMAGES...", help="Pictures, folders of them, or - for stdin."),
@@ -161,6 +163,9 @@ def compare(
     if not images:
         raise LcamError("no pictures to compare on", "name files or folders: lcam compare ./photos")
     _check_targets(out, figure, overwrite)
+    for target in (out, figure):
+        if target is not None:
+            context.with_resource(lock_file(target))
     readers = start_readers(workers)
     from lcam_cli.cli import setup
     from lcam_cli.cli.comparison import Comparison
@@ -215,6 +220,7 @@ def compare(
         CompareState(state, engine, task),
         keep_maps=out is not None,
     )
+    context.with_resource(lock_folder(comparison.state.folder))
     taken = comparison.take_over() if resume else []
     if taken:
         console.info(f"taken over from an earlier run: {', '.join(taken)}")

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from lcam_cli.errors import LcamError
+from lcam_cli.locks import LOCK_NAME
 
 INFO_NAME = "info.json"
 ROWS_NAME = "maps.jsonl"
@@ -87,7 +88,7 @@ def claim_folder(folder: Path, *, may_exist: bool) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        occupied = any(folder.iterdir())
+        occupied = any(entry.name != LOCK_NAME for entry in folder.iterdir())
     except OSError as error:
         raise LcamError(
             f"cannot write to the folder {folder}: {error.strerror}", "name another folder"
