@@ -23,8 +23,8 @@ from lcam_cli.images.find import Skipped
 from lcam_cli.maps import hdf5_layout as layout
 from lcam_cli.maps.hdf5_layout import Room
 from lcam_cli.maps.hdf5_reader import MapsFile
-from lcam_cli.maps.names import whole_file
 from lcam_cli.maps.record import Floats, MapBatch, MapDtype, MapsInfo
+from lcam_cli.maps.whole import whole_file
 
 FLUSH_ROWS = 1000
 FLUSH_SECONDS = 10.0
