@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -228,14 +226,13 @@ def compare(
     for item in found.skipped:
         skipped(item)
     try:
-        with _terminable():
-            comparison.run(
-                console,
-                taken=taken,
-                workers=readers,
-                max_pixels=max_pixels or MAX_PIXELS,
-                skip=skipped,
-            )
+        comparison.run(
+            console,
+            taken=taken,
+            workers=readers,
+            max_pixels=max_pixels or MAX_PIXELS,
+            skip=skipped,
+        )
     except KeyboardInterrupt:
         # At once: a batch of RISE can take an hour, and what is finished is saved already.
         console.error(
@@ -266,16 +263,6 @@ def compare(
     if results.skipped:
         console.warn(f"{results.skipped} of the inputs are in no row (exit code 3)")
     raise typer.Exit(3 if results.skipped or chosen.left_out else 0)
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM end the run as Ctrl-C does. Works in the main thread only."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _once(tell: Callable[[Skipped], None]) -> Callable[[Skipped], None]:

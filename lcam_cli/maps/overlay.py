@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 from lcam_cli.errors import LcamError, did_you_mean
 from lcam_cli.maps.names import claim_folder, output_name
 from lcam_cli.maps.record import Floats, Map
-from lcam_cli.maps.whole import cannot_write, write_whole
+from lcam_cli.maps.whole import cannot_write, size, write_whole
 
 CropBox = tuple[float, float, float, float]
 OverlayFormat = Literal["png", "jpg", "webp"]
@@ -165,7 +165,7 @@ class OverlayWriter:
             raise cannot_write(
                 target,
                 error,
-                needed=len(encoded.getvalue()),
+                needed=f"at least {size(len(encoded.getvalue()))}",
                 hint="free some space, or choose another format or folder for the overlays; "
                 "what is there can go on with --resume",
             ) from error

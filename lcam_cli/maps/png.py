@@ -36,7 +36,7 @@ from lcam_cli.maps.names import (
     output_name,
 )
 from lcam_cli.maps.record import Map, MapBatch, MapsInfo
-from lcam_cli.maps.whole import cannot_write, remove, write_whole
+from lcam_cli.maps.whole import cannot_write, remove, size, write_whole
 
 SCHEMA = "lcam-maps-png/1"
 
@@ -44,7 +44,7 @@ SCHEMA = "lcam-maps-png/1"
 _THREADS = 16
 
 # About what the line of a map takes.
-_ROW_BYTES = 300
+_LINE_BYTES = 300
 
 
 class PngWriter:
@@ -227,11 +227,11 @@ class PngWriter:
             f"{self.folder / name} is not what lcam writes", "use another --out, or an empty folder"
         )
 
-    def _failed(self, error: OSError, needed: int = _ROW_BYTES) -> LcamError:
+    def _failed(self, error: OSError, needed: int = _LINE_BYTES) -> LcamError:
         return cannot_write(
             self.folder,
             error,
-            needed=needed,
+            needed=f"at least {size(needed)}",
             hint="free some space or use another --out; what is there can go on with --resume",
         )
 

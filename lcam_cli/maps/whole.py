@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,20 +73,23 @@ def remove_leftovers(folder: Path) -> None:
                 Path(where, name).unlink(missing_ok=True)
 
 
-def cannot_write(target: Path, error: OSError, *, needed: int, hint: str) -> LcamError:
+def cannot_write(target: Path, error: OSError, *, needed: str, hint: str) -> LcamError:
     """Return the error that tells why a file could not be written.
 
     Args:
         target: The file or folder.
         error: What happened.
-        needed: Bytes that were still to be written; told where the disk is full.
+        needed: How much was still to be written, in words; told where the disk is full.
         hint: What to do.
     """
-    why = error.strerror or str(error)
-    if error.errno in _NO_ROOM:
+    # The HDF5 library wraps the system's error in a text of its own.
+    wrapped = re.search(r"errno = (\d+)", str(error))
+    number = int(wrapped[1]) if wrapped else error.errno
+    why = os.strerror(number) if number else str(error)
+    if number in _NO_ROOM:
         there = next(path for path in (target, *target.parents) if path.is_dir())
         free = shutil.disk_usage(there).free
-        why += f": at least {_size(needed)} more needed, {_size(free)} free on that disk"
+        why += f": {needed} more needed, {size(free)} free on that disk"
     return LcamError(f"cannot write {target}: {why}", hint)
 
 
@@ -113,11 +117,11 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _size(count: int) -> str:
-    """Return e.g. ``12.3 MB``."""
-    size, unit = float(count), "bytes"
+def size(count: int) -> str:
+    """Return a number of bytes for people, e.g. ``12.3 MB``."""
+    amount, unit = float(count), "bytes"
     for larger in ("kB", "MB", "GB", "TB"):
-        if size < 1000:
+        if amount < 1000:
             break
-        size, unit = size / 1000, larger
-    return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        amount, unit = amount / 1000, larger
+    return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lcam_cli.maps.whole import cannot_write, remove_leftovers, whole_file, write_whole
+from lcam_cli.maps.whole import cannot_write, remove_leftovers, size, whole_file, write_whole
 
 
 def write_half_and_fail(path: Path) -> None:
@@ -80,8 +80,8 @@ def test_the_longest_names_have_room_for_the_temporary_ones(tmp_path: Path) -> N
 def test_a_full_disk_is_told_with_what_is_missing(tmp_path: Path) -> None:
     full = OSError(errno.ENOSPC, "No space left on device")
     target = tmp_path / "not" / "made.h5"
-    error = cannot_write(target, full, needed=12_345_678, hint="free some")
+    error = cannot_write(target, full, needed=f"at least {size(12_345_678)}", hint="free some")
     assert "No space left on device: at least 12.3 MB more needed, " in error.what
     assert error.what.endswith(" free on that disk")
-    other = cannot_write(target, OSError(errno.EIO, "I/O error"), needed=1, hint="")
-    assert other.what == f"cannot write {target}: I/O error"
+    other = cannot_write(target, OSError(errno.EIO, ""), needed="1 byte", hint="")
+    assert other.what == f"cannot write {target}: {os.strerror(errno.EIO)}"
