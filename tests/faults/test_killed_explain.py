@@ -20,7 +20,7 @@ from tests.faults.many import Commands
 from tests.faults.processes import NETWORK, OWN, start, wait_for
 from tests.tiny import write_pictures
 
-PICTURES, UNREADABLE = 500, 12
+PICTURES, UNREADABLE = count(200, 500), 12
 EXPLAIN = ["explain", "photos", *NETWORK, "--method", "gradcam", "--batch-size", "4"]
 SOME_SKIPPED = 3
 
