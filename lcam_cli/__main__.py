@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import os
 import select
+import signal
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -47,7 +50,8 @@ def run(app: typer.Typer, args: list[str]) -> int:
     flags = Flags()
     console = Console()
     try:
-        code = _invoke(app, args or ["--help"], flags)
+        with _terminable():
+            code = _invoke(app, args or ["--help"], flags)
         sys.stdout.flush()
         return code
     except _UsageError as error:
@@ -65,11 +69,18 @@ def run(app: typer.Typer, args: list[str]) -> int:
         if isinstance(error, BrokenPipeError) and _reader_is_gone():
             return DONE
         _trace(flags)
-        console.error(
-            f"internal error: {type(error).__name__}: {error}",
-            "run again with --debug for the traceback, and report it at the project's issue page",
-        )
+        console.error(*_unforeseen(error))
         return WRONG
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM, which systems send that shut down, end a command as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _invoke(app: typer.Typer, args: list[str], flags: Flags) -> int:
@@ -116,6 +127,29 @@ def _given(error: BaseException) -> object:
 def _trace(flags: Flags) -> None:
     if flags.debug:
         traceback.print_exc()
+
+
+def _unforeseen(error: Exception) -> tuple[str, str]:
+    """Return what went wrong where no code expected it, and what to do."""
+    name, text = type(error).__name__, str(error)
+    if _is_out_of_memory(error):
+        return (
+            f"out of memory ({text.splitlines()[0] if text else name})",
+            "use a smaller --batch-size or --image-size, fewer --workers, or another --device; "
+            "what is saved can go on with --resume",
+        )
+    return (
+        f"internal error: {name}: {text}",
+        "run again with --debug for the traceback, and report it at the project's issue page",
+    )
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if "torch" not in sys.modules:
+        return isinstance(error, MemoryError)
+    from lcam_cli.engine.device import is_out_of_memory  # noqa: PLC0415
+
+    return is_out_of_memory(error)
 
 
 def _reader_is_gone() -> bool:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,6 +12,7 @@ from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console
 from lcam_cli.cli.readers import start_readers
 from lcam_cli.errors import LcamError, did_you_mean
+from lcam_cli.locks import lock_file, lock_folder
 
 if TYPE_CHECKING:
     from lcam_cli.images.find import Skipped
@@ -43,6 +42,7 @@ def _check_metrics(value: list[str] | None) -> list[str] | None:
 
 
 def compare(
+    context: typer.Context,
     images: Annotated[
         list[str] | None,
         typer.Argument(metavar="IMAGES...", help="Pictures, folders of them, or - for stdin."),
@@ -161,6 +161,9 @@ def compare(
     if not images:
         raise LcamError("no pictures to compare on", "name files or folders: lcam compare ./photos")
     _check_targets(out, figure, overwrite)
+    for target in (out, figure):
+        if target is not None:
+            context.with_resource(lock_file(target))
     readers = start_readers(workers)
     from lcam_cli.cli import setup
     from lcam_cli.cli.comparison import Comparison
@@ -215,6 +218,7 @@ def compare(
         CompareState(state, engine, task),
         keep_maps=out is not None,
     )
+    context.with_resource(lock_folder(comparison.state.folder))
     taken = comparison.take_over() if resume else []
     if taken:
         console.info(f"taken over from an earlier run: {', '.join(taken)}")
@@ -222,14 +226,13 @@ def compare(
     for item in found.skipped:
         skipped(item)
     try:
-        with _terminable():
-            comparison.run(
-                console,
-                taken=taken,
-                workers=readers,
-                max_pixels=max_pixels or MAX_PIXELS,
-                skip=skipped,
-            )
+        comparison.run(
+            console,
+            taken=taken,
+            workers=readers,
+            max_pixels=max_pixels or MAX_PIXELS,
+            skip=skipped,
+        )
     except KeyboardInterrupt:
         # At once: a batch of RISE can take an hour, and what is finished is saved already.
         console.error(
@@ -260,16 +263,6 @@ def compare(
     if results.skipped:
         console.warn(f"{results.skipped} of the inputs are in no row (exit code 3)")
     raise typer.Exit(3 if results.skipped or chosen.left_out else 0)
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM end the run as Ctrl-C does. Works in the main thread only."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _once(tell: Callable[[Skipped], None]) -> Callable[[Skipped], None]:

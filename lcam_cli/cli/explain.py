@@ -14,6 +14,7 @@ from lcam_cli.errors import LcamError
 
 
 def explain(
+    context: typer.Context,
     images: Annotated[
         list[str] | None,
         typer.Argument(metavar="IMAGES...", help="Pictures, folders of them, or - for stdin."),
@@ -115,7 +116,7 @@ def explain(
         raise LcamError("--resume and --overwrite exclude each other", "give one of them")
     readers = start_readers(workers)
     from lcam_cli.cli import setup
-    from lcam_cli.cli.outputs import Outputs, OverlayOptions
+    from lcam_cli.cli.outputs import Outputs, OverlayOptions, locks_of
     from lcam_cli.images.read import MAX_PIXELS
     from lcam_cli.methods.explain import ClassChoice, pictures_at_once
     from lcam_cli.methods.explain import explain as run_explain
@@ -131,6 +132,8 @@ def explain(
     )
     setup.place_maps(engine, [how], align, console)
     skipped = setup.SkippedPictures(console, strict)
+    for lock in locks_of(out, overlays):
+        context.with_resource(lock)
     outputs = Outputs(
         out,
         network,

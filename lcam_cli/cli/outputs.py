@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -16,6 +17,7 @@ from lcam_cli.engine.backbone import Backbone
 from lcam_cli.errors import BadImageError
 from lcam_cli.images.decoder import read_whole
 from lcam_cli.images.find import Found, Skipped
+from lcam_cli.locks import lock_file, lock_folder
 from lcam_cli.maps.hdf5_layout import Room
 from lcam_cli.maps.hdf5_writer import Hdf5Writer
 from lcam_cli.maps.overlay import OverlayFormat, OverlayWriter
@@ -72,7 +74,7 @@ class Outputs:
         self._drawing = ThreadPoolExecutor(workers, thread_name_prefix="lcam-draw")
         info = maps_info(backbone, method, found.root)
         side = backbone.preprocess.image_size
-        to_hdf5 = out.suffix.lower() in _HDF5_SUFFIXES
+        to_hdf5 = _is_hdf5(out)
         folder = overlay.folder or (None if to_hdf5 else out / "overlays")
         self._maps: Hdf5Writer | PngWriter
         if to_hdf5:
@@ -192,6 +194,17 @@ class Outputs:
         self._behind.close()
         self._drawing.shutdown()
         self._maps.__exit__(kind, error, trace)
+
+
+def locks_of(out: Path, overlays: Path | None) -> list[AbstractContextManager[None]]:
+    """The locks that keep other runs off what ``--out`` and ``--overlays`` name."""
+    of_maps = lock_file(out) if _is_hdf5(out) else lock_folder(out)
+    apart = overlays is not None and overlays.resolve() != out.resolve()
+    return [of_maps, *([lock_folder(overlays)] if overlays and apart else [])]
+
+
+def _is_hdf5(out: Path) -> bool:
+    return out.suffix.lower() in _HDF5_SUFFIXES
 
 
 def maps_info(backbone: Backbone, method: Method, root: str) -> MapsInfo:

@@ -16,6 +16,7 @@ _RECIPE = "The recipe's own"
 
 
 def train(
+    context: typer.Context,
     data: Annotated[
         list[str] | None,
         typer.Argument(metavar="[DATA]...", help="Folders of pictures, files, or - for stdin."),
@@ -109,6 +110,7 @@ def train(
 
     from lcam_cli.cli import setup
     from lcam_cli.images.read import MAX_PIXELS
+    from lcam_cli.locks import lock_folder
     from lcam_cli.training.files import claim_run, run_folder, sample
     from lcam_cli.training.loop import TrainingSettings
     from lcam_cli.training.loop import train as run_training
@@ -133,6 +135,7 @@ def train(
     found = setup.pictures(data, null)
     network = setup.new_backbone(chosen, seed)
     folder = out or run_folder(network.identity.name, mode)
+    context.with_resource(lock_folder(folder))
     if claim_run(folder, resume=resume, overwrite=overwrite) != resume:
         console.info(f"nothing to resume in {folder}: starting anew")
         resume = False

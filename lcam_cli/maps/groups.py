@@ -10,7 +10,7 @@ import h5py
 from lcam_cli.errors import LcamError
 from lcam_cli.maps import hdf5_layout as layout
 from lcam_cli.maps.hdf5_reader import MapsFile
-from lcam_cli.maps.names import whole_file
+from lcam_cli.maps.whole import whole_file
 
 _ROWS_AT_ONCE = 256
 

@@ -83,6 +83,11 @@ class Room:
             class_name_bytes=max((len(utf8(name)) for name in class_names), default=1),
         )
 
+    def joined(self, other: Room) -> Room:
+        """Return the room for what either has room for."""
+        mine, theirs = dataclasses.astuple(self), dataclasses.astuple(other)
+        return Room(*map(max, mine, theirs))
+
     def holds(self, other: Room) -> bool:
         """Return whether all that ``other`` asks for fits in here."""
         mine, theirs = dataclasses.astuple(self), dataclasses.astuple(other)

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -23,18 +23,20 @@ from lcam_cli.images.find import Skipped
 from lcam_cli.maps import hdf5_layout as layout
 from lcam_cli.maps.hdf5_layout import Room
 from lcam_cli.maps.hdf5_reader import MapsFile
-from lcam_cli.maps.names import whole_file
 from lcam_cli.maps.record import Floats, MapBatch, MapDtype, MapsInfo
+from lcam_cli.maps.whole import cannot_write, size, whole_file
 
 FLUSH_ROWS = 1000
 FLUSH_SECONDS = 10.0
+
+_ROWS_AT_ONCE = 64
 
 
 class Hdf5Writer:
     """Appends batches to a maps file; a context manager, which flushes on the way out.
 
-    The file appears with the first batch. With ``overwrite`` the old file is replaced at that
-    moment, so it outlives mistakes found before it. Leaving the block without :meth:`finish`
+    The file appears with the first map or flush. With ``overwrite`` the old file is replaced at
+    that moment, so it outlives mistakes found before it. Leaving the block without :meth:`finish`
     leaves an incomplete file that ``resume`` goes on with.
 
     Args:
@@ -43,7 +45,8 @@ class Hdf5Writer:
         size: (H, W) of a map.
         room: How much the file must hold at most.
         map_dtype: How saliency is stored.
-        resume: Go on with the file if there is one.
+        resume: Go on with the file if there is one. Where it was begun for fewer inputs, its rows
+            are copied to a larger one.
         overwrite: Replace the file if there is one.
 
     Attributes:
@@ -78,7 +81,9 @@ class Hdf5Writer:
         self._dtype = map_dtype
         self._offsets: dict[str, int] = {}
         self._columns: list[layout.Column] = []
+        self._cam_size: tuple[int, int] | None = None
         self._descriptor: int | None = None
+        self._lost = False
         self._flushed_rows = self._flushed_skipped = 0
         self._flushed_at = time.monotonic()
         self._claim(resume=resume, overwrite=overwrite)
@@ -101,34 +106,26 @@ class Hdf5Writer:
         if len(batch) and batch.saliency.shape[1:] != self._size:
             raise ValueError(f"maps of {batch.saliency.shape[1:]} in a file of {self._size}")
         if len(batch):
-            self._open(None if batch.cam is None else batch.cam.shape[1:])
-            self._write_rows(_stored(batch, self._dtype))
+            with self._telling():
+                self._open(None if batch.cam is None else batch.cam.shape[1:])
+                self._write_rows(batch, self.rows)
         self.paths += batch.paths
         self.skipped += batch.skipped
-        if (
-            self.rows - self._flushed_rows >= FLUSH_ROWS
-            or time.monotonic() - self._flushed_at >= FLUSH_SECONDS
-        ):
+        fresh = self.rows + len(self.skipped) - self._flushed_rows - self._flushed_skipped
+        if fresh >= FLUSH_ROWS or time.monotonic() - self._flushed_at >= FLUSH_SECONDS:
             self.flush()
 
     def flush(self) -> None:
-        """Make everything appended so far part of the file, whatever happens afterwards."""
-        if self._descriptor is None:
+        """Make everything appended so far part of the file, whatever happens afterwards.
+
+        Raises:
+            LcamError: if the disk is full or fails.
+        """
+        if self._lost or (self._descriptor is None and not self.skipped):
             return
-        fresh = self.skipped[self._flushed_skipped :]
-        if fresh:
-            self._write(layout.skipped_rows(fresh), self._flushed_skipped, self._room.skipped)
-        lengths = {
-            column.name: len(self.skipped) if column.name.startswith("skipped/") else self.rows
-            for column in self._columns
-        }
-        try:
-            os.fsync(self._descriptor)
-            layout.set_lengths(self.path, lengths)
-            os.fsync(self._descriptor)
-        except OSError as error:
-            raise self._failed(error) from error
-        self._flushed_rows, self._flushed_skipped = self.rows, len(self.skipped)
+        with self._telling():
+            self._open(self._cam_size)
+            self._commit(self.path)
         self._flushed_at = time.monotonic()
 
     def truncate(self, rows: int, skipped: int) -> None:
@@ -140,26 +137,30 @@ class Hdf5Writer:
         self.flush()
 
     def finish(self) -> None:
-        """Flush and mark the file complete. A run of unreadable inputs alone has a file too."""
-        if not self.complete:
-            self._open(None)
-            self.flush()
-            try:
-                layout.set_complete(self.path)
-            except OSError as error:
-                raise self._failed(error) from error
-            self.complete = True
+        """Flush and mark the file complete. A run of unreadable inputs alone has a file too.
+
+        Raises:
+            LcamError: if the disk is full or fails.
+        """
+        if self.complete:
+            return
+        with self._telling():
+            self._open(self._cam_size)
+            self._commit(self.path)
+            layout.set_complete(self.path)
+        self.complete = True
 
     def close(self) -> None:
-        """Flush, leaving the file incomplete unless :meth:`finish` was called."""
-        if self._descriptor is None:
-            return
+        """Flush, leaving the file incomplete unless :meth:`finish` was called.
+
+        Raises:
+            LcamError: if the disk is full or fails.
+        """
         try:
             if not self.complete:
                 self.flush()
         finally:
-            os.close(self._descriptor)
-            self._descriptor = None
+            self._detach()
 
     def __enter__(self) -> Self:
         return self
@@ -178,10 +179,8 @@ class Hdf5Writer:
         """Decide what becomes of a file that exists, before any work is done."""
         if self.path.is_dir():
             raise LcamError(f"{self.path} is a folder", "name a file ending in .h5")
-        try:
+        with self._telling():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise self._failed(error) from error
         if not os.access(self.path.parent, os.W_OK | os.X_OK):
             raise LcamError(f"the folder {self.path.parent} is not writable", "use another --out")
         if not self.path.exists() or overwrite:
@@ -208,42 +207,86 @@ class Hdf5Writer:
             cam_size = old.cam_size
         if self.complete:
             return
-        room = layout.read_room(self.path)
-        if not room.holds(self._room):
-            raise LcamError(
-                f"{self.path} was begun for fewer or shorter inputs than these",
-                "name the same inputs, or use --overwrite or another --out",
-            )
-        self._room = room
-        self._attach(cam_size)
-        self._flushed_rows, self._flushed_skipped = self.rows, len(self.skipped)
+        wanted, self._room = self._room, layout.read_room(self.path)
+        with self._telling():
+            self._attach(self.path, cam_size)
+            self._flushed_rows, self._flushed_skipped = self.rows, len(self.skipped)
+            if not self._room.holds(wanted):
+                self._room = self._room.joined(wanted)
+                self._make(cam_size)
 
     def _open(self, cam_size: tuple[int, ...] | None) -> None:
-        """Make the file for maps with raw maps of that size, unless it is there already."""
-        if self._descriptor is not None:
-            return
+        """Make the file for maps with raw maps of that size, unless it is there already.
+
+        A file made for inputs that cannot be read, before there was any map, may have been made
+        for others: then it is made anew.
+        """
         shape = None if cam_size is None else (cam_size[0], cam_size[1])
-        made = layout.columns(self._room, self._dtype, self._size, shape)
+        if self._descriptor is None or (not self.rows and shape != self._cam_size):
+            self._make(shape)
+
+    def _make(self, cam_size: tuple[int, int] | None) -> None:
+        """Make the file, with the rows of the one it replaces, whole or not at all."""
+        self._detach()
         try:
             with whole_file(self.path) as temporary:
+                made = layout.columns(self._room, self._dtype, self._size, cam_size)
                 layout.create(temporary, self._info, made)
-        except OSError as error:
-            raise self._failed(error) from error
-        self._attach(shape)
+                self._attach(temporary, cam_size)
+                if self.rows:
+                    self._copy_rows()
+                self._commit(temporary)
+        except BaseException:
+            self._detach()
+            raise
 
-    def _attach(self, cam_size: tuple[int, int] | None) -> None:
+    def _copy_rows(self) -> None:
+        with MapsFile(self.path) as old:
+            first = 0
+            for batch in old.batches(_ROWS_AT_ONCE):
+                self._write_rows(batch, first)
+                first += len(batch)
+
+    def _attach(self, path: Path, cam_size: tuple[int, int] | None) -> None:
+        """Open the file to write rows to the places reserved for them."""
+        self._cam_size = cam_size
         self._columns = layout.columns(self._room, self._dtype, self._size, cam_size)
-        try:
-            self._offsets = layout.offsets(self.path, self._columns)
-            self._descriptor = os.open(self.path, os.O_RDWR)
-        except OSError as error:
-            raise self._failed(error) from error
+        self._offsets = layout.offsets(path, self._columns)
+        self._descriptor = os.open(path, os.O_RDWR)
 
-    def _write_rows(self, parts: dict[str, Any]) -> None:
+    def _detach(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        self._descriptor = None
+        self._flushed_rows = self._flushed_skipped = 0
+
+    def _commit(self, path: Path) -> None:
+        """Bring everything appended to the disk, and then make it part of the file."""
+        assert self._descriptor is not None
+        fresh = self.skipped[self._flushed_skipped :]
+        if fresh:
+            rows = layout.skipped_rows(fresh)
+            self._write(rows, self._flushed_skipped, self._room.skipped)
+        lengths = {
+            column.name: len(self.skipped) if column.name.startswith("skipped/") else self.rows
+            for column in self._columns
+        }
+        try:
+            os.fsync(self._descriptor)
+            layout.set_lengths(path, lengths)
+            os.fsync(self._descriptor)
+        except OSError:
+            # What did not reach the disk is lost, and a second attempt would not say so.
+            self._lost = True
+            raise
+        self._flushed_rows, self._flushed_skipped = self.rows, len(self.skipped)
+
+    def _write_rows(self, batch: MapBatch, first: int) -> None:
+        parts = _stored(batch, self._dtype)
         names = {column.name for column in self._columns}
         if ("cam" in parts) != ("cam" in names):
             raise ValueError("all batches of a file have raw maps, or none has")
-        self._write(parts, self.rows, self._room.rows)
+        self._write(parts, first, self._room.rows)
 
     def _write(self, parts: dict[str, Any], first: int, room: int) -> None:
         """Write rows from ``first`` on to the places reserved for them."""
@@ -254,20 +297,24 @@ class Hdf5Writer:
             rows = _pack(parts[column.name], column)
             if first + len(rows) > room:
                 raise ValueError(f"{self.path} has room for {room} rows")
-            try:
-                layout.write_at(
-                    self._descriptor,
-                    rows,
-                    self._offsets[column.name] + first * column.row_bytes,
-                )
-            except OSError as error:
-                raise self._failed(error) from error
+            at = self._offsets[column.name] + first * column.row_bytes
+            layout.write_at(self._descriptor, rows, at)
 
-    def _failed(self, error: OSError) -> LcamError:
-        return LcamError(
-            f"cannot write {self.path}: {error.strerror or error}",
-            "free some space or use another --out; what was flushed can go on with --resume",
-        )
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Tell the user what keeps the file from being written."""
+        try:
+            yield
+        except OSError as error:
+            columns = layout.columns(self._room, self._dtype, self._size, self._cam_size)
+            rows = sum(c.row_bytes for c in columns if not c.name.startswith("skipped/"))
+            raise cannot_write(
+                self.path,
+                error,
+                needed=f"up to {size(rows * (self._room.rows - self._flushed_rows))}",
+                hint="free some space or use another --out; what was flushed can go on with "
+                "--resume",
+            ) from error
 
 
 def _stored(batch: MapBatch, map_dtype: MapDtype) -> dict[str, Any]:

@@ -10,12 +10,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from lcam_cli.errors import LcamError
+from lcam_cli.locks import LOCK_NAME
+from lcam_cli.maps.whole import remove_leftovers
 
 INFO_NAME = "info.json"
 ROWS_NAME = "maps.jsonl"
@@ -59,24 +58,10 @@ def _encode_last_dot(part: str) -> str:
     return f"{stem}%2E{extension}"
 
 
-@contextmanager
-def whole_file(target: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``target`` that becomes it when the block ends well.
-
-    Whoever looks at ``target`` sees a whole file or none, also when the run is killed.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        yield temporary
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
 def claim_folder(folder: Path, *, may_exist: bool) -> None:
     """Make an output folder, refusing one that already holds something.
+
+    What a killed run left half written there is removed.
 
     Args:
         folder: The folder to write into; made with its parents.
@@ -87,7 +72,9 @@ def claim_folder(folder: Path, *, may_exist: bool) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        occupied = any(folder.iterdir())
+        if may_exist:
+            remove_leftovers(folder)
+        occupied = any(entry.name != LOCK_NAME for entry in folder.iterdir())
     except OSError as error:
         raise LcamError(
             f"cannot write to the folder {folder}: {error.strerror}", "name another folder"

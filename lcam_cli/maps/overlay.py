@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 from pathlib import Path
 from typing import Literal
 
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
 from lcam_cli.errors import LcamError, did_you_mean
-from lcam_cli.maps.names import claim_folder, output_name, whole_file
+from lcam_cli.maps.names import claim_folder, output_name
 from lcam_cli.maps.record import Floats, Map
+from lcam_cli.maps.whole import cannot_write, size, write_whole
 
 CropBox = tuple[float, float, float, float]
 OverlayFormat = Literal["png", "jpg", "webp"]
@@ -155,15 +157,17 @@ class OverlayWriter:
             caption=f"{row.class_name} {row.confidence:.1%}" if self._caption else None,
         )
         target = self.folder / output_name(row.path, row.class_index, self._format)
+        encoded = io.BytesIO()
         try:
-            with whole_file(target) as temporary:
-                drawn.save(
-                    temporary, format=_PILLOW_FORMAT[self._format], **_SAVE_OPTIONS[self._format]
-                )
+            drawn.save(encoded, format=_PILLOW_FORMAT[self._format], **_SAVE_OPTIONS[self._format])
+            write_whole(target, encoded.getvalue())
         except OSError as error:
-            raise LcamError(
-                f"cannot write {target}: {error.strerror or error}",
-                "free some space, or choose another format or folder for the overlays",
+            raise cannot_write(
+                target,
+                error,
+                needed=f"at least {size(len(encoded.getvalue()))}",
+                hint="free some space, or choose another format or folder for the overlays; "
+                "what is there can go on with --resume",
             ) from error
         return target
 

@@ -6,15 +6,18 @@ The folder mirrors the folders of the pictures. Beside the PNG lie
 * ``maps.jsonl``: a line a map: path, class, confidence, crop box, and its PNG's name;
 * ``skipped.jsonl``: a line an input that could not be read.
 
-A PNG is there before its line is, so a run that dies leaves no line without a whole picture.
+A PNG is on disk before its line is, and goes after its line, so a run that dies leaves no line
+without a whole picture. It may leave a picture without a line; going on replaces that one.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -31,11 +34,17 @@ from lcam_cli.maps.names import (
     SKIPPED_NAME,
     claim_folder,
     output_name,
-    whole_file,
 )
 from lcam_cli.maps.record import Map, MapBatch, MapsInfo
+from lcam_cli.maps.whole import cannot_write, remove, size, write_whole
 
 SCHEMA = "lcam-maps-png/1"
+
+# Most of the time goes by waiting for the disk, which is quicker with many files at once.
+_THREADS = 16
+
+# About what the line of a map takes.
+_LINE_BYTES = 300
 
 
 class PngWriter:
@@ -68,15 +77,17 @@ class PngWriter:
         self._info = dataclasses.replace(info, created=created)
         self._lines: list[dict[str, Any]] = []
         claim_folder(folder, may_exist=resume or overwrite)
-        if (folder / INFO_NAME).exists():
-            self._load(must_match=not overwrite)
-        elif resume and not overwrite:
-            claim_folder(folder, may_exist=False)
         if overwrite:
-            self.complete = False
-            self.truncate(0, 0)
-        else:
-            self.truncate(len(self._lines), len(self.skipped))
+            self._clear()
+        elif (folder / INFO_NAME).exists():
+            self._load()
+        elif resume:
+            claim_folder(folder, may_exist=False)
+        try:
+            self._save_info()
+            self._save_lines()
+        except OSError as error:
+            raise self._failed(error) from error
 
     @property
     def rows(self) -> int:
@@ -99,7 +110,8 @@ class PngWriter:
         if self.complete:
             raise ValueError(f"{self.folder} is finished")
         try:
-            lines = [self._write(row) for row in batch]
+            with ThreadPoolExecutor(_THREADS) as pool:
+                lines = list(pool.map(self._write, batch))
             _append_lines(self.folder / ROWS_NAME, lines)
             _append_lines(self.folder / SKIPPED_NAME, map(dataclasses.asdict, batch.skipped))
         except OSError as error:
@@ -109,17 +121,12 @@ class PngWriter:
 
     def truncate(self, rows: int, skipped: int) -> None:
         """Drop all but the first ``rows`` maps and the first ``skipped`` unread inputs."""
+        dropped = self._lines[rows:]
+        del self._lines[rows:], self.skipped[skipped:]
         try:
-            for line in self._lines[rows:]:
-                # The name is made anew: a line from elsewhere could name any file.
-                name = output_name(line["path"], line["class_index"], "png")
-                (self.folder / name).unlink(missing_ok=True)
-            del self._lines[rows:], self.skipped[skipped:]
-            self._save_info()
-            _rewrite_lines(self.folder / ROWS_NAME, self._lines)
-            _rewrite_lines(
-                self.folder / SKIPPED_NAME, [dataclasses.asdict(one) for one in self.skipped]
-            )
+            self._save_lines()
+            for line in dropped:
+                self._remove(line)
         except OSError as error:
             raise self._failed(error) from error
 
@@ -145,8 +152,13 @@ class PngWriter:
     def _write(self, row: Map) -> dict[str, Any]:
         name = output_name(row.path, row.class_index, "png")
         grey = Image.fromarray(np.rint(row.saliency * np.float32(255)).astype(np.uint8))
-        with whole_file(self.folder / name) as temporary:
-            grey.save(temporary, format="PNG", compress_level=1)
+        encoded = io.BytesIO()
+        grey.save(encoded, format="PNG", compress_level=1)
+        data = encoded.getvalue()
+        try:
+            write_whole(self.folder / name, data)
+        except OSError as error:
+            raise self._failed(error, len(data)) from error
         return {
             "path": row.path,
             "class_index": row.class_index,
@@ -157,27 +169,54 @@ class PngWriter:
             "file": str(name),
         }
 
-    def _load(self, *, must_match: bool) -> None:
+    def _clear(self) -> None:
+        """Remove the maps of an older run.
+
+        First goes what tells that they are there, so that none of them is ever taken for one of
+        this run's.
+        """
+        try:
+            remove(self.folder / INFO_NAME)
+            for line in self._read_rows():
+                self._remove(line)
+            (self.folder / ROWS_NAME).unlink(missing_ok=True)
+            (self.folder / SKIPPED_NAME).unlink(missing_ok=True)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _load(self) -> None:
         """Take over what an earlier run wrote."""
         saved = next(_read_lines(self.folder / INFO_NAME), {})
         names = [field.name for field in dataclasses.fields(MapsInfo)]
-        if must_match:
-            if saved.get("schema") != SCHEMA or any(name not in saved for name in names):
-                raise self._refused(INFO_NAME)
-            differs = MapsInfo(**{name: saved[name] for name in names}).difference(self._info)
-            if differs:
-                raise LcamError(
-                    f"{self.folder} holds other maps: {differs}",
-                    "use the same settings, --overwrite or another --out",
-                )
-            self._info = dataclasses.replace(self._info, created=saved["created"])
-            self.complete = saved.get("complete") is True
+        if saved.get("schema") != SCHEMA or any(name not in saved for name in names):
+            raise self._refused(INFO_NAME)
+        differs = MapsInfo(**{name: saved[name] for name in names}).difference(self._info)
+        if differs:
+            raise LcamError(
+                f"{self.folder} holds other maps: {differs}",
+                "use the same settings, --overwrite or another --out",
+            )
+        self._info = dataclasses.replace(self._info, created=saved["created"])
+        self.complete = saved.get("complete") is True
+        self._lines = list(self._read_rows())
+        for line in _read_lines(self.folder / SKIPPED_NAME):
+            self.skipped.append(Skipped(str(line.get("path")), str(line.get("reason"))))
+
+    def _read_rows(self) -> Iterator[dict[str, Any]]:
         for line in _read_lines(self.folder / ROWS_NAME):
             if not (isinstance(line.get("path"), str) and isinstance(line.get("class_index"), int)):
                 raise self._refused(ROWS_NAME)
-            self._lines.append(line)
-        for line in _read_lines(self.folder / SKIPPED_NAME):
-            self.skipped.append(Skipped(str(line.get("path")), str(line.get("reason"))))
+            yield line
+
+    def _remove(self, line: dict[str, Any]) -> None:
+        # The name is made anew: a line from elsewhere could name any file.
+        name = output_name(line["path"], line["class_index"], "png")
+        (self.folder / name).unlink(missing_ok=True)
+
+    def _save_lines(self) -> None:
+        _rewrite_lines(self.folder / ROWS_NAME, self._lines)
+        skipped = [dataclasses.asdict(one) for one in self.skipped]
+        _rewrite_lines(self.folder / SKIPPED_NAME, skipped)
 
     def _save_info(self) -> None:
         saved = {"schema": SCHEMA, **dataclasses.asdict(self._info), "complete": self.complete}
@@ -188,10 +227,12 @@ class PngWriter:
             f"{self.folder / name} is not what lcam writes", "use another --out, or an empty folder"
         )
 
-    def _failed(self, error: OSError) -> LcamError:
-        return LcamError(
-            f"cannot write to {self.folder}: {error.strerror or error}",
-            "free some space or use another --out; what is there can go on with --resume",
+    def _failed(self, error: OSError, needed: int = _LINE_BYTES) -> LcamError:
+        return cannot_write(
+            self.folder,
+            error,
+            needed=f"at least {size(needed)}",
+            hint="free some space or use another --out; what is there can go on with --resume",
         )
 
 
@@ -210,14 +251,16 @@ def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
             yield line
 
 
-def _append_lines(path: Path, lines: Any) -> None:
-    text = "".join(json.dumps(line) + "\n" for line in lines)
+def _append_lines(path: Path, lines: Iterable[dict[str, Any]]) -> None:
     with path.open("ab") as stream:
-        stream.write(text.encode("ascii"))
+        stream.write(_encoded(lines))
         stream.flush()
         os.fsync(stream.fileno())
 
 
 def _rewrite_lines(path: Path, lines: list[dict[str, Any]]) -> None:
-    with whole_file(path) as temporary:
-        _append_lines(temporary, lines)
+    write_whole(path, _encoded(lines))
+
+
+def _encoded(lines: Iterable[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(line) + "\n" for line in lines).encode("ascii")

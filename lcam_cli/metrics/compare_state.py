@@ -14,7 +14,7 @@ import numpy as np
 
 from lcam_cli.engine.engine import Engine
 from lcam_cli.errors import LcamError
-from lcam_cli.maps.names import whole_file
+from lcam_cli.maps.whole import whole_file
 from lcam_cli.methods.base import Method
 from lcam_cli.metrics.compare import Task, Terms
 from lcam_cli.metrics.curves import STEPS

@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from lcam_cli.errors import LcamError
-from lcam_cli.maps.names import whole_file
 from lcam_cli.maps.overlay import CropBox, overlay
 from lcam_cli.maps.record import Floats
+from lcam_cli.maps.whole import whole_file
 from lcam_cli.reports.text import printable
 
 # Pixels. At 300 dots an inch a tile is an inch wide, so that six fit a page's width.

@@ -13,6 +13,9 @@ _ESCAPES = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     '"': r"\textquotedbl{}",
+    # The end of the row above would take these for its options.
+    "[": "{[}",
+    "*": "{*}",
     "×": r"$\times$",
     CLOSE: r"$\approx$",
     **{character: f"\\{character}" for character in "&%$#_{}"},

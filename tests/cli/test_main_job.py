@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -365,10 +367,8 @@ def test_labels_from_a_file_and_from_folders(trained: Path, lcam: Lcam) -> None:
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_says_how_to_resume(trained: Path) -> None:
-    import signal
-    import time
-
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_says_how_to_resume(trained: Path, number: signal.Signals) -> None:
     write_pictures(trained / "many", 400)
     words = [sys.executable, "-m", "lcam_cli", "explain", "many", "--batch-size", "2"]
     process = subprocess.Popen(
@@ -376,7 +376,7 @@ def test_an_interrupted_run_says_how_to_resume(trained: Path) -> None:
     )
     while not (trained / "maps.h5").exists() and process.poll() is None:
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err.decode()
     assert b"--resume" in err
@@ -395,3 +395,20 @@ def test_an_interrupted_run_says_how_to_resume(trained: Path) -> None:
 def test_list_methods(lcam: Lcam, folder: Path) -> None:
     names = [line.split()[0] for line in lcam("explain", "--list-methods").out.splitlines()]
     assert names[:2] == ["lcam", "gradcam"]
+
+
+def test_a_signal_while_the_network_loads_ends_the_run_with_a_line(folder: Path) -> None:
+    (folder / "own.py").write_text(
+        'from pathlib import Path\nimport time\nPath("loading").touch()\ntime.sleep(60)\n'
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lcam_cli", "explain", "photos", "--method", "gradcam"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+    )
+    while not (folder / "loading").exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, b"error: interrupted\n")

@@ -15,10 +15,10 @@ NETWORK = ["--backbone", "own.py:net", "--weights", "none", "--image-size", "32"
 NETWORK += ["--device", "cpu", "--workers", "2"]
 
 
-def start(folder: Path, words: Sequence[str]) -> subprocess.Popen[str]:
+def start(folder: Path, words: Sequence[str], module: str = "lcam_cli") -> subprocess.Popen[str]:
     """Start ``lcam`` in ``folder``, leader of a process group as in a terminal."""
     return subprocess.Popen(
-        [sys.executable, "-m", "lcam_cli", *words],
+        [sys.executable, "-m", module, *words],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,

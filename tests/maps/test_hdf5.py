@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -214,7 +216,6 @@ def test_resumed_file_equals_one_never_stopped(tmp_path: Path) -> None:
         ({"root": "/elsewhere"}, {}),
         ({}, {"map_dtype": "uint8"}),
         ({}, {"size": (7, 7)}),
-        ({}, {"room": dataclasses.replace(ROOM, rows=65)}),
     ],
 )
 def test_resume_refuses_other_settings(
@@ -227,6 +228,82 @@ def test_resume_refuses_other_settings(
         Hdf5Writer(
             tmp_path / "maps.h5", dataclasses.replace(INFO, **change), resume=True, **settings
         )
+
+
+@pytest.mark.parametrize("dtype", sorted(ERROR))
+def test_a_resumed_file_grows_with_its_inputs(tmp_path: Path, dtype: Any) -> None:
+    path, whole = tmp_path / "maps.h5", tmp_path / "whole.h5"
+    small = Room(rows=4, skipped=2, path_bytes=len("folder/ü 3.jpg".encode()), class_name_bytes=7)
+    large = Room(rows=140, skipped=9, path_bytes=20, class_name_bytes=20)
+    with writer(path, room=small, map_dtype=dtype) as out:
+        out.append(make_batch(0, 4, skipped=2))
+    with (
+        pytest.raises(ValueError, match="room"),
+        writer(path, map_dtype=dtype, resume=True, room=small) as out,
+    ):
+        out.append(make_batch(4, 1))
+    with writer(path, room=large, map_dtype=dtype, resume=True) as out:
+        assert out.paths == make_batch(0, 4).paths
+        out.append(make_batch(4, 95, skipped=7))
+    larger = dataclasses.replace(large, rows=141, path_bytes=40)
+    with writer(path, room=larger, map_dtype=dtype, resume=True) as out:
+        out.append(make_batch(99, 42))
+        out.finish()
+    with writer(whole, room=larger, map_dtype=dtype) as out:
+        for batch in (make_batch(0, 4, skipped=2), make_batch(4, 95, skipped=7)):
+            out.append(batch)
+        out.append(make_batch(99, 42))
+        out.finish()
+    with h5py.File(whole) as a, h5py.File(path) as b:
+        for name in [*a, "skipped/path", "skipped/reason"]:
+            if name != "skipped":
+                np.testing.assert_array_equal(a[name][:], b[name][:], name)
+        assert a["saliency"].dtype == b["saliency"].dtype
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_unread_inputs_are_kept_before_the_first_map(tmp_path: Path) -> None:
+    """Nobody knows yet whether there will be raw maps."""
+    path = tmp_path / "maps.h5"
+    nothing = make_batch(0, 0, skipped=2)
+    with writer(path) as out:
+        out.append(nothing)
+        out.flush()
+        with MapsFile(path) as maps:  # as after a kill
+            assert [s.path for s in maps.skipped] == ["bad 0.jpg", "bad 1.jpg"]
+            assert (len(maps), maps.complete) == (0, False)
+    for cam, more in ((True, "a"), (False, "b")):
+        copy = path.with_name(f"{more}.h5")
+        copy.write_bytes(path.read_bytes())
+        with writer(copy, resume=True) as out:
+            assert len(out.skipped) == 2
+            out.append(make_batch(5, 3, cam=cam, skipped=1))
+            out.finish()
+        with MapsFile(copy) as maps:
+            assert_same(maps.rows(0, 3), make_batch(5, 3, cam=cam))
+            assert [s.path for s in maps.skipped] == ["bad 0.jpg", "bad 1.jpg", "bad 5.jpg"]
+
+
+def test_what_a_failed_sync_lost_never_becomes_part_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system tells of a failed write-back once; the next sync would succeed."""
+    path = tmp_path / "maps.h5"
+    out = writer(path)
+    out.append(make_batch(0, 3))
+    out.flush()
+    out.append(make_batch(3, 3))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", failing)
+        with pytest.raises(LcamError, match=r"maps\.h5: "):
+            out.flush()
+    out.close()
+    with MapsFile(path) as maps:
+        assert len(maps) == 3
+
+
+def failing(_descriptor: int) -> None:
+    raise OSError(errno.EIO, "")
 
 
 def test_resume_refuses_a_file_laid_out_by_others(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lcam_cli.errors import LcamError
-from lcam_cli.maps.names import claim_folder, output_name, whole_file
+from lcam_cli.maps.names import claim_folder, output_name
 
 parts = st.one_of(
     st.sampled_from(
@@ -58,22 +58,6 @@ def test_names_people_meet() -> None:
     assert str(output_name("sub/cat.png", 281, "png")) == "sub/cat.png.281.png"
     assert str(output_name("../cat.jpg", 3, "jpg")) == "%2E%2E/cat.jpg.3.jpg"
     assert str(output_name("/tmp/cat.jpg", 3, "webp")) == "%2F/tmp/cat.jpg.3.webp"
-
-
-def write_half_and_fail(path: Path) -> None:
-    path.write_text("half")
-    raise FileNotFoundError
-
-
-def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
-    target = tmp_path / "new" / "file"
-    with pytest.raises(FileNotFoundError), whole_file(target) as temporary:
-        write_half_and_fail(temporary)
-    assert list(target.parent.iterdir()) == []
-    with whole_file(target) as temporary:
-        temporary.write_text("whole")
-        assert not target.exists()
-    assert target.read_text() == "whole"
 
 
 def test_folders_with_something_in_them_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,127 @@
+"""Files that are whole under their name, or not there: whatever kills the run, power included."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lcam_cli.errors import LcamError
+
+_TEMPORARY = ".lcam.tmp"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def whole_file(target: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``target`` that becomes it when the block ends well.
+
+    Whoever looks at ``target`` sees a whole file or none, also when the run is killed, and after
+    the block it is on disk. Its folder is made. Only one run at a time may write a target: what
+    another left under the temporary name is removed.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    _make_folder(target.parent)
+    temporary = target.with_name(f".{target.name}{_TEMPORARY}")
+    temporary.unlink(missing_ok=True)  # it could even be a link
+    try:
+        yield temporary
+        # Without this the new name can reach the disk before the data does.
+        _sync(temporary)
+        temporary.replace(target)
+        _sync_folder(target.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_whole(target: Path, data: bytes) -> None:
+    """Write a file, whole or not at all.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    with whole_file(target) as temporary:
+        temporary.write_bytes(data)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there, so that it is gone from the disk.
+
+    Raises:
+        OSError: It cannot be removed.
+    """
+    path.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove from a folder, and those below it, what killed runs left under temporary names.
+
+    Raises:
+        OSError: One cannot be removed.
+    """
+    for where, _, names in os.walk(folder):
+        for name in names:
+            if name.startswith(".") and name.endswith(_TEMPORARY):
+                Path(where, name).unlink(missing_ok=True)
+
+
+def cannot_write(target: Path, error: OSError, *, needed: str, hint: str) -> LcamError:
+    """Return the error that tells why a file could not be written.
+
+    Args:
+        target: The file or folder.
+        error: What happened.
+        needed: How much was still to be written, in words; told where the disk is full.
+        hint: What to do.
+    """
+    # The HDF5 library wraps the system's error in a text of its own.
+    wrapped = re.search(r"errno = (\d+)", str(error))
+    number = int(wrapped[1]) if wrapped else error.errno
+    why = os.strerror(number) if number else str(error)
+    if number in _NO_ROOM:
+        there = next(path for path in (target, *target.parents) if path.is_dir())
+        free = shutil.disk_usage(there).free
+        why += f": {needed} more needed, {size(free)} free on that disk"
+    return LcamError(f"cannot write {target}: {why}", hint)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder with its parents, so that they are on disk."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    try:
+        _sync(folder)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems know no such thing
+            raise
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def size(count: int) -> str:
+    """Return a number of bytes for people, e.g. ``12.3 MB``."""
+    amount, unit = float(count), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if amount < 1000:
+            break
+        amount, unit = amount / 1000, larger
+    return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
