@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -81,6 +83,7 @@ class Hdf5Writer:
         self._descriptor: int | None = None
         self._flushed_rows = self._flushed_skipped = 0
         self._flushed_at = time.monotonic()
+        self._sync_failed = False
         self._claim(resume=resume, overwrite=overwrite)
 
     @property
@@ -127,6 +130,7 @@ class Hdf5Writer:
             layout.set_lengths(self.path, lengths)
             os.fsync(self._descriptor)
         except OSError as error:
+            self._sync_failed = True
             raise self._failed(error) from error
         self._flushed_rows, self._flushed_skipped = self.rows, len(self.skipped)
         self._flushed_at = time.monotonic()
@@ -155,7 +159,9 @@ class Hdf5Writer:
         if self._descriptor is None:
             return
         try:
-            if not self.complete:
+            # A system tells only once that rows did not reach the disk: another try would succeed,
+            # and make them part of the file.
+            if not (self.complete or self._sync_failed):
                 self.flush()
         finally:
             os.close(self._descriptor)
@@ -264,9 +270,24 @@ class Hdf5Writer:
                 raise self._failed(error) from error
 
     def _failed(self, error: OSError) -> LcamError:
+        why = os.strerror(error.errno) if error.errno else str(error)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            why += f"; the rest needs up to {self._bytes_to_come:,} bytes"
+            with contextlib.suppress(OSError):
+                why += f", {shutil.disk_usage(self.path.parent).free:,} are free"
         return LcamError(
-            f"cannot write {self.path}: {error.strerror or error}",
+            f"cannot write {self.path}: {why}",
             "free some space or use another --out; what was flushed can go on with --resume",
+        )
+
+    @property
+    def _bytes_to_come(self) -> int:
+        """What the rows need that are not yet in the file, if no further input is unreadable."""
+        made = self._columns or layout.columns(self._room, self._dtype, self._size, None)
+        return sum(
+            column.row_bytes * (self._room.rows - self.rows)
+            for column in made
+            if not column.name.startswith("skipped/")
         )
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -13,6 +15,7 @@ from pathlib import Path
 import h5py
 import pytest
 
+from lcam_cli.errors import LcamError
 from lcam_cli.maps.hdf5_reader import MapsFile
 from tests.conftest import ROOT
 from tests.maps.making import ROOM, make_batch, writer
@@ -114,6 +117,89 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
             want = make_batch(0, rows)
             assert_same(maps.rows(0, rows), want)
             assert len(maps.skipped) >= max(told, default=0) // BATCH
+
+
+FULL_DISK = """
+import os, subprocess, sys
+from pathlib import Path
+from lcam_cli.errors import LcamError
+from lcam_cli.maps.hdf5_reader import MapsFile
+from tests.maps.making import ROOM, make_batch, writer
+from tests.maps.test_hdf5 import assert_same
+disk = Path(sys.argv[1])
+path = disk / "maps.h5"
+with writer(path) as out:  # as large as a file without rows gets
+    out.append(make_batch(0, 1))
+blocks = path.stat().st_blocks * 512
+path.unlink()
+(disk / "other").write_bytes(bytes(os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize - blocks))
+try:
+    with writer(path) as out:
+        for row in range(64):
+            out.append(make_batch(row, 1))
+            out.flush()
+except LcamError as error:
+    print(error)
+with MapsFile(path) as maps:
+    kept = len(maps)
+    assert 0 < kept < 64, kept
+    assert not maps.complete
+    assert_same(maps.rows(0, kept), make_batch(0, kept))
+print(kept)
+(disk / "other").unlink()
+with writer(path, resume=True) as out:
+    assert out.rows == kept
+    out.append(make_batch(kept, 64 - kept))
+    out.finish()
+with MapsFile(path) as maps:
+    assert maps.complete
+    assert_same(maps.rows(0, 64), make_batch(0, 64))
+"""
+
+
+@pytest.mark.slow
+def test_full_disk_is_told_in_bytes_and_resumed_with_room(tmp_path: Path) -> None:
+    """On a disk of its own: a small one in memory, which ends with the process that mounted it."""
+    mount = ["unshare", "-rm", "sh", "-c", 'mount -t tmpfs -o size=1m none "$0" && exec "$@"']
+    mount.append(str(tmp_path))
+    try:
+        subprocess.run([*mount, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no disk can be mounted here")
+    done = subprocess.run(
+        [*mount, sys.executable, "-c", FULL_DISK, str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done
+    what, hint, kept = done.stdout.splitlines()
+    found = re.search(r"No space left on device; the rest needs up to ([\d,]+) bytes, 0 are", what)
+    assert found, what
+    # Of a row: V, L, two class indices and the score, the box, class name and path.
+    row = 6 * 5 * 4 + 2 * 3 * 4 + 3 * 4 + 4 * 4 + ROOM.class_name_bytes + ROOM.path_bytes
+    assert int(found[1].replace(",", "")) == (64 - int(kept)) * row
+    assert "--resume" in hint
+
+
+def test_rows_that_a_sync_lost_are_never_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "maps.h5"
+    fsync = os.fsync
+    with pytest.raises(LcamError, match="cannot write"), writer(path) as out:
+        out.append(make_batch(0, 3))
+        out.flush()
+        out.append(make_batch(3, 3))
+
+        def lost_once(_descriptor: int) -> None:
+            monkeypatch.setattr(os, "fsync", fsync)
+            raise OSError(errno.EIO, "lost")
+
+        monkeypatch.setattr(os, "fsync", lost_once)
+        out.flush()
+    assert len(MapsFile(path)) == 3
 
 
 @pytest.mark.slow

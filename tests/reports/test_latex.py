@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
 from lcam_cli.reports.latex import escaped, to_latex
 from tests.reports.sample import results, row
 
@@ -27,3 +33,24 @@ def test_names_run_no_commands() -> None:
     )
     text = to_latex(results(row("a\n\\end{tabular}", (1.0, 2.0))))
     assert text.count(r"\end{tabular}") == 1
+    named = dataclasses.replace(results(row("a", (1.0, 2.0))), backbone="b\n\\input{x}")
+    assert to_latex(named).splitlines()[1] == r"\begin{tabular}{lrrrrr}"
+
+
+def test_names_are_no_arguments_of_the_row_before() -> None:
+    text = to_latex(results(row("a", (1.0, 2.0)), row("[9cm]", (1.0, 2.0)), row("*b", (1.0, 2.0))))
+    assert re.search(r"\\\\\s*[\[*]", text) is None
+    assert escaped("[x]*") == "{[}x{]}{*}"
+
+
+def test_names_are_set_as_they_are_spelt() -> None:
+    assert escaped('"a"---?`') == r"{\char34}a{\char34}-{}-{}-?{}`"
+
+
+@given(st.text())
+def test_whatever_stands_in_a_name_braces_match_and_nothing_is_special(name: str) -> None:
+    text = escaped(name)
+    # What is left without the escapes written by us has no special character any more.
+    bare = re.sub(r"\\text[a-z]+\{\}|\$\\(times|approx)\$|\{\\char34\}", "", text)
+    bare = re.sub(r"\\[&%$#_{}]|\{[\[\]*]?\}", "", bare)
+    assert not set(bare) & set("\\{}$&#^_~%[]*")
