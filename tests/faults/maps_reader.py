@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 from lcam_cli.errors import BadImageError, LcamError
+from lcam_cli.maps import trial
 from lcam_cli.maps.hdf5_reader import MapsFile
 
-SECONDS = 10
+SECONDS = 60
 """After which a file is taken to hang; the process ends by SIGALRM."""
 
 
@@ -32,12 +33,15 @@ def read(path: Path) -> str:
 
 
 def main() -> None:
+    trial.SECONDS = 2  # of CPU time
     for line in sys.stdin:
         signal.alarm(SECONDS)
         wrong = read(Path(line.rstrip("\n")))
         signal.alarm(0)
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         print(json.dumps({"wrong": wrong, "memory": memory}), flush=True)
+    trial.try_out.close()
+    print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 
 
 if __name__ == "__main__":

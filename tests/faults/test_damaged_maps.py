@@ -68,14 +68,15 @@ def test_damaged_files_are_read_or_refused(tmp_path: Path, seeds: list[bytes]) -
         text=True,
         check=False,
     )
-    ends = [json.loads(line) for line in done.stdout.splitlines()]
-    assert done.returncode == 0, (bad[len(ends) - len(good)], done)
+    *ends, tried = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0, done
     assert not done.stderr
     wrong = [end["wrong"] for end in ends[len(good) :]]
     refused = [line for line in wrong if line]
     usual, most = ends[len(good) - 1]["memory"], ends[-1]["memory"]
     print(f"{COUNT - len(refused)} read, {len(refused)} refused; at most {most} KiB, {usual} with")
-    print(f"good files ({most / usual:.2f})")
+    print(f"good files ({most / usual:.2f}); {tried} in the process that tries files out, which")
+    print(f"{sum('HDF5' in line and 'reading it' in line for line in refused)} files ended")
     assert all(len(line) < 1500 and "\n" not in line for line in refused)
     assert COUNT / 10 < len(refused) < COUNT
-    assert most < 1.5 * usual
+    assert max(most, tried) < 1.5 * usual

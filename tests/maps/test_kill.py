@@ -188,17 +188,18 @@ def test_rows_that_a_sync_lost_are_never_committed(
 ) -> None:
     path = tmp_path / "maps.h5"
     fsync = os.fsync
-    with pytest.raises(LcamError, match="cannot write"), writer(path) as out:
+
+    def lost_once(_descriptor: int) -> None:
+        monkeypatch.setattr(os, "fsync", fsync)
+        raise OSError(errno.EIO, "lost")
+
+    with writer(path) as out:
         out.append(make_batch(0, 3))
         out.flush()
         out.append(make_batch(3, 3))
-
-        def lost_once(_descriptor: int) -> None:
-            monkeypatch.setattr(os, "fsync", fsync)
-            raise OSError(errno.EIO, "lost")
-
         monkeypatch.setattr(os, "fsync", lost_once)
-        out.flush()
+        with pytest.raises(LcamError, match="cannot write"):
+            out.flush()
     assert len(MapsFile(path)) == 3
 
 
