@@ -168,7 +168,7 @@ class Comparison:
 
     def _has_maps(self, method: Method) -> bool:
         try:
-            with MapsFile(self.state.maps_path(method)) as maps:
+            with MapsFile(self.state.maps_path(method), tried=True) as maps:
                 return maps.complete
         except LcamError:
             return False

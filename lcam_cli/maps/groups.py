@@ -7,10 +7,9 @@ from pathlib import Path
 
 import h5py
 
-from lcam_cli.errors import LcamError
 from lcam_cli.maps import hdf5_layout as layout
 from lcam_cli.maps.hdf5_reader import MapsFile
-from lcam_cli.maps.whole import whole_file
+from lcam_cli.maps.whole import cannot_write, size, whole_file
 
 _ROWS_AT_ONCE = 256
 
@@ -30,13 +29,13 @@ def join_methods(path: Path, sources: Mapping[str, Path]) -> None:
             file.attrs["schema"] = layout.METHODS_SCHEMA
             file.attrs["schema_version"] = layout.SCHEMA_VERSION
             for name, source in sources.items():
-                with MapsFile(source):  # checked before anything is taken from it
+                with MapsFile(source, tried=True):  # checked before anything is taken from it
                     _copy(source, file.create_group(group_name(name)), name)
             file.attrs["complete"] = True
-    except OSError as error:
-        raise LcamError(
-            f"cannot write {path}: {error}", "free some space or use another --out"
-        ) from error
+    except (OSError, RuntimeError) as error:  # h5py has both for a full disk
+        room = sum(source.stat().st_blocks * 512 for source in sources.values())
+        hint = "free some space or use another --out"
+        raise cannot_write(path, error, needed=f"up to {size(room)}", hint=hint) from error
 
 
 def group_name(name: str) -> str:

@@ -45,6 +45,7 @@ SCHEMA_VERSION = 1
 # Reasons are short phrases of ours; a longer one is cut here.
 REASON_BYTES = 240
 
+_LONGEST_ATTRIBUTE = 1 << 20
 _SECTOR = 512
 _SMALL_CHUNK = 1024
 
@@ -310,12 +311,18 @@ def attribute(attributes: h5py.AttributeManager, name: str, kind: type) -> Any:
     Raises:
         LcamError: if it is missing or not of that kind; the message lacks the file's name.
     """
-    value = attributes.get(name)
+    value = None
+    if name in attributes:
+        # Looked at before it is read: what it declares is what would be allocated.
+        declared = attributes.get_id(name)
+        if declared.shape != () or declared.dtype.itemsize > _LONGEST_ATTRIBUTE:
+            raise LcamError(f"attribute {name} is not one {kind.__name__}, or too long")
+        value = attributes[name]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, bytes):
         value = value.decode("utf-8", "surrogateescape")
-    if not isinstance(value, kind):
+    if not isinstance(value, kind) or (isinstance(value, str) and "\0" in value):
         raise LcamError(f"attribute {name} is missing or no {kind.__name__}")
     return value
 

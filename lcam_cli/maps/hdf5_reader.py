@@ -3,10 +3,13 @@
 Everything is checked when the file is opened (what it holds) or when rows are read (their values),
 so that whoever takes a :class:`MapBatch` from here can rely on it. Only datasets that lie in the
 file itself are read, or in shards in the file's own folder; a file can name others, anywhere.
+Sizes are compared with what is stored before memory is taken, and the library itself is tried out
+on the file in another process (:mod:`lcam_cli.maps.trial`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -21,10 +24,16 @@ from lcam_cli.images.find import Skipped
 from lcam_cli.maps import hdf5_layout as layout
 from lcam_cli.maps.paths import resolve_path
 from lcam_cli.maps.record import MapBatch
+from lcam_cli.maps.trial import try_out
 
 # A row larger than this is a lie about its shape, or a trap for our memory.
-_MOST_ROW_BYTES = 1 << 28
+_MOST_ROW_BYTES = 1 << 26
+_MOST_BATCH_BYTES = 1 << 28
 _LONGEST_TEXT = 1 << 16
+# All texts of one kind together: room for ten million paths.
+_MOST_TEXT_BYTES = 1 << 30
+_TEXT_BLOCK_BYTES = 1 << 24
+_TEXT_OBJECT_BYTES = 64
 
 _TEXT = "text"
 _ROWS: dict[str, tuple[str | tuple[str, ...], int]] = {
@@ -51,6 +60,7 @@ class MapsFile:
     Args:
         path: The HDF5 file.
         method: Whose maps, in a file that holds those of several methods.
+        tried: Whether it is known that HDF5 comes to no harm by the file.
 
     Attributes:
         path: The file.
@@ -65,13 +75,15 @@ class MapsFile:
         LcamError: if it is missing, no maps file, or not as the format says.
     """
 
-    def __init__(self, path: Path, method: str | None = None) -> None:
+    def __init__(self, path: Path, method: str | None = None, *, tried: bool = False) -> None:
         self.path = path
         if not path.is_file():
             raise LcamError(f"no maps file {path}", "make one with lcam explain … --out FILE.h5")
+        if not tried:
+            try_out(path, method)
         try:
             self._file = h5py.File(path, "r", locking=False)
-        except OSError as error:
+        except (OSError, RuntimeError, ValueError, KeyError, MemoryError) as error:
             raise LcamError(
                 f"{path} is no HDF5 file, or a damaged one", "write it anew with --overwrite"
             ) from error
@@ -82,7 +94,10 @@ class MapsFile:
             self.close()
             # With a hint, the file is in order, and the wrong thing was asked of it.
             raise (error if error.hint else self._refused(error.what)) from error
-        except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
+        except (
+            *(OSError, RuntimeError, ValueError, TypeError, KeyError),
+            *(AttributeError, OverflowError, MemoryError),
+        ) as error:
             self.close()
             raise self._refused(f"it cannot be read ({error})") from error
 
@@ -113,7 +128,7 @@ class MapsFile:
         start, stop, _ = slice(start, stop).indices(self._rows)
         try:
             batch = self._read(start, stop)
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, MemoryError) as error:
             raise self._refused(f"rows {start} to {stop} cannot be read ({error})") from error
         wrong = _wrong_values(batch)
         if wrong:
@@ -121,13 +136,21 @@ class MapsFile:
         return batch
 
     def batches(self, size: int) -> Iterator[MapBatch]:
-        """Read all rows, ``size`` at a time, in constant memory."""
+        """Read all rows, ``size`` at a time or fewer where they are large, in constant memory."""
+        size = max(1, min(size, _MOST_BATCH_BYTES // (4 * math.prod(self.size))))
         for start in range(0, self._rows, size):
             yield self.rows(start, start + size)
 
     def paths(self) -> list[str]:
-        """Return the path of every row."""
-        return self._texts("path", 0, self._rows)
+        """Return the path of every row.
+
+        Raises:
+            LcamError: if they cannot be read, or are more than memory should hold.
+        """
+        try:
+            return self._texts("path", 0, self._rows)
+        except (OSError, RuntimeError, ValueError, MemoryError) as error:
+            raise self._refused(f"its paths cannot be read ({error})") from error
 
     def resolve(self, row_path: str, images: Path | None = None) -> Path:
         """Return where the picture of a row lies.
@@ -163,6 +186,7 @@ class MapsFile:
         return group
 
     def _check(self) -> None:
+        self._file_bytes = self.path.stat().st_size
         self.info = layout.read_info(self._group.attrs)
         self.complete = layout.is_complete(self._group.attrs)
         kinds = dict(_ROWS)
@@ -216,9 +240,21 @@ class MapsFile:
         )
 
     def _texts(self, name: str, start: int, stop: int) -> list[str]:
-        return [
-            bytes(raw).decode("utf-8", "surrogateescape") for raw in self._group[name][start:stop]
-        ]
+        """Read texts a block at a time, so that no claim about their size is believed."""
+        dataset = self._group[name]
+        # A text of variable length lies in the file, or in a shard, and is no longer than that.
+        fixed = h5py.check_string_dtype(dataset.dtype).length
+        longest = fixed or (_TEXT_BLOCK_BYTES if dataset.is_virtual else self._file_bytes)
+        block = max(1, _TEXT_BLOCK_BYTES // longest)
+        texts: list[str] = []
+        taken = 0
+        for first in range(start, stop, block):
+            for raw in dataset[first : min(first + block, stop)]:
+                texts.append(bytes(raw).decode("utf-8", "surrogateescape"))
+                taken += len(raw) + _TEXT_OBJECT_BYTES
+            if taken > _MOST_TEXT_BYTES:
+                raise ValueError(f"{name} holds more than {_MOST_TEXT_BYTES >> 30} GiB of text")
+        return texts
 
     def _refused(self, why: str) -> LcamError:
         return LcamError(f"{self.path}: {why}", "it is damaged, or not written by lcam")
@@ -273,32 +309,54 @@ def _check_dataset(
         raise LcamError(f"{name} is no dataset")
     if len(dataset.shape or ()) != dimensions:
         raise LcamError(f"{name} has not {dimensions} dimensions")
-    if kind == _TEXT:
-        text = h5py.check_string_dtype(dataset.dtype)
-        if text is None or (text.length or 0) > _LONGEST_TEXT:
-            raise LcamError(f"{name} is no text")
-    elif dataset.dtype.newbyteorder("=").name not in kind:
-        raise LcamError(f"{name} is {dataset.dtype}, not {' or '.join(kind)}")
-    chunk_rows = dataset.chunks[0] if dataset.chunks else 1
-    row = int(np.prod(dataset.shape[1:], dtype=object) * dataset.dtype.itemsize)
-    if dimensions > 1 and not 0 < row <= _MOST_ROW_BYTES // chunk_rows:
-        raise LcamError(f"{name} has rows of {row} bytes")
+    _check_type(dataset, name, kind)
     if dataset.external:
         raise LcamError(f"{name} lies in another file")
     if dataset.is_virtual:
         if joins_shards is None:
             raise LcamError(f"{name} is joined from files that are joined themselves")
         _check_shards(dataset, name, kind, dimensions, joins_shards)
-    elif dataset.shape[0] and not dataset.id.get_storage_size():
-        raise LcamError(f"{name} says it has {dataset.shape[0]} rows and holds none")
+    elif not _is_stored(dataset):
+        raise LcamError(f"{name} says it has {dataset.shape[0]} rows and does not hold them")
+
+
+def _check_type(dataset: h5py.Dataset, name: str, kind: str | tuple[str, ...]) -> None:
+    """Check what a dataset's values are, and that no row or chunk of them is enormous."""
+    if kind == _TEXT:
+        text = h5py.check_string_dtype(dataset.dtype)
+        if text is None or (text.length or 0) > _LONGEST_TEXT:
+            raise LcamError(f"{name} is no text")
+    elif dataset.dtype.newbyteorder("=").name not in kind:
+        raise LcamError(f"{name} is {dataset.dtype}, not {' or '.join(kind)}")
+    row = math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
+    if not 0 < row <= _MOST_ROW_BYTES:
+        raise LcamError(f"{name} has rows of {row} bytes")
+    chunk = math.prod(dataset.chunks or ()) * dataset.dtype.itemsize
+    if chunk > _MOST_ROW_BYTES:
+        raise LcamError(f"{name} has chunks of {chunk} bytes")
+
+
+def _is_stored(dataset: h5py.Dataset) -> bool:
+    """Whether a dataset's values are in its file, not only declared."""
+    stored = dataset.id.get_storage_size()
+    if stored > dataset.file.id.get_filesize():
+        return False
+    if dataset.chunks is None:
+        return bool(stored >= math.prod(dataset.shape) * dataset.dtype.itemsize)
+    chunks = [-(-size // chunk) for size, chunk in zip(dataset.shape, dataset.chunks, strict=True)]
+    return bool(dataset.id.get_num_chunks() >= math.prod(chunks))
 
 
 def _check_shards(
     dataset: h5py.Dataset, name: str, kind: str | tuple[str, ...], dimensions: int, path: Path
 ) -> None:
     """Check that the sources of a virtual dataset are whole files in the same folder."""
+    joined = 0
     for source in dataset.virtual_sources():
-        shard = PurePosixPath(source.file_name)
+        if "%" in source.file_name.replace("%%", ""):
+            raise LcamError(f"{name} lies in files known by a pattern, {source.file_name}")
+        joined += source.vspace.get_select_npoints()
+        shard = PurePosixPath(source.file_name.replace("%%", "%"))
         here = path.parent.resolve()
         found = (here / shard).resolve()
         if shard.is_absolute() or not found.is_relative_to(here):
@@ -308,3 +366,6 @@ def _check_shards(
             raise LcamError(f"{name} lies in {source.file_name}, which is missing")
         with h5py.File(found, "r", locking=False) as file:
             _check_dataset(file, source.dset_name.strip("/"), kind, dimensions, None)
+    # What no shard holds would be read as zeros.
+    if joined < math.prod(dataset.shape):
+        raise LcamError(f"{name} says it has {dataset.shape[0]} rows and does not join them")

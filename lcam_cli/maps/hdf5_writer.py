@@ -241,7 +241,7 @@ class Hdf5Writer:
             raise
 
     def _copy_rows(self) -> None:
-        with MapsFile(self.path) as old:
+        with MapsFile(self.path, tried=True) as old:
             first = 0
             for batch in old.batches(_ROWS_AT_ONCE):
                 self._write_rows(batch, first)
@@ -305,7 +305,7 @@ class Hdf5Writer:
         """Tell the user what keeps the file from being written."""
         try:
             yield
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # h5py has both for a full disk
             columns = layout.columns(self._room, self._dtype, self._size, self._cam_size)
             rows = sum(c.row_bytes for c in columns if not c.name.startswith("skipped/"))
             raise cannot_write(

@@ -73,7 +73,9 @@ def remove_leftovers(folder: Path) -> None:
                 Path(where, name).unlink(missing_ok=True)
 
 
-def cannot_write(target: Path, error: OSError, *, needed: str, hint: str) -> LcamError:
+def cannot_write(
+    target: Path, error: OSError | RuntimeError, *, needed: str, hint: str
+) -> LcamError:
     """Return the error that tells why a file could not be written.
 
     Args:
@@ -84,7 +86,7 @@ def cannot_write(target: Path, error: OSError, *, needed: str, hint: str) -> Lca
     """
     # The HDF5 library wraps the system's error in a text of its own.
     wrapped = re.search(r"errno = (\d+)", str(error))
-    number = int(wrapped[1]) if wrapped else error.errno
+    number = int(wrapped[1]) if wrapped else getattr(error, "errno", None)
     why = os.strerror(number) if number else str(error)
     if number in _NO_ROOM:
         there = next(path for path in (target, *target.parents) if path.is_dir())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from lcam_cli.reports.results import Results
 from lcam_cli.reports.table import BEST, CLOSE, SECOND, caption, columns
 
@@ -12,10 +14,9 @@ _ESCAPES = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-    # The end of the row above would take these for its options.
-    "[": "{[}",
-    "*": "{*}",
+    '"': r"{\char34}",  # \textquotedbl is missing from LaTeX's default encoding
+    # After the \\ of the row before, these would be its arguments.
+    **{character: f"{{{character}}}" for character in "[]*"},
     "×": r"$\times$",
     CLOSE: r"$\approx$",
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -49,8 +50,9 @@ def to_latex(results: Results) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return the text with everything LaTeX would take as a command escaped."""
-    return "".join(_ESCAPES.get(character, character) for character in text)
+    """Return the text with everything LaTeX would take as a command or a ligature escaped."""
+    safe = "".join(_ESCAPES.get(character, character) for character in text)
+    return re.sub(r"([-'`?!,])(?=[-'`,])", r"\1{}", safe)
 
 
 def _line(cells: list[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ BEST, SECOND = 1, 2
 
 CLOSE = "≈"
 """Stands behind a number that does not differ significantly from the best of its column."""
+
+_FORMULA = tuple("=+-@＝＋－＠")  # noqa: RUF001: some spreadsheets take the wide ones too
 
 _ITSELF = (0.0, 0.0)  # the interval of the best row's difference to itself
 
@@ -192,7 +195,8 @@ def to_markdown(results: Results) -> str:
 
 def _markdown(text: str) -> str:
     """Return the text with what Markdown or HTML would take as markup escaped."""
-    return "".join(f"\\{c}" if c in r"\`*_[]<>|" else c for c in text)
+    # The last two keep addresses from becoming links.
+    return re.sub(r"[\\`*_\[\]<>|~&$#!]|:(?=//)|(?<=www)\.", r"\\\g<0>", text)
 
 
 def to_csv(results: Results) -> str:
@@ -253,4 +257,5 @@ def _csv_difference(name: str, difference: Difference | None) -> dict[str, str]:
 
 def _csv(name: str) -> str:
     """Return a name that a spreadsheet does not run as a formula."""
-    return f"'{printable(name)}" if name.startswith(("=", "+", "-", "@")) else printable(name)
+    formula = name.lstrip().startswith(_FORMULA)
+    return f"'{printable(name)}" if formula else printable(name)

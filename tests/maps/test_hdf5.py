@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lcam_cli.errors import BadImageError, LcamError
+from lcam_cli.maps import hdf5_reader
 from lcam_cli.maps.hdf5_layout import Room
 from lcam_cli.maps.hdf5_reader import MapsFile
 from lcam_cli.maps.hdf5_writer import Hdf5Writer
@@ -363,6 +364,47 @@ def virtual(source: str) -> Any:
     return change
 
 
+def virtual_in_part(file: h5py.File) -> None:
+    del file["saliency"]
+    join = h5py.VirtualLayout((4, *SIZE), "f4")
+    join[:1] = h5py.VirtualSource("shard.h5", "saliency", (4, *SIZE))[:1]
+    file.create_virtual_dataset("saliency", join)
+
+
+def virtual_by_pattern(file: h5py.File) -> None:
+    """HDF5 puts a number for ``%b``, so that a file of that very name says nothing."""
+    del file["saliency"]
+    endless = h5py.h5s.UNLIMITED
+    space = h5py.h5s.create_simple((4, *SIZE), (endless, *SIZE))
+    space.select_hyperslab((0, 0, 0), (endless, 1, 1), (1, *SIZE), (1, *SIZE))
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    one = h5py.h5s.create_simple((1, *SIZE))
+    creation.set_virtual(space, b"%b.h5", b"saliency", one)
+    h5py.h5d.create(file.id, b"saliency", h5py.h5t.IEEE_F32LE, space, dcpl=creation)
+
+
+def soft_link_loop(file: h5py.File) -> None:
+    del file["path"], file["class_name"]
+    file["path"] = h5py.SoftLink("/class_name")
+    file["class_name"] = h5py.SoftLink("/path")
+
+
+def one_row_of_four(file: h5py.File) -> None:
+    replace(file, "saliency", shape=(4, *SIZE), dtype="f4", chunks=(1, *SIZE))
+    file["saliency"][0] = 0.5
+
+
+def billions_of_rows(file: h5py.File) -> None:
+    for name in ("class_index", "predicted_index", "confidence", "crop_box", "cam", "saliency"):
+        data = file[name][:]
+        shape = (1 << 40, *data.shape[1:])
+        replace(file, name, shape=shape, dtype=data.dtype, chunks=(1, *shape[1:]))
+        file[name][0] = data[0]
+    for name in ("path", "class_name"):
+        replace(file, name, shape=(1 << 40,), dtype="S20", chunks=(1024,))
+        file[name][0] = b"a.jpg"
+
+
 def value(name: str, wrong: float) -> Any:
     def change(file: h5py.File) -> None:
         file[name][0] = wrong
@@ -401,12 +443,33 @@ CHANGES = {
     "shard missing": virtual("missing.h5"),
     "shard absolute": virtual("/etc/hostname"),
     "shard is itself": virtual("."),
+    "shard is a link to above": virtual("link.h5"),
+    "shards by a pattern": virtual_by_pattern,
+    "one row joined of four": virtual_in_part,
+    "links in a loop": soft_link_loop,
+    "folder within itself": lambda f: (
+        f.__delitem__("skipped"),
+        f.__setitem__("skipped", f["/"]),
+    ),
+    "one row of four": one_row_of_four,
+    "billions of rows": billions_of_rows,
+    "chunks of gigabytes": lambda f: replace(
+        f, "class_index", shape=(4,), maxshape=(None,), chunks=(1 << 28,), dtype="i4"
+    ),
+    "texts of megabytes": lambda f: replace(f, "path", data=np.zeros(4, "S1000000")),
+    "paths are pointers": lambda f: replace(f, "path", shape=(4,), dtype=h5py.ref_dtype),
+    "boxes in pairs": lambda f: replace(f, "crop_box", data=np.zeros((4, 4), "f4,f4")),
+    "many roots": lambda f: f.attrs.__setitem__("root", ["/a", "/b"]),
+    "root that ends early": lambda f: f.attrs.create("root", np.bytes_(b"/a\0b")),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
 def test_strange_files_are_refused_by_name(finished: Path, change: Any) -> None:
-    (finished.parent.parent / "other.h5").write_bytes(finished.read_bytes())
+    other = finished.parent.parent / "other.h5"
+    for copy in (other, finished.parent / "shard.h5", finished.parent / "%b.h5"):
+        copy.write_bytes(finished.read_bytes())
+    (finished.parent / "link.h5").symlink_to(other)
     with h5py.File(finished, "r+") as file:
         change(file)
     with pytest.raises(LcamError, match=r"maps\.h5"), MapsFile(finished) as maps:
@@ -419,6 +482,35 @@ def test_shards_beside_the_file_are_read(finished: Path) -> None:
         virtual("shard.h5")(file)
     with MapsFile(finished) as maps:
         assert_same(maps.rows(0, 4), make_batch(0, 4))
+
+
+def test_shards_may_have_any_name(finished: Path) -> None:
+    (finished.parent / "100%b.h5").write_bytes(finished.read_bytes())
+    with h5py.File(finished, "r+") as file:
+        virtual("100%%b.h5")(file)
+    with MapsFile(finished) as maps:
+        assert_same(maps.rows(0, 4), make_batch(0, 4))
+
+
+def test_texts_of_any_length_are_read_a_block_at_a_time(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hdf5_reader, "_TEXT_BLOCK_BYTES", 100)
+    with MapsFile(finished) as maps:
+        assert maps.paths() == make_batch(0, 4).paths
+    with h5py.File(finished, "r+") as file:
+        replace(file, "path", data=["a", "", "c" * 1000, "d"], dtype=h5py.string_dtype())
+    with MapsFile(finished) as maps:
+        assert maps.paths() == ["a", "", "c" * 1000, "d"]
+    monkeypatch.setattr(hdf5_reader, "_MOST_TEXT_BYTES", 1000)
+    with MapsFile(finished) as maps, pytest.raises(LcamError, match="text"):
+        maps.paths()
+
+
+def test_large_maps_come_in_small_batches(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hdf5_reader, "_MOST_BATCH_BYTES", 3 * 4 * 6 * 5)
+    with MapsFile(finished) as maps:
+        assert [len(batch) for batch in maps.batches(4096)] == [3, 1]
 
 
 def test_cut_or_garbled_files_are_refused(finished: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import random
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import h5py
 import pytest
 
+from lcam_cli.errors import LcamError
 from lcam_cli.maps.hdf5_reader import MapsFile
 from tests.conftest import ROOT
 from tests.maps.making import ROOM, make_batch, writer
@@ -114,6 +116,26 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
             want = make_batch(0, rows)
             assert_same(maps.rows(0, rows), want)
             assert len(maps.skipped) >= max(told, default=0) // BATCH
+
+
+def test_rows_that_a_sync_lost_are_never_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "maps.h5"
+    fsync = os.fsync
+
+    def lost_once(_descriptor: int) -> None:
+        monkeypatch.setattr(os, "fsync", fsync)
+        raise OSError(errno.EIO, "lost")
+
+    with writer(path) as out:
+        out.append(make_batch(0, 3))
+        out.flush()
+        out.append(make_batch(3, 3))
+        monkeypatch.setattr(os, "fsync", lost_once)
+        with pytest.raises(LcamError, match="cannot write"):
+            out.flush()
+    assert len(MapsFile(path)) == 3
 
 
 @pytest.mark.slow

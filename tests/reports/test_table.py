@@ -59,6 +59,15 @@ def test_markdown_to_the_letter() -> None:
     )
 
 
+def test_markdown_takes_no_markup_or_links_from_names() -> None:
+    name = "<img src=x> &lt; $x$ ~~b~~ ![i](http://e.org) www.e.org"
+    assert (
+        to_markdown(results(row(name, (1.0, 2.0))))
+        .splitlines()[2]
+        .startswith(r"| \<img src=x\> \&lt; \$x\$ \~\~b\~\~ \!\[i\](http\://e.org) www\.e.org |")
+    )
+
+
 def test_csv_has_a_line_a_method_and_nu() -> None:
     lines = list(csv.DictReader(io.StringIO(to_csv(FOUR))))
     assert [(line["method"], line["nu"]) for line in lines[:3]] == [
@@ -81,9 +90,11 @@ def test_csv_has_a_line_a_method_and_nu() -> None:
 
 
 def test_csv_survives_any_name_and_runs_none() -> None:
-    names = ['=cmd("x")', 'a,"b"\nc', "-1+1"]
+    names = ['=cmd("x")', 'a,"b"\nc', "-1+1", " @sum(1)", "＝1", "a=b"]
     lines = list(csv.DictReader(io.StringIO(to_csv(results(*(row(n, (1, 2)) for n in names))))))
-    assert [line["method"] for line in lines] == ['\'=cmd("x")', 'a,"b"\\nc', "'-1+1"]
+    assert [line["method"] for line in lines] == [
+        *('\'=cmd("x")', 'a,"b"\\nc', "'-1+1", "' @sum(1)", "'＝1", "a=b"),
+    ]
 
 
 def drawn(width: int | None, **options: object) -> str:
