@@ -148,10 +148,10 @@ def explain(
         overwrite=overwrite,
     )
     with outputs:
+        start = outputs.rewind(pictures_at_once(engine, how))
         if outputs.complete:
             console.info(f"{out} is complete already: nothing to do")
             return
-        start = outputs.rewind(pictures_at_once(engine, how))
         for item in found.skipped:
             skipped(item)
         console.info(f"explaining {len(found.paths)} images with {how.name}")

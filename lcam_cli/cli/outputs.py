@@ -14,7 +14,7 @@ from typing import Self
 
 from lcam_cli.cli.behind import Behind
 from lcam_cli.engine.backbone import Backbone
-from lcam_cli.errors import BadImageError
+from lcam_cli.errors import BadImageError, LcamError
 from lcam_cli.images.decoder import read_whole
 from lcam_cli.images.find import Found, Skipped
 from lcam_cli.locks import lock_file, lock_folder
@@ -67,6 +67,7 @@ class Outputs:
         resume: bool,
         overwrite: bool,
     ) -> None:
+        self._out = out
         self._found = found
         self._per_picture = classes_per_picture
         self._max_pixels = max_pixels
@@ -124,14 +125,20 @@ class Outputs:
         """Find where to go on, and drop what an interrupted run has of the batch at that place.
 
         Whole batches are made again, so that the result does not depend on the interruption.
+        Where all is done already, nothing is dropped.
 
         Returns:
             The number of pictures that are done.
+
+        Raises:
+            LcamError: The maps that are there are of other pictures, or in another order.
         """
-        done_rows, done_skipped = self._maps.paths, self._maps.skipped
+        done_skipped = self._maps.skipped
         names = [self.row_path(p) for p in self._found.paths]
         unread = {s.path for s in done_skipped}
-        last = _pictures_done(names, done_rows[:: self._per_picture], unread)
+        last = self._pictures_done(names, unread)
+        if self._maps.complete:
+            return last
         start = last - last % batch_size
         to_do = set(names[start:])
         self._maps.truncate(
@@ -139,6 +146,30 @@ class Outputs:
             sum(s.path not in to_do for s in done_skipped) if start else 0,
         )
         return start
+
+    def _pictures_done(self, names: Sequence[str], unread: set[str]) -> int:
+        """How many pictures, from the first on, have a row or are noted as unreadable."""
+        rows = self._maps.paths[:: self._per_picture]
+        row = done = 0
+        for name in names:
+            if row < len(rows) and rows[row] == name:
+                row += 1
+            elif name not in unread:
+                break
+            done += 1
+        if row < len(rows):
+            instead = f"{names[done]} now" if done < len(names) else "no picture any more"
+            raise LcamError(
+                f"{self._out} was begun with other pictures: where it has {rows[row]} there is "
+                + instead,
+                "name the same ones, put back what was there, or use --overwrite or another --out",
+            )
+        if self._maps.complete and done < len(names):
+            raise LcamError(
+                f"{self._out} is finished, and has no map of {names[done]}",
+                "explain what is new with another --out, or all with --overwrite",
+            )
+        return done
 
     def append(self, batch: MapBatch) -> list[Skipped]:
         """Have a batch written to every output, behind the back of what comes next.
@@ -220,14 +251,3 @@ def maps_info(backbone: Backbone, method: Method, root: str) -> MapsInfo:
         preprocess=backbone.preprocess.to_json(),
         root=root,
     )
-
-
-def _pictures_done(names: Sequence[str], rows: Sequence[str], unread: set[str]) -> int:
-    """How many pictures, from the first on, have a row or are noted as unreadable."""
-    row = 0
-    for position, name in enumerate(names):
-        if row < len(rows) and rows[row] == name:
-            row += 1
-        elif name not in unread:
-            return position
-    return len(names)

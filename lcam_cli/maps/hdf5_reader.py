@@ -34,6 +34,7 @@ _LONGEST_TEXT = 1 << 16
 _MOST_TEXT_BYTES = 1 << 30
 _TEXT_BLOCK_BYTES = 1 << 24
 _TEXT_OBJECT_BYTES = 64
+_INDICES_AT_ONCE = 1 << 20
 
 _TEXT = "text"
 _ROWS: dict[str, tuple[str | tuple[str, ...], int]] = {
@@ -151,6 +152,21 @@ class MapsFile:
             return self._texts("path", 0, self._rows)
         except (OSError, RuntimeError, ValueError, MemoryError) as error:
             raise self._refused(f"its paths cannot be read ({error})") from error
+
+    def highest_class(self) -> int:
+        """Return the highest class index of any row, of at least one.
+
+        Raises:
+            LcamError: if they cannot be read.
+        """
+        column = self._group["class_index"]
+        try:
+            return max(
+                int(column[start : start + _INDICES_AT_ONCE].max())
+                for start in range(0, self._rows, _INDICES_AT_ONCE)
+            )
+        except (OSError, RuntimeError, ValueError, MemoryError) as error:
+            raise self._refused(f"its classes cannot be read ({error})") from error
 
     def resolve(self, row_path: str, images: Path | None = None) -> Path:
         """Return where the picture of a row lies.

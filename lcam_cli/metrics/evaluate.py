@@ -197,7 +197,7 @@ def _check_fits(engine: Engine, maps: MapsFile) -> None:
         )
     if not len(maps):
         raise LcamError(f"{maps.path} holds no maps", "explain some pictures first")
-    highest = max(int(batch.class_index.max()) for batch in maps.batches(4096))
+    highest = maps.highest_class()
     if highest >= engine.backbone.num_classes:
         raise LcamError(
             f"{maps.path} explains class {highest}; "

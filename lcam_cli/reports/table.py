@@ -21,7 +21,8 @@ BEST, SECOND = 1, 2
 CLOSE = "≈"
 """Stands behind a number that does not differ significantly from the best of its column."""
 
-_FORMULA = tuple("=+-@＝＋－＠")  # noqa: RUF001: some spreadsheets take the wide ones too
+# Some spreadsheets take the wide ones too.
+_FORMULA = tuple("=+-@＝＋－＠")  # noqa: RUF001
 
 _ITSELF = (0.0, 0.0)  # the interval of the best row's difference to itself
 

@@ -308,6 +308,60 @@ def test_outputs_are_never_overwritten_unasked(trained: Path, lcam: Lcam) -> Non
         assert lcam("explain", "photos", "--out", out, "--overwrite").code == 0
 
 
+def _unfinish(out: Path) -> None:
+    """Make a finished output look like that of a run that was killed at its very end."""
+    if out.is_dir():
+        info = out / "maps" / "info.json"
+        info.write_text(json.dumps({**json.loads(info.read_text()), "complete": False}) + "\n")
+    else:
+        with h5py.File(out, "r+") as file:
+            file.attrs.modify("complete", np.False_)
+
+
+def _rows(out: Path) -> int:
+    if out.is_dir():
+        return len((out / "maps" / "maps.jsonl").read_text().splitlines())
+    with h5py.File(out) as file:
+        return len(file["path"])
+
+
+@pytest.mark.parametrize("out", ["maps.h5", "pngs"])
+@pytest.mark.parametrize("change", ["added", "removed", "renamed"])
+def test_a_resumed_run_drops_no_rows_where_pictures_changed(
+    trained: Path, lcam: Lcam, out: str, change: str
+) -> None:
+    words = ["explain", "photos", "--batch-size", "2", "--out", out]
+    assert lcam(*words).code == 0
+    _unfinish(trained / out)
+    rows = _rows(trained / out)
+    first = min((trained / "photos").iterdir())
+    if change == "added":
+        first.with_name("!.jpg").write_bytes(first.read_bytes())
+    elif change == "removed":
+        first.unlink()
+    else:
+        first.rename(first.with_name("zzz.jpg"))
+    done = lcam(*words, "--resume")
+    assert done.code == 2
+    assert f"where it has {first.name} there is" in done.err
+    assert _rows(trained / out) == rows
+
+
+@pytest.mark.parametrize("out", ["maps.h5", "pngs"])
+def test_a_finished_output_says_what_it_lacks(trained: Path, lcam: Lcam, out: str) -> None:
+    words = ["explain", "photos", "--batch-size", "2", "--out", out]
+    assert lcam(*words).code == 0
+    first = min((trained / "photos").iterdir())
+    first.with_name("zzz.jpg").write_bytes(first.read_bytes())
+    done = lcam(*words, "--resume")
+    assert done.code == 2
+    assert "no map of zzz.jpg" in done.err
+    _unfinish(trained / out)
+    rows = _rows(trained / out)
+    assert lcam(*words, "--resume").code == 0
+    assert _rows(trained / out) == rows + 1
+
+
 def test_code_named_by_a_file_is_not_run_unless_the_user_names_it(
     trained: Path, lcam: Lcam
 ) -> None:

@@ -62,6 +62,15 @@ def test_hdf5(folder: Path, lcam: Commands, disk: Disk) -> None:
             np.testing.assert_array_equal(file[name][:], whole[name][:])
 
 
+@pytest.mark.parametrize("kilobytes", range(4, 160, 12))
+def test_no_room_for_the_file_itself(
+    folder: Path, lcam: Commands, disk: Disk, kilobytes: int
+) -> None:
+    """HDF5 fails in other ways while a file is made than while it grows."""
+    out = disk(f"size={kilobytes}k") / "maps.h5"
+    said_in_two_lines(lcam(folder, [*EXPLAIN, "--out", str(out)]))
+
+
 @pytest.mark.parametrize("where", ["--out", "--overlays"])
 def test_pictures(folder: Path, lcam: Commands, disk: Disk, where: str) -> None:
     out = disk("size=500k") / "out"
