@@ -22,7 +22,7 @@ CLOSE = "≈"
 """Stands behind a number that does not differ significantly from the best of its column."""
 
 # Some spreadsheets take the wide ones too.
-_FORMULA = tuple("=+-@＝＋－＠")  # noqa: RUF001
+_FORMULA = tuple("=+-@＝＋－＠")
 
 _ITSELF = (0.0, 0.0)  # the interval of the best row's difference to itself
 
