@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
-from lcam_cli.errors import LcamError, did_you_mean
+from lcam_cli.errors import BadImageError, LcamError, did_you_mean
 from lcam_cli.maps.names import claim_folder, output_name
+from lcam_cli.maps.png_encoder import encode_png
 from lcam_cli.maps.record import Floats, Map
 from lcam_cli.maps.whole import cannot_write, size, write_whole
 
@@ -29,11 +30,10 @@ _UNSEEN_COLOUR = 0.3
 _UNSEEN_LIGHT = 0.55
 
 _SAVE_OPTIONS: dict[str, dict[str, int]] = {
-    "png": {"compress_level": 1, "compress_type": 2},  # Huffman alone: quicker, and no larger
     "jpg": {"quality": 90},
     "webp": {"quality": 85, "method": 2},
 }
-_PILLOW_FORMAT = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
+_PILLOW_FORMAT = {"jpg": "JPEG", "webp": "WEBP"}
 
 
 @functools.cache
@@ -147,6 +147,7 @@ class OverlayWriter:
 
         Raises:
             LcamError: if the disk is full or fails.
+            BadImageError: if the picture is too large for the format.
         """
         drawn = overlay(
             picture,
@@ -157,19 +158,29 @@ class OverlayWriter:
             caption=f"{row.class_name} {row.confidence:.1%}" if self._caption else None,
         )
         target = self.folder / output_name(row.path, row.class_index, self._format)
-        encoded = io.BytesIO()
+        data = _encoded(drawn, self._format)
         try:
-            drawn.save(encoded, format=_PILLOW_FORMAT[self._format], **_SAVE_OPTIONS[self._format])
-            write_whole(target, encoded.getvalue())
+            write_whole(target, data)
         except OSError as error:
             raise cannot_write(
                 target,
                 error,
-                needed=f"at least {size(len(encoded.getvalue()))}",
+                needed=f"at least {size(len(data))}",
                 hint="free some space, or choose another format or folder for the overlays; "
                 "what is there can go on with --resume",
             ) from error
         return target
+
+
+def _encoded(picture: Image.Image, picture_format: OverlayFormat) -> bytes:
+    if picture_format == "png":
+        return encode_png(np.asarray(picture))
+    encoded = io.BytesIO()
+    try:
+        picture.save(encoded, _PILLOW_FORMAT[picture_format], **_SAVE_OPTIONS[picture_format])
+    except (OSError, ValueError) as error:
+        raise BadImageError(f"it cannot be drawn as {picture_format}: {error}") from error
+    return encoded.getvalue()
 
 
 def _pixels(crop_box: CropBox, size: tuple[int, int]) -> tuple[int, int, int, int] | None:

@@ -13,7 +13,6 @@ without a whole picture. It may leave a picture without a line; going on replace
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -24,7 +23,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from PIL import Image
 
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
@@ -35,6 +33,7 @@ from lcam_cli.maps.names import (
     claim_folder,
     output_name,
 )
+from lcam_cli.maps.png_encoder import encode_png
 from lcam_cli.maps.record import Map, MapBatch, MapsInfo
 from lcam_cli.maps.whole import cannot_write, remove, size, write_whole
 
@@ -151,10 +150,7 @@ class PngWriter:
 
     def _write(self, row: Map) -> dict[str, Any]:
         name = output_name(row.path, row.class_index, "png")
-        grey = Image.fromarray(np.rint(row.saliency * np.float32(255)).astype(np.uint8))
-        encoded = io.BytesIO()
-        grey.save(encoded, format="PNG", compress_level=1)
-        data = encoded.getvalue()
+        data = encode_png(np.rint(row.saliency * np.float32(255)).astype(np.uint8))
         try:
             write_whole(self.folder / name, data)
         except OSError as error:

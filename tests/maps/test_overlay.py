@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lcam_cli.errors import LcamError
+from lcam_cli.errors import BadImageError, LcamError
 from lcam_cli.maps.overlay import OverlayFormat, OverlayWriter, colour_table, overlay
 from tests.maps.making import make_batch
 
@@ -106,6 +106,17 @@ def test_writer_mirrors_folders(tmp_path: Path, extension: OverlayFormat) -> Non
 
 
 @pytest.mark.real
+@pytest.mark.parametrize("extension", ["jpg", "webp"])
+def test_a_picture_too_large_for_a_format_is_named(
+    tmp_path: Path, extension: OverlayFormat
+) -> None:
+    row = next(iter(make_batch(0, 1)))
+    with pytest.raises(BadImageError, match=f"cannot be drawn as {extension}"):
+        OverlayWriter(tmp_path / "out", extension).write(plain(70_000, 1), row)
+    assert not list((tmp_path / "out").rglob("*.*"))
+    OverlayWriter(tmp_path / "png").write(plain(70_000, 1), row)
+
+
 def test_on_a_photograph(real: Path) -> None:
     with Image.open(real / "photos" / "n01440764_tench.JPEG") as opened:
         picture = opened.convert("RGB")
