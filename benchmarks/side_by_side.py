@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -54,15 +55,72 @@ def lcam(*arguments: str | Path) -> Run:
     return Run(seconds, peak, done.stdout)
 
 
-def folder_of(photos: Path, count: int, folder: Path) -> Path:
-    """Fill ``folder`` with ``count`` links to the pictures of ``photos``, taken in turn."""
-    found = sorted(p for p in photos.rglob("*") if p.is_file())
+_STEADY = """
+import time
+from lcam_cli.cli import outputs
+from lcam_cli.__main__ import main
+times, append, finish = [], outputs.Outputs.append, outputs.Outputs.finish
+def timed(function):
+    def call(self, *given):
+        done = function(self, *given)
+        times.append((time.perf_counter(), len(given[0].paths) if given else 0))
+        return done
+    return call
+outputs.Outputs.append, outputs.Outputs.finish = timed(append), timed(finish)
+try:
+    main()
+finally:
+    images = sum(count for _, count in times[3:])
+    print("rate", images / (times[-1][0] - times[2][0]))
+"""
+
+
+def steady_rate(*arguments: str | Path) -> float:
+    """Images a second of `lcam explain` from the third batch on to the finished file.
+
+    The real command runs, in a process of its own, with a clock in it; starting takes seconds that
+    vary more than the rate does.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", _STEADY, "explain", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(f"lcam explain {' '.join(map(str, arguments))}: {done.stderr}")
+    return float(done.stdout.split("rate")[-1])
+
+
+def pictures_in(photos: Path) -> list[Path]:
+    """The photographs of a folder, sorted.
+
+    Raises:
+        SystemExit: There are none.
+    """
+    kinds = (".jpg", ".jpeg", ".png", ".webp")
+    found = sorted(path for path in photos.rglob("*") if path.suffix.lower() in kinds)
     if not found:
         raise SystemExit(f"no pictures in {photos}")
+    return found
+
+
+def folder_of(photos: Path, count: int, folder: Path) -> Path:
+    """Fill ``folder`` with ``count`` pictures, those of ``photos`` in turn.
+
+    Each is copied once and then hard-linked: what symbolic links name twice is explained once.
+    """
+    found = pictures_in(photos)
     folder.mkdir(parents=True)
+    copies: list[Path] = []
     for k in range(count):
         source = found[k % len(found)]
-        (folder / f"{k:06d}{source.suffix}").symlink_to(source.resolve())
+        target = folder / f"{k:06d}{source.suffix}"
+        if k < len(found):
+            copies.append(target)
+            shutil.copyfile(source, target)
+        else:
+            target.hardlink_to(copies[k % len(found)])
     return folder
 
 

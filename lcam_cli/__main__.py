@@ -30,7 +30,18 @@ _UsageError: Any = typer.BadParameter.__base__
 
 def main() -> None:
     """Run ``lcam`` on the words of the command line, and exit."""
+    _share_cores()
     sys.exit(run(lcam_app(), sys.argv[1:]))
+
+
+def _share_cores() -> None:
+    """Have the threads that compute a layer sleep soon when they wait for each other.
+
+    By default GNU OpenMP's spin for long, on cores that reading, drawing and writing need. It looks
+    at the environment when torch is imported.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def run(app: typer.Typer, args: list[str]) -> int:

@@ -64,7 +64,7 @@ class Backbone:
             layer = find_target_layer(self.network, picture)
         check_layer(self.network, layer)
         fold_batch_norms(self.network, keep=layer)
-        _out_of_place(self.network)
+        _in_place_without_gradients(self.network)
         self._layer = layer
         self.identity = Identity(network.name, network.weights, layer, network.weights_file)
         self._split = _split(self.network, layer)
@@ -255,15 +255,20 @@ def load_backbone(
     return Backbone(network, layer)
 
 
-def _out_of_place(network: nn.Module) -> None:
-    """Have bounded and smooth activations write to new memory.
+def _in_place_without_gradients(network: nn.Module) -> None:
+    """Have bounded and smooth activations write to new memory where gradients are wanted.
 
     In place they would first copy their input, which their gradient needs; ReLU's needs only its
-    output.
+    output. Without gradients in place is quicker: an eighth of MobileNetV2's forward pass.
     """
+
+    def choose(module: nn.Module, _given: object) -> None:
+        module.inplace = not torch.is_grad_enabled()  # type: ignore[assignment]
+
     for module in network.modules():
-        if isinstance(module, nn.Hardtanh | nn.Hardswish | nn.SiLU):  # ReLU6 is a Hardtanh
-            module.inplace = False
+        # ReLU6 is a Hardtanh. Those in place already: nothing else needs their input.
+        if isinstance(module, nn.Hardtanh | nn.Hardswish | nn.SiLU) and module.inplace:
+            module.register_forward_pre_hook(choose)
 
 
 class _ReachedLayerError(Exception):

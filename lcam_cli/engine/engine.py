@@ -100,7 +100,25 @@ class Engine:
 
     def normalise(self, x: Tensor) -> Tensor:
         """Apply the classifier's mean and standard deviation to pixels (B, 3, H, W) in [0, 1]."""
-        return (x - self._mean) / self._std
+        last = x.permute(0, 2, 3, 1)
+        if not last.is_contiguous():
+            return (x - self._mean).div_(self._std)
+        # Whole rows of pixels at once: three numbers at a time take six times as long.
+        mean, std = (v.flatten().repeat(x.shape[3]) for v in (self._mean, self._std))
+        rows = (last.flatten(2) - mean).div_(std)
+        return rows.view_as(last).permute(0, 3, 1, 2)
+
+    def head(self, A: Tensor, x: Tensor) -> Tensor:
+        """Logits (B, R) of the rest of the network on A (B, K, P, Q).
+
+        Args:
+            A: The feature maps, possibly changed.
+            x: The pixels A was made from, (B, 3, H, W) in [0, 1].
+        """
+        with self.autocast():
+            # A network that is split does not look at them.
+            given = x if self.backbone.is_split else self.normalise(x)
+            return self.backbone.head(A, given).float()
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context that the network runs in; it computes in the chosen precision."""
@@ -180,8 +198,10 @@ class Engine:
         """
 
         def masked(x: Tensor, masks: Tensor, classes: Tensor) -> Tensor:
-            shown = masks.unsqueeze(1)
-            given = self.normalise(x * shown) if space == "pixel" else self.normalise(x) * shown
+            if space == "pixel":
+                given = self.normalise(seen_through(x, masks))
+            else:
+                given = seen_through(self.normalise(x), masks)
             with self.autocast():
                 logits = self.backbone(given)
             return confidence(logits.float(), classes)
@@ -198,9 +218,7 @@ class Engine:
         def gradients(A: Tensor, x: Tensor, classes: Tensor) -> Tensor:
             with torch.enable_grad():
                 A = A.detach().clone().requires_grad_(True)
-                with self.autocast():
-                    logits = self.backbone.head(A, self.normalise(x))
-                chosen = logits.float().gather(1, classes.unsqueeze(1)).sum()
+                chosen = self.head(A, x).gather(1, classes.unsqueeze(1)).sum()
                 return torch.autograd.grad(chosen, A)[0]
 
         g: Tensor = self.run(gradients, seen.A, seen.x, classes)
@@ -219,3 +237,19 @@ class Engine:
 def confidence(logits: Tensor, classes: Tensor) -> Tensor:
     """Softmax scores (B,) of ``classes`` (B,) from logits (B, R)."""
     return logits.softmax(1).gather(1, classes.unsqueeze(1)).squeeze(1)
+
+
+def seen_through(x: Tensor, masks: Tensor, out: Tensor | None = None) -> Tensor:
+    """X ⊙ mask, without gradients.
+
+    Args:
+        x: Pictures, (B, 3, H, W), or one for all masks, (1, 3, H, W).
+        masks: (B, H, W) in [0, 1].
+        out: Where to write, (B, 3, H, W); default new memory in the layout of ``x``.
+    """
+    if out is None:
+        out = torch.empty_like(x)
+    # In channels-last layout a channel at a time is twice as fast as all three broadcast.
+    for channel in range(x.shape[1]):
+        torch.mul(x[:, channel], masks, out=out[:, channel])
+    return out

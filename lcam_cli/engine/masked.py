@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from lcam_cli.engine.engine import Engine, confidence
+from lcam_cli.engine.engine import Engine, confidence, seen_through
 
 
 class MaskedForwards:
@@ -53,8 +53,8 @@ class MaskedForwards:
             while len(waiting):
                 now = slice(filled, min(filled + len(waiting), self.batch_size))
                 count = now.stop - now.start
-                shown = waiting[:count].unsqueeze(1)
-                torch.mul(self._pictures[picture], shown, out=self._masked[now])
+                shown = self._pictures[picture : picture + 1]
+                seen_through(shown, waiting[:count], out=self._masked[now])
                 self._class_of[now] = self._classes[picture]
                 waiting, filled = waiting[count:], now.stop
                 if filled == self.batch_size:

@@ -18,6 +18,7 @@ from lcam_cli.maps.record import Floats, Map
 from lcam_cli.maps.whole import cannot_write, size, write_whole
 
 CropBox = tuple[float, float, float, float]
+Box = tuple[int, int, int, int]
 OverlayFormat = Literal["png", "jpg", "webp"]
 
 # Brightness rises evenly with V, so it survives grey print and every kind of colour blindness; its
@@ -25,9 +26,16 @@ OverlayFormat = Literal["png", "jpg", "webp"]
 DEFAULT_COLORMAP = "inferno"
 DEFAULT_ALPHA = 0.8
 
-# What the network never saw keeps so much of its colour and of its light.
+# What the network never saw keeps so much of its colour and of its light: a matrix from RGB to RGB,
+# with the luma of ITU-R BT.601 for what becomes grey.
 _UNSEEN_COLOUR = 0.3
 _UNSEEN_LIGHT = 0.55
+_LUMA = (0.299, 0.587, 0.114)
+_DIM = tuple(
+    _UNSEEN_LIGHT * (_UNSEEN_COLOUR * (k == channel) + (1 - _UNSEEN_COLOUR) * luma)
+    for channel in range(3)
+    for k, luma in enumerate((*_LUMA, 0.0))
+)
 
 _SAVE_OPTIONS: dict[str, dict[str, int]] = {
     "jpg": {"quality": 90},
@@ -88,8 +96,9 @@ def overlay(
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha is {alpha}, not in [0, 1]")
     box = _pixels(crop_box, picture.size)
-    covered = box == (0, 0, *picture.size)
-    drawn = picture.copy() if covered else _dimmed(picture)
+    drawn = picture.copy()
+    for strip in _around(box, picture.size):
+        drawn.paste(picture.crop(strip).convert("RGB", _DIM), strip[:2])
     if box is not None:
         grey = _stretched(saliency, crop_box, box)
         weight = grey.point([round(alpha * level) for level in range(256)])
@@ -183,14 +192,14 @@ def _encoded(picture: Image.Image, picture_format: OverlayFormat) -> bytes:
     return encoded.getvalue()
 
 
-def _pixels(crop_box: CropBox, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
+def _pixels(crop_box: CropBox, size: tuple[int, int]) -> Box | None:
     """Return the box of the pixels whose centres the crop covers; None where there are none."""
     x0, y0, x1, y1 = (int(np.ceil(edge - 0.5)) for edge in crop_box)
     left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, size[0]), min(y1, size[1])
     return (left, top, right, bottom) if left < right and top < bottom else None
 
 
-def _stretched(saliency: Floats, crop_box: CropBox, box: tuple[int, int, int, int]) -> Image.Image:
+def _stretched(saliency: Floats, crop_box: CropBox, box: Box) -> Image.Image:
     """Return V over the pixels of ``box``, resized bilinearly, as 8-bit grey."""
     height, width = saliency.shape
     x0, y0, x1, y1 = crop_box
@@ -206,9 +215,19 @@ def _stretched(saliency: Floats, crop_box: CropBox, box: tuple[int, int, int, in
     return grey.resize((box[2] - box[0], box[3] - box[1]), Image.Resampling.BILINEAR, box=part)
 
 
-def _dimmed(picture: Image.Image) -> Image.Image:
-    pale = ImageEnhance.Color(picture).enhance(_UNSEEN_COLOUR)
-    return ImageEnhance.Brightness(pale).enhance(_UNSEEN_LIGHT)
+def _around(box: Box | None, size: tuple[int, int]) -> list[Box]:
+    """Return what lies above, below, left and right of the box; the whole picture without one."""
+    width, height = size
+    if box is None:
+        return [(0, 0, width, height)]
+    left, top, right, bottom = box
+    strips = [
+        (0, 0, width, top),
+        (0, bottom, width, height),
+        (0, top, left, bottom),
+        (right, top, width, bottom),
+    ]
+    return [strip for strip in strips if strip[0] < strip[2] and strip[1] < strip[3]]
 
 
 # Below so many pixels no letter can be read, and the strip would hide the picture.

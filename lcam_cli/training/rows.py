@@ -121,8 +121,7 @@ def classifier_rows(engine: Engine, x: Tensor) -> Tensor:
     seen = engine.forward(x)
     with torch.enable_grad():
         A = seen.A.detach().clone().requires_grad_(True)
-        with engine.autocast():
-            totals = engine.backbone.head(A, engine.normalise(x)).float().sum(0)
+        totals = engine.head(A, x).sum(0)
         one_hot = torch.eye(len(totals), device=totals.device)
         classes = torch.split(one_hot, _CLASSES_AT_ONCE)
         return torch.cat([_mean_gradients(totals, A, some) for some in classes])

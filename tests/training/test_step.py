@@ -43,7 +43,7 @@ def _written_out(
             u = net[4:]((A * S)[None])  # Eq. 4
         else:
             theta = F.interpolate(S[None, None], (32, 32), mode="bilinear", align_corners=False)
-            u = net(engine.normalise(X * theta[0]))  # Eq. 5
+            u = net(engine.normalise(X[None] * theta))  # Eq. 5
         P, Q = S.shape
         av = sum(S[p, q] ** recipe.lambda4 for p in range(P) for q in range(Q)) / (P * Q)
         tv = sum((S[p, q] - S[p, q + 1]) ** 2 for p in range(P) for q in range(Q - 1))
