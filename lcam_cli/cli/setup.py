@@ -12,6 +12,7 @@ from pathlib import Path
 from lcam_cli.cli.console import Console
 from lcam_cli.cli.options import parse_triple
 from lcam_cli.engine.backbone import Backbone, Identity
+from lcam_cli.engine.device import choose_hardware
 from lcam_cli.engine.engine import Engine
 from lcam_cli.engine.networks import load_network, read_class_names
 from lcam_cli.engine.recall import Given, recall_backbone
@@ -137,6 +138,13 @@ def backbone_and_method(
         )
     check_fits(file, backbone)
     return backbone, LCam.of_file(file)
+
+
+def training_precision(device: str, precision: str) -> str:
+    """What ``auto`` means for training: on a CPU fp32, in which a resumed run ends bit for bit."""
+    if precision == "auto" and choose_hardware(device).device.type == "cpu":
+        return "fp32"
+    return precision
 
 
 def new_engine(

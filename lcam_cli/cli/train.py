@@ -140,7 +140,11 @@ def train(
         console.info(f"nothing to resume in {folder}: starting anew")
         resume = False
     engine = setup.new_engine(
-        network, console, device=device, precision=precision, batch_size=recipe_settings.batch_size
+        network,
+        console,
+        device=device,
+        precision=setup.training_precision(device, precision),
+        batch_size=recipe_settings.batch_size,
     )
     skipped = setup.SkippedPictures(console, strict)
     for item in found.skipped:

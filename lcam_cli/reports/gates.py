@@ -22,7 +22,16 @@ def check_gates(
         for nu, score in row.nu.items():
             key = nu_key(nu)
             if max_ad is not None and score.ad > max_ad:
-                missed.append(f"{row.method}: AD({key}) is {score.ad:.10g}, above {max_ad:g}")
+                missed.append(
+                    f"{row.method}: AD({key}) is {_shown(score.ad, max_ad)}, above {max_ad:g}"
+                )
             if min_ic is not None and score.ic < min_ic:
-                missed.append(f"{row.method}: IC({key}) is {score.ic:.10g}, below {min_ic:g}")
+                missed.append(
+                    f"{row.method}: IC({key}) is {_shown(score.ic, min_ic)}, below {min_ic:g}"
+                )
     return missed
+
+
+def _shown(value: float, bound: float) -> str:
+    """As in the tables, unless that would look like the bound itself."""
+    return f"{value:.2f}" if abs(value - bound) >= 0.01 else f"{value:.10g}"

@@ -9,7 +9,7 @@ from tests.reports.sample import FOUR, results, row
 def test_each_miss_names_method_nu_value_and_limit() -> None:
     assert check_gates(FOUR, max_ad=80, min_ic=4.2) == [
         "gradcam: AD(12.5) is 84.15, above 80",
-        "gradcam: IC(12.5) is 2.2, below 4.2",
+        "gradcam: IC(12.5) is 2.20, below 4.2",
     ]
 
 
