@@ -59,7 +59,7 @@ def loss_of(engine: Engine, rows: Rows, x: Tensor, recipe: Recipe, mode: Mode) -
             logits = engine.backbone(engine.normalise(x * mask.unsqueeze(1)))
         else:
             logits = engine.backbone.head(seen.A * S.unsqueeze(1), engine.normalise(x))
-    ce = cross_entropy(logits.float(), y)
+    ce = cross_entropy(logits.float(), y, engine.activation)
     if recipe.all_pairs:
         S = _mask(
             torch.einsum("jk,bkpq->jbpq", w, seen.A).add(b[:, None, None, None]).flatten(0, 1),
