@@ -19,7 +19,7 @@ _POOLING = (
     nn.AdaptiveAvgPool2d,
     nn.AdaptiveMaxPool2d,
 )
-_PASS_THROUGH = (nn.Dropout, nn.Dropout2d, nn.Identity)
+_PASS_THROUGH = (nn.Dropout, nn.Dropout2d, nn.Identity, nn.Flatten)
 
 
 @dataclass
@@ -52,7 +52,8 @@ def find_target_layer(
         grid: P and Q of a transformer's patches, where the user says so.
 
     Raises:
-        LcamError: Nothing spatial reaches the classifier.
+        LcamError: Nothing spatial reaches the classifier, or tokens of which it is not known where
+            they lie.
     """
     with torch.enable_grad():
         # Computed, as networks may change their input in place.
@@ -73,6 +74,13 @@ def find_target_layer(
         and not any(e.output is p for p in pooled)
         and e.given is not picture
     ]
+    for e in before_classifier:
+        if isinstance(e.module, nn.LayerNorm) and _is_unknown_list(e.output, grid):
+            count = max(cast(torch.Tensor, e.output).shape[:2])
+            raise LcamError(
+                f"which of the {count} tokens of {e.name} are patches is not known",
+                "name the layer and its rows and columns of patches: --layer NAME --grid PxQ",
+            )
     if parametrised and any(_is_list(e, grid) for e in candidates):
         candidates = _reaching(events[parametrised[-1]].given, candidates, grid)
     if not candidates:
@@ -88,6 +96,13 @@ def find_target_layer(
 def _is_list(event: _Event, grid: tuple[int, int] | None) -> bool:
     layout = find_layout(event.output, grid)
     return layout is not None and layout.kind == "list"
+
+
+def _is_unknown_list(output: object, grid: tuple[int, int] | None) -> bool:
+    """Whether this is a list of one picture's tokens, batch first or not, of unknown layout."""
+    if not (torch.is_tensor(output) and output.ndim == 3) or max(output.shape[:2]) == 1:
+        return False
+    return 1 in output.shape[:2] and find_layout(output, grid) is None
 
 
 def _reaching(end: object, candidates: list[_Event], grid: tuple[int, int] | None) -> list[_Event]:

@@ -40,6 +40,7 @@ class Network:
         weights_file: Where those weights were read, ``""`` if not from a file.
         class_names: One name a class; empty until known.
         preprocess: What the weights were trained with.
+        grid: ``"PxQ"`` of its patches where the architecture says so.
     """
 
     module: nn.Module
@@ -48,6 +49,7 @@ class Network:
     weights_file: str = ""
     class_names: list[str] = field(default_factory=list)
     preprocess: Preprocess = field(default_factory=Preprocess)
+    grid: str = ""
 
 
 def runs_user_code(name: str) -> bool:
@@ -190,8 +192,8 @@ def _image_size_in(state: dict[str, torch.Tensor], skeleton: VisionTransformer) 
     """The picture's side that the state dict's position embeddings are for, in pixels."""
     positions = state.get("encoder.pos_embedding", torch.empty(0))
     if positions.ndim != 3:
-        return skeleton.image_size
-    return math.isqrt(max(positions.shape[1] - 1, 1)) * skeleton.patch_size
+        return int(skeleton.image_size)
+    return math.isqrt(max(positions.shape[1] - 1, 1)) * int(skeleton.patch_size)
 
 
 def _of_size(preprocess: Preprocess, image_size: int) -> Preprocess:

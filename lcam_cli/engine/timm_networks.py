@@ -56,6 +56,7 @@ def timm_network(name: str, weights: str, seed: int) -> Network:
         network = Network(_download(timm, name, architecture, config), name, config.tag)
     network.preprocess = _preprocess(timm, name, network.module, config)
     network.class_names = imagenet_names(network.module)
+    network.grid = _grid(network.module)
     return network
 
 
@@ -106,6 +107,14 @@ def _from_file(timm: ModuleType, name: str, architecture: str, config: Any, path
     module = timm.create_model(architecture, pretrained=False, num_classes=classes)
     load_weights(module, state, str(path), name)
     return Network(module, name, identity, str(path.resolve()))
+
+
+def _grid(module: Any) -> str:
+    """Rows and columns of patches behind several class and register tokens; ``""`` for others."""
+    if getattr(module, "num_prefix_tokens", 0) < 2:
+        return ""
+    P, Q = module.patch_embed.grid_size
+    return f"{P}x{Q}"
 
 
 def _preprocess(timm: ModuleType, name: str, module: nn.Module, config: Any) -> Preprocess:

@@ -157,6 +157,8 @@ def test_an_unknown_number_of_tokens_asks_for_the_grid() -> None:
     assert "--grid PxQ" in caught.value.hint
     with pytest.raises(LcamError, match=r"where 9x9 places do not fit"):
         own_backbone(_Registers(), "mix", grid="9x9")
+    with pytest.raises(LcamError, match="which of the 19 tokens of mix"):
+        own_backbone(_Registers())
     network = _Registers()
     backbone = own_backbone(network, "mix", grid="4x4")
     assert backbone.identity.grid == "4x4"
