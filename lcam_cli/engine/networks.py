@@ -96,6 +96,11 @@ def torchvision_classifiers() -> list[str]:
 
 
 def _torchvision_network(name: str, weights: str, seed: int) -> Network:
+    if name.endswith(".pt2"):
+        raise LcamError(
+            f"exported program {name} refused: opening one can run code",
+            "load it in a function of yours: --backbone file.py:function",
+        )
     if name not in torchvision_classifiers():
         near = did_you_mean(name, torchvision_classifiers())
         raise LcamError(

@@ -22,7 +22,7 @@ from lcam_cli.images.decoder import read_whole
 from lcam_cli.images.preprocess import Preprocess, center_view
 from tests.conftest import ROOT
 from tests.networks import tiny_vit
-from tests.tiny import write_pictures
+from tests.tiny import tiny_network, write_pictures
 
 OWN = """
 from tests.engine.test_tokens import _Registers
@@ -32,6 +32,9 @@ import torch
 
 def one():
     return vit(1)
+
+def exported():
+    return torch.export.unflatten(torch.export.load("model.pt2"))
 
 def registers():
     torch.manual_seed(1)
@@ -210,6 +213,27 @@ def test_what_does_not_fit_is_one_error(
     assert told in done.err
     assert "Traceback" not in done.err
     assert len(done.err.strip().splitlines()) <= 3
+
+
+@pytest.mark.slow
+def test_an_exported_program_needs_a_function_of_the_users(folder: Path, lcam: Lcam) -> None:
+    program = torch.export.export(
+        tiny_network().eval(),
+        (torch.rand(2, 3, 32, 32),),
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+    )
+    torch.export.save(program, "model.pt2")
+    line = ("explain", "photos", "--method", "gradcam", "--image-size", "32", "--backbone")
+    refused = lcam(*line, "model.pt2")
+    assert refused.code == 2
+    assert "model.pt2 refused: opening one can run code" in refused.err
+    maps = {}
+    for name in ("exported", "tiny_network"):
+        done = lcam(*line, f"own.py:{name}", "--layer", "3", "--out", f"{name}.h5")
+        assert done.code == 0, done.err
+        with h5py.File(f"{name}.h5") as file:
+            maps[name] = file["cam"][:]
+    assert maps["exported"] == pytest.approx(maps["tiny_network"], abs=1e-5)
 
 
 def test_a_timm_network_explains(folder: Path, lcam: Lcam) -> None:

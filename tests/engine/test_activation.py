@@ -19,6 +19,9 @@ from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Preprocess
 from lcam_cli.metrics.curves import STEPS, curve
 from lcam_cli.training.losses import cross_entropy
+from lcam_cli.training.recipes import recipe_for
+from lcam_cli.training.rows import FreeRows, random_rows
+from lcam_cli.training.step import loss_of
 from tests.networks import own_backbone
 from tests.tiny import tiny_network
 
@@ -114,3 +117,20 @@ def test_the_label_is_the_argmax_either_way() -> None:
     assert one.predicted.tolist() == two.predicted.tolist()
     scores = cast(np.ndarray, two.scores.numpy())
     assert scores.sum(1) != pytest.approx(1)
+
+
+def test_training_takes_the_sigmoid_of_the_masked_pictures() -> None:
+    engine = Engine(own_backbone(tiny_network(), "3", activation="sigmoid"), device="cpu")
+    x = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    W, b = random_rows(4, 6, seed=3)
+    recipe = recipe_for("paper", "resnet50")
+    network = engine.backbone.network
+    by_hand = 0.0
+    for X in engine.normalise(x):
+        A = network[:4](X[None])[0].clone()
+        y = int(network(X[None]).argmax())
+        S = torch.sigmoid((W[y, :, None, None] * A).sum(0) + b[y])  # Eq. 3
+        u = network[4:]((A * S)[None])[0]  # Eq. 4
+        by_hand -= math.log(_sigma(float(u[y]))) / 3
+    loss = loss_of(engine, FreeRows(W, b), x, recipe, "fm")
+    assert float(loss.ce.detach()) == pytest.approx(by_hand, rel=1e-5)

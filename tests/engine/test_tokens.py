@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+import torchvision
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from torch import nn
 from torchvision.models import VisionTransformer
 
@@ -200,3 +204,14 @@ def test_every_transformer_family_of_torchvision(
     torch.testing.assert_close(logits, backbone(x), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(backbone.head(A, x), logits, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(backbone.head(A.square(), x), logits)
+
+
+@pytest.mark.slow
+def test_a_vit_of_another_size_brings_it_in_its_weights(tmp_path: Path) -> None:
+    own = torchvision.models.vit_b_32(image_size=64, num_classes=3).half()
+    path = tmp_path / "mine.safetensors"
+    save_file(own.state_dict(), path)
+    backbone = load_backbone("vit_b_32", str(path))
+    assert (backbone.preprocess.image_size, backbone.preprocess.resize) == (64, 73)  # of 224, 256
+    assert backbone.feature_shape == (768, 2, 2)
+    assert backbone.num_classes == 3
