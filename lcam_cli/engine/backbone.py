@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from lcam_cli.engine.activation import Activation, check_activation
 from lcam_cli.engine.folding import fold_batch_norms
 from lcam_cli.engine.grid import Grid, find_grid
 from lcam_cli.engine.layers import check_layer, find_target_layer
 from lcam_cli.engine.networks import Network, load_network, read_class_names
+from lcam_cli.engine.split import split
 from lcam_cli.engine.tokens import Layout, find_layout, parse_grid
 from lcam_cli.errors import LcamError, did_you_mean
 from lcam_cli.images.preprocess import Preprocess
@@ -101,7 +102,7 @@ class Backbone:
         self._layer = layer
         self._layout = self._find_layout(picture, places)
         # A head that runs on A alone has no class token to go with it.
-        self._split = None if self._layout.prefix else _split(self.network, layer)
+        self._split = None if self._layout.prefix else split(self.network, layer)
         A, logits = self._check_split(picture, whole)
         self.feature_shape: tuple[int, int, int] = (A.shape[1], A.shape[2], A.shape[3])
         self.class_names = network.class_names or [str(r) for r in range(logits.shape[1])]
@@ -345,61 +346,6 @@ def _out_of_place(network: nn.Module) -> None:
 
 class _ReachedLayerError(Exception):
     """Ends a forward pass at the target layer."""
-
-
-class _Tracer(fx.Tracer):
-    """Traces only into the modules that contain the layer: all else stays a single step."""
-
-    def __init__(self, layer: str) -> None:
-        super().__init__()
-        self._layer = layer
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return not self._layer.startswith(module_qualified_name + ".")
-
-
-def _split(network: nn.Module, layer: str) -> tuple[nn.Module, nn.Module] | None:
-    """Cut the traced network after the layer's last call; None where that is not possible."""
-    try:
-        graph = _Tracer(layer).trace(network)
-    except Exception:  # tracing runs arbitrary forward code on proxies: it can fail in any way
-        return None
-    calls = [n for n in graph.nodes if n.op == "call_module" and n.target == layer]
-    if not calls:
-        return None
-    cut = calls[-1]
-    output = next(n for n in graph.nodes if n.op == "output")
-    head = _subgraph(graph, cut, output)
-    if head is None:
-        return None
-    features = _subgraph(graph, None, cut)
-    return fx.GraphModule(network, cast(fx.Graph, features)), fx.GraphModule(network, head)
-
-
-def _subgraph(graph: fx.Graph, start: fx.Node | None, end: fx.Node) -> fx.Graph | None:
-    """Copy what ``end`` needs, with ``start`` as its only input (None: the network's own input).
-
-    Returns None where ``end`` also needs the network's input by a way that goes around ``start``.
-    """
-    needed: set[fx.Node] = set()
-    waiting = [end]
-    while waiting:
-        node = waiting.pop()
-        if node not in needed:
-            needed.add(node)
-            waiting.extend(node.all_input_nodes if node is not start else [])
-    if start is not None and any(n.op == "placeholder" for n in needed):
-        return None
-    copy = fx.Graph()
-    copied: dict[fx.Node, fx.Node] = {}
-    for node in graph.nodes:
-        if node is start:
-            copied[node] = copy.placeholder("A")
-        elif node in needed:
-            copied[node] = copy.node_copy(node, lambda n: copied[n])
-    if end.op != "output":
-        copy.output(copied[end])
-    return copy
 
 
 def _shape(value: object) -> str:
