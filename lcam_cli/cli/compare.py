@@ -136,6 +136,8 @@ def compare(
     backbone: o.Backbone = None,
     weights: o.Weights = None,
     layer: o.Layer = None,
+    grid: o.Grid = None,
+    activation: o.Activation = None,
     classes: o.Classes = None,
     image_size: o.ImageSize = None,
     resize: o.Resize = None,
@@ -181,7 +183,7 @@ def compare(
         names,
         attention or [],
         setup.BackboneOptions(
-            backbone, weights, layer, classes, image_size, resize, mean, std, fit
+            backbone, weights, layer, classes, image_size, resize, mean, std, fit, grid, activation
         ),
         MethodOptions(seed=seed, rise_masks=rise_masks, rise_cells=rise_cells, rise_p=rise_p),
         floor=floor,

@@ -169,12 +169,21 @@ def _newest(name: str, options: BackboneOptions, runs: Path = Path("runs")) -> A
     paths = sorted(runs.glob(f"*/{FILE_NAME}"), key=lambda p: (p.stat().st_mtime_ns, p.name))
     for path in reversed(paths):
         file = load_attention(path)
-        fits = options.backbone is None or (
-            file.settings is not None and file.settings.identity.name == options.backbone
-        )
-        if fits and _matches(mode_name(file), name):
+        if _may_be_meant(file, options) and _matches(mode_name(file), name):
             return file
     return None
+
+
+def _may_be_meant(file: AttentionFile, options: BackboneOptions) -> bool:
+    """Whether it is of the backbone that was typed, if one was, and of its activation."""
+    if options.backbone is None:
+        return True
+    identity = file.settings.identity if file.settings is not None else None
+    activation = options.activation or "softmax"
+    return identity is not None and (identity.name, identity.activation) == (
+        options.backbone,
+        activation,
+    )
 
 
 def _backbone(files: list[AttentionFile], options: BackboneOptions, seed: int) -> Backbone:
@@ -205,8 +214,10 @@ def _backbone(files: list[AttentionFile], options: BackboneOptions, seed: int) -
 
 
 def _told(identity: Identity) -> str:
-    """A backbone in words: its name, weights and layer."""
-    return f"{identity.name} ({identity.weights[:19]}, layer {identity.layer})"
+    """A backbone in words: its name, weights, layer and activation."""
+    return (
+        f"{identity.name} ({identity.weights[:19]}, layer {identity.layer}, {identity.activation})"
+    )
 
 
 def _trained(files: list[AttentionFile]) -> dict[str, Method]:

@@ -58,6 +58,8 @@ def evaluate(
     backbone: o.Backbone = None,
     weights: o.Weights = None,
     layer: o.Layer = None,
+    grid: o.Grid = None,
+    activation: o.Activation = None,
     classes: o.Classes = None,
     device: o.Device = "auto",
     precision: o.Precision = "auto",
@@ -79,6 +81,7 @@ def evaluate(
         raise LcamError(f"{out} exists", "use --overwrite or another --out")
     readers = start_readers(workers)
     from lcam_cli.cli import setup
+    from lcam_cli.engine.activation import check_activation
     from lcam_cli.engine.backbone import Identity
     from lcam_cli.images.preprocess import Preprocess
     from lcam_cli.images.read import MAX_PIXELS
@@ -90,14 +93,32 @@ def evaluate(
     from lcam_cli.reports.gates import check_gates
     from lcam_cli.reports.results import Results, Row
 
-    chosen = setup.BackboneOptions(backbone, weights, layer, classes, None, None, None, None)
+    chosen = setup.BackboneOptions(
+        backbone,
+        weights,
+        layer,
+        classes,
+        None,
+        None,
+        None,
+        None,
+        grid=grid,
+        activation=activation,
+    )
     with MapsFile(maps, method) as file:
         info = file.info
         if not file.complete:
             console.warn(f"{maps} is of an unfinished run: scoring the {len(file)} maps it has")
         network = setup.backbone_of_file(
             str(maps),
-            Identity(info.backbone, info.weights, info.layer, info.weights_file),
+            Identity(
+                info.backbone,
+                info.weights,
+                info.layer,
+                info.weights_file,
+                info.grid,
+                check_activation(info.activation),
+            ),
             chosen,
             class_names=None,
             preprocess=Preprocess.from_json(info.preprocess),

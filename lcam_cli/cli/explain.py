@@ -79,6 +79,8 @@ def explain(
     backbone: o.Backbone = None,
     weights: o.Weights = None,
     layer: o.Layer = None,
+    grid: o.Grid = None,
+    activation: o.Activation = None,
     classes: o.Classes = None,
     image_size: o.ImageSize = None,
     resize: o.Resize = None,
@@ -122,7 +124,7 @@ def explain(
     from lcam_cli.methods.explain import explain as run_explain
 
     chosen = setup.BackboneOptions(
-        backbone, weights, layer, classes, image_size, resize, mean, std, fit
+        backbone, weights, layer, classes, image_size, resize, mean, std, fit, grid, activation
     )
     network, how = setup.backbone_and_method(method, attention, chosen, seed)
     choice = ClassChoice(tuple(network.class_index(name) for name in class_ or ()), top_k)

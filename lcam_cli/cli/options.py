@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -202,15 +202,31 @@ Weights = Annotated[
     str | None,
     typer.Option(
         metavar="DEFAULT|none|FILE",
-        help="Its weights: torchvision's, random ones, or a state dict (.pt, .pth, .safetensors).",
+        help="Its weights: those it is known with, random ones, or a state dict (.pt, .pth, "
+        ".safetensors).",
     ),
 ]
 Layer = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        show_default="the last convolutional features",
+        show_default="the last features with a place",
         help="The module whose output is A, the feature maps.",
+    ),
+]
+Grid = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PxQ",
+        show_default="from the number of tokens",
+        help="Rows and columns of a transformer's patches.",
+    ),
+]
+Activation = Annotated[
+    Literal["softmax", "sigmoid"] | None,
+    typer.Option(
+        show_default="softmax",
+        help="What turns logits into scores: sigmoid for several classes a picture, or one logit.",
     ),
 ]
 Classes = Annotated[

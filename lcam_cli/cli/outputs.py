@@ -248,6 +248,8 @@ def maps_info(backbone: Backbone, method: Method, root: str) -> MapsInfo:
         weights=identity.weights,
         weights_file=identity.weights_file,
         layer=identity.layer,
+        grid=identity.grid,
+        activation=identity.activation,
         preprocess=backbone.preprocess.to_json(),
         root=root,
     )

@@ -16,6 +16,7 @@ from lcam_cli.engine.device import choose_hardware
 from lcam_cli.engine.engine import Engine
 from lcam_cli.engine.networks import load_network, read_class_names
 from lcam_cli.engine.recall import Given, recall_backbone
+from lcam_cli.engine.tokens import parse_grid
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Found, Skipped, find_images, read_path_list
 from lcam_cli.images.preprocess import Fit, Preprocess
@@ -38,11 +39,13 @@ class BackboneOptions:
     mean: str | None
     std: str | None
     fit: Fit | None = None
+    grid: str | None = None
+    activation: str | None = None
 
     @property
     def given(self) -> Given:
         """What they say about the network."""
-        return Given(self.backbone, self.weights, self.layer)
+        return Given(self.backbone, self.weights, self.layer, self.grid, self.activation)
 
     def preprocess(self, own: Preprocess) -> Preprocess:
         """The weights' own preprocessing, with what was typed in its place."""
@@ -69,11 +72,18 @@ def new_backbone(options: BackboneOptions, seed: int) -> Backbone:
     """
     if options.backbone is None:
         raise LcamError("no backbone named", "name one, e.g. --backbone resnet50, or in lcam.toml")
+    if options.grid is not None:
+        parse_grid(options.grid)  # before weights are loaded
     network = load_network(options.backbone, options.weights or "DEFAULT", seed=seed)
     network.preprocess = options.preprocess(network.preprocess)
     if options.classes is not None:
         network.class_names = read_class_names(options.classes)
-    return Backbone(network, options.layer)
+    return Backbone(
+        network,
+        options.layer,
+        grid=options.grid or "",
+        activation=options.activation or "softmax",
+    )
 
 
 def backbone_of_file(

@@ -28,6 +28,8 @@ def train(
     ] = "img",
     weights: o.Weights = None,
     layer: o.Layer = None,
+    grid: o.Grid = None,
+    activation: o.Activation = None,
     classes: o.Classes = None,
     recipe: Annotated[
         Literal["auto", "paper", "reference"],
@@ -116,7 +118,18 @@ def train(
     from lcam_cli.training.loop import train as run_training
     from lcam_cli.training.recipes import recipe_for
 
-    chosen = setup.BackboneOptions(backbone, weights, layer, classes, image_size, resize, mean, std)
+    chosen = setup.BackboneOptions(
+        backbone,
+        weights,
+        layer,
+        classes,
+        image_size,
+        resize,
+        mean,
+        std,
+        grid=grid,
+        activation=activation,
+    )
     recipe_settings = recipe_for(recipe, backbone or "")
     typed = {
         "epochs": epochs,

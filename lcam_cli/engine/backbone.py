@@ -3,11 +3,13 @@
 ``features(x) -> A`` is everything up to the target layer, ``head(A) -> logits`` the rest. Networks
 that torch.fx can trace are split into two graphs that share the network's parameters. What it
 cannot trace, or where values go around the layer, is run whole, with a hook that reads or replaces
-the layer's output.
+the layer's output. What a transformer gives is read as feature maps (``engine.tokens``).
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,14 +17,19 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
+from lcam_cli.engine.activation import Activation, check_activation
 from lcam_cli.engine.folding import fold_batch_norms
 from lcam_cli.engine.grid import Grid, find_grid
 from lcam_cli.engine.layers import check_layer, find_target_layer
 from lcam_cli.engine.networks import Network, load_network, read_class_names
+from lcam_cli.engine.split import split
+from lcam_cli.engine.tokens import Layout, find_layout, parse_grid
 from lcam_cli.errors import LcamError, did_you_mean
 from lcam_cli.images.preprocess import Preprocess
+
+_GRID_HINT = "name the layer and its rows and columns of patches: --layer NAME --grid PxQ"
 
 
 @dataclass(frozen=True)
@@ -34,12 +41,16 @@ class Identity:
         weights: torchvision's name, ``none:seed=N`` or ``sha256:…``.
         layer: The target layer.
         weights_file: Where the weights were read; a hint, no part of the identity.
+        grid: ``"PxQ"`` of a transformer's patches where the user had to say so, else ``""``.
+        activation: What turns its logits into scores.
     """
 
     name: str
     weights: str
     layer: str
     weights_file: str = field(default="", compare=False)
+    grid: str = ""
+    activation: Activation = "softmax"
 
 
 class Backbone:
@@ -53,22 +64,46 @@ class Backbone:
         feature_shape: (K, P, Q) of A.
     """
 
-    def __init__(self, network: Network, layer: str | None = None) -> None:
+    def __init__(
+        self,
+        network: Network,
+        layer: str | None = None,
+        *,
+        grid: str = "",
+        activation: str = "softmax",
+    ) -> None:
         self.network = network.module.eval().requires_grad_(False)
         self.preprocess = network.preprocess
         side = self.preprocess.image_size
         # Values, not zeros, so that the check of the split below can see a difference.
         generator = torch.Generator().manual_seed(0)
         picture = torch.randn(1, 3, side, side, generator=generator)
+        told = grid or network.grid
+        places = parse_grid(told) if told else None
+        whole = self._run_whole(network.name, picture)
         if layer is None:
-            layer = find_target_layer(self.network, picture)
+            layer = find_target_layer(self.network, picture, places)
         check_layer(self.network, layer)
+        self.identity = Identity(
+            network.name,
+            network.weights,
+            layer,
+            network.weights_file,
+            grid,
+            check_activation(activation),
+        )
+        if whole.shape[1] == 1 and activation == "softmax":
+            raise LcamError(
+                f"{network.name} gives a single logit, whose softmax score is always 1",
+                "give --activation sigmoid",
+            )
         fold_batch_norms(self.network, keep=layer)
         _in_place_without_gradients(self.network)
         self._layer = layer
-        self.identity = Identity(network.name, network.weights, layer, network.weights_file)
-        self._split = _split(self.network, layer)
-        A, logits = self._probe(picture)
+        self._layout = self._find_layout(picture, places)
+        # A head that runs on A alone has no class token to go with it.
+        self._split = None if self._layout.prefix else split(self.network, layer)
+        A, logits = self._check_split(picture, whole)
         self.feature_shape: tuple[int, int, int] = (A.shape[1], A.shape[2], A.shape[3])
         self.class_names = network.class_names or [str(r) for r in range(logits.shape[1])]
         if len(self.class_names) != logits.shape[1]:
@@ -104,21 +139,8 @@ class Backbone:
     def features(self, x: Tensor) -> Tensor:
         """Run the network up to the target layer: normalised (B, 3, H, W) to A (B, K, P, Q)."""
         if self._split:
-            return cast(Tensor, self._split[0](x))
-        caught: list[Tensor] = []
-
-        def stop(_module: nn.Module, _given: object, output: Tensor) -> None:
-            caught.append(output)
-            raise _ReachedLayerError
-
-        handle = self.network.get_submodule(self._layer).register_forward_hook(stop)
-        try:
-            self.network(x)
-        except _ReachedLayerError:
-            pass
-        finally:
-            handle.remove()
-        return caught[0]
+            return self._layout.fold(self._split[0](x))
+        return self._layout.fold(cast(Tensor, self._layer_output(x)))
 
     def head(self, A: Tensor, x: Tensor) -> Tensor:
         """Run the rest of the network on A (B, K, P, Q): logits (B, R).
@@ -126,13 +148,16 @@ class Backbone:
         Args:
             A: The feature maps, possibly changed or from other pictures than ``x``.
             x: The pictures A was made from, (B, 3, H, W). A network that could not be split is run
-                on them again, with A put in the layer's place; otherwise they are not looked at.
+                on them again, with A put in the layer's place (class tokens stay as they are);
+                otherwise they are not looked at.
         """
         A = A.clone()  # a head may begin with an in-place ReLU
         if self._split:
-            return cast(Tensor, self._split[1](A))
+            return cast(Tensor, self._split[1](self._layout.unfold(A)))
         layer = self.network.get_submodule(self._layer)
-        handle = layer.register_forward_hook(lambda _module, _given, _output: A)
+        handle = layer.register_forward_hook(
+            lambda _module, _given, output: self._layout.unfold(A, output)
+        )
         try:
             return cast(Tensor, self.network(x))
         finally:
@@ -151,7 +176,24 @@ class Backbone:
             logits = self.network(x)
         finally:
             handle.remove()
-        return caught[-1], logits
+        return self._layout.fold(caught[-1]), logits
+
+    def _layer_output(self, x: Tensor) -> object:
+        """What the target layer gives for (B, 3, H, W), whatever that is; nothing after it runs."""
+        caught: list[object] = []
+
+        def stop(_module: nn.Module, _given: object, output: object) -> None:
+            caught.append(output)
+            raise _ReachedLayerError
+
+        handle = self.network.get_submodule(self._layer).register_forward_hook(stop)
+        try:
+            self.network(x)
+        except _ReachedLayerError:
+            pass
+        finally:
+            handle.remove()
+        return caught[0] if caught else None
 
     def class_index(self, name_or_index: str) -> int:
         """Find a class by its name (any case) or index.
@@ -196,31 +238,61 @@ class Backbone:
             close = torch.allclose(self.head(A, x), pooled, rtol=1e-3, atol=1e-4)
         return last.weight.detach() if close else None
 
-    def _probe(self, picture: Tensor) -> tuple[Tensor, Tensor]:
-        """Run once: check that the split changes nothing and that the shapes are a classifier's."""
-        with torch.no_grad():
-            try:
+    def _run_whole(self, name: str, picture: Tensor) -> Tensor:
+        """Run the network once: logits (1, R), if it is a classifier.
+
+        Raises:
+            LcamError: It fails on a picture of this size, or gives something else.
+        """
+        try:
+            with torch.no_grad():
                 whole = self.network(picture.clone())
-            except RuntimeError as error:
-                raise LcamError(
-                    f"{self.identity.name} fails on a {tuple(picture.shape)} input: {error}",
-                    "set --image-size to what it was trained with",
-                ) from error
-            if not torch.is_tensor(whole) or whole.ndim != 2:
-                raise LcamError(
-                    f"{self.identity.name} gives {_shape(whole)}, not logits (B, R)",
-                    "wrap it in a module that returns its class scores",
-                )
-            A, logits = self.forward(picture)
-            if self._split and not torch.allclose(whole, logits, rtol=1e-3, atol=1e-4):
-                self._split = None
-                A, logits = self.forward(picture)
-        if not torch.is_tensor(A) or A.ndim != 4 or A.shape[2] * A.shape[3] < 2:
+        except (RuntimeError, AssertionError, ValueError) as error:
             raise LcamError(
-                f"layer {self._layer!r} gives {_shape(A)}, not feature maps (B, K, P, Q)",
-                "name a convolutional layer: --layer NAME",
+                f"{name} fails on a {tuple(picture.shape)} input: {error}",
+                "set --image-size to what it was trained with",
+            ) from error
+        if not torch.is_tensor(whole) or whole.ndim != 2:
+            raise LcamError(
+                f"{name} gives {_shape(whole)}, not logits (B, R)",
+                "wrap it in a module that returns its class scores",
             )
-        return A, logits
+        return whole
+
+    @torch.no_grad()
+    def _find_layout(self, picture: Tensor, grid: tuple[int, int] | None) -> Layout:
+        """How the target layer's output is read as feature maps.
+
+        Raises:
+            LcamError: It has no places, or none that can be told from its shape.
+        """
+        output = self._layer_output(picture)
+        layout = find_layout(output, grid)
+        if layout is not None:
+            return layout
+        what = f"layer {self._layer!r} gives {_shape(output)}"
+        if grid is not None:
+            raise LcamError(f"{what}, where {grid[0]}x{grid[1]} places do not fit", _GRID_HINT)
+        if torch.is_tensor(output) and output.ndim == 3 and output.shape[1] > 1:
+            raise LcamError(f"{what}: which of these tokens are patches is not known", _GRID_HINT)
+        raise LcamError(
+            f"{what}, not feature maps (B, K, P, Q) or tokens (B, N, K)",
+            "name a layer of convolutional features or tokens: --layer NAME",
+        )
+
+    @torch.no_grad()
+    def _check_split(self, picture: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
+        """A and logits; without the split where it does not give the ``whole`` network's logits."""
+        if self._split:
+            try:
+                with contextlib.redirect_stderr(io.StringIO()):  # where torch.fx tells of errors
+                    A, logits = self.forward(picture)
+                if torch.allclose(whole, logits, rtol=1e-3, atol=1e-4):
+                    return A, logits
+            except Exception:  # a trace leaves out what is only decided on values
+                pass
+            self._split = None
+        return self.forward(picture)
 
 
 def load_backbone(
@@ -228,6 +300,8 @@ def load_backbone(
     weights: str = "DEFAULT",
     *,
     layer: str | None = None,
+    grid: str = "",
+    activation: str = "softmax",
     classes: Path | Sequence[str] | None = None,
     preprocess: Preprocess | None = None,
     seed: int = 0,
@@ -235,9 +309,13 @@ def load_backbone(
     """Load a classifier, frozen and split at its target layer.
 
     Args:
-        name: A torchvision classifier, ``package.module:function`` or ``file.py:function``.
-        weights: ``"DEFAULT"``, a torchvision weights' name, ``"none"`` or a file.
-        layer: Name of the module whose output is A; default the last convolutional features.
+        name: A torchvision classifier, ``timm/NAME``, ``package.module:function`` or
+            ``file.py:function``.
+        weights: ``"DEFAULT"``, the name of torchvision's or timm's weights, ``"none"`` or a file.
+        layer: Name of the module whose output is A; default the last convolutional features, or a
+            transformer's last patches that reach the classifier.
+        grid: ``"PxQ"``: a transformer's patches, where their number does not tell.
+        activation: ``"softmax"``, or ``"sigmoid"`` for several classes a picture.
         classes: Class names, or a file with one a line; default what the weights are known for.
         preprocess: Default what the weights were trained with.
         seed: For ``weights="none"``.
@@ -252,7 +330,7 @@ def load_backbone(
         )
     if preprocess is not None:
         network.preprocess = preprocess
-    return Backbone(network, layer)
+    return Backbone(network, layer, grid=grid, activation=activation)
 
 
 def _in_place_without_gradients(network: nn.Module) -> None:
@@ -273,61 +351,6 @@ def _in_place_without_gradients(network: nn.Module) -> None:
 
 class _ReachedLayerError(Exception):
     """Ends a forward pass at the target layer."""
-
-
-class _Tracer(fx.Tracer):
-    """Traces only into the modules that contain the layer: all else stays a single step."""
-
-    def __init__(self, layer: str) -> None:
-        super().__init__()
-        self._layer = layer
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return not self._layer.startswith(module_qualified_name + ".")
-
-
-def _split(network: nn.Module, layer: str) -> tuple[nn.Module, nn.Module] | None:
-    """Cut the traced network after the layer's last call; None where that is not possible."""
-    try:
-        graph = _Tracer(layer).trace(network)
-    except Exception:  # tracing runs arbitrary forward code on proxies: it can fail in any way
-        return None
-    calls = [n for n in graph.nodes if n.op == "call_module" and n.target == layer]
-    if not calls:
-        return None
-    cut = calls[-1]
-    output = next(n for n in graph.nodes if n.op == "output")
-    head = _subgraph(graph, cut, output)
-    if head is None:
-        return None
-    features = _subgraph(graph, None, cut)
-    return fx.GraphModule(network, cast(fx.Graph, features)), fx.GraphModule(network, head)
-
-
-def _subgraph(graph: fx.Graph, start: fx.Node | None, end: fx.Node) -> fx.Graph | None:
-    """Copy what ``end`` needs, with ``start`` as its only input (None: the network's own input).
-
-    Returns None where ``end`` also needs the network's input by a way that goes around ``start``.
-    """
-    needed: set[fx.Node] = set()
-    waiting = [end]
-    while waiting:
-        node = waiting.pop()
-        if node not in needed:
-            needed.add(node)
-            waiting.extend(node.all_input_nodes if node is not start else [])
-    if start is not None and any(n.op == "placeholder" for n in needed):
-        return None
-    copy = fx.Graph()
-    copied: dict[fx.Node, fx.Node] = {}
-    for node in graph.nodes:
-        if node is start:
-            copied[node] = copy.placeholder("A")
-        elif node in needed:
-            copied[node] = copy.node_copy(node, lambda n: copied[n])
-    if end.op != "output":
-        copy.output(copied[end])
-    return copy
 
 
 def _shape(value: object) -> str:

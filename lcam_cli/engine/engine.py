@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from lcam_cli.engine.activation import Activation, class_scores, confidence
 from lcam_cli.engine.backbone import Backbone
 from lcam_cli.engine.device import Hardware, choose_hardware, is_out_of_memory, prepare_cpu
 from lcam_cli.engine.grid import Grid
@@ -36,21 +37,28 @@ class Forward:
         A: Feature maps of the target layer, (B, K, P, Q), float32.
         logits: Class scores, (B, R), float32.
         grid: Where the cells of A lie in the pictures; None for an even tiling.
+        activation: What turns logits into scores.
     """
 
     x: Tensor
     A: Tensor
     logits: Tensor
     grid: Grid | None = None
+    activation: Activation = "softmax"
 
     @property
     def predicted(self) -> Tensor:
         """Model-truth labels y, (B,), int64: the classifier's own top-1."""
         return self.logits.argmax(1)
 
+    @property
+    def scores(self) -> Tensor:
+        """Scores (B, R) in [0, 1] of all classes."""
+        return class_scores(self.logits, self.activation)
+
     def confidence(self, classes: Tensor) -> Tensor:
-        """Softmax scores (B,) of ``classes`` (B,)."""
-        return confidence(self.logits, classes)
+        """Scores (B,) of ``classes`` (B,)."""
+        return confidence(self.logits, classes, self.activation)
 
 
 class Engine:
@@ -87,6 +95,11 @@ class Engine:
     def device(self) -> torch.device:
         """Where tensors live."""
         return self.hardware.device
+
+    @property
+    def activation(self) -> Activation:
+        """What turns logits into scores."""
+        return self.backbone.identity.activation
 
     def pixels(self, images: npt.NDArray[np.uint8]) -> Tensor:
         """Bring pictures (B, H, W, 3), uint8, to the device as (B, 3, H, W) float32 in [0, 1]."""
@@ -172,7 +185,7 @@ class Engine:
     def forward(self, x: Tensor) -> Forward:
         """Features and logits of pixels (B, 3, H, W) in one pass."""
         A, logits = self.run(self._features_and_logits, x)
-        return Forward(x, A, logits, self.grid())
+        return Forward(x, A, logits, self.grid(), self.activation)
 
     @torch.no_grad()
     def logits(self, x: Tensor) -> Tensor:
@@ -180,11 +193,15 @@ class Engine:
         logits: Tensor = self.run(self._logits_of, x)
         return logits
 
+    def scores(self, x: Tensor) -> Tensor:
+        """Scores (B, R) in [0, 1], float32, of pixels (B, 3, H, W)."""
+        return class_scores(self.logits(x), self.activation)
+
     @torch.no_grad()
     def masked_confidence(
         self, x: Tensor, masks: Tensor, classes: Tensor, space: str = "pixel"
     ) -> Tensor:
-        """Softmax scores of pictures seen through masks.
+        """Scores of pictures seen through masks.
 
         Args:
             x: Pixels (B, 3, H, W) in [0, 1].
@@ -204,7 +221,7 @@ class Engine:
                 given = seen_through(self.normalise(x), masks)
             with self.autocast():
                 logits = self.backbone(given)
-            return confidence(logits.float(), classes)
+            return confidence(logits.float(), classes, self.activation)
 
         scores: Tensor = self.run(masked, x, masks, classes)
         return scores
@@ -232,11 +249,6 @@ class Engine:
     def _logits_of(self, x: Tensor) -> Tensor:
         with self.autocast():
             return self.backbone(self.normalise(x)).float()
-
-
-def confidence(logits: Tensor, classes: Tensor) -> Tensor:
-    """Softmax scores (B,) of ``classes`` (B,) from logits (B, R)."""
-    return logits.softmax(1).gather(1, classes.unsqueeze(1)).squeeze(1)
 
 
 def seen_through(x: Tensor, masks: Tensor, out: Tensor | None = None) -> Tensor:

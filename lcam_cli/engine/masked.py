@@ -7,11 +7,12 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from lcam_cli.engine.engine import Engine, confidence, seen_through
+from lcam_cli.engine.activation import confidence
+from lcam_cli.engine.engine import Engine, seen_through
 
 
 class MaskedForwards:
-    """Softmax scores of pictures seen through masks that multiply the *normalised* picture.
+    """Scores of pictures seen through masks that multiply the *normalised* picture.
 
     So a mask hides with the mean colour, as in Score-CAM and RISE. Each picture is normalised once;
     masked ones are written into one buffer, and the network sees full batches, whichever pictures
@@ -44,7 +45,7 @@ class MaskedForwards:
             runs: Pairs of a picture's index in ``x`` and the masks (n, H, W) to see it through.
 
         Returns:
-            Softmax scores of the pictures' classes, float32, one a mask, in the order of the runs.
+            Scores of the pictures' classes, float32, one a mask, in the order of the runs.
         """
         scores: list[Tensor] = []
         filled = 0
@@ -72,4 +73,4 @@ class MaskedForwards:
     def _confidence(self, masked: Tensor, classes: Tensor) -> Tensor:
         with self._engine.autocast():
             logits = self._engine.backbone(masked)
-        return confidence(logits.float(), classes)
+        return confidence(logits.float(), classes, self._engine.activation)

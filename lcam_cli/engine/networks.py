@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib
 import importlib.util
+import math
 import re
 import sys
 from dataclasses import dataclass, field
@@ -14,6 +16,7 @@ from typing import Any
 import torch
 import torchvision
 from torch import nn
+from torchvision.models import VisionTransformer
 
 from lcam_cli.engine.checkpoint import read_state_dict, sha256_of_file
 from lcam_cli.errors import LcamError, did_you_mean
@@ -37,6 +40,7 @@ class Network:
         weights_file: Where those weights were read, ``""`` if not from a file.
         class_names: One name a class; empty until known.
         preprocess: What the weights were trained with.
+        grid: ``"PxQ"`` of its patches where the architecture says so.
     """
 
     module: nn.Module
@@ -45,22 +49,23 @@ class Network:
     weights_file: str = ""
     class_names: list[str] = field(default_factory=list)
     preprocess: Preprocess = field(default_factory=Preprocess)
+    grid: str = ""
 
 
 def runs_user_code(name: str) -> bool:
     """Tell whether loading this backbone imports a file or module that the user names."""
-    return ":" in name
+    return ":" in name and not name.startswith("timm/")
 
 
 def load_network(name: str, weights: str = "DEFAULT", *, seed: int = 0) -> Network:
     """Load a classifier.
 
     Args:
-        name: A torchvision classifier, ``package.module:function`` or ``file.py:function`` (called
-            without arguments, returning an ``nn.Module``).
+        name: A torchvision classifier, ``timm/NAME``, ``package.module:function`` or
+            ``file.py:function`` (called without arguments, returning an ``nn.Module``).
         weights: ``"DEFAULT"`` or another name of torchvision's weights (downloaded and checked by
-            its hash, cached), ``"none"`` (random, from ``seed``), or a file (``.pt``, ``.pth``,
-            ``.safetensors``).
+            its hash, cached) or timm's, ``"none"`` (random, from ``seed``), or a file (``.pt``,
+            ``.pth``, ``.safetensors``).
         seed: For ``"none"``; with ``"none:seed=N"`` that N is taken instead.
 
     Raises:
@@ -70,6 +75,10 @@ def load_network(name: str, weights: str = "DEFAULT", *, seed: int = 0) -> Netwo
         weights, seed = "none", int(match[1])
     if name == DEMO_BACKBONE:
         network = _demo_network(name, weights)
+    elif name.startswith("timm/"):
+        from lcam_cli.engine.timm_networks import timm_network  # noqa: PLC0415 (an extra)
+
+        network = timm_network(name, weights, seed)
     elif runs_user_code(name):
         network = _user_network(name, weights, seed)
     else:
@@ -87,36 +96,40 @@ def torchvision_classifiers() -> list[str]:
 
 
 def _torchvision_network(name: str, weights: str, seed: int) -> Network:
+    if name.endswith(".pt2"):
+        raise LcamError(
+            f"exported program {name} refused: opening one can run code",
+            "load it in a function of yours: --backbone file.py:function",
+        )
     if name not in torchvision_classifiers():
         near = did_you_mean(name, torchvision_classifiers())
         raise LcamError(
             f"unknown backbone {name!r}",
             f"{near or 'e.g. resnet50, vgg16, mobilenet_v2, convnext_tiny'} "
-            "Also possible: file.py:function and package.module:function.",
+            "Also possible: timm/NAME, file.py:function and package.module:function.",
         )
     known = torchvision.models.get_model_weights(name)
     if weights == "none":
-        module = _seeded(lambda: _build_torchvision(name), seed)
+        module = seeded(lambda: _with_random_classifier(_build_torchvision(name)), seed)
         network = Network(module, name, f"none:seed={seed}")
         network.preprocess = _preset(next(iter(known)))
     elif weights == "DEFAULT" or weights in known.__members__:
         entry = known[weights]
         network = Network(_download(name, entry), name, entry.name)
         network.preprocess = _preset(entry)
-    elif _looks_like_file(weights):
+    elif looks_like_file(weights):
         path = Path(weights)
         network = _torchvision_from_file(name, path)
         network.preprocess = _preset(next(iter(known)))
+        if isinstance(network.module, VisionTransformer):
+            network.preprocess = _of_size(network.preprocess, network.module.image_size)
     else:
         raise LcamError(
             f"unknown weights {weights!r} for {name}",
             f"give a file, none, DEFAULT or one of: {', '.join(known.__members__)}",
         )
     _drop_auxiliary_heads(network.module)
-    # Networks of 1,000 classes under torchvision's names are ImageNet's unless the user says other.
-    categories = next(iter(known)).meta["categories"]
-    if _class_count(network.module) == len(categories):
-        network.class_names = list(categories)
+    network.class_names = imagenet_names(network.module)
     return network
 
 
@@ -124,6 +137,14 @@ def _build_torchvision(name: str, **options: Any) -> nn.Module:
     if name in ("googlenet", "inception_v3"):
         options.setdefault("init_weights", True)
     module: nn.Module = torchvision.models.get_model(name, weights=None, **options)
+    return module
+
+
+def _with_random_classifier(module: nn.Module) -> nn.Module:
+    """Have a classifier that begins as zeros, as the ViTs' does, say something of the picture."""
+    last = [m for m in module.modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
+    if not last.weight.any():
+        nn.init.trunc_normal_(last.weight, std=0.02)
     return module
 
 
@@ -151,7 +172,10 @@ def _torchvision_from_file(name: str, path: Path) -> Network:
         module = _build_torchvision(name, **options)
         classes = _class_count_in(state, module)
         if classes is not None:
-            module = _build_torchvision(name, num_classes=classes, **options)
+            options["num_classes"] = classes
+        if isinstance(module, VisionTransformer):
+            options["image_size"] = _image_size_in(state, module)
+        module = _build_torchvision(name, **options)
     _drop_auxiliary_heads(module)
     state = {k: v for k, v in state.items() if k.split(".")[0] not in _AUXILIARY}
     check_weights(module, state, str(path), name)  # before any memory is taken
@@ -167,6 +191,20 @@ def _class_count_in(state: dict[str, torch.Tensor], skeleton: nn.Module) -> int 
         return None
     count = state[last].shape[0]
     return None if count == skeleton.state_dict()[last].shape[0] else count
+
+
+def _image_size_in(state: dict[str, torch.Tensor], skeleton: VisionTransformer) -> int:
+    """The picture's side that the state dict's position embeddings are for, in pixels."""
+    positions = state.get("encoder.pos_embedding", torch.empty(0))
+    if positions.ndim != 3:
+        return int(skeleton.image_size)
+    return math.isqrt(max(positions.shape[1] - 1, 1)) * int(skeleton.patch_size)
+
+
+def _of_size(preprocess: Preprocess, image_size: int) -> Preprocess:
+    """The same preprocessing for another input size; the crop keeps its share of the picture."""
+    resize = round(preprocess.resize * image_size / preprocess.image_size)
+    return dataclasses.replace(preprocess, image_size=image_size, resize=resize)
 
 
 def _drop_auxiliary_heads(module: nn.Module) -> None:
@@ -194,7 +232,7 @@ def _preset(entry: Any) -> Preprocess:
 
 def _user_network(name: str, weights: str, seed: int) -> Network:
     function = _import_function(name)
-    module = _seeded(function, seed)
+    module = seeded(function, seed)
     if not isinstance(module, nn.Module):
         raise LcamError(
             f"{name} returned a {type(module).__name__}, not a torch.nn.Module",
@@ -344,14 +382,25 @@ def read_class_names(path: Path) -> list[str]:
     return names
 
 
-def _seeded(build: Any, seed: int) -> Any:
+def seeded(build: Any, seed: int) -> Any:
+    """Call ``build()`` with random numbers from ``seed``, leaving everybody else's as they were."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build()
 
 
-def _looks_like_file(weights: str) -> bool:
+def looks_like_file(weights: str) -> bool:
+    """Tell whether ``--weights`` means a file and no name."""
     return Path(weights).exists() or Path(weights).suffix != "" or "/" in weights
+
+
+def imagenet_names(module: nn.Module) -> list[str]:
+    """ImageNet's class names for a network of 1,000 classes, else none.
+
+    Under torchvision's and timm's names those are ImageNet's unless the user says other.
+    """
+    names = list(torchvision.models.AlexNet_Weights.IMAGENET1K_V1.meta["categories"])
+    return names if _class_count(module) == len(names) else []
 
 
 def _class_count(module: nn.Module) -> int:

@@ -26,11 +26,15 @@ class Given:
         name: ``--backbone``.
         weights: ``--weights``.
         layer: ``--layer``.
+        grid: ``--grid``.
+        activation: ``--activation``.
     """
 
     name: str | None = None
     weights: str | None = None
     layer: str | None = None
+    grid: str | None = None
+    activation: str | None = None
 
 
 def recall_backbone(
@@ -57,10 +61,12 @@ def recall_backbone(
     for what, told, typed in (
         ("backbone", identity.name, given.name),
         ("layer", identity.layer, given.layer),
+        ("grid", identity.grid, given.grid),
+        ("activation", identity.activation, given.activation),
     ):
         if typed is not None and typed != told:
             raise LcamError(
-                f"{source} was made with {what} {told}, not {typed}",
+                f"{source} was made with {what} {told or 'found by itself'}, not {typed}",
                 f"leave --{what} out: the file knows its own",
             )
     if runs_user_code(identity.name) and given.name is None:
@@ -72,6 +78,8 @@ def recall_backbone(
         identity.name,
         _weights_of(source, identity, given),
         layer=identity.layer,
+        grid=identity.grid,
+        activation=identity.activation,
         classes=list(class_names) if class_names is not None else None,
         preprocess=preprocess,
     )

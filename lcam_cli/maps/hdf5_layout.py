@@ -158,6 +158,8 @@ def create(path: Path, info: MapsInfo, layout: Sequence[Column]) -> None:
             "weights": info.weights,
             "weights_file": info.weights_file,
             "layer": info.layer,
+            "grid": info.grid,
+            "activation": info.activation,
             "preprocess": json.dumps(info.preprocess, sort_keys=True),
             "root": info.root,
             "created": info.created,
@@ -286,7 +288,8 @@ def read_info(attributes: h5py.AttributeManager) -> MapsInfo:
     if version != SCHEMA_VERSION:
         raise LcamError(f"it has schema version {version}, and this lcam reads {SCHEMA_VERSION}")
     needed = ("method", "backbone", "weights", "layer", "root")
-    optional = [n for n in ("weights_file", "lcam_version", "created") if n in attributes]
+    may_be_missing = ("weights_file", "grid", "activation", "lcam_version", "created")
+    optional = [n for n in may_be_missing if n in attributes]
     return MapsInfo(
         **{
             "lcam_version": "",

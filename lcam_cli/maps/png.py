@@ -183,10 +183,11 @@ class PngWriter:
     def _load(self) -> None:
         """Take over what an earlier run wrote."""
         saved = next(_read_lines(self.folder / INFO_NAME), {})
-        names = [field.name for field in dataclasses.fields(MapsInfo)]
-        if saved.get("schema") != SCHEMA or any(name not in saved for name in names):
+        names = {field.name for field in dataclasses.fields(MapsInfo)}
+        # Softmax scores and patches found by themselves were all there was at first.
+        if saved.get("schema") != SCHEMA or names - saved.keys() - {"grid", "activation"}:
             raise self._refused(INFO_NAME)
-        differs = MapsInfo(**{name: saved[name] for name in names}).difference(self._info)
+        differs = MapsInfo(**{n: saved[n] for n in names & saved.keys()}).difference(self._info)
         if differs:
             raise LcamError(
                 f"{self.folder} holds other maps: {differs}",

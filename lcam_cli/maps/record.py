@@ -29,6 +29,8 @@ class MapsInfo:
         weights: Name of the weights, or ``"sha256:…"`` of their file.
         weights_file: Where that file was, a hint for finding it again; empty for named weights.
         layer: The module whose output is A.
+        grid: ``"PxQ"`` of a transformer's patches where it had to be said, else empty.
+        activation: What turned logits into scores, ``"softmax"`` or ``"sigmoid"``.
         preprocess: ``Preprocess.to_json()``: how a picture became the network's input.
         root: The folder that relative row paths start from.
         lcam_version: The version that wrote the maps.
@@ -43,6 +45,8 @@ class MapsInfo:
     method_params: dict[str, Any] = field(default_factory=dict)
     preprocess: dict[str, Any] = field(default_factory=dict)
     weights_file: str = ""
+    grid: str = ""
+    activation: str = "softmax"
     lcam_version: str = __version__
     created: str = ""
 
@@ -65,6 +69,8 @@ class MapsInfo:
             "backbone",
             "weights",
             "layer",
+            "grid",
+            "activation",
             "preprocess",
             "root",
         ):
@@ -86,7 +92,7 @@ class Map:
         class_index: The class explained.
         predicted_index: The classifier's top-1.
         class_name: Name of the class explained.
-        confidence: Softmax score of the class explained on the unmasked image, in [0, 1].
+        confidence: Score of the class explained on the unmasked image, in [0, 1].
         crop_box: x0, y0, x1, y1 of the network's view in the upright original, in pixels.
     """
 

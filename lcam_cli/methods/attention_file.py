@@ -17,6 +17,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from lcam_cli.engine.activation import check_activation
 from lcam_cli.engine.backbone import Backbone, Identity
 from lcam_cli.engine.checkpoint import read_checkpoint, tensors_of
 from lcam_cli.errors import LcamError
@@ -139,11 +140,14 @@ def check_fits(file: AttentionFile, backbone: Backbone) -> None:
             ("backbone", trained.name, here.name),
             ("weights", trained.weights, here.weights),
             ("layer", trained.layer, here.layer),
+            ("grid", trained.grid or "found by itself", here.grid or "found by itself"),
+            ("activation", trained.activation, here.activation),
         ):
             if there != now:
                 raise LcamError(
                     f"{file.path} was trained for {what} {there}, not {now}",
-                    "leave --backbone, --weights and --layer out: the file knows its own",
+                    "leave --backbone, --weights, --layer, --grid and --activation out: "
+                    "the file knows its own",
                 )
     R, K = file.attention.W.shape
     if backbone.feature_shape[0] != K:
@@ -170,7 +174,9 @@ def _read_settings(path: Path) -> AttentionSettings:
             )
         names = json.loads(metadata["class_names"])
         training = json.loads(metadata["training"])
-        identity = Identity(**{k: str(v) for k, v in json.loads(metadata["backbone"]).items()})
+        told = {k: str(v) for k, v in json.loads(metadata["backbone"]).items()}
+        told["activation"] = check_activation(told.get("activation", "softmax"))
+        identity = Identity(**told)  # type: ignore[arg-type]
         preprocess = Preprocess.from_json(json.loads(metadata["preprocess"]))
         if not (isinstance(names, list) and isinstance(training, dict)):
             raise TypeError("class_names or training")

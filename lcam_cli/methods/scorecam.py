@@ -20,7 +20,7 @@ from lcam_cli.methods.base import Maps
 
 
 class ScoreCam:
-    """H_k = ζ(θ(A_k)), weight_k = softmax score of y on the picture times H_k, L = Σ weight_k H_k.
+    """H_k = ζ(θ(A_k)), weight_k = score of y on the picture times H_k, L = Σ weight_k H_k.
 
     Args:
         channels: K, the forward passes a map costs. A constant channel costs none: its H is zero.

@@ -21,7 +21,7 @@ def drop(full: Tensor, masked: Tensor) -> Tensor:
     """Return how much of the confidence is lost, in percent of it (the terms of Eq. 10).
 
     Args:
-        full: Softmax scores f(X) of the class on the whole images, in [0, 1], shape (B,).
+        full: Scores f(X) of the class on the whole images, in [0, 1], shape (B,).
         masked: The same on the masked images, shape (..., B).
 
     Returns:
@@ -60,7 +60,7 @@ class AverageDrop:
         """Add a batch of images.
 
         Args:
-            full: Softmax scores f(X) of the class explained, in [0, 1], shape (B,).
+            full: Scores f(X) of the class explained, in [0, 1], shape (B,).
             masked: The scores f(X ⊙ φ_ν(V)), shape (len(nus), B).
 
         Raises:

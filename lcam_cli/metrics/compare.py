@@ -61,7 +61,7 @@ class Terms:
 
     Attributes:
         classes: The classes explained, int64 (N, C); −1 where unknown.
-        full: Softmax scores f(X) of those classes, float32 (N, C).
+        full: Scores f(X) of those classes, float32 (N, C).
         masked: f(X ⊙ φ_ν(V)), float32 (M, N, C).
         curves: Areas under the curves of ``Task.curves``, float32 (curves, N, C).
         mean_saliency: Mean of V, float32 (N, C).
@@ -142,18 +142,18 @@ class _Batch:
     def of(cls, engine: Engine, task: Task, read: Batch) -> _Batch:
         seen = engine.forward(engine.pixels(read.images))
         classes = task.choice.of(seen)
-        full = seen.logits.softmax(1).gather(1, classes)
+        full = seen.scores.gather(1, classes)
         mean = torch.tensor(engine.backbone.preprocess.mean, device=engine.device)
         hidden = mean if task.space == "normalized" else torch.zeros_like(mean)
         batch = cls(engine, task, read, seen, classes, full, hidden.view(1, 3, 1, 1), None)
         ends = {}
         if "deletion" in task.curves:
             nothing = batch.black.expand_as(seen.x[:1])
-            none = engine.logits(nothing).softmax(1)[0][classes]
+            none = engine.scores(nothing)[0][classes]
             ends["deletion"] = torch.stack([full, none])
         if "insertion" in task.curves:
             batch.blurred = blurred(seen.x, mean.view(1, 3, 1, 1))
-            begin = engine.logits(batch.blurred).softmax(1).gather(1, classes)
+            begin = engine.scores(batch.blurred).gather(1, classes)
             ends["insertion"] = torch.stack([begin, full])
         return replace(batch, ends=ends)
 
@@ -164,7 +164,7 @@ class _Batch:
         return replace(
             self,
             read=Batch([read.indices[i]], read.images[one], read.crop_boxes[one], []),
-            seen=Forward(seen.x[one], seen.A[one], seen.logits[one]),
+            seen=replace(seen, x=seen.x[one], A=seen.A[one], logits=seen.logits[one]),
             classes=self.classes[one],
             full=self.full[one],
             blurred=None if self.blurred is None else self.blurred[one],

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lcam_cli.engine.engine import Engine, confidence
+from lcam_cli.engine.activation import confidence
+from lcam_cli.engine.engine import Engine
 from lcam_cli.metrics.threshold import kept_pixels
 
 CURVES = ("insertion", "deletion")
@@ -45,11 +46,11 @@ def curve(
         end: The same.
         V: Saliency maps, (B, H, W).
         classes: (B,), int64.
-        ends: The softmax scores of ``start`` and ``end`` themselves, (2, B): they are the same
+        ends: The scores of ``start`` and ``end`` themselves, (2, B): they are the same
             for all maps, so that they are computed once.
 
     Returns:
-        Softmax scores, (STEPS + 1, B).
+        Scores, (STEPS + 1, B).
     """
     ranks = pixel_ranks(V)
     pixels = V[0].numel()
@@ -57,7 +58,7 @@ def curve(
     for step in range(1, STEPS):
         moved = (ranks < kept_pixels(100 * step / STEPS, pixels)).unsqueeze(1)
         shown = torch.where(moved, end, start)
-        scores.append(confidence(engine.logits(shown), classes))
+        scores.append(confidence(engine.logits(shown), classes, engine.activation))
     return torch.stack([*scores, ends[1]])
 
 

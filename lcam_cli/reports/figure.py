@@ -34,7 +34,7 @@ class Example:
         picture: RGB, upright.
         crop_box: What the network sees of it.
         class_names: C names.
-        confidences: Their softmax scores on the whole picture, in [0, 1].
+        confidences: Their scores on the whole picture, in [0, 1].
     """
 
     picture: Image.Image

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lcam_cli.engine.activation import Activation
+
 
 def average(S: Tensor, lambda4: float, epsilon: float = 0.0) -> Tensor:
     """AV (Eq. 7): the mean of S^λ4 over all positions and maps.
@@ -48,11 +50,17 @@ def reference_total_variation(S: Tensor, batch: int) -> Tensor:
     return (total_variation(S, batch) + 0.3 * border_energy(S, batch)) / 2
 
 
-def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    """CE (Eq. 6): −log softmax score of the model-truth label, averaged over the batch.
+def cross_entropy(logits: Tensor, y: Tensor, activation: Activation = "softmax") -> Tensor:
+    """CE (Eq. 6): −log score of the model-truth label, averaged over the batch.
+
+    With sigmoid scores that is the binary cross-entropy of the label's own logit, −log σ(z_y):
+    what the other classes score is left free.
 
     Args:
         logits: f of the masked pictures, (B, R).
         y: Labels, (B,), int64.
+        activation: What turns logits into scores.
     """
+    if activation == "sigmoid":
+        return F.softplus(-logits.gather(1, y.unsqueeze(1))).mean()
     return F.cross_entropy(logits, y)

@@ -61,7 +61,7 @@ def loss_of(engine: Engine, rows: Rows, x: Tensor, recipe: Recipe, mode: Mode) -
             logits = engine.backbone(masked).float()
     else:
         logits = engine.head(seen.A * S.unsqueeze(1), x)
-    ce = cross_entropy(logits, y)
+    ce = cross_entropy(logits, y, engine.activation)
     if recipe.all_pairs:
         S = _mask(
             torch.einsum("jk,bkpq->jbpq", w, seen.A).add(b[:, None, None, None]).flatten(0, 1),

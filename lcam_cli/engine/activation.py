@@ -1,0 +1,36 @@
+"""What turns logits into scores: one class against the others, or every class by itself."""
+
+from __future__ import annotations
+
+from typing import Literal, cast, get_args
+
+from torch import Tensor
+
+from lcam_cli.errors import LcamError
+
+Activation = Literal["softmax", "sigmoid"]
+"""``"softmax"``: a picture has one class, and the scores sum to 1. ``"sigmoid"``: several classes,
+or a single logit z, the one class of which scores σ(z)."""
+
+
+def check_activation(name: str) -> Activation:
+    """Return ``name`` if it is one; files from strangers can say anything.
+
+    Raises:
+        LcamError: It is none.
+    """
+    if name not in get_args(Activation):
+        raise LcamError(
+            f"unknown activation {name!r}", f"it is one of: {', '.join(get_args(Activation))}"
+        )
+    return cast(Activation, name)
+
+
+def class_scores(logits: Tensor, activation: Activation) -> Tensor:
+    """Scores (B, R) in [0, 1] of logits (B, R)."""
+    return logits.sigmoid() if activation == "sigmoid" else logits.softmax(1)
+
+
+def confidence(logits: Tensor, classes: Tensor, activation: Activation) -> Tensor:
+    """Scores (B,) of ``classes`` (B,) from logits (B, R)."""
+    return class_scores(logits, activation).gather(1, classes.unsqueeze(1)).squeeze(1)
