@@ -23,8 +23,11 @@ def train(
     ] = None,
     backbone: o.Backbone = None,
     mode: Annotated[
-        Literal["img", "fm"],
-        typer.Option(help="What the map masks in training: the image, or the feature maps."),
+        Literal["img", "fm", "bla", "l2x-f"],
+        typer.Option(
+            help="What is learned: L-CAM, whose map masks the image or the feature maps; bounded "
+            "logit attention; L2X-F."
+        ),
     ] = "img",
     weights: o.Weights = None,
     layer: o.Layer = None,
@@ -111,13 +114,16 @@ def train(
     from lcam_cli.cli import setup
     from lcam_cli.images.read import MAX_PIXELS
     from lcam_cli.locks import lock_folder
+    from lcam_cli.methods.learned import LCAM_MODES
     from lcam_cli.training.files import claim_run, run_folder, sample
     from lcam_cli.training.loop import TrainingSettings
     from lcam_cli.training.loop import train as run_training
     from lcam_cli.training.recipes import recipe_for
 
     chosen = setup.BackboneOptions(backbone, weights, layer, classes, image_size, resize, mean, std)
-    recipe_settings = recipe_for(recipe, backbone or "")
+    recipe_settings = recipe_for(recipe, backbone or "", mode)
+    if mode not in LCAM_MODES and init != "auto":
+        raise LcamError(f"--init does not go with --mode {mode}", "leave it out")
     typed = {
         "epochs": epochs,
         "batch_size": batch_size,
@@ -145,10 +151,10 @@ def train(
     skipped = setup.SkippedPictures(console, strict)
     for item in found.skipped:
         skipped(item)
+    title = f"L-CAM-{mode.capitalize()}" if mode in LCAM_MODES else mode.upper()
     paths = sample(found.paths, max_images, seed)
     console.info(
-        f"training L-CAM-{mode.capitalize()} on {len(paths)} images, {recipe_settings.epochs} "
-        f"epochs, recipe {recipe}"
+        f"training {title} on {len(paths)} images, {recipe_settings.epochs} epochs, recipe {recipe}"
     )
     settings = TrainingSettings(
         mode,

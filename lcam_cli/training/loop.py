@@ -22,6 +22,7 @@ from lcam_cli.images.find import Skipped
 from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.images.stream import stream_batches, stream_training
 from lcam_cli.methods.attention_file import FILE_NAME, AttentionSettings, save_attention
+from lcam_cli.training import bounded_logit
 from lcam_cli.training.checkpoint import (
     CHECKPOINT,
     Position,
@@ -29,8 +30,9 @@ from lcam_cli.training.checkpoint import (
     save_checkpoint,
     sync_folder,
 )
+from lcam_cli.training.learned import LearnedModule
 from lcam_cli.training.log import TrainingLog, draw_losses, read_log
-from lcam_cli.training.recipes import Recipe
+from lcam_cli.training.recipes import OWN_RECIPES, Mode, Recipe
 from lcam_cli.training.rows import (
     FreeRows,
     SharedRows,
@@ -38,7 +40,9 @@ from lcam_cli.training.rows import (
     feature_scale,
     random_rows,
 )
-from lcam_cli.training.step import Mode, take_step
+from lcam_cli.training.step import take_step
+
+_Trained = FreeRows | SharedRows | LearnedModule
 
 FAILED_BATCH = "failed_batch.txt"
 _SECONDS_BETWEEN_CHECKPOINTS = 120.0
@@ -51,7 +55,7 @@ class TrainingSettings:
     """What a run does, apart from the backbone and the pictures.
 
     Attributes:
-        mode: ``"img"`` or ``"fm"``.
+        mode: What is learned: L-CAM's ``"img"`` and ``"fm"``, or another of ``recipes.Mode``.
         recipe: Every number.
         seed: Of the start, the order and the crops.
         workers: Processes that read pictures.
@@ -194,7 +198,7 @@ def _train(
     return _write_results(out, rows, _describe(engine, settings, len(paths)))
 
 
-def _write_results(out: Path, rows: FreeRows | SharedRows, described: AttentionSettings) -> Path:
+def _write_results(out: Path, rows: _Trained, described: AttentionSettings) -> Path:
     """Write what a finished run leaves; the checkpoint goes when the attention is there."""
     draw_losses(out / "log.csv", out / "losses.png")
     file = out / FILE_NAME
@@ -204,13 +208,13 @@ def _write_results(out: Path, rows: FreeRows | SharedRows, described: AttentionS
     return file
 
 
-def _start(
-    engine: Engine, paths: Sequence[str], settings: TrainingSettings
-) -> FreeRows | SharedRows:
+def _start(engine: Engine, paths: Sequence[str], settings: TrainingSettings) -> _Trained:
     recipe = settings.recipe
     if recipe.dropout:
         _activate_dropout(engine.backbone.network)
-    torch.manual_seed(settings.seed)  # for dropout, the only chance inside a step
+    torch.manual_seed(settings.seed)  # for chance inside a step: dropout, sampling
+    if settings.mode in OWN_RECIPES:
+        return _start_module(engine, paths, settings)
     K, R = engine.backbone.feature_shape[0], engine.backbone.num_classes
     if recipe.init == "random":
         W, b = random_rows(R, K, settings.seed)
@@ -221,6 +225,16 @@ def _start(
         return FreeRows(W, b, sparse=not (recipe.momentum or recipe.weight_decay))
     some = _some_pictures(engine, paths, settings, _PICTURES_FOR_SCALE)
     return SharedRows(W, feature_scale(engine.forward(x).A for x in some).cpu())
+
+
+def _start_module(
+    engine: Engine, paths: Sequence[str], settings: TrainingSettings
+) -> LearnedModule:
+    some = _some_pictures(engine, paths, settings, _PICTURES_FOR_SCALE)
+    A = (engine.forward(x).A for x in some)
+    if settings.mode in ("bla", "l2x-f"):
+        return bounded_logit.start(settings.mode, A, settings.seed)
+    raise AssertionError(settings.mode)
 
 
 def _some_pictures(
