@@ -23,10 +23,10 @@ def train(
     ] = None,
     backbone: o.Backbone = None,
     mode: Annotated[
-        Literal["img", "fm", "bla", "l2x-f"],
+        Literal["img", "fm", "bla", "l2x-f", "amg"],
         typer.Option(
             help="What is learned: L-CAM, whose map masks the image or the feature maps; bounded "
-            "logit attention; L2X-F."
+            "logit attention; L2X-F; AMG."
         ),
     ] = "img",
     weights: o.Weights = None,

@@ -7,10 +7,11 @@ from functools import partial
 
 from torch import Tensor
 
+from lcam_cli.methods.amg import Gates
 from lcam_cli.methods.attention import Attention
 from lcam_cli.methods.bounded_logit import PositionLogits
 
-Learned = Attention | PositionLogits
+Learned = Attention | PositionLogits | Gates
 """All have ``tensors()``, ``channels`` (K) and ``classes`` (R, or None where they serve any)."""
 
 LCAM_MODES = ("img", "fm")
@@ -19,5 +20,6 @@ OF_TENSORS: dict[str, Callable[[Mapping[str, Tensor]], Learned]] = {
     **dict.fromkeys(LCAM_MODES, Attention.of_tensors),
     "bla": partial(PositionLogits.of_tensors, kind="bla"),
     "l2x-f": partial(PositionLogits.of_tensors, kind="l2x-f"),
+    "amg": Gates.of_tensors,
 }
 """What each mode of ``lcam train`` reads from its file; a ValueError says what it needs."""

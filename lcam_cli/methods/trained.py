@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lcam_cli.errors import LcamError
+from lcam_cli.methods.amg import Amg, Gates
 from lcam_cli.methods.attention import Attention
 from lcam_cli.methods.attention_file import FILE_NAME, AttentionFile, load_attention
 from lcam_cli.methods.base import Method
@@ -18,6 +19,7 @@ SUMMARIES = {
     "bla": "positions the head needs, softly; needs lcam train --mode bla (Baumhauer 2021)",
     "bla-hard": "the same run, the chosen positions alone, as many as the picture needs",
     "l2x-f": "8 positions learned by sampling; needs lcam train --mode l2x-f (Baumhauer 2021)",
+    "amg": "Grad-CAM through two gates; needs lcam train --mode amg (An & Joe 2022)",
 }
 """The lines of ``--list-methods`` for what is trained."""
 
@@ -31,6 +33,8 @@ def names_of(file: AttentionFile) -> list[str]:
     """What a file's methods are called, its own first."""
     if isinstance(file.attention, Attention):
         return [mode_name(file)]
+    if isinstance(file.attention, Gates):
+        return ["amg"]
     kind = file.attention.kind
     return ["bla", "bla-hard"] if kind == "bla" else [kind]
 
@@ -45,6 +49,8 @@ def method_of(file: AttentionFile, name: str) -> Method:
     learned, params = file.attention, params_of(file)
     if isinstance(learned, Attention):
         return LCam(learned, name, params)
+    if isinstance(learned, Gates):
+        return Amg(learned, params)
     if name == "bla":
         return Bla(learned, params)
     assert name in ("bla-hard", "l2x-f"), name

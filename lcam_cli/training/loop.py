@@ -22,7 +22,7 @@ from lcam_cli.images.find import Skipped
 from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.images.stream import stream_batches, stream_training
 from lcam_cli.methods.attention_file import FILE_NAME, AttentionSettings, save_attention
-from lcam_cli.training import bounded_logit
+from lcam_cli.training import amg, bounded_logit
 from lcam_cli.training.checkpoint import (
     CHECKPOINT,
     Position,
@@ -230,6 +230,8 @@ def _start(engine: Engine, paths: Sequence[str], settings: TrainingSettings) -> 
 def _start_module(
     engine: Engine, paths: Sequence[str], settings: TrainingSettings
 ) -> LearnedModule:
+    if settings.mode == "amg":
+        return amg.GatesModule(engine.backbone.feature_shape[0], settings.seed)
     some = _some_pictures(engine, paths, settings, _PICTURES_FOR_SCALE)
     A = (engine.forward(x).A for x in some)
     if settings.mode in ("bla", "l2x-f"):
