@@ -23,14 +23,22 @@ def train(
     ] = None,
     backbone: o.Backbone = None,
     mode: Annotated[
-        Literal["img", "fm", "bla", "l2x-f", "amg"],
+        Literal["img", "fm", "bla", "l2x-f", "amg", "tame"],
         typer.Option(
             help="What is learned: L-CAM, whose map masks the image or the feature maps; bounded "
-            "logit attention; L2X-F; AMG."
+            "logit attention; L2X-F; AMG; TAME."
         ),
     ] = "img",
     weights: o.Weights = None,
-    layer: o.Layer = None,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            show_default="the last convolutional features",
+            help="The module whose output is A. Repeatable for tame, in the network's order "
+            "(default there: the ends of the last three stages).",
+        ),
+    ] = None,
     classes: o.Classes = None,
     recipe: Annotated[
         Literal["auto", "paper", "reference"],
@@ -120,7 +128,12 @@ def train(
     from lcam_cli.training.loop import train as run_training
     from lcam_cli.training.recipes import recipe_for
 
-    chosen = setup.BackboneOptions(backbone, weights, layer, classes, image_size, resize, mean, std)
+    layers = layer or []
+    if len(layers) > 1 and mode != "tame":
+        raise LcamError(f"--mode {mode} takes one --layer, not {len(layers)}", "name one")
+    chosen = setup.BackboneOptions(
+        backbone, weights, layers[-1] if layers else None, classes, image_size, resize, mean, std
+    )
     recipe_settings = recipe_for(recipe, backbone or "", mode)
     if mode not in LCAM_MODES and init != "auto":
         raise LcamError(f"--init does not go with --mode {mode}", "leave it out")
@@ -159,6 +172,7 @@ def train(
     settings = TrainingSettings(
         mode,
         recipe_settings,
+        layers=tuple(layers) if mode == "tame" else (),
         seed=seed,
         workers=readers,
         max_pixels=max_pixels or MAX_PIXELS,

@@ -8,7 +8,8 @@ the layer's output.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ from torch import Tensor, fx, nn
 
 from lcam_cli.engine.folding import fold_batch_norms
 from lcam_cli.engine.grid import Grid, find_grid
-from lcam_cli.engine.layers import check_layer, find_target_layer
+from lcam_cli.engine.layers import check_layer, find_target_layer, stage_ends
 from lcam_cli.engine.networks import Network, load_network, read_class_names
 from lcam_cli.errors import LcamError, did_you_mean
 from lcam_cli.images.preprocess import Preprocess
@@ -66,6 +67,7 @@ class Backbone:
         fold_batch_norms(self.network, keep=layer)
         _out_of_place(self.network)
         self._layer = layer
+        self._grids: dict[str, Grid | None] = {}
         self.identity = Identity(network.name, network.weights, layer, network.weights_file)
         self._split = _split(self.network, layer)
         A, logits = self._probe(picture)
@@ -86,6 +88,54 @@ class Backbone:
     def grid(self) -> Grid | None:
         """Where the cells of A lie in the picture; None where that is not known."""
         return find_grid(self.network, self._layer)
+
+    def grid_of(self, layer: str) -> Grid | None:
+        """The same for the outputs of another layer."""
+        if layer not in self._grids:
+            self._grids[layer] = find_grid(self.network, layer)
+        return self._grids[layer]
+
+    def stage_ends(self, count: int) -> list[str]:
+        """The last layers at each of the last ``count`` resolutions, up to the target layer."""
+        return stage_ends(self.network, self._blank(), self._layer, count)
+
+    @contextmanager
+    def watch(self, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+        """Keep what other layers give, by name, while :meth:`forward` runs.
+
+        Only layers that hold the target layer inside them are not seen.
+        """
+        caught: dict[str, Tensor] = {}
+
+        def keep(name: str) -> Callable[[nn.Module, object, Tensor], None]:
+            # A copy: what follows may change the layer's output in place.
+            return lambda _module, _given, output: caught.__setitem__(name, output.clone())
+
+        hooks = [self.network.get_submodule(n).register_forward_hook(keep(n)) for n in layers]
+        try:
+            yield caught
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def shapes_of(self, layers: Sequence[str]) -> list[tuple[int, int, int]]:
+        """(K, P, Q) of the outputs of other layers.
+
+        Raises:
+            LcamError: There is no such layer, or it gives no feature maps on the way to the target
+                layer.
+        """
+        for layer in layers:
+            check_layer(self.network, layer)
+        with torch.no_grad(), self.watch(layers) as caught:
+            self.features(self._blank())
+        for layer in layers:
+            if layer not in caught or caught[layer].ndim != 4:
+                raise LcamError(
+                    f"layer {layer!r} gives no feature maps before {self._layer!r} does",
+                    "name layers in the order of the network, the last one last",
+                )
+        return [(o.shape[1], o.shape[2], o.shape[3]) for o in (caught[n] for n in layers)]
 
     @property
     def is_split(self) -> bool:
@@ -196,6 +246,12 @@ class Backbone:
             close = torch.allclose(self.head(A, x), pooled, rtol=1e-3, atol=1e-4)
         return last.weight.detach() if close else None
 
+    def _blank(self) -> Tensor:
+        """An input, (1, 3, H, W), where the network is."""
+        side = self.preprocess.image_size
+        parameter = next(self.network.parameters())
+        return torch.zeros(1, 3, side, side).to(parameter)
+
     def _probe(self, picture: Tensor) -> tuple[Tensor, Tensor]:
         """Run once: check that the split changes nothing and that the shapes are a classifier's."""
         with torch.no_grad():
@@ -276,6 +332,7 @@ class _Tracer(fx.Tracer):
     def __init__(self, layer: str) -> None:
         super().__init__()
         self._layer = layer
+        self._grids: dict[str, Grid | None] = {}
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return not self._layer.startswith(module_qualified_name + ".")

@@ -26,6 +26,7 @@ from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Preprocess
 from lcam_cli.methods.attention import Attention
 from lcam_cli.methods.learned import LCAM_MODES, OF_TENSORS, Learned
+from lcam_cli.methods.tame import Tame, check_layers, layers_of
 from lcam_cli.version import __version__
 
 FILE_NAME = "attention.safetensors"
@@ -168,6 +169,9 @@ def check_fits(file: AttentionFile, backbone: Backbone) -> None:
             f"{file.path} has {R} classes; {here.name} has {backbone.num_classes}",
             "give the backbone and weights it was trained for",
         )
+    if isinstance(file.attention, Tame):
+        training = file.settings.training if file.settings else {}
+        check_layers(str(file.path), file.attention, layers_of(training), backbone)
 
 
 def _read_settings(path: Path) -> tuple[str, AttentionSettings]:

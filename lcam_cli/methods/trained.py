@@ -11,6 +11,7 @@ from lcam_cli.methods.attention_file import FILE_NAME, AttentionFile, load_atten
 from lcam_cli.methods.base import Method
 from lcam_cli.methods.bounded_logit import Bla, HardPositions
 from lcam_cli.methods.lcam import LCam, mode_name, params_of
+from lcam_cli.methods.tame import Tame, TameMethod
 
 LCAM = "lcam"
 
@@ -20,6 +21,7 @@ SUMMARIES = {
     "bla-hard": "the same run, the chosen positions alone, as many as the picture needs",
     "l2x-f": "8 positions learned by sampling; needs lcam train --mode l2x-f (Baumhauer 2021)",
     "amg": "Grad-CAM through two gates; needs lcam train --mode amg (An & Joe 2022)",
+    "tame": "several layers fused; needs lcam train --mode tame (Ntrougkas 2022)",
 }
 """The lines of ``--list-methods`` for what is trained."""
 
@@ -35,6 +37,8 @@ def names_of(file: AttentionFile) -> list[str]:
         return [mode_name(file)]
     if isinstance(file.attention, Gates):
         return ["amg"]
+    if isinstance(file.attention, Tame):
+        return ["tame"]
     kind = file.attention.kind
     return ["bla", "bla-hard"] if kind == "bla" else [kind]
 
@@ -51,6 +55,8 @@ def method_of(file: AttentionFile, name: str) -> Method:
         return LCam(learned, name, params)
     if isinstance(learned, Gates):
         return Amg(learned, params)
+    if isinstance(learned, Tame):
+        return TameMethod(learned, params)
     if name == "bla":
         return Bla(learned, params)
     assert name in ("bla-hard", "l2x-f"), name

@@ -22,7 +22,7 @@ from lcam_cli.images.find import Skipped
 from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.images.stream import stream_batches, stream_training
 from lcam_cli.methods.attention_file import FILE_NAME, AttentionSettings, save_attention
-from lcam_cli.training import amg, bounded_logit
+from lcam_cli.training import amg, bounded_logit, tame
 from lcam_cli.training.checkpoint import (
     CHECKPOINT,
     Position,
@@ -57,6 +57,8 @@ class TrainingSettings:
     Attributes:
         mode: What is learned: L-CAM's ``"img"`` and ``"fm"``, or another of ``recipes.Mode``.
         recipe: Every number.
+        layers: Of mode ``"tame"``: the layers, in the order of the network, the target layer last;
+            empty for the ends of the last three stages.
         seed: Of the start, the order and the crops.
         workers: Processes that read pictures.
         max_pixels: Pictures with more are skipped.
@@ -64,6 +66,7 @@ class TrainingSettings:
 
     mode: Mode
     recipe: Recipe
+    layers: tuple[str, ...] = ()
     seed: int = 0
     workers: int = 2
     max_pixels: int = MAX_PIXELS
@@ -120,6 +123,9 @@ def _train(
     stop: Callable[[], bool],
 ) -> Path | None:
     settings = replace(settings, recipe=settings.recipe.fitted(len(paths)))
+    if settings.mode == "tame" and not settings.layers:
+        ends = engine.backbone.stage_ends(tame.DEFAULT_LAYERS)
+        settings = replace(settings, layers=tuple(ends))
     recipe = settings.recipe
     fingerprint = _fingerprint(engine, paths, settings)
     rows = _start(engine, paths, settings).to(engine.device)
@@ -233,10 +239,24 @@ def _start_module(
     if settings.mode == "amg":
         return amg.GatesModule(engine.backbone.feature_shape[0], settings.seed)
     some = _some_pictures(engine, paths, settings, _PICTURES_FOR_SCALE)
+    if settings.mode == "tame":
+        return _start_tame(engine, paths, settings)
     A = (engine.forward(x).A for x in some)
     if settings.mode in ("bla", "l2x-f"):
         return bounded_logit.start(settings.mode, A, settings.seed)
     raise AssertionError(settings.mode)
+
+
+def _start_tame(
+    engine: Engine, paths: Sequence[str], settings: TrainingSettings
+) -> tame.TameModule:
+    layers = settings.layers
+    engine.backbone.shapes_of(layers)  # refuses what gives no feature maps
+    first = next(_some_pictures(engine, paths, settings, _PICTURES_FOR_CLASSIFIER_ROWS))
+    W0 = classifier_rows(engine, first).cpu()
+    some = _some_pictures(engine, paths, settings, _PICTURES_FOR_SCALE)
+    scales = tame.feature_scales(engine.outputs_of(engine.forward(x), layers) for x in some)
+    return tame.TameModule(layers, [s.cpu() for s in scales], W0, settings.seed)
 
 
 def _some_pictures(
@@ -330,6 +350,8 @@ def _describe(engine: Engine, settings: TrainingSettings, pictures: int) -> Atte
         "precision": engine.hardware.precision,
         **settings.recipe.to_json(),
     }
+    if settings.layers:
+        training["layers"] = list(settings.layers)
     return AttentionSettings(backbone.identity, backbone.class_names, backbone.preprocess, training)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from lcam_cli.errors import LcamError
 
-Mode = Literal["img", "fm", "bla", "l2x-f", "amg"]
+Mode = Literal["img", "fm", "bla", "l2x-f", "amg", "tame"]
 MaskKind = Literal["sigmoid", "minmax"]
 Init = Literal["random", "classifier"]
 RowsKind = Literal["free", "shared"]
@@ -177,5 +177,6 @@ OWN_RECIPES: dict[str, Recipe] = {
     "bla": _HEAD_ONLY,
     "l2x-f": replace(_HEAD_ONLY, lr=0.002),
     "amg": replace(AUTO, epochs=6, lr=0.001, cycles=1, init="random", rows="free"),
+    "tame": replace(AUTO, epochs=6, cycles=1, lambda_tv=0.01),
 }
 """``auto`` of the modes beside L-CAM."""

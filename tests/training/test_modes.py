@@ -79,7 +79,7 @@ def test_recipes_of_lcam_are_refused_for_other_modes() -> None:
 
 
 NETWORK = ["--backbone", "own.py:net", "--weights", "none", "--image-size", "32"]
-ROWS = {"bla": ["bla", "bla-hard"], "l2x-f": ["l2x-f"], "amg": ["amg"]}
+ROWS = {"bla": ["bla", "bla-hard"], "l2x-f": ["l2x-f"], "amg": ["amg"], "tame": ["tame"]}
 
 
 @pytest.mark.slow
