@@ -19,7 +19,7 @@ _REDUCTION = 16
 
 
 class GatesModule(LearnedModule):
-    """The gates, started as PyTorch starts linear and convolutional layers.
+    """The gates; both start half open everywhere, so that L starts as Grad-CAM's without its ReLU.
 
     Args:
         K: Channels.
@@ -33,6 +33,10 @@ class GatesModule(LearnedModule):
             self.down = nn.Linear(K, max(1, K // _REDUCTION))
             self.up = nn.Linear(max(1, K // _REDUCTION), K)
             self.place = nn.Conv2d(2, 1, 7, padding=3)
+        for last in (self.up, self.place):
+            nn.init.zeros_(last.weight)
+            assert last.bias is not None
+            nn.init.zeros_(last.bias)
 
     def loss(self, engine: Engine, x: Tensor, recipe: Recipe) -> Loss:
         """Eq. 6 with S made of L; α is a constant of the frozen classifier."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from lcam_cli.engine.engine import Engine
 from lcam_cli.errors import LcamError
 from lcam_cli.methods.amg import Amg, Gates, weighted_features
+from lcam_cli.methods.attention import min_max
 from lcam_cli.methods.attention_file import AttentionSettings, load_attention, save_attention
 from lcam_cli.training.amg import GatesModule
 from lcam_cli.training.recipes import recipe_for
@@ -19,8 +20,18 @@ from lcam_cli.training.step import backward
 from tests.tiny import SMALL, tiny_backbone
 
 
+def _module(seed: int = 3) -> GatesModule:
+    """With gates that have left their start."""
+    module = GatesModule(6, seed)
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in module.parameters():
+        parameter.data.normal_(0, 0.3, generator=generator)
+    module.down.bias.data += 1  # so that the only hidden unit is at work
+    return module
+
+
 def _gates(seed: int = 3) -> Gates:
-    return GatesModule(6, seed).fold()
+    return _module(seed).fold()
 
 
 @pytest.fixture
@@ -76,7 +87,7 @@ def test_maps_are_those_of_the_equations_for_any_class(engine: Engine, x: Tensor
 
 
 def test_the_loss_is_eq6_on_the_masked_picture(engine: Engine, x: Tensor) -> None:
-    module, recipe = GatesModule(6, 3), recipe_for("auto", "tiny", "amg")
+    module, recipe = _module(), recipe_for("auto", "tiny", "amg")
     terms = backward(engine, module, x, recipe, "amg")
     gates = {n: t.requires_grad_(True) for n, t in module.fold().tensors().items()}
     total = torch.zeros(())
@@ -97,6 +108,15 @@ def test_the_loss_is_eq6_on_the_masked_picture(engine: Engine, x: Tensor) -> Non
     assert float(terms["loss"]) == pytest.approx(total.item(), rel=1e-4)
     for name, parameter in module._gates().tensors().items():
         torch.testing.assert_close(parameter.grad, gates[name].grad, rtol=1e-3, atol=1e-5)
+
+
+def test_a_run_begins_as_gradcam(engine: Engine, x: Tensor) -> None:
+    seen = engine.forward(x)
+    y = seen.predicted
+    L = GatesModule(6, 3).fold()(weighted_features(engine, seen, y))
+    alpha = engine.feature_gradients(seen, y).mean((2, 3))
+    expected = min_max(torch.einsum("bk,bkpq->bpq", alpha, seen.A))
+    torch.testing.assert_close(min_max(L), expected, atol=1e-5, rtol=0)
 
 
 def test_features_without_any_weight_give_zeros(engine: Engine, x: Tensor) -> None:
