@@ -12,20 +12,26 @@ from lcam_cli.cli.setup import BackboneOptions, backbone_of_file, new_backbone
 from lcam_cli.engine.backbone import Backbone, Identity
 from lcam_cli.errors import LcamError
 from lcam_cli.methods.attention_file import (
-    FILE_NAME,
     AttentionFile,
     check_fits,
     find_attention,
     load_attention,
 )
 from lcam_cli.methods.base import Method
-from lcam_cli.methods.lcam import LCam, mode_name
 from lcam_cli.methods.options import MethodOptions
 from lcam_cli.methods.registry import find_method, known_methods, make_method
+from lcam_cli.methods.trained import (
+    LCAM,
+    fits_name,
+    is_trained,
+    method_of,
+    names_of,
+    newest_run,
+    no_run,
+)
 from lcam_cli.reports.results import FLOOR
 
 ALL = "all"
-_LCAM = "lcam"
 
 
 @dataclass
@@ -74,17 +80,17 @@ def choose_entrants(
         LcamError: A method, attention or backbone does not exist or does not fit.
     """
     explicit = names is not None and names != [ALL]
-    wanted = names if names is not None and explicit else [_LCAM, *known_methods()]
+    wanted = names if names is not None and explicit else [LCAM, *known_methods()]
     for name in wanted:
-        if not _is_lcam(name):
+        if not is_trained(name):
             find_method(name)  # a mistyped name is told before a backbone is downloaded
     files = _attention_files(wanted, attentions, backbone_options, explicit, console)
     backbone = _backbone(files, backbone_options, method_options.seed)
     trained = _trained(files)
     chosen = Entrants(backbone, {})
     for name in [*_not_named(trained, wanted), *wanted]:
-        if _is_lcam(name) or name in trained:
-            chosen.methods |= {row: m for row, m in trained.items() if _matches(row, name)}
+        if is_trained(name) or name in trained:
+            chosen.methods |= {row: m for row, m in trained.items() if fits_name(row, name)}
         elif name != FLOOR or explicit:
             method = _make(name, names, chosen, method_options, console)
             if method is not None:
@@ -118,18 +124,14 @@ def _make(
     return None if names is None and method.forward_passes > 1 else method
 
 
-def _is_lcam(name: str) -> bool:
-    return name == _LCAM or name.startswith(f"{_LCAM}-")
-
-
-def _matches(row: str, name: str) -> bool:
-    """Whether a row of a trained attention is meant: by ``lcam``, by its mode, or by itself."""
-    return name in (_LCAM, row, row.partition(" ")[0])
-
-
 def _not_named(trained: dict[str, Method], wanted: list[str]) -> list[str]:
-    """The attentions that ``--attention`` gives and ``--methods`` does not mention."""
-    return [row for row in trained if not any(_matches(row, name) for name in wanted)]
+    """The rows of attentions that ``--attention`` gives and ``--methods`` does not mention."""
+    named = {
+        method.params["attention"]
+        for row, method in trained.items()
+        if any(fits_name(row, name) for name in wanted)
+    }
+    return [row for row, method in trained.items() if method.params["attention"] not in named]
 
 
 def _attention_files(
@@ -139,51 +141,26 @@ def _attention_files(
     explicit: bool,
     console: Console,
 ) -> list[AttentionFile]:
-    asked = [name for name in wanted if _is_lcam(name)]
+    asked = [name for name in wanted if is_trained(name)]
     if given:
         files = [load_attention(find_attention(path)) for path in given]
+        rows = [row for file in files for row in names_of(file)]
         for name in asked:
-            if not any(_matches(mode_name(file), name) for file in files):
+            if explicit and not any(fits_name(row, name) for row in rows):
                 raise LcamError(
-                    f"none of the attentions given is {name}",
-                    f"they are {', '.join(mode_name(file) for file in files)}",
+                    f"none of the attentions given is {name}", f"they are {', '.join(rows)}"
                 )
         return files
     files = []
     for name in asked:
-        newest = _newest(name, options)
+        newest = newest_run(name, options.backbone, options.activation)
         if newest is not None:
             files.append(newest)
         elif explicit:
-            raise LcamError(
-                f"no trained attention for {name} under runs/",
-                "train one (lcam train DATA --backbone …), or name it: --attention DIR",
-            )
+            raise no_run(name)
         else:
             console.info("without lcam: no trained attention for this backbone under runs/")
     return list({file.path: file for file in files}.values())
-
-
-def _newest(name: str, options: BackboneOptions, runs: Path = Path("runs")) -> AttentionFile | None:
-    """The newest run of that mode, and of the backbone if one was typed."""
-    paths = sorted(runs.glob(f"*/{FILE_NAME}"), key=lambda p: (p.stat().st_mtime_ns, p.name))
-    for path in reversed(paths):
-        file = load_attention(path)
-        if _may_be_meant(file, options) and _matches(mode_name(file), name):
-            return file
-    return None
-
-
-def _may_be_meant(file: AttentionFile, options: BackboneOptions) -> bool:
-    """Whether it is of the backbone that was typed, if one was, and of its activation."""
-    if options.backbone is None:
-        return True
-    identity = file.settings.identity if file.settings is not None else None
-    activation = options.activation or "softmax"
-    return identity is not None and (identity.name, identity.activation) == (
-        options.backbone,
-        activation,
-    )
 
 
 def _backbone(files: list[AttentionFile], options: BackboneOptions, seed: int) -> Backbone:
@@ -223,11 +200,13 @@ def _told(identity: Identity) -> str:
 def _trained(files: list[AttentionFile]) -> dict[str, Method]:
     """The attentions by name: the mode's, and where two have the same, the folder or file too."""
     methods: dict[str, Method] = {}
-    modes = Counter(map(mode_name, files))
-    folders = Counter((mode_name(file), file.path.parent.name) for file in files)
-    for file in files:
-        mode, folder = mode_name(file), file.path.parent.name
-        apart = folder if folders[mode, folder] == 1 else str(file.path)
-        name = mode if modes[mode] == 1 else f"{mode} ({apart})"
-        methods[name] = LCam.of_file(file, name)
+    rows = [(name, file) for file in files for name in names_of(file)]
+    alike = Counter(name for name, _ in rows)
+    folders = Counter((name, file.path.parent.name) for name, file in rows)
+    for name, file in rows:
+        folder = file.path.parent.name
+        apart = folder if folders[name, folder] == 1 else str(file.path)
+        row = name if alike[name] == 1 else f"{name} ({apart})"
+        methods[row] = method_of(file, name)
+        methods[row].name = row
     return methods

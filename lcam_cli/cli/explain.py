@@ -105,12 +105,13 @@ def explain(
     console = Console(quiet)
     if list_methods:
         from lcam_cli.cli.setup import show_log
-        from lcam_cli.methods.registry import LCAM_SUMMARY, known_methods
+        from lcam_cli.methods.registry import known_methods
+        from lcam_cli.methods.trained import LCAM, SUMMARIES
 
         show_log(console)
-        console.result(f"{'lcam':<12} {LCAM_SUMMARY}")
-        for name, entry in known_methods().items():
-            console.result(f"{name:<12} {entry.summary}")
+        known = {name: entry.summary for name, entry in known_methods().items()}
+        for name, summary in ({LCAM: SUMMARIES[LCAM]} | known | SUMMARIES).items():
+            console.result(f"{name:<12} {summary}")
         return
     if not images:
         raise LcamError("no pictures to explain", "name files or folders: lcam explain ./photos")

@@ -20,10 +20,15 @@ from lcam_cli.engine.tokens import parse_grid
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Found, Skipped, find_images, read_path_list
 from lcam_cli.images.preprocess import Fit, Preprocess
-from lcam_cli.methods.attention_file import check_fits, find_attention, load_attention
+from lcam_cli.methods.attention_file import (
+    AttentionFile,
+    check_fits,
+    find_attention,
+    load_attention,
+)
 from lcam_cli.methods.base import Method
-from lcam_cli.methods.lcam import LCam
 from lcam_cli.methods.registry import find_method, make_method
+from lcam_cli.methods.trained import LCAM, is_trained, method_of, names_of, newest_run, no_run
 
 
 @dataclass(frozen=True)
@@ -129,13 +134,18 @@ def backbone_and_method(
     Raises:
         LcamError: The method, the attention or the backbone does not exist, or they do not fit.
     """
-    if method != "lcam":
+    if not is_trained(method):
         if attention is not None:
             raise LcamError(f"--attention does not go with --method {method}", "leave one out")
         find_method(method)  # a mistyped name is told before a backbone is downloaded
         backbone = new_backbone(options, seed)
         return backbone, make_method(method, backbone, seed=seed)
-    file = load_attention(find_attention(attention))
+    file = _attention_of(method, attention)
+    row = names_of(file)[0] if method == LCAM else method
+    if row not in names_of(file):
+        raise LcamError(
+            f"{file.path} is no attention of {method}", f"it is one of {', '.join(names_of(file))}"
+        )
     if file.settings is None:
         backbone = new_backbone(options, seed)
     else:
@@ -147,7 +157,17 @@ def backbone_and_method(
             preprocess=file.settings.preprocess,
         )
     check_fits(file, backbone)
-    return backbone, LCam.of_file(file)
+    return backbone, method_of(file, row)
+
+
+def _attention_of(method: str, given: Path | None) -> AttentionFile:
+    """The attention given, or the newest run: of any mode for ``lcam``, else of the method's."""
+    if given is not None or method == LCAM:
+        return load_attention(find_attention(given))
+    newest = newest_run(method)
+    if newest is None:
+        raise no_run(method)
+    return newest
 
 
 def training_precision(device: str, precision: str) -> str:

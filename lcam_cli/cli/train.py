@@ -23,11 +23,22 @@ def train(
     ] = None,
     backbone: o.Backbone = None,
     mode: Annotated[
-        Literal["img", "fm"],
-        typer.Option(help="What the map masks in training: the image, or the feature maps."),
+        Literal["img", "fm", "bla", "l2x-f", "amg", "tame"],
+        typer.Option(
+            help="What is learned: L-CAM, whose map masks the image or the feature maps; bounded "
+            "logit attention; L2X-F; AMG; TAME."
+        ),
     ] = "img",
     weights: o.Weights = None,
-    layer: o.Layer = None,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            show_default="the last convolutional features",
+            help="The module whose output is A. Repeatable for tame, in the network's order "
+            "(default there: the ends of the last three stages).",
+        ),
+    ] = None,
     grid: o.Grid = None,
     activation: o.Activation = None,
     classes: o.Classes = None,
@@ -113,15 +124,19 @@ def train(
     from lcam_cli.cli import setup
     from lcam_cli.images.read import MAX_PIXELS
     from lcam_cli.locks import lock_folder
+    from lcam_cli.methods.learned import LCAM_MODES
     from lcam_cli.training.files import claim_run, run_folder, sample
     from lcam_cli.training.loop import TrainingSettings
     from lcam_cli.training.loop import train as run_training
     from lcam_cli.training.recipes import recipe_for
 
+    layers = layer or []
+    if len(layers) > 1 and mode != "tame":
+        raise LcamError(f"--mode {mode} takes one --layer, not {len(layers)}", "name one")
     chosen = setup.BackboneOptions(
         backbone,
         weights,
-        layer,
+        layers[-1] if layers else None,
         classes,
         image_size,
         resize,
@@ -130,7 +145,9 @@ def train(
         grid=grid,
         activation=activation,
     )
-    recipe_settings = recipe_for(recipe, backbone or "")
+    recipe_settings = recipe_for(recipe, backbone or "", mode)
+    if mode not in LCAM_MODES and init != "auto":
+        raise LcamError(f"--init does not go with --mode {mode}", "leave it out")
     typed = {
         "epochs": epochs,
         "batch_size": batch_size,
@@ -162,14 +179,15 @@ def train(
     skipped = setup.SkippedPictures(console, strict)
     for item in found.skipped:
         skipped(item)
+    title = f"L-CAM-{mode.capitalize()}" if mode in LCAM_MODES else mode.upper()
     paths = sample(found.paths, max_images, seed)
     console.info(
-        f"training L-CAM-{mode.capitalize()} on {len(paths)} images, {recipe_settings.epochs} "
-        f"epochs, recipe {recipe}"
+        f"training {title} on {len(paths)} images, {recipe_settings.epochs} epochs, recipe {recipe}"
     )
     settings = TrainingSettings(
         mode,
         recipe_settings,
+        layers=tuple(layers) if mode == "tame" else (),
         seed=seed,
         workers=readers,
         max_pixels=max_pixels or MAX_PIXELS,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from lcam_cli.engine.activation import Activation, check_activation
 from lcam_cli.engine.folding import fold_batch_norms
 from lcam_cli.engine.grid import Grid, find_grid
-from lcam_cli.engine.layers import check_layer, find_target_layer
+from lcam_cli.engine.layers import check_layer, find_target_layer, stage_ends
 from lcam_cli.engine.networks import Network, load_network, read_class_names
 from lcam_cli.engine.split import split
 from lcam_cli.engine.tokens import Layout, find_layout, parse_grid
@@ -100,6 +100,7 @@ class Backbone:
         fold_batch_norms(self.network, keep=layer)
         _in_place_without_gradients(self.network)
         self._layer = layer
+        self._grids: dict[str, Grid | None] = {}
         self._layout = self._find_layout(picture, places)
         # A head that runs on A alone has no class token to go with it.
         self._split = None if self._layout.prefix else split(self.network, layer)
@@ -121,6 +122,55 @@ class Backbone:
     def grid(self) -> Grid | None:
         """Where the cells of A lie in the picture; None where that is not known."""
         return find_grid(self.network, self._layer)
+
+    def grid_of(self, layer: str) -> Grid | None:
+        """The same for the outputs of another layer."""
+        if layer not in self._grids:
+            self._grids[layer] = find_grid(self.network, layer)
+        return self._grids[layer]
+
+    def stage_ends(self, count: int) -> list[str]:
+        """The last layers at each of the last ``count`` resolutions, up to the target layer."""
+        return stage_ends(self.network, self._blank(), self._layer, count)
+
+    @contextlib.contextmanager
+    def watch(self, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+        """Keep what other layers give, by name, while :meth:`forward` runs.
+
+        Only layers that hold the target layer inside them are not seen.
+        """
+        caught: dict[str, Tensor] = {}
+
+        def keep(name: str) -> Callable[[nn.Module, object, Tensor], None]:
+            # A copy: what follows may change the layer's output in place.
+            return lambda _module, _given, output: caught.__setitem__(name, output.clone())
+
+        hooks = [self.network.get_submodule(n).register_forward_hook(keep(n)) for n in layers]
+        try:
+            yield caught
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def shapes_of(self, layers: Sequence[str]) -> list[tuple[int, int, int]]:
+        """(K, P, Q) of the outputs of other layers.
+
+        Raises:
+            LcamError: There is no such layer, or it gives no feature maps on the way to the target
+                layer.
+        """
+        for layer in layers:
+            check_layer(self.network, layer)
+        with torch.no_grad(), self.watch(layers) as caught:
+            self.features(self._blank())
+        for layer in layers:
+            layout = find_layout(caught.get(layer))
+            if layout is None or layout.kind != "maps":
+                raise LcamError(
+                    f"layer {layer!r} gives no feature maps before {self._layer!r} does",
+                    "name layers in the order of the network, the last one last",
+                )
+        return [(o.shape[1], o.shape[2], o.shape[3]) for o in (caught[n] for n in layers)]
 
     @property
     def is_split(self) -> bool:
@@ -237,6 +287,12 @@ class Backbone:
             pooled = last(A.mean((2, 3)))
             close = torch.allclose(self.head(A, x), pooled, rtol=1e-3, atol=1e-4)
         return last.weight.detach() if close else None
+
+    def _blank(self) -> Tensor:
+        """An input, (1, 3, H, W), where the network is."""
+        side = self.preprocess.image_size
+        parameter = next(self.network.parameters())
+        return torch.zeros(1, 3, side, side).to(parameter)
 
     def _run_whole(self, name: str, picture: Tensor) -> Tensor:
         """Run the network once: logits (1, R), if it is a classifier.

@@ -8,9 +8,9 @@ pixel is black whatever the normalisation.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,7 @@ class Forward:
         logits: Class scores, (B, R), float32.
         grid: Where the cells of A lie in the pictures; None for an even tiling.
         activation: What turns logits into scores.
+        others: Outputs of other layers, by name; for methods, by :meth:`Engine.outputs_of`.
     """
 
     x: Tensor
@@ -45,6 +46,7 @@ class Forward:
     logits: Tensor
     grid: Grid | None = None
     activation: Activation = "softmax"
+    others: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def predicted(self) -> Tensor:
@@ -87,6 +89,7 @@ class Engine:
         self.batch_size = batch_size or _BATCH_SIZE[self.hardware.device.type]
         self.align: bool | None = None
         self._limit: int | None = None
+        self._watched: tuple[str, ...] = ()
         p = backbone.preprocess
         self._mean = torch.tensor(p.mean, device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(p.std, device=self.device).view(1, 3, 1, 1)
@@ -169,6 +172,14 @@ class Engine:
         wanted = aligned if self.align is None else self.align
         return self.backbone.grid if wanted else None
 
+    def grids_of(self, layers: Sequence[str], aligned: bool) -> list[Grid] | None:
+        """The same for the outputs of several layers; None where one of them is not known."""
+        if not (aligned if self.align is None else self.align):
+            return None
+        grids = [self.backbone.grid_of(layer) for layer in layers]
+        known = [grid for grid in grids if grid is not None]
+        return known if len(known) == len(grids) else None
+
     @property
     def limit(self) -> int | None:
         """The largest batch that is tried, once memory has run out."""
@@ -184,8 +195,20 @@ class Engine:
     @torch.no_grad()
     def forward(self, x: Tensor) -> Forward:
         """Features and logits of pixels (B, 3, H, W) in one pass."""
-        A, logits = self.run(self._features_and_logits, x)
-        return Forward(x, A, logits, self.grid(), self.activation)
+        A, logits, *others = self.run(self._features_and_logits, x)
+        kept = dict(zip(self._watched, others, strict=True))
+        return Forward(x, A, logits, self.grid(), self.activation, kept)
+
+    def outputs_of(self, seen: Forward, layers: Sequence[str]) -> list[Tensor]:
+        """Outputs (B, K, P, Q), float32, of other layers on the pictures of ``seen``.
+
+        Whoever asks for the first time pays another forward pass; from then on :meth:`forward`
+        keeps them along the way.
+        """
+        if not all(layer in seen.others for layer in layers):
+            self._watched = tuple(dict.fromkeys((*self._watched, *layers)))
+            seen.others = self.forward(seen.x).others
+        return [seen.others[layer] for layer in layers]
 
     @torch.no_grad()
     def logits(self, x: Tensor) -> Tensor:
@@ -241,10 +264,10 @@ class Engine:
         g: Tensor = self.run(gradients, seen.A, seen.x, classes)
         return g
 
-    def _features_and_logits(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        with self.autocast():
+    def _features_and_logits(self, x: Tensor) -> tuple[Tensor, ...]:
+        with self.autocast(), self.backbone.watch(self._watched) as others:
             A, logits = self.backbone.forward(self.normalise(x))
-        return A.float(), logits.float()
+        return A.float(), logits.float(), *(others[n].float() for n in self._watched)
 
     def _logits_of(self, x: Tensor) -> Tensor:
         with self.autocast():

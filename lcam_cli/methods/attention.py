@@ -6,6 +6,8 @@ an Attention Mechanism, ECCV Workshops 2022.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -77,6 +79,32 @@ class Attention:
     def __init__(self, W: Tensor, b: Tensor) -> None:
         self.W = W
         self.b = b
+
+    @classmethod
+    def of_tensors(cls, tensors: Mapping[str, Tensor]) -> Attention:
+        """Make it from a file's tensors.
+
+        Raises:
+            ValueError: They are not of these names and shapes; says which are needed.
+        """
+        W, b = tensors.get("weight"), tensors.get("bias")
+        if W is None or b is None or W.ndim != 2 or b.shape != W.shape[:1]:
+            raise ValueError("a weight (R, K) and a bias (R,)")
+        return cls(W, b)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What goes into a file."""
+        return {"weight": self.W, "bias": self.b}
+
+    @property
+    def channels(self) -> int:
+        """K."""
+        return self.W.shape[1]
+
+    @property
+    def classes(self) -> int:
+        """R."""
+        return len(self.W)
 
     def __call__(self, A: Tensor, classes: Tensor) -> Tensor:
         """L of Eq. 2 for feature maps (B, K, P, Q) and classes (B,): (B, P, Q)."""

@@ -1,7 +1,10 @@
 """Attention files: what ``lcam train`` writes, and the checkpoints of the authors' projects.
 
-Ours are safetensors files: the tensors ``weight`` (R, K) and ``bias`` (R,), and everything needed
-to use them (backbone, weights, layer, classes, preprocessing, training settings) as text metadata.
+Ours are safetensors files: the tensors of what was learned (for L-CAM ``weight`` (R, K) and
+``bias`` (R,)), and everything needed to use them (backbone, weights, layer, classes, preprocessing,
+training settings) as text metadata. L-CAM's files have the format ``lcam-attention/1``; those of
+other modes have ``lcam-attention/2`` and name their ``mode``, so that a version that knows L-CAM
+alone refuses them.
 """
 
 from __future__ import annotations
@@ -23,10 +26,13 @@ from lcam_cli.engine.checkpoint import read_checkpoint, tensors_of
 from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Preprocess
 from lcam_cli.methods.attention import Attention
+from lcam_cli.methods.learned import LCAM_MODES, OF_TENSORS, Learned
+from lcam_cli.methods.tame import Tame, check_layers, layers_of
 from lcam_cli.version import __version__
 
 FILE_NAME = "attention.safetensors"
 _FORMAT = "lcam-attention/1"
+_FORMAT_WITH_MODE = "lcam-attention/2"
 _NO_RUN_HINT = "train one (lcam train DATA --backbone …), or name another: --method gradcam"
 
 
@@ -52,23 +58,26 @@ class AttentionFile:
     """An attention as read: the settings are None for the authors' checkpoints."""
 
     path: Path
-    attention: Attention
+    attention: Learned
     settings: AttentionSettings | None
 
 
-def save_attention(path: Path, attention: Attention, settings: AttentionSettings) -> None:
+def save_attention(path: Path, attention: Learned, settings: AttentionSettings) -> None:
     """Write an attention file, whole or not at all."""
+    lcam = isinstance(attention, Attention)
     metadata = {
-        "format": _FORMAT,
+        "format": _FORMAT if lcam else _FORMAT_WITH_MODE,
         "lcam_version": __version__,
         "backbone": json.dumps(asdict(settings.identity)),
         "class_names": json.dumps(settings.class_names),
         "preprocess": json.dumps(settings.preprocess.to_json()),
         "training": json.dumps(settings.training),
     }
+    if not lcam:
+        metadata["mode"] = settings.training["mode"]
     tensors = {
-        "weight": attention.W.detach().float().cpu().contiguous(),
-        "bias": attention.b.detach().float().cpu().contiguous(),
+        name: tensor.detach().float().cpu().contiguous()
+        for name, tensor in attention.tensors().items()
     }
     temporary = path.with_name(path.name + ".tmp")
     save_file(tensors, temporary, metadata)
@@ -103,27 +112,30 @@ def load_attention(path: Path) -> AttentionFile:
     Raises:
         LcamError: The file is missing or damaged, or holds no attention.
     """
+    mode = LCAM_MODES[0]
     if path.suffix == ".safetensors":
-        settings = _read_settings(path)
+        mode, settings = _read_settings(path)
         tensors = tensors_of(read_checkpoint(path))
-        W, b = tensors.get("weight"), tensors.get("bias")
     else:
         settings = None
-        W, b = _foreign_tensors(path)
-    if W is None or b is None or W.ndim != 2 or b.shape != W.shape[:1]:
+        tensors = _foreign_tensors(path)
+    tensors = {name: tensor.float() for name, tensor in tensors.items()}
+    try:
+        attention = OF_TENSORS[mode](tensors)
+    except ValueError as needed:
         raise LcamError(
-            f"{path} holds no attention: it needs a weight (R, K) and a bias (R,)",
+            f"{path} holds no attention: it needs {needed}",
             "give a file that lcam train or the authors' code wrote",
-        )
-    W, b = W.float(), b.float()
-    if not (torch.isfinite(W).all() and torch.isfinite(b).all()):
+        ) from None
+    if not all(torch.isfinite(t).all() for t in attention.tensors().values()):
         raise LcamError(f"{path} holds values that are not finite", "train it again")
-    if settings is not None and len(settings.class_names) != len(W):
+    R = attention.classes
+    if settings is not None and R is not None and len(settings.class_names) != R:
         raise LcamError(
-            f"{path} names {len(settings.class_names)} classes for {len(W)} rows",
+            f"{path} names {len(settings.class_names)} classes for {R} rows",
             "the file is damaged; train it again",
         )
-    return AttentionFile(path, Attention(W, b), settings)
+    return AttentionFile(path, attention, settings)
 
 
 def check_fits(file: AttentionFile, backbone: Backbone) -> None:
@@ -149,25 +161,29 @@ def check_fits(file: AttentionFile, backbone: Backbone) -> None:
                     "leave --backbone, --weights, --layer, --grid and --activation out: "
                     "the file knows its own",
                 )
-    R, K = file.attention.W.shape
+    R, K = file.attention.classes, file.attention.channels
     if backbone.feature_shape[0] != K:
         raise LcamError(
             f"{file.path} expects {K} feature maps; "
             f"layer {here.layer} of {here.name} has {backbone.feature_shape[0]}",
             "name the layer it was trained on: --layer NAME",
         )
-    if backbone.num_classes != R:
+    if R is not None and backbone.num_classes != R:
         raise LcamError(
             f"{file.path} has {R} classes; {here.name} has {backbone.num_classes}",
             "give the backbone and weights it was trained for",
         )
+    if isinstance(file.attention, Tame):
+        training = file.settings.training if file.settings else {}
+        check_layers(str(file.path), file.attention, layers_of(training), backbone)
 
 
-def _read_settings(path: Path) -> AttentionSettings:
+def _read_settings(path: Path) -> tuple[str, AttentionSettings]:
+    """The mode, and what an attention was trained for."""
     try:
         with safe_open(path, framework="pt", device="cpu") as opened:
             metadata = opened.metadata() or {}
-        if metadata.get("format") != _FORMAT:
+        if metadata.get("format") not in (_FORMAT, _FORMAT_WITH_MODE):
             raise LcamError(
                 f"{path} is no {_FORMAT} file",
                 "give the attention.safetensors of an lcam train run",
@@ -180,23 +196,32 @@ def _read_settings(path: Path) -> AttentionSettings:
         preprocess = Preprocess.from_json(json.loads(metadata["preprocess"]))
         if not (isinstance(names, list) and isinstance(training, dict)):
             raise TypeError("class_names or training")
+        mode = LCAM_MODES[0] if metadata["format"] == _FORMAT else metadata["mode"]
+        if mode not in OF_TENSORS:
+            raise LcamError(
+                f"{path} is of mode {mode!r}, which this version does not know",
+                f"give one of {', '.join(OF_TENSORS)}, or install a newer version",
+            )
+        if metadata["format"] == _FORMAT_WITH_MODE and training.get("mode") != mode:
+            raise ValueError(f"mode {mode}, but trained as {training.get('mode')}")
     except LcamError:
         raise
     except Exception as error:  # metadata of a stranger can be wrong in any way
         raise LcamError(
             f"cannot read {path}: {type(error).__name__}: {error}", "train it again"
         ) from None
-    return AttentionSettings(identity, [str(n) for n in names], preprocess, training)
+    return mode, AttentionSettings(identity, [str(n) for n in names], preprocess, training)
 
 
-def _foreign_tensors(path: Path) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+def _foreign_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """``weight`` (R, K) and ``bias`` (R,) of an authors' checkpoint; empty where it has none."""
     content = read_checkpoint(path)
     nested = content.get("state_dict")
     state = tensors_of(nested if isinstance(nested, Mapping) else content)
     for stem in ("attnM.op", "attn_mech.op"):
         weights = [k for k in state if k == f"{stem}.weight" or k.endswith(f".{stem}.weight")]
         if len(weights) == 1:
-            bias = state.get(weights[0].removesuffix("weight") + "bias")
-            W = state[weights[0]]
-            return (W.flatten(1) if W.shape[2:].numel() == 1 else None), bias
-    return None, None
+            W, b = state[weights[0]], state.get(weights[0].removesuffix("weight") + "bias")
+            if b is not None and W.ndim > 1 and W.shape[2:].numel() == 1:
+                return {"weight": W.flatten(1), "bias": b}
+    return {}

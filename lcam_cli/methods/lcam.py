@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lcam_cli.engine.checkpoint import sha256_of_file
 from lcam_cli.engine.engine import Engine, Forward
+from lcam_cli.errors import LcamError
 from lcam_cli.methods.attention import Attention
 from lcam_cli.methods.attention_file import AttentionFile
 from lcam_cli.methods.base import Maps
@@ -17,6 +18,12 @@ def mode_name(file: AttentionFile) -> str:
     """``lcam-img``, ``lcam-fm``; ``lcam`` for the authors' checkpoints, which do not say."""
     training = file.settings.training if file.settings else {}
     return f"lcam-{training['mode']}" if "mode" in training else "lcam"
+
+
+def params_of(file: AttentionFile) -> dict[str, Any]:
+    """What the maps file records of a trained method: how it was trained, and the file's hash."""
+    training = file.settings.training if file.settings else {}
+    return {"training": training, "attention": sha256_of_file(file.path)}
 
 
 class LCam:
@@ -32,10 +39,14 @@ class LCam:
 
     @classmethod
     def of_file(cls, file: AttentionFile, name: str | None = None) -> LCam:
-        """The method of an attention file, called ``lcam-<mode>`` unless ``name`` says other."""
-        training = file.settings.training if file.settings else {}
-        params = {"training": training, "attention": sha256_of_file(file.path)}
-        return cls(file.attention, name or mode_name(file), params)
+        """The method of an attention file, called ``lcam-<mode>`` unless ``name`` says other.
+
+        Raises:
+            LcamError: The file is one of another learned method.
+        """
+        if not isinstance(file.attention, Attention):
+            raise LcamError(f"{file.path} is no attention of L-CAM", "see methods.trained")
+        return cls(file.attention, name or mode_name(file), params_of(file))
 
     def __call__(self, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
         """V = θ(ζ(L)) on the raw L, without the sigmoid that training may put on it."""

@@ -17,6 +17,7 @@ from lcam_cli.methods.options import MethodOptions
 from lcam_cli.methods.plugins import MakeMethod, find_plugins, load_plugin
 from lcam_cli.methods.rise import Rise
 from lcam_cli.methods.scorecam import ScoreCam
+from lcam_cli.methods.trained import is_trained
 
 log = logging.getLogger("lcam")
 
@@ -56,9 +57,7 @@ METHODS: dict[str, Entry] = {
         "noise: the floor any method must beat", lambda _, options: RandomMap(options.seed)
     ),
 }
-"""The methods that come along. `lcam` is made from an attention file, not from a name alone."""
-
-LCAM_SUMMARY = "the trained attention of this project's run (Gkartzonika 2022); needs lcam train"
+"""The methods that come along. What is trained needs an attention file: see ``trained``."""
 
 
 def known_methods() -> dict[str, Entry]:
@@ -68,7 +67,7 @@ def known_methods() -> dict[str, Entry]:
     """
     known = dict(METHODS)
     for name, point in find_plugins().items():
-        if name in METHODS or name == "lcam":
+        if name in METHODS or is_trained(name):
             log.warning("the plug-in method %r (%s) takes a name of lcam's own", name, point.value)
             continue
         try:

@@ -22,6 +22,7 @@ from lcam_cli.images.find import Skipped
 from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.images.stream import stream_batches, stream_training
 from lcam_cli.methods.attention_file import FILE_NAME, AttentionSettings, save_attention
+from lcam_cli.training import amg, bounded_logit, tame
 from lcam_cli.training.checkpoint import (
     CHECKPOINT,
     Position,
@@ -29,8 +30,9 @@ from lcam_cli.training.checkpoint import (
     save_checkpoint,
     sync_folder,
 )
+from lcam_cli.training.learned import LearnedModule
 from lcam_cli.training.log import TrainingLog, draw_losses, read_log
-from lcam_cli.training.recipes import Recipe
+from lcam_cli.training.recipes import OWN_RECIPES, Mode, Recipe
 from lcam_cli.training.rows import (
     FreeRows,
     SharedRows,
@@ -38,7 +40,9 @@ from lcam_cli.training.rows import (
     feature_scale,
     random_rows,
 )
-from lcam_cli.training.step import Mode, take_step
+from lcam_cli.training.step import take_step
+
+_Trained = FreeRows | SharedRows | LearnedModule
 
 FAILED_BATCH = "failed_batch.txt"
 _SECONDS_BETWEEN_CHECKPOINTS = 120.0
@@ -51,8 +55,10 @@ class TrainingSettings:
     """What a run does, apart from the backbone and the pictures.
 
     Attributes:
-        mode: ``"img"`` or ``"fm"``.
+        mode: What is learned: L-CAM's ``"img"`` and ``"fm"``, or another of ``recipes.Mode``.
         recipe: Every number.
+        layers: Of mode ``"tame"``: the layers, in the order of the network, the target layer last;
+            empty for the ends of the last three stages.
         seed: Of the start, the order and the crops.
         workers: Processes that read pictures.
         max_pixels: Pictures with more are skipped.
@@ -60,6 +66,7 @@ class TrainingSettings:
 
     mode: Mode
     recipe: Recipe
+    layers: tuple[str, ...] = ()
     seed: int = 0
     workers: int = 2
     max_pixels: int = MAX_PIXELS
@@ -116,6 +123,9 @@ def _train(
     stop: Callable[[], bool],
 ) -> Path | None:
     settings = replace(settings, recipe=settings.recipe.fitted(len(paths)))
+    if settings.mode == "tame" and not settings.layers:
+        ends = engine.backbone.stage_ends(tame.DEFAULT_LAYERS)
+        settings = replace(settings, layers=tuple(ends))
     recipe = settings.recipe
     fingerprint = _fingerprint(engine, paths, settings)
     rows = _start(engine, paths, settings).to(engine.device)
@@ -194,7 +204,7 @@ def _train(
     return _write_results(out, rows, _describe(engine, settings, len(paths)))
 
 
-def _write_results(out: Path, rows: FreeRows | SharedRows, described: AttentionSettings) -> Path:
+def _write_results(out: Path, rows: _Trained, described: AttentionSettings) -> Path:
     """Write what a finished run leaves; the checkpoint goes when the attention is there."""
     draw_losses(out / "log.csv", out / "losses.png")
     file = out / FILE_NAME
@@ -204,13 +214,13 @@ def _write_results(out: Path, rows: FreeRows | SharedRows, described: AttentionS
     return file
 
 
-def _start(
-    engine: Engine, paths: Sequence[str], settings: TrainingSettings
-) -> FreeRows | SharedRows:
+def _start(engine: Engine, paths: Sequence[str], settings: TrainingSettings) -> _Trained:
     recipe = settings.recipe
     if recipe.dropout:
         _activate_dropout(engine.backbone.network)
-    torch.manual_seed(settings.seed)  # for dropout, the only chance inside a step
+    torch.manual_seed(settings.seed)  # for chance inside a step: dropout, sampling
+    if settings.mode in OWN_RECIPES:
+        return _start_module(engine, paths, settings)
     K, R = engine.backbone.feature_shape[0], engine.backbone.num_classes
     if recipe.init == "random":
         W, b = random_rows(R, K, settings.seed)
@@ -221,6 +231,32 @@ def _start(
         return FreeRows(W, b, sparse=not (recipe.momentum or recipe.weight_decay))
     some = _some_pictures(engine, paths, settings, _PICTURES_FOR_SCALE)
     return SharedRows(W, feature_scale(engine.forward(x).A for x in some).cpu())
+
+
+def _start_module(
+    engine: Engine, paths: Sequence[str], settings: TrainingSettings
+) -> LearnedModule:
+    if settings.mode == "amg":
+        return amg.GatesModule(engine.backbone.feature_shape[0], settings.seed)
+    some = _some_pictures(engine, paths, settings, _PICTURES_FOR_SCALE)
+    if settings.mode == "tame":
+        return _start_tame(engine, paths, settings)
+    A = (engine.forward(x).A for x in some)
+    if settings.mode in ("bla", "l2x-f"):
+        return bounded_logit.start(settings.mode, A, settings.seed)
+    raise AssertionError(settings.mode)
+
+
+def _start_tame(
+    engine: Engine, paths: Sequence[str], settings: TrainingSettings
+) -> tame.TameModule:
+    layers = settings.layers
+    engine.backbone.shapes_of(layers)  # refuses what gives no feature maps
+    first = next(_some_pictures(engine, paths, settings, _PICTURES_FOR_CLASSIFIER_ROWS))
+    W0 = classifier_rows(engine, first).cpu()
+    some = _some_pictures(engine, paths, settings, _PICTURES_FOR_SCALE)
+    scales = tame.feature_scales(engine.outputs_of(engine.forward(x), layers) for x in some)
+    return tame.TameModule(layers, [s.cpu() for s in scales], W0, settings.seed)
 
 
 def _some_pictures(
@@ -314,6 +350,8 @@ def _describe(engine: Engine, settings: TrainingSettings, pictures: int) -> Atte
         "precision": engine.hardware.precision,
         **settings.recipe.to_json(),
     }
+    if settings.layers:
+        training["layers"] = list(settings.layers)
     return AttentionSettings(backbone.identity, backbone.class_names, backbone.preprocess, training)
 
 

@@ -5,11 +5,45 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lcam_cli.engine.activation import Activation
+from lcam_cli.training.recipes import Recipe
+
+
+@dataclass
+class Loss:
+    """Eq. 6 and its terms before their λ, each a scalar."""
+
+    total: Tensor
+    tv: Tensor
+    av: Tensor
+    ce: Tensor
+
+
+def eq6(
+    logits: Tensor, y: Tensor, S: Tensor, batch: int, recipe: Recipe, activation: Activation
+) -> Loss:
+    """λ1·TV(S) + λ2·AV(S) + λ3·CE(y, logits), with the recipe's λ.
+
+    Args:
+        logits: f of the masked pictures, (B, R).
+        y: Labels, (B,), int64.
+        S: The maps they were masked with, (B, P, Q) in [0, 1], or those of more pairs.
+        batch: Pictures in the batch, B.
+        recipe: λ, and the kind of TV.
+        activation: What turns logits into scores.
+    """
+    ce = cross_entropy(logits, y, activation)
+    variation = reference_total_variation if recipe.border_tv else total_variation
+    tv = variation(S, batch)
+    av = average(S, recipe.lambda4, recipe.av_epsilon)
+    total = recipe.lambda_tv * tv + recipe.lambda_av * av + recipe.lambda_ce * ce
+    return Loss(total, tv, av, ce)
 
 
 def average(S: Tensor, lambda4: float, epsilon: float = 0.0) -> Tensor:

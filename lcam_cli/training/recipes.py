@@ -6,6 +6,9 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from lcam_cli.errors import LcamError
+
+Mode = Literal["img", "fm", "bla", "l2x-f", "amg", "tame"]
 MaskKind = Literal["sigmoid", "minmax"]
 Init = Literal["random", "classifier"]
 RowsKind = Literal["free", "shared"]
@@ -92,8 +95,8 @@ class Recipe:
         return asdict(self)
 
 
-def recipe_for(name: str, backbone: str) -> Recipe:
-    """Return a recipe with its defaults for a backbone.
+def recipe_for(name: str, backbone: str, mode: Mode = "img") -> Recipe:
+    """Return a recipe with its defaults for a backbone and a mode.
 
     The paper gives numbers for VGG-16 and ResNet-50 only: networks named ``vgg…`` take the first,
     all others the second.
@@ -101,7 +104,18 @@ def recipe_for(name: str, backbone: str) -> Recipe:
     Args:
         name: ``"auto"``, ``"paper"`` or ``"reference"``.
         backbone: Name of the backbone.
+        mode: What is trained; modes beside L-CAM's have ``"auto"`` alone.
+
+    Raises:
+        LcamError: The mode has no recipe of that name.
     """
+    if mode in OWN_RECIPES:
+        if name != "auto":
+            raise LcamError(
+                f"recipe {name!r} is one of L-CAM's: mode {mode} has none of that name",
+                "leave --recipe out",
+            )
+        return OWN_RECIPES[mode]
     vgg = backbone.startswith("vgg")
     if name == "auto":
         return AUTO
@@ -148,3 +162,21 @@ AUTO = Recipe(
     lambda4=1.0,
 )
 """Ours, for hundreds of pictures instead of 1.3 million; what was tried is in docs/training.md."""
+
+_HEAD_ONLY = replace(
+    AUTO,
+    epochs=20,
+    lr=0.01,
+    cycles=1,
+    lambda_av=0.0,
+    init="random",
+    rows="free",
+)
+
+OWN_RECIPES: dict[str, Recipe] = {
+    "bla": _HEAD_ONLY,
+    "l2x-f": replace(_HEAD_ONLY, lr=0.002),
+    "amg": replace(AUTO, epochs=6, lr=0.001, cycles=1, init="random", rows="free"),
+    "tame": replace(AUTO, epochs=6, cycles=1, lambda_tv=0.01),
+}
+"""``auto`` of the modes beside L-CAM."""

@@ -8,38 +8,20 @@ the head.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from lcam_cli.engine.engine import Engine
-from lcam_cli.methods.attention import class_activation_map, min_max, upsample
-from lcam_cli.training.losses import (
-    average,
-    cross_entropy,
-    reference_total_variation,
-    total_variation,
-)
-from lcam_cli.training.recipes import Recipe
+from lcam_cli.methods.attention import class_activation_map
+from lcam_cli.training.learned import LearnedModule, mask_of, masked_logits
+from lcam_cli.training.losses import Loss, eq6
+from lcam_cli.training.recipes import Mode, Recipe
 from lcam_cli.training.rows import Rows
-
-Mode = Literal["img", "fm"]
-
-
-@dataclass
-class Loss:
-    """Eq. 6 and its terms before their λ, each a scalar."""
-
-    total: Tensor
-    tv: Tensor
-    av: Tensor
-    ce: Tensor
 
 
 def loss_of(engine: Engine, rows: Rows, x: Tensor, recipe: Recipe, mode: Mode) -> Loss:
-    """Compute Eq. 6 on a batch.
+    """Compute L-CAM's loss, Eq. 6, on a batch.
 
     Args:
         engine: The engine with the frozen classifier.
@@ -52,31 +34,22 @@ def loss_of(engine: Engine, rows: Rows, x: Tensor, recipe: Recipe, mode: Mode) -
     y = seen.predicted
     w, b = rows.rows(y)
     L = class_activation_map(seen.A, w, b)
-    S = _mask(L, recipe)
+    S = mask_of(L, recipe)
     if mode == "img":
-        mask = upsample(S, (x.shape[2], x.shape[3]), engine.grid(recipe.align))
-        # With the channels apart, the product and its gradient take a quarter of the time.
-        masked = engine.normalise(x.contiguous() * mask.unsqueeze(1))
-        with engine.autocast():
-            logits = engine.backbone(masked).float()
+        logits = masked_logits(engine, x, S, engine.grid(recipe.align))
     else:
         logits = engine.head(seen.A * S.unsqueeze(1), x)
-    ce = cross_entropy(logits, y, engine.activation)
     if recipe.all_pairs:
-        S = _mask(
+        S = mask_of(
             torch.einsum("jk,bkpq->jbpq", w, seen.A).add(b[:, None, None, None]).flatten(0, 1),
             recipe,
         )
-    variation = reference_total_variation if recipe.border_tv else total_variation
-    tv = variation(S, len(x))
-    av = average(S, recipe.lambda4, recipe.av_epsilon)
-    total = recipe.lambda_tv * tv + recipe.lambda_av * av + recipe.lambda_ce * ce
-    return Loss(total, tv, av, ce)
+    return eq6(logits, y, S, len(x), recipe, engine.activation)
 
 
 def take_step(
     engine: Engine,
-    rows: Rows,
+    rows: Rows | LearnedModule,
     optimisers: Sequence[torch.optim.Optimizer],
     x: Tensor,
     recipe: Recipe,
@@ -108,7 +81,7 @@ def take_step(
 
 
 def backward(
-    engine: Engine, rows: Rows, x: Tensor, recipe: Recipe, mode: Mode
+    engine: Engine, rows: Rows | LearnedModule, x: Tensor, recipe: Recipe, mode: Mode
 ) -> dict[str, Tensor]:
     """Add the gradients of the batch's loss to the parameters of ``rows``.
 
@@ -120,7 +93,10 @@ def backward(
     """
 
     def part(x_part: Tensor) -> tuple[Tensor]:
-        loss = loss_of(engine, rows, x_part, recipe, mode)
+        if isinstance(rows, LearnedModule):
+            loss = rows.loss(engine, x_part, recipe)
+        else:
+            loss = loss_of(engine, rows, x_part, recipe, mode)
         share = len(x_part) / len(x)
         (loss.total * share).backward()  # type: ignore[no-untyped-call]
         terms = torch.stack([loss.total, loss.tv, loss.av, loss.ce]).detach()
@@ -128,7 +104,3 @@ def backward(
 
     (terms,) = engine.run(part, x)
     return dict(zip(("loss", "tv", "av", "ce"), terms.sum(0), strict=True))
-
-
-def _mask(L: Tensor, recipe: Recipe) -> Tensor:
-    return L.sigmoid() if recipe.mask == "sigmoid" else min_max(L)

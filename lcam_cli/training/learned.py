@@ -1,0 +1,59 @@
+"""What the modes beside L-CAM have in common when they are trained, and how pictures are masked."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from lcam_cli.engine.engine import Engine
+from lcam_cli.engine.grid import Grid
+from lcam_cli.methods.attention import min_max, upsample
+from lcam_cli.methods.learned import Learned
+from lcam_cli.training.losses import Loss
+from lcam_cli.training.recipes import Recipe
+
+
+class LearnedModule(nn.Module, ABC):
+    """What the loop trains where it is not rows of L-CAM (:class:`~.rows.Rows`).
+
+    Everything that a step depends on is a parameter or a buffer: a checkpoint keeps these, and the
+    state of the random generators.
+    """
+
+    @abstractmethod
+    def loss(self, engine: Engine, x: Tensor, recipe: Recipe) -> Loss:
+        """The mode's loss on pictures (B, 3, H, W) in [0, 1], with gradients."""
+
+    @abstractmethod
+    def fold(self) -> Learned:
+        """What goes into the attention file, as it stands now."""
+
+    def end_cycle(self) -> None:
+        """Nothing: recipes of these modes have one cycle."""
+
+    def optimisers(self, recipe: Recipe) -> list[torch.optim.Optimizer]:
+        """Adam on everything."""
+        return [torch.optim.Adam(self.parameters(), lr=recipe.lr)]
+
+
+def mask_of(L: Tensor, recipe: Recipe) -> Tensor:
+    """S: the mask (B, P, Q) in [0, 1] that training makes of a map L."""
+    return L.sigmoid() if recipe.mask == "sigmoid" else min_max(L)
+
+
+def masked_logits(engine: Engine, x: Tensor, S: Tensor, grid: Grid | None) -> Tensor:
+    """f(X ⊙ θ(S)) (Eq. 5): logits (B, R) of pictures seen through masks.
+
+    Args:
+        engine: The engine with the frozen classifier.
+        x: Pictures, (B, 3, H, W) in [0, 1].
+        S: Masks, (B, P, Q) in [0, 1].
+        grid: Where the cells of S lie; None for an even tiling.
+    """
+    mask = upsample(S, (x.shape[2], x.shape[3]), grid)
+    # With the channels apart, the product and its gradient take a quarter of the time.
+    masked = engine.normalise(x.contiguous() * mask.unsqueeze(1))
+    with engine.autocast():
+        return engine.backbone(masked).float()

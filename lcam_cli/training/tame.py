@@ -1,0 +1,101 @@
+"""Training TAME with Eq. 6 on the picture masked by the map.
+
+The branches are the paper's: 1×1 convolution, batch norm, skip connection, ReLU. Ours are the
+start (batch norm's factor is 0, so that a branch begins as ReLU(A)), the fusion's rows (those of
+L-CAM's recipe ``auto``, which begin as the classifier's on the last layer and share a part), and
+the mask ζ(L) instead of σ(L).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lcam_cli.engine.engine import Engine
+from lcam_cli.methods.attention import class_activation_map
+from lcam_cli.methods.tame import Tame, fuse
+from lcam_cli.training.learned import LearnedModule, mask_of, masked_logits
+from lcam_cli.training.losses import Loss, eq6
+from lcam_cli.training.recipes import Recipe
+from lcam_cli.training.rows import SharedRows, feature_scale
+
+DEFAULT_LAYERS = 3
+
+
+def feature_scales(batches: Iterable[Sequence[Tensor]]) -> list[Tensor]:
+    """S of several layers, (K_i,) each: :func:`~.rows.feature_scale` of each of them.
+
+    Args:
+        batches: The layers' outputs, (B, K_i, P_i, Q_i) each.
+    """
+    sizes = [[A.square().mean((2, 3), keepdim=True).sqrt() for A in outputs] for outputs in batches]
+    return [feature_scale(layer) for layer in zip(*sizes, strict=True)]
+
+
+class TameModule(LearnedModule):
+    """The branches and the fusion's rows.
+
+    Args:
+        layers: Their names, the largest outputs first.
+        scales: s of each layer's feature maps, (K_i,) each.
+        W0: The classifier's rows on the last layer, (R, K_n).
+        seed: Of the convolutions' start.
+    """
+
+    def __init__(
+        self, layers: Sequence[str], scales: Sequence[Tensor], W0: Tensor, seed: int
+    ) -> None:
+        super().__init__()
+        self._layers = list(layers)
+        self._sizes = [len(scale) for scale in scales]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.convs = nn.ModuleList(nn.Conv2d(K, K, 1, bias=False) for K in self._sizes)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(K) for K in self._sizes)
+        for norm in self.norms:
+            nn.init.zeros_(norm.weight)  # type: ignore[arg-type]
+        earlier = W0.new_zeros(len(W0), sum(self._sizes[:-1]))
+        self.fusion = SharedRows(torch.cat([earlier, W0], 1), torch.cat(list(scales)))
+
+    def loss(self, engine: Engine, x: Tensor, recipe: Recipe) -> Loss:
+        """Eq. 6 with S made of the predicted class's map alone."""
+        seen = engine.forward(x)
+        y = seen.predicted
+        features = engine.outputs_of(seen, self._layers)
+        grids = engine.grids_of(self._layers, recipe.align)
+        w, _ = self.fusion.rows(y)
+        branches = zip(
+            features, self.convs, self.norms, torch.split(w, self._sizes, 1), strict=True
+        )
+        maps = [
+            class_activation_map((A + norm(conv(A))).relu(), row) for A, conv, norm, row in branches
+        ]
+        S = mask_of(fuse(maps, grids), recipe)
+        logits = masked_logits(engine, x, S, grids[0] if grids else None)
+        return eq6(logits, y, S, len(x), recipe, engine.activation)
+
+    def optimisers(self, recipe: Recipe) -> list[torch.optim.Optimizer]:
+        """Those of the rows, and Adam for the branches."""
+        branches = [*self.convs.parameters(), *self.norms.parameters()]
+        branch_lr = recipe.lr * _BRANCH_LR
+        return [*self.fusion.optimisers(recipe), torch.optim.Adam(branches, lr=branch_lr)]
+
+    @torch.no_grad()
+    def fold(self) -> Tame:
+        """See :class:`LearnedModule`: batch norm, with its running averages, in the convolution."""
+        convs, biases = [], []
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            assert isinstance(conv, nn.Conv2d)
+            assert isinstance(norm, nn.BatchNorm2d)
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            factor = norm.weight / (norm.running_var + norm.eps).sqrt()
+            convs.append(conv.weight.flatten(1) * factor[:, None])
+            biases.append(norm.bias - norm.running_mean * factor)
+        rows = self.fusion.fold()
+        return Tame(convs, biases, list(torch.split(rows.W, self._sizes, 1)), rows.b)
+
+
+_BRANCH_LR = 0.25
