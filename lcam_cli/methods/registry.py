@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 from lcam_cli.engine.backbone import Backbone
 from lcam_cli.errors import LcamError, did_you_mean
+from lcam_cli.methods.ablation import AblationCam
 from lcam_cli.methods.base import Method
 from lcam_cli.methods.cam import Cam
-from lcam_cli.methods.gradient import GradCam, GradCamPlusPlus
+from lcam_cli.methods.copies import IntegratedGradCam, SmoothGradCamPlusPlus
+from lcam_cli.methods.gradient import GradCam, GradCamPlusPlus, LayerCam, XGradCam
 from lcam_cli.methods.noise import RandomMap
 from lcam_cli.methods.options import MethodOptions
 from lcam_cli.methods.plugins import MakeMethod, find_plugins, load_plugin
@@ -44,8 +46,24 @@ METHODS: dict[str, Entry] = {
     "gradcam++": Entry(
         "positive gradients, weighted by position (Chattopadhay 2018)", lambda *_: GradCamPlusPlus()
     ),
+    "xgradcam": Entry("gradients averaged where the features are (Fu 2020)", lambda *_: XGradCam()),
+    "layercam": Entry(
+        "positive gradients, a weight a position (Jiang 2021)", lambda *_: LayerCam()
+    ),
+    "smoothgradcam++": Entry(
+        "Grad-CAM++ on 25 noisy copies (Omeiza 2019)",
+        lambda _, options: SmoothGradCamPlusPlus(seed=options.seed),
+    ),
+    "integrated-gradcam": Entry(
+        "Grad-CAM's weights averaged from black to the picture (Sattarzadeh 2021)",
+        lambda *_: IntegratedGradCam(),
+    ),
     "cam": Entry(
         "weights of the linear head; needs one (Zhou 2016)", lambda backbone, _: Cam(backbone)
+    ),
+    "ablationcam": Entry(
+        "what the score loses without each channel, by the head alone (Desai 2020)",
+        lambda backbone, _: AblationCam(backbone.feature_shape[0]),
     ),
     "scorecam": Entry(
         "feature maps as masks, a forward pass a channel (Wang 2020)",
