@@ -14,11 +14,14 @@ from lcam_cli.methods.base import Method
 from lcam_cli.methods.cam import Cam
 from lcam_cli.methods.copies import IntegratedGradCam, SmoothGradCamPlusPlus
 from lcam_cli.methods.gradient import GradCam, GradCamPlusPlus, LayerCam, XGradCam
+from lcam_cli.methods.groupcam import GroupCam
 from lcam_cli.methods.noise import RandomMap
 from lcam_cli.methods.options import MethodOptions
 from lcam_cli.methods.plugins import MakeMethod, find_plugins, load_plugin
 from lcam_cli.methods.rise import Rise
 from lcam_cli.methods.scorecam import ScoreCam
+from lcam_cli.methods.sidu import Sidu
+from lcam_cli.methods.sise import Sise
 
 log = logging.getLogger("lcam")
 
@@ -68,6 +71,21 @@ METHODS: dict[str, Entry] = {
     "scorecam": Entry(
         "feature maps as masks, a forward pass a channel (Wang 2020)",
         lambda backbone, _: ScoreCam(backbone.feature_shape[0]),
+    ),
+    "groupcam": Entry(
+        "32 groups of feature maps against a blurred picture (Zhang 2021)", lambda *_: GroupCam()
+    ),
+    "sidu": Entry(
+        "feature maps as masks, by similarity and uniqueness (Muddamsetty 2020)",
+        lambda backbone, _: Sidu(backbone.feature_shape[0]),
+    ),
+    "sise": Entry(
+        "feature maps of several blocks as masks, fused (Sattarzadeh 2021)",
+        lambda backbone, _: Sise(backbone),
+    ),
+    "adasise": Entry(
+        "sise with fewer masks, their number chosen by itself (Sudhakar 2021)",
+        lambda backbone, _: Sise(backbone, adaptive=True),
     ),
     "rise": Entry("random masks, thousands of forward passes (Petsiuk 2018)", _rise),
     "random": Entry(

@@ -44,8 +44,8 @@ class ScoreCam:
         for start in range(0, len(owners), forwards.batch_size):
             chunk = slice(start, start + forwards.batch_size)
             picture, channel = varying[chunk].unbind(1)
-            masks = _stretch(upsample(seen.A[picture, channel], (height, width), seen.grid))
-            scores = forwards.scores(_runs(owners[chunk], masks))
+            masks = stretch(upsample(seen.A[picture, channel], (height, width), seen.grid))
+            scores = forwards.scores(runs_of(owners[chunk], masks))
             weights = L.new_zeros(B, len(masks))
             weights[picture, torch.arange(len(masks), device=L.device)] = scores
             L.addmm_(weights, masks.flatten(1))
@@ -53,7 +53,7 @@ class ScoreCam:
         return Maps(min_max(L.view(B, height, width)))
 
 
-def _stretch(masks: Tensor) -> Tensor:
+def stretch(masks: Tensor) -> Tensor:
     """ζ of (n, H, W), in place: these are the largest tensors here, and fresh ones."""
     low, high = masks.flatten(1).aminmax(dim=1)
     span = high - low
@@ -61,7 +61,7 @@ def _stretch(masks: Tensor) -> Tensor:
     return masks.sub_(low[:, None, None]).div_(divisor[:, None, None])
 
 
-def _runs(owners: list[int], masks: Tensor) -> Iterator[tuple[int, Tensor]]:
+def runs_of(owners: list[int], masks: Tensor) -> Iterator[tuple[int, Tensor]]:
     """Split masks (n, H, W) where the picture that they belong to changes."""
     start = 0
     for picture, same in groupby(owners):

@@ -66,6 +66,10 @@ def test_what_a_map_costs() -> None:
         "cam": 1,
         "ablationcam": 6,
         "scorecam": 6,
+        "groupcam": 33,
+        "sidu": 6,
+        "sise": 11,
+        "adasise": 11,
         "rise": 40,
         "random": 0,
     }
