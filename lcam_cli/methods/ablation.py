@@ -47,8 +47,9 @@ class AblationCam:
 
         f: Tensor = engine.run(logit, seen.A, torch.arange(len(seen.A), device=seen.A.device))
         alpha = seen.A.new_zeros(seen.A.shape[:2])
-        for chunk in (seen.A != 0).any(3).any(2).nonzero().split(engine.batch_size):
-            picture, channel = chunk.unbind(1)
+        active = (seen.A != 0).any(3).any(2).nonzero()
+        for start in range(0, len(active), engine.batch_size):
+            picture, channel = active[start : start + engine.batch_size].unbind(1)
             drop = f[picture] - engine.run(without, picture, channel)
             alpha[picture, channel] = drop / f[picture]
         return Maps.of_cam(class_activation_map(seen.A, alpha).relu(), seen)

@@ -115,7 +115,7 @@ def _gradients(
     """
     layer = engine.backbone.identity.layer
     order = torch.arange(len(seen.x) * copies, device=seen.x.device)
-    for chunk in order.split(engine.batch_size):
+    for chunk in torch.split(order, engine.batch_size):
         picture = chunk // copies
         x = change(picture, chunk % copies)
         yield picture, tap(engine, x, [layer], classes[picture]).gradients[layer]

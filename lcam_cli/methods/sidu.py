@@ -47,12 +47,12 @@ class Sidu:
             cells = (min_max(A[A.amax((1, 2)) > A.amin((1, 2))]) > _THRESHOLD).float()
             V = seen.x.new_zeros(size)
             if len(cells):
-                chunks = cells.split(forwards.batch_size)
+                chunks = torch.split(cells, forwards.batch_size)
                 seen_through = forwards.predictions(
                     (b, upsample(chunk, size, seen.grid)) for chunk in chunks
                 )
                 weights = similarity_difference(P, seen_through) * uniqueness(seen_through)
-                for chunk, w in zip(chunks, weights.split(forwards.batch_size), strict=True):
+                for chunk, w in zip(chunks, torch.split(weights, forwards.batch_size), strict=True):
                     V += torch.einsum("n,nhw->hw", w, upsample(chunk, size, seen.grid))
             maps.append(V)
         return Maps(min_max(torch.stack(maps)))

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from lcam_cli.engine.backbone import Backbone
 from lcam_cli.engine.engine import Engine, Forward
-from lcam_cli.engine.grid import Grid, find_grid
+from lcam_cli.engine.grid import find_grid
 from lcam_cli.engine.masked import MaskedForwards
 from lcam_cli.engine.stages import stage_ends
 from lcam_cli.engine.taps import tap
-from lcam_cli.methods.attention import min_max, upsample
+from lcam_cli.methods.attention import min_max
 from lcam_cli.methods.base import Maps
-from lcam_cli.methods.scorecam import stretch
+from lcam_cli.methods.scorecam import score_weighted
 
 _BINS = 256
 
@@ -49,18 +49,14 @@ class Sise:
     def __call__(self, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
         """One forward and one backward pass, and a masked forward pass a channel kept."""
         taps = tap(engine, seen.x, self._blocks, classes)
+        size = (seen.x.shape[2], seen.x.shape[3])
         forwards = MaskedForwards(engine, seen.x, classes)
         fused: Tensor | None = None
         for block in self._blocks:
             A, beta = taps.outputs[block], taps.gradients[block].mean((2, 3))
             grid = find_grid(engine.backbone.network, block) if seen.grid is not None else None
-            V = torch.stack(
-                [
-                    self._weighed(forwards, b, A[b, self._kept(beta[b])], seen, grid)
-                    for b in range(len(A))
-                ]
-            )
-            V = min_max(V)
+            kept = torch.stack([self._kept(b) for b in beta])
+            V = min_max(score_weighted(forwards, A, kept, size, grid))
             fused = V if fused is None else fuse(fused, V)
         assert fused is not None
         return Maps(fused)
@@ -70,24 +66,6 @@ class Sise:
         if not self._adaptive or not positive.any():
             return positive
         return positive & (beta > otsu(beta[positive]))
-
-    @torch.no_grad()
-    def _weighed(
-        self,
-        forwards: MaskedForwards,
-        picture: int,
-        A: Tensor,
-        seen: Forward,
-        grid: Grid | None,
-    ) -> Tensor:
-        """Σ_k s_k H_k of one picture's channels (n, P, Q): (H, W)."""
-        size = (seen.x.shape[2], seen.x.shape[3])
-        V = seen.x.new_zeros(size)
-        for some in A.split(forwards.batch_size):
-            H = stretch(upsample(some, size, grid))
-            if len(H):
-                V += torch.einsum("n,nhw->hw", forwards.scores([(picture, H)]), H)
-        return V
 
 
 def fuse(F: Tensor, V: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,6 +13,7 @@ from torchvision.transforms.functional import gaussian_blur
 from lcam_cli.engine.backbone import load_backbone
 from lcam_cli.engine.engine import Engine
 from lcam_cli.engine.stages import stage_ends
+from lcam_cli.methods.base import Method
 from lcam_cli.methods.groupcam import GroupCam
 from lcam_cli.methods.sidu import Sidu
 from lcam_cli.methods.sise import Sise, fuse, otsu
@@ -149,6 +152,19 @@ def test_group_cam_and_sidu_are_their_definitions(name: str) -> None:
         difference = float((ours - expected).abs().max())
         print(f"{method.name}: largest difference {difference:.1e}")
         assert difference < 1e-4
+
+
+@pytest.mark.parametrize(
+    "make", [lambda e: Sidu(6), lambda e: GroupCam(), lambda e: Sise(e.backbone)]
+)
+def test_a_picture_of_which_the_network_sees_nothing_gets_zeros(
+    make: Callable[[Engine], Method],
+) -> None:
+    engine, x = tiny()
+    for layer in (0, 2):
+        engine.backbone.network[layer].weight.data.zero_()
+    seen = engine.forward(x)
+    assert (make(engine)(engine, seen, Y).saliency == 0).all()
 
 
 def test_otsu_parts_two_heaps_and_leaves_one_whole() -> None:
