@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from lcam_cli.engine.activation import Activation, check_activation
 from lcam_cli.engine.folding import fold_batch_norms
 from lcam_cli.engine.grid import Grid, find_grid
-from lcam_cli.engine.layers import check_layer, find_target_layer, stage_ends
+from lcam_cli.engine.layers import check_layer, find_target_layer
 from lcam_cli.engine.networks import Network, load_network, read_class_names
 from lcam_cli.engine.split import split
 from lcam_cli.engine.tokens import Layout, find_layout, parse_grid
@@ -128,10 +128,6 @@ class Backbone:
         if layer not in self._grids:
             self._grids[layer] = find_grid(self.network, layer)
         return self._grids[layer]
-
-    def stage_ends(self, count: int) -> list[str]:
-        """The last layers at each of the last ``count`` resolutions, up to the target layer."""
-        return stage_ends(self.network, self._blank(), self._layer, count)
 
     @contextlib.contextmanager
     def watch(self, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:

@@ -128,34 +128,6 @@ def _reaching(end: object, candidates: list[_Event], grid: tuple[int, int] | Non
     return []
 
 
-def stage_ends(network: nn.Module, picture: torch.Tensor, layer: str, count: int) -> list[str]:
-    """Return where the stages of a network end: the last layer at each resolution.
-
-    ``layer2``, ``layer3`` and ``layer4`` of ResNet-50, ``features.6``, ``.13`` and ``.18`` of
-    MobileNetV2. Looked at are the layers on the way to the target layer: its neighbours, and those
-    of the modules that hold it.
-
-    Args:
-        network: The classifier, in eval mode.
-        picture: One input, (1, 3, H, W).
-        layer: The target layer, which ends the last stage.
-        count: How many stages, from the last.
-
-    Returns:
-        At most ``count`` names, in the order of the network; the target layer is the last.
-    """
-    with torch.no_grad():
-        events = _record(network, picture)
-    end = max(i for i, e in enumerate(events) if e.name == layer)
-    ends: dict[tuple[int, int], str] = {}
-    for event in events[: end + 1]:
-        on_the_way = f"{layer}.".startswith(event.name.rpartition(".")[0] + ".")
-        layout = find_layout(event.output, None)
-        if (on_the_way or "." not in event.name) and layout is not None:
-            ends[layout.P, layout.Q] = event.name
-    return list(ends.values())[-count:]
-
-
 def check_layer(network: nn.Module, layer: str) -> None:
     """Check that the network has a module of that name.
 

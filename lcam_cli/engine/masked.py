@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 
-from lcam_cli.engine.activation import confidence
+from lcam_cli.engine.activation import class_scores, confidence
 from lcam_cli.engine.engine import Engine, seen_through
 
 
@@ -22,15 +22,22 @@ class MaskedForwards:
         engine: The engine with the classifier.
         x: Pictures, (B, 3, H, W), float32 in [0, 1].
         classes: The class scored on each, (B,), int64.
+        background: What shows where a mask hides, (B, 3, H, W) in [0, 1]; None: the mean colour.
 
     Attributes:
         batch_size: Masked pictures a forward pass. So many masks at a time waste none.
     """
 
-    def __init__(self, engine: Engine, x: Tensor, classes: Tensor) -> None:
+    def __init__(
+        self, engine: Engine, x: Tensor, classes: Tensor, background: Tensor | None = None
+    ) -> None:
         self.batch_size = min(engine.batch_size, engine.limit or engine.batch_size)
         self._engine = engine
+        self._background = None if background is None else engine.normalise(background)
+        # x·m + b·(1 − m) = (x − b)·m + b: what the mask multiplies is made once.
         self._pictures = engine.normalise(x)
+        if self._background is not None:
+            self._pictures = self._pictures - self._background
         self._classes = classes
         self._masked = torch.empty(
             (self.batch_size, *x.shape[1:]), device=x.device, memory_format=torch.channels_last
@@ -47,7 +54,17 @@ class MaskedForwards:
         Returns:
             Scores of the pictures' classes, float32, one a mask, in the order of the runs.
         """
-        scores: list[Tensor] = []
+        return self._run(runs, self._confidence)
+
+    @torch.no_grad()
+    def predictions(self, runs: Iterable[tuple[int, Tensor]]) -> Tensor:
+        """As :meth:`scores`, the scores of all classes: (n, R), float32."""
+        return self._run(runs, self._probabilities)
+
+    def _run(
+        self, runs: Iterable[tuple[int, Tensor]], look: Callable[[Tensor, Tensor], Tensor]
+    ) -> Tensor:
+        found: list[Tensor] = []
         filled = 0
         for picture, masks in runs:
             waiting = masks
@@ -56,21 +73,29 @@ class MaskedForwards:
                 count = now.stop - now.start
                 shown = self._pictures[picture : picture + 1]
                 seen_through(shown, waiting[:count], out=self._masked[now])
+                if self._background is not None:
+                    self._masked[now].add_(self._background[picture])
                 self._class_of[now] = self._classes[picture]
                 waiting, filled = waiting[count:], now.stop
                 if filled == self.batch_size:
-                    scores.append(self._forward(filled))
+                    found.append(self._forward(filled, look))
                     filled = 0
         if filled:
-            scores.append(self._forward(filled))
-        return torch.cat(scores)
+            found.append(self._forward(filled, look))
+        return torch.cat(found)
 
-    def _forward(self, count: int) -> Tensor:
+    def _forward(self, count: int, look: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         given = self._masked[:count], self._class_of[:count]
-        scores: Tensor = self._engine.run(self._confidence, *given)
-        return scores
+        found: Tensor = self._engine.run(look, *given)
+        return found
 
     def _confidence(self, masked: Tensor, classes: Tensor) -> Tensor:
+        return confidence(self._logits(masked), classes, self._engine.activation)
+
+    def _probabilities(self, masked: Tensor, _classes: Tensor) -> Tensor:
+        return class_scores(self._logits(masked), self._engine.activation)
+
+    def _logits(self, masked: Tensor) -> Tensor:
         with self._engine.autocast():
-            logits = self._engine.backbone(masked)
-        return confidence(logits.float(), classes, self._engine.activation)
+            logits: Tensor = self._engine.backbone(masked).float()
+        return logits

@@ -12,7 +12,7 @@ from lcam_cli.methods.base import Maps
 
 # The grad-cam package's, so that maps agree with it. It is no mere guard against 0/0: where
 # gradients are below about 1e-3 it damps α.
-_EPSILON = 1e-6
+EPSILON = 1e-6
 
 
 class GradCam:
@@ -45,6 +45,40 @@ class GradCamPlusPlus:
     def __call__(self, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
         """One forward pass and one backward pass through the head."""
         g = engine.feature_gradients(seen, classes)
-        a = g**2 / (2 * g**2 + g**3 * seen.A.sum((2, 3), keepdim=True) + _EPSILON)
+        a = g**2 / (2 * g**2 + g**3 * seen.A.sum((2, 3), keepdim=True) + EPSILON)
         alpha = (a * g.relu()).sum((2, 3))
         return Maps.of_cam(class_activation_map(seen.A, alpha).relu(), seen)
+
+
+class XGradCam:
+    """XGrad-CAM (Fu et al., BMVC 2020): α_k = Σ_pq g·A_k / (Σ_pq A_k + ε), L = ReLU(Σ_k α_k A_k).
+
+    ε = 1e-7, the grad-cam package's.
+    """
+
+    name = "xgradcam"
+    forward_passes = 1
+
+    def __init__(self) -> None:
+        self.params: dict[str, Any] = {}
+
+    def __call__(self, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
+        """One forward pass and one backward pass through the head."""
+        g = engine.feature_gradients(seen, classes)
+        alpha = (g * seen.A).sum((2, 3)) / (seen.A.sum((2, 3)) + 1e-7)
+        return Maps.of_cam(class_activation_map(seen.A, alpha).relu(), seen)
+
+
+class LayerCam:
+    """LayerCAM (Jiang et al., IEEE TIP 2021): L = ReLU(Σ_k ReLU(g_k)·A_k), a weight a position."""
+
+    name = "layercam"
+    forward_passes = 1
+
+    def __init__(self) -> None:
+        self.params: dict[str, Any] = {}
+
+    def __call__(self, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
+        """One forward pass and one backward pass through the head."""
+        g = engine.feature_gradients(seen, classes)
+        return Maps.of_cam((g.relu() * seen.A).sum(1).relu(), seen)

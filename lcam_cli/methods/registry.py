@@ -9,14 +9,19 @@ from dataclasses import dataclass
 
 from lcam_cli.engine.backbone import Backbone
 from lcam_cli.errors import LcamError, did_you_mean
+from lcam_cli.methods.ablation import AblationCam
 from lcam_cli.methods.base import Method
 from lcam_cli.methods.cam import Cam
-from lcam_cli.methods.gradient import GradCam, GradCamPlusPlus
+from lcam_cli.methods.copies import IntegratedGradCam, SmoothGradCamPlusPlus
+from lcam_cli.methods.gradient import GradCam, GradCamPlusPlus, LayerCam, XGradCam
+from lcam_cli.methods.groupcam import GroupCam
 from lcam_cli.methods.noise import RandomMap
 from lcam_cli.methods.options import MethodOptions
 from lcam_cli.methods.plugins import MakeMethod, find_plugins, load_plugin
 from lcam_cli.methods.rise import Rise
 from lcam_cli.methods.scorecam import ScoreCam
+from lcam_cli.methods.sidu import Sidu
+from lcam_cli.methods.sise import Sise
 from lcam_cli.methods.trained import is_trained
 
 log = logging.getLogger("lcam")
@@ -45,12 +50,43 @@ METHODS: dict[str, Entry] = {
     "gradcam++": Entry(
         "positive gradients, weighted by position (Chattopadhay 2018)", lambda *_: GradCamPlusPlus()
     ),
+    "xgradcam": Entry("gradients averaged where the features are (Fu 2020)", lambda *_: XGradCam()),
+    "layercam": Entry(
+        "positive gradients, a weight a position (Jiang 2021)", lambda *_: LayerCam()
+    ),
+    "smoothgradcam++": Entry(
+        "Grad-CAM++ on 25 noisy copies (Omeiza 2019)",
+        lambda _, options: SmoothGradCamPlusPlus(seed=options.seed),
+    ),
+    "integrated-gradcam": Entry(
+        "Grad-CAM's weights averaged from black to the picture (Sattarzadeh 2021)",
+        lambda *_: IntegratedGradCam(),
+    ),
     "cam": Entry(
         "weights of the linear head; needs one (Zhou 2016)", lambda backbone, _: Cam(backbone)
+    ),
+    "ablationcam": Entry(
+        "what the score loses without each channel, by the head alone (Desai 2020)",
+        lambda backbone, _: AblationCam(backbone.feature_shape[0]),
     ),
     "scorecam": Entry(
         "feature maps as masks, a forward pass a channel (Wang 2020)",
         lambda backbone, _: ScoreCam(backbone.feature_shape[0]),
+    ),
+    "groupcam": Entry(
+        "32 groups of feature maps against a blurred picture (Zhang 2021)", lambda *_: GroupCam()
+    ),
+    "sidu": Entry(
+        "feature maps as masks, by similarity and uniqueness (Muddamsetty 2020)",
+        lambda backbone, _: Sidu(backbone.feature_shape[0]),
+    ),
+    "sise": Entry(
+        "feature maps of several blocks as masks, fused (Sattarzadeh 2021)",
+        lambda backbone, _: Sise(backbone),
+    ),
+    "adasise": Entry(
+        "sise with fewer masks, their number chosen by itself (Sudhakar 2021)",
+        lambda backbone, _: Sise(backbone, adaptive=True),
     ),
     "rise": Entry("random masks, thousands of forward passes (Petsiuk 2018)", _rise),
     "random": Entry(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lcam_cli.engine.engine import Engine, Forward
+from lcam_cli.engine.grid import Grid
 from lcam_cli.engine.masked import MaskedForwards
 from lcam_cli.methods.attention import min_max, upsample
 from lcam_cli.methods.base import Maps
@@ -35,25 +36,44 @@ class ScoreCam:
     @torch.no_grad()
     def __call__(self, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
         """V = ζ(ReLU(L)): upsampled first, scaled to [0, 1] after."""
-        B, _, height, width = seen.x.shape
+        size = (seen.x.shape[2], seen.x.shape[3])
         forwards = MaskedForwards(engine, seen.x, classes)
-        L = seen.x.new_zeros(B, height * width)
-        # All varying channels of all pictures in one list, so that no picture ends a batch early.
-        varying = (seen.A.amax((2, 3)) > seen.A.amin((2, 3))).nonzero()
-        owners = varying[:, 0].tolist()
-        for start in range(0, len(owners), forwards.batch_size):
-            chunk = slice(start, start + forwards.batch_size)
-            picture, channel = varying[chunk].unbind(1)
-            masks = _stretch(upsample(seen.A[picture, channel], (height, width), seen.grid))
-            scores = forwards.scores(_runs(owners[chunk], masks))
-            weights = L.new_zeros(B, len(masks))
-            weights[picture, torch.arange(len(masks), device=L.device)] = scores
-            L.addmm_(weights, masks.flatten(1))
+        varying = seen.A.amax((2, 3)) > seen.A.amin((2, 3))
         # Every term is at least zero, so the definition's ReLU has nothing to do.
-        return Maps(min_max(L.view(B, height, width)))
+        return Maps(min_max(score_weighted(forwards, seen.A, varying, size, seen.grid)))
 
 
-def _stretch(masks: Tensor) -> Tensor:
+def score_weighted(
+    forwards: MaskedForwards, A: Tensor, kept: Tensor, size: tuple[int, int], grid: Grid | None
+) -> Tensor:
+    """Σ_k s_k H_k of each picture over the channels kept, H_k = ζ(θ(A_k)), s_k its score.
+
+    Args:
+        forwards: Scores pictures seen through masks.
+        A: Feature maps, (B, K, P, Q).
+        kept: The channels that count, (B, K), bool. Others cost nothing.
+        size: (H, W).
+        grid: Where the cells of A lie.
+
+    Returns:
+        (B, H, W), not normalised.
+    """
+    L = A.new_zeros(len(A), size[0] * size[1])
+    # All channels of all pictures in one list, so that no picture ends a batch early.
+    chosen = kept.nonzero()
+    owners = chosen[:, 0].tolist()
+    for start in range(0, len(owners), forwards.batch_size):
+        chunk = slice(start, start + forwards.batch_size)
+        picture, channel = chosen[chunk].unbind(1)
+        masks = stretch(upsample(A[picture, channel], size, grid))
+        scores = forwards.scores(_runs(owners[chunk], masks))
+        weights = L.new_zeros(len(A), len(masks))
+        weights[picture, torch.arange(len(masks), device=L.device)] = scores
+        L.addmm_(weights, masks.flatten(1))
+    return L.view(len(A), *size)
+
+
+def stretch(masks: Tensor) -> Tensor:
     """ζ of (n, H, W), in place: these are the largest tensors here, and fresh ones."""
     low, high = masks.flatten(1).aminmax(dim=1)
     span = high - low

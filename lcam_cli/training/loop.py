@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from lcam_cli.engine.engine import Engine
+from lcam_cli.engine.stages import stage_ends
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
 from lcam_cli.images.read import MAX_PIXELS
@@ -124,8 +125,8 @@ def _train(
 ) -> Path | None:
     settings = replace(settings, recipe=settings.recipe.fitted(len(paths)))
     if settings.mode == "tame" and not settings.layers:
-        ends = engine.backbone.stage_ends(tame.DEFAULT_LAYERS)
-        settings = replace(settings, layers=tuple(ends))
+        ends = list(stage_ends(engine.backbone))
+        settings = replace(settings, layers=tuple(ends[-tame.DEFAULT_LAYERS :]))
     recipe = settings.recipe
     fingerprint = _fingerprint(engine, paths, settings)
     rows = _start(engine, paths, settings).to(engine.device)

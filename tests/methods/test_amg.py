@@ -102,7 +102,7 @@ def test_the_loss_is_eq6_on_the_masked_picture(engine: Engine, x: Tensor) -> Non
         part = torch.tensor([place - i for place, i in zip(places, low, strict=True)])
         rows = S[low] * (1 - part[:, None]) + S[[i + 1 for i in low]] * part[:, None]
         mask = rows[:, low] * (1 - part) + rows[:, [i + 1 for i in low]] * part
-        ce = -torch.log_softmax(net(engine.normalise(X * mask)[None][0])[0], 0)[y]
+        ce = -torch.log_softmax(net(engine.normalise((X * mask)[None]))[0], 0)[y]
         total = total + (2.5 * S.mean() + ce) / len(x)
     total.backward()
     assert float(terms["loss"]) == pytest.approx(total.item(), rel=1e-4)

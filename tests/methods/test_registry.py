@@ -59,8 +59,17 @@ def test_what_a_map_costs() -> None:
     assert costs == {
         "gradcam": 1,
         "gradcam++": 1,
+        "xgradcam": 1,
+        "layercam": 1,
+        "smoothgradcam++": 25,
+        "integrated-gradcam": 20,
         "cam": 1,
+        "ablationcam": 6,
         "scorecam": 6,
+        "groupcam": 33,
+        "sidu": 6,
+        "sise": 11,
+        "adasise": 11,
         "rise": 40,
         "random": 0,
     }

@@ -12,8 +12,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from lcam_cli.engine.backbone import load_backbone
 from lcam_cli.engine.engine import Engine
 from lcam_cli.engine.grid import Grid
+from lcam_cli.engine.stages import stage_ends
 from lcam_cli.errors import LcamError
 from lcam_cli.methods.attention_file import (
     AttentionSettings,
@@ -98,7 +100,7 @@ def test_the_loss_is_eq6_of_the_predicted_classes_maps(engine: Engine, x: Tensor
         tv = (S[1:] - S[:-1]).square().sum() + (S[:, 1:] - S[:, :-1]).square().sum()
         mask = F.interpolate(S[None, None], (32, 32), mode="bilinear", align_corners=False)
         label = net(engine.normalise(picture[None])).argmax()
-        ce = F.cross_entropy(net(engine.normalise(picture * mask[0])), label[None])
+        ce = F.cross_entropy(net(engine.normalise(picture[None] * mask)), label[None])
         total = total + (0.01 * tv + 2.5 * S.mean() + ce) / 3
     assert float(terms["loss"]) == pytest.approx(total.item(), rel=1e-4)
     assert all(p.grad is not None for p in module.parameters())
@@ -141,20 +143,11 @@ def test_the_cost_does_not_grow_with_the_classes(x: Tensor) -> None:
 
 
 def test_stages_end_where_the_resolution_changes() -> None:
-    assert tiny_backbone().stage_ends(3) == LAYERS
-    from torchvision.models import mobilenet_v2, resnet18
-
-    from lcam_cli.engine.layers import stage_ends
-
-    picture = torch.zeros(1, 3, 64, 64)
-    mobile, resnet = mobilenet_v2(weights=None).eval(), resnet18(weights=None).eval()
-    assert stage_ends(mobile, picture, "features.18", 3) == [
-        "features.6",
-        "features.13",
-        "features.18",
-    ]
-    assert stage_ends(resnet, picture, "layer4", 3) == ["layer2", "layer3", "layer4"]
-    assert stage_ends(resnet, picture, "layer4.1", 2) == ["layer3", "layer4.1"]
+    assert list(stage_ends(tiny_backbone()))[-3:] == LAYERS
+    mobile = list(stage_ends(load_backbone("mobilenet_v2", "none")))
+    assert mobile[-3:] == ["features.6", "features.13", "features.18"]
+    resnet = list(stage_ends(load_backbone("resnet18", "none", layer="layer4.1")))
+    assert resnet[-2:] == ["layer3", "layer4.1"]
 
 
 def _save(path: Path, layers: object) -> None:

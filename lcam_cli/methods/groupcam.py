@@ -1,0 +1,65 @@
+"""Group-CAM: groups of weighted feature maps are masks over a blurred picture.
+
+Zhang, Rao, Yang: Group-CAM: Group Score-Weighted Visual Explanations for Deep Convolutional
+Networks, arXiv 2103.13859, 2021.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.transforms.functional import gaussian_blur
+
+from lcam_cli.engine.activation import confidence
+from lcam_cli.engine.engine import Engine, Forward
+from lcam_cli.engine.masked import MaskedForwards
+from lcam_cli.methods.attention import min_max, upsample
+from lcam_cli.methods.base import Maps
+from lcam_cli.methods.scorecam import stretch
+
+_GROUPS = 32
+_HIDDEN = 0.7  # share of a picture's mask cells that are set to zero
+_KERNEL, _SIGMA = 51, 50.0
+
+
+class GroupCam:
+    """M_l = ζ(θ(ReLU(Σ_k∈l α_k A_k))), α of Grad-CAM, over 32 groups l of neighbouring channels.
+
+    Cells below a picture's 70th percentile are zero first. With B the blurred picture,
+    s_l = f_y(X·M_l + B·(1 − M_l)) − f_y(B), softmax scores; V = ζ(ReLU(Σ_l s_l M_l)).
+    """
+
+    name = "groupcam"
+    forward_passes = _GROUPS + 1
+
+    def __init__(self) -> None:
+        self.params: dict[str, Any] = {"groups": _GROUPS}
+
+    def __call__(self, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
+        """32 masked forward passes, one of the blurred picture, a backward pass of the head."""
+        B, _, height, width = seen.x.shape
+        alpha = engine.feature_gradients(seen, classes).mean((2, 3))
+        weighted = alpha[:, :, None, None] * seen.A
+        cells = torch.stack([g.sum(1).relu() for g in weighted.chunk(_GROUPS, 1)], 1)
+        cut = cells.flatten(1).float().quantile(_HIDDEN, dim=1)
+        cells = torch.where(cells > cut[:, None, None, None], cells, 0)
+
+        background = blurred(seen.x)
+        base = confidence(engine.logits(background), classes, engine.activation)[:, None]
+        forwards = MaskedForwards(engine, seen.x, classes, background)
+
+        def masks(picture: int) -> Tensor:
+            return stretch(upsample(cells[picture], (height, width), seen.grid))
+
+        scores = forwards.scores((b, masks(b)) for b in range(B)).view(B, -1) - base
+        L = torch.stack([torch.einsum("n,nhw->hw", scores[b], masks(b)) for b in range(B)])
+        return Maps(min_max(L.relu()))
+
+
+def blurred(x: Tensor) -> Tensor:
+    """Pictures (B, 3, H, W) under a Gaussian of 51×51 pixels (less in small ones), σ = 50."""
+    kernel = min(_KERNEL, 2 * min(x.shape[2], x.shape[3]) - 1)
+    soft: Tensor = gaussian_blur(x, [kernel, kernel], [_SIGMA, _SIGMA])
+    return soft
