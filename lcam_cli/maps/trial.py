@@ -25,11 +25,17 @@ SECONDS = 60.0
 """Of CPU time, after which a file is given up."""
 
 HARMLESS = b"."
+TOO_LARGE = 3
+"""The exit code that says that a file asks for more memory than it can need."""
+
 # The process's modules come from where ours do, and from no folder besides.
 _START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from lcam_cli.maps.trial_process import main; main(float(sys.argv[2]))"
 )
+
+
+_ENDS = {-signal.SIGPROF: "takes HDF5 too long", TOO_LARGE: "takes HDF5 too much memory"}
 
 
 class Trial:
@@ -61,7 +67,7 @@ class Trial:
             finally:
                 if self._process is None:
                     _end(process)
-        how = "takes HDF5 too long" if code == -signal.SIGPROF else "crashes HDF5"
+        how = _ENDS.get(code, "crashes HDF5")
         raise LcamError(f"{path}: reading it {how}", "it is damaged, or made to do so")
 
     def close(self) -> None:

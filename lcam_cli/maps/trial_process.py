@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
+import re
 import resource
 import signal
 import sys
 from pathlib import Path
 
 from lcam_cli.maps.hdf5_reader import MapsFile
-from lcam_cli.maps.trial import HARMLESS
+from lcam_cli.maps.trial import HARMLESS, TOO_LARGE
+
+_OWN_MEMORY = Path("/proc/self/statm")
+_HEADROOM = 1 << 28
+_BYTES_A_BYTE = 8
 
 
 def main(seconds: float) -> None:
@@ -25,10 +29,36 @@ def main(seconds: float) -> None:
         path, method = json.loads(line)
         # Not caught by Python: the kernel ends the process even inside HDF5.
         signal.setitimer(signal.ITIMER_PROF, seconds)
-        # What can be told as an error, the program will meet and tell by itself.
-        with contextlib.suppress(Exception), MapsFile(Path(path), method, tried=True) as maps:
-            maps.paths()
-            maps.rows(0, 1)
-            maps.rows(len(maps) - 1, len(maps))
+        _limit_memory(Path(path))
+        try:
+            _read(Path(path), method)
+        except Exception as error:
+            if _is_for_memory(error):
+                os._exit(TOO_LARGE)
+            # What else can be told as an error, the program will meet and tell by itself.
         signal.setitimer(signal.ITIMER_PROF, 0)
         os.write(1, HARMLESS)
+
+
+def _read(path: Path, method: str | None) -> None:
+    with MapsFile(path, method, tried=True) as maps:
+        maps.paths()
+        maps.rows(0, 1)
+        maps.rows(len(maps) - 1, len(maps))
+
+
+def _limit_memory(path: Path) -> None:
+    """Allow what is held now, and what a file of this size can honestly need."""
+    if not (_OWN_MEMORY.exists() and path.exists()):  # Linux tells what is held
+        return
+    held = int(_OWN_MEMORY.read_text().split()[0]) * resource.getpagesize()
+    most = held + _HEADROOM + _BYTES_A_BYTE * path.stat().st_size
+    resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
+
+
+def _is_for_memory(error: BaseException | None) -> bool:
+    """Whether memory that was refused is behind an error; HDF5 tells it in words alone."""
+    if error is None:
+        return False
+    told = isinstance(error, MemoryError) or re.search("alloc|memory", str(error)) is not None
+    return told or _is_for_memory(error.__cause__)

@@ -96,8 +96,9 @@ def test_hdf5(folder: Path, lcam: Commands) -> None:
         opened += 1
         told = max(told, sure)
         with h5py.File(out) as file:
-            assert not file.attrs["complete"]
             rows = min(len(file[name]) for name in _rows(file))
+            # It may be killed after its end, too.
+            assert not file.attrs["complete"] or rows == PICTURES - UNREADABLE
             assert rows >= told, "a row was lost after its flush"
             for name in _rows(file):
                 np.testing.assert_array_equal(file[name][:rows], whole[name][:rows], name)

@@ -9,7 +9,8 @@ import pytest
 
 from lcam_cli.errors import LcamError
 from lcam_cli.maps import trial
-from lcam_cli.maps.trial import Trial
+from lcam_cli.maps.trial import TOO_LARGE, Trial
+from lcam_cli.maps.trial_process import _is_for_memory
 from tests.maps.making import make_batch, writer
 
 CRASH = "import os, sys; sys.stdin.readline(); os.abort()"
@@ -17,6 +18,8 @@ HANG = (
     "import signal, sys; sys.stdin.readline(); "
     "signal.setitimer(signal.ITIMER_PROF, 0.05); [0 for _ in iter(int, 1)]"
 )
+
+GREEDY = f"import os, sys; sys.stdin.readline(); os._exit({TOO_LARGE})"
 
 
 @pytest.fixture
@@ -26,7 +29,10 @@ def try_out() -> Iterator[Trial]:
     made.close()
 
 
-@pytest.mark.parametrize(("code", "says"), [(CRASH, "crashes HDF5"), (HANG, "too long")])
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [(CRASH, "crashes HDF5"), (HANG, "too long"), (GREEDY, "too much memory")],
+)
 def test_what_ends_the_process_is_refused(
     try_out: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, says: str
 ) -> None:
@@ -44,3 +50,20 @@ def test_what_is_in_no_order_is_left_to_the_reader(try_out: Trial, tmp_path: Pat
     (tmp_path / "maps.h5").write_bytes(b"nothing")
     try_out(tmp_path / "maps.h5", None)
     try_out(tmp_path / "none.h5", None)
+
+
+@pytest.mark.parametrize(
+    ("cause", "for_memory"),
+    [
+        (MemoryError(), True),
+        (OSError("Can't synchronously read data (memory allocation failed)"), True),
+        (OSError("Can't synchronously read data (wrong B-tree signature)"), False),
+    ],
+)
+def test_what_memory_was_refused_for_is_told_by_the_cause(
+    cause: Exception, for_memory: bool
+) -> None:
+    try:
+        raise LcamError("maps.h5: it cannot be read") from cause
+    except LcamError as error:
+        assert _is_for_memory(error) == for_memory
