@@ -63,7 +63,6 @@ def test_what_is_in_no_order_is_left_to_the_reader(try_out: Trial, tmp_path: Pat
 def test_what_memory_was_refused_for_is_told_by_the_cause(
     cause: Exception, for_memory: bool
 ) -> None:
-    try:
-        raise LcamError("maps.h5: it cannot be read") from cause
-    except LcamError as error:
-        assert _is_for_memory(error) == for_memory
+    error = LcamError("maps.h5: it cannot be read")
+    error.__cause__ = cause
+    assert _is_for_memory(error) == for_memory
