@@ -2,8 +2,7 @@
 
     python benchmarks/many_images.py mobilenet_v2 ../shared/real/photos
 
-Both folders hold the same pictures, as links. Rates are steady states: the run on the folder less
-the run on 32 pictures.
+Both folders hold the same pictures, as links. Rates are steady states, from the third batch on.
 """
 
 from __future__ import annotations
@@ -51,6 +50,7 @@ def main() -> None:
     parser.add_argument("--few", type=int, default=200)
     parser.add_argument("--many", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=5, help="of the start-up")
+    parser.add_argument("--rate-rounds", type=int, default=3)
     given = parser.parse_args()
 
     print(s.machine())
@@ -72,14 +72,17 @@ def main() -> None:
             firsts.append(peak_of(folders[1], work / "run", work / "one.h5")[1] - imports)
         print(s.row("lcam --help", helps, "s"))
         print(s.row("first map, less importing torch", firsts, "s"))
-        _, start = peak_of(folders[32], work / "run", work / "maps.h5")
-        measured = {}
-        for count in (given.few, given.many):
-            peak, seconds = peak_of(folders[count], work / "run", work / "maps.h5")
-            measured[count] = peak, (count - 32) / (seconds - start)
-            print(f"{count} images: peak {peak / 2**20:.0f} MiB, {measured[count][1]:.1f} images/s")
-    (few, few_rate), (many, many_rate) = measured.values()
-    print(f"many / few: memory {many / few:.3f}, rate {many_rate / few_rate:.3f}")
+        explain = ("--attention", work / "run", "--out", work / "maps.h5", "--overwrite", "--quiet")
+        rates: dict[int, list[float]] = {given.few: [], given.many: []}
+        for _ in range(given.rate_rounds):
+            for count, found in rates.items():
+                found.append(s.steady_rate(folders[count], *explain))
+        peaks = [peak_of(folders[n], work / "run", work / "maps.h5")[0] for n in rates]
+    for (count, found), peak in zip(rates.items(), peaks, strict=True):
+        print(s.row(f"{count} images, peak {peak / 2**20:.0f} MiB", found, "images/s"))
+    ratios = [many / few for few, many in zip(*rates.values(), strict=True)]
+    print(s.row("rate at many / rate at few", ratios))
+    print(f"memory at many / memory at few: {peaks[1] / peaks[0]:.3f}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from lcam_cli.engine.engine import Engine, Forward
-from lcam_cli.engine.taps import tap
 from lcam_cli.errors import LcamError
 from lcam_cli.methods.attention import class_activation_map
 from lcam_cli.methods.base import Maps
@@ -113,12 +112,11 @@ def _gradients(
     Yields:
         The picture of each copy, (m,), and g, (m, K, P, Q). Memory does not grow with n.
     """
-    layer = engine.backbone.identity.layer
     order = torch.arange(len(seen.x) * copies, device=seen.x.device)
     for chunk in torch.split(order, engine.batch_size):
         picture = chunk // copies
-        x = change(picture, chunk % copies)
-        yield picture, tap(engine, x, [layer], classes[picture]).gradients[layer]
+        copy = engine.forward(change(picture, chunk % copies))
+        yield picture, engine.feature_gradients(copy, classes[picture])
 
 
 def _at_least_one(what: str, value: int) -> None:

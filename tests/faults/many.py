@@ -60,8 +60,11 @@ class Commands:
 
 def _processes() -> list[str]:
     """This process and those that read pictures for it."""
-    tasks = Path("/proc/self/task").iterdir()
-    return ["self", *(pid for task in tasks for pid in (task / "children").read_text().split())]
+    found = ["self"]
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # a thread that has just ended
+            found += (task / "children").read_text().split()
+    return found
 
 
 def forget_peaks() -> None:
