@@ -3,9 +3,9 @@
     python benchmarks/explain_folder.py mobilenet_v2 ../shared/real/photos
 
 A round measures the bare forward pass at several batch sizes, then the real command from its third
-batch to the finished file. The parts (decoding and resizing, forward, writing) are measured on one
-core each, so that their sum says what the machine's cores allow. Weights are random: no rate
-depends on them.
+batch to the third before the last. The parts (decoding and resizing, forward, writing) are
+measured on one core each, so that their sum says what the machine's cores allow. Weights are
+random: no rate depends on them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from lcam_cli.maps.hdf5_writer import Hdf5Writer
 from lcam_cli.maps.record import MapBatch, MapsInfo
 
 _BATCH_SIZES = (4, 8, 16, 32)
-_WARM = 96
+_AROUND = 192
 
 
 def reading_seconds(photos: Path, engine: Engine) -> float:
@@ -82,7 +82,7 @@ def main() -> None:
     rounds: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        folder = s.folder_of(given.photos, _WARM + given.images, work / "photos")
+        folder = s.folder_of(given.photos, given.images + _AROUND, work / "photos")
         network = ("--backbone", given.backbone, "--weights", "none")
         s.lcam(
             *("train", folder, *network, "--recipe", "paper", "--epochs", "1"),

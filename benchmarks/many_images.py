@@ -2,7 +2,7 @@
 
     python benchmarks/many_images.py mobilenet_v2 ../shared/real/photos
 
-Both folders hold the same pictures, as links. Rates are steady states, from the third batch on.
+Both folders hold the same pictures, as links. Rates are steady states.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument("--few", type=int, default=200)
     parser.add_argument("--many", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=5, help="of the start-up")
+    parser.add_argument("--rate-few", type=int, default=500, help="too short a run has no rate")
     parser.add_argument("--rate-rounds", type=int, default=3)
     given = parser.parse_args()
 
@@ -58,7 +59,7 @@ def main() -> None:
         work = Path(name)
         folders = {
             count: s.folder_of(given.photos.resolve(), count, work / str(count))
-            for count in (1, 32, given.few, given.many)
+            for count in (1, 32, given.few, given.rate_few, given.many)
         }
         s.lcam(
             *("train", folders[32], "--backbone", given.backbone, "--weights", "none"),
@@ -73,16 +74,21 @@ def main() -> None:
         print(s.row("lcam --help", helps, "s"))
         print(s.row("first map, less importing torch", firsts, "s"))
         explain = ("--attention", work / "run", "--out", work / "maps.h5", "--overwrite", "--quiet")
-        rates: dict[int, list[float]] = {given.few: [], given.many: []}
+        rates: dict[int, list[float]] = {given.rate_few: [], given.many: []}
         for _ in range(given.rate_rounds):
             for count, found in rates.items():
                 found.append(s.steady_rate(folders[count], *explain))
-        peaks = [peak_of(folders[n], work / "run", work / "maps.h5")[0] for n in rates]
-    for (count, found), peak in zip(rates.items(), peaks, strict=True):
-        print(s.row(f"{count} images, peak {peak / 2**20:.0f} MiB", found, "images/s"))
-    ratios = [many / few for few, many in zip(*rates.values(), strict=True)]
+        few, many = (
+            peak_of(folders[n], work / "run", work / "maps.h5")[0] for n in (given.few, given.many)
+        )
+    for count, found in rates.items():
+        print(s.row(f"{count} images", found, "images/s"))
+    ratios = [a / b for a, b in zip(rates[given.many], rates[given.rate_few], strict=True)]
     print(s.row("rate at many / rate at few", ratios))
-    print(f"memory at many / memory at few: {peaks[1] / peaks[0]:.3f}")
+    print(
+        f"peak at {given.few} images {few / 2**20:.0f} MiB, at {given.many} {many / 2**20:.0f} MiB"
+    )
+    print(f"memory at many / memory at few: {many / few:.3f}")
 
 
 if __name__ == "__main__":

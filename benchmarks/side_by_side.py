@@ -70,16 +70,18 @@ outputs.Outputs.append, outputs.Outputs.finish = timed(append), timed(finish)
 try:
     main()
 finally:
-    images = sum(count for _, count in times[3:])
-    print("rate", images / (times[-1][0] - times[2][0]))
+    # The last entry is the end of the file.
+    images = sum(count for _, count in times[3:-4])
+    print("rate", images / (times[-5][0] - times[2][0]))
 """
 
 
 def steady_rate(*arguments: str | Path) -> float:
-    """Images a second of `lcam explain` from the third batch on to the finished file.
+    """Images a second of `lcam explain` from the third batch to the third before the last.
 
     The real command runs, in a process of its own, with a clock in it; starting takes seconds that
-    vary more than the rate does.
+    vary more than the rate does. Reading is two batches ahead at either end, so that as many
+    pictures are read in between as are explained.
     """
     done = subprocess.run(
         [sys.executable, "-c", _STEADY, "explain", *map(str, arguments)],
