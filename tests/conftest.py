@@ -7,13 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from lcam_cli.engine import device
-
-# Everything is checked in fp32, also on processors where `auto` would take bf16: by the commands
-# that tests start, and by the engines that they make.
-os.environ.setdefault("LCAM_EXPLAIN_PRECISION", "fp32")
-device._CPU_INFO = Path(os.devnull)
-
 ROOT = Path(__file__).resolve().parent.parent
 
 

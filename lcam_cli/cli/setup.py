@@ -12,7 +12,6 @@ from pathlib import Path
 from lcam_cli.cli.console import Console
 from lcam_cli.cli.options import parse_triple
 from lcam_cli.engine.backbone import Backbone, Identity
-from lcam_cli.engine.device import choose_hardware
 from lcam_cli.engine.engine import Engine
 from lcam_cli.engine.networks import load_network, read_class_names
 from lcam_cli.engine.recall import Given, recall_backbone
@@ -168,13 +167,6 @@ def _attention_of(method: str, given: Path | None) -> AttentionFile:
     if newest is None:
         raise no_run(method)
     return newest
-
-
-def training_precision(device: str, precision: str) -> str:
-    """What ``auto`` means for training: on a CPU fp32, in which a resumed run ends bit for bit."""
-    if precision == "auto" and choose_hardware(device).device.type == "cpu":
-        return "fp32"
-    return precision
 
 
 def new_engine(

@@ -173,7 +173,7 @@ def train(
         network,
         console,
         device=device,
-        precision=setup.training_precision(device, precision),
+        precision=precision,
         batch_size=recipe_settings.batch_size,
     )
     skipped = setup.SkippedPictures(console, strict)

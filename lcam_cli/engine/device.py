@@ -6,16 +6,12 @@ import ctypes
 import os
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from lcam_cli.errors import LcamError
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-_CPU_INFO = Path("/proc/cpuinfo")
-_BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 # glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
@@ -47,31 +43,22 @@ class Hardware:
 def choose_hardware(device: str = "auto", precision: str = "auto") -> Hardware:
     """Pick the device and precision.
 
-    ``auto`` takes the first of CUDA, Apple's MPS and the CPU that is there; bf16 on GPUs and
-    processors that compute in it, else fp32. fp32 is what every measure is defined in.
+    ``auto`` takes the first of CUDA, Apple's MPS and the CPU that is there; bf16 on GPUs that
+    compute in it, else fp32. fp32 is what every measure is defined in; bf16 changes the predicted
+    class of a few pictures in a hundred (docs/performance.md).
 
     Raises:
         LcamError: The device does not exist here, or cannot compute in that precision.
     """
     chosen = _device(device)
     if precision == "auto":
-        precision = "bf16" if _computes_in_bf16(chosen) else "fp32"
+        bf16 = chosen.type == "cuda" and torch.cuda.get_device_capability(chosen) >= (8, 0)
+        precision = "bf16" if bf16 else "fp32"
     if precision not in PRECISIONS:
         raise LcamError(f"unknown precision {precision!r}", "choose auto, fp32, bf16 or fp16")
     if precision == "fp16" and chosen.type == "cpu":
         raise LcamError("fp16 does not run on the CPU", "choose --precision bf16 or fp32")
     return Hardware(chosen, precision)
-
-
-def _computes_in_bf16(device: torch.device) -> bool:
-    """Whether bf16 has instructions of its own; where it is emulated it is slower than fp32."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    if device.type == "cpu" and _CPU_INFO.exists():  # Linux
-        lines = _CPU_INFO.read_text(errors="replace").splitlines()
-        flags = next((line.split() for line in lines if line.startswith("flags")), [])
-        return not _BF16_FLAGS.isdisjoint(flags)
-    return False
 
 
 def _device(name: str) -> torch.device:

@@ -28,12 +28,12 @@ def start(folder: Path, words: Sequence[str], module: str = "lcam_cli") -> subpr
     )
 
 
-def wait_for(process: subprocess.Popen[str], words: str) -> str:
-    """Read stderr up to the line that holds these words; return what was read."""
+def wait_for(process: subprocess.Popen[str], *words: str) -> str:
+    """Read stderr up to the line that holds one of these words; return what was read."""
     assert process.stderr is not None
     read = ""
     for line in process.stderr:
         read += line
-        if words in line:
+        if any(word in line for word in words):
             return read
     raise AssertionError(f"ended before it said {words!r}: {read}")
