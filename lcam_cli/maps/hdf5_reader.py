@@ -93,8 +93,9 @@ class MapsFile:
             self._check()
         except LcamError as error:
             self.close()
-            # With a hint, the file is in order, and the wrong thing was asked of it.
-            raise (error if error.hint else self._refused(error.what)) from error
+            if error.hint:  # the file is in order, and the wrong thing was asked of it
+                raise
+            raise self._refused(error.what) from error
         except (
             *(OSError, RuntimeError, ValueError, TypeError, KeyError),
             *(AttributeError, OverflowError, MemoryError),
