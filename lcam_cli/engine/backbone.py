@@ -177,7 +177,7 @@ class Backbone:
         """Move the network to ``device``, in channels-last layout; returns itself."""
         # The halves share parameters, which move with the network, but buffers are replaced in it.
         for part in (self.network, *(self._split or ())):
-            part.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            part.to(device=device, memory_format=torch.channels_last)
         return self
 
     def __call__(self, x: Tensor) -> Tensor:

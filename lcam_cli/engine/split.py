@@ -6,10 +6,16 @@ that the second graph runs nothing that comes before the layer.
 
 from __future__ import annotations
 
+import inspect
+import operator
+import re
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from torch import fx, nn
+
+from lcam_cli.engine.operators import changes_in_place
 
 
 class _Tracer(fx.Tracer):
@@ -36,7 +42,7 @@ def split(network: nn.Module, layer: str) -> tuple[nn.Module, nn.Module] | None:
         the network cannot be traced, or where the layer does not lead to its logits.
     """
     try:
-        graph = _Tracer(layer).trace(network)
+        graph = _Tracer(layer).trace(network, _defaults(network))
     except Exception:  # tracing runs arbitrary forward code on proxies: it can fail in any way
         return None
     calls = [n for n in graph.nodes if n.op == "call_module" and n.target == layer]
@@ -44,33 +50,58 @@ def split(network: nn.Module, layer: str) -> tuple[nn.Module, nn.Module] | None:
     if not calls or output not in _behind(graph, {calls[-1]}):
         return None
     cut = calls[-1]
-    needed = _needed(output)
-    later = _behind(graph, {cut}) & needed
-    of_picture = _behind(graph, {n for n in graph.nodes if n.op == "placeholder"})
+    # Nobody reads what these give: it is what they change that counts.
+    changes = [n for n in graph.nodes if not n.users and _changes_in_place(n)]
+    later = (_behind(graph, {cut}) & _needed([output, *changes])) - {cut}
+    # How many pictures there are can be asked of the layer's output as well as of them.
+    counts = {n for n in graph.nodes if _is_count(n)}
+    of_picture = _behind(graph, {n for n in graph.nodes if n.op == "placeholder"}, counts)
     # What depends on no picture, parameters above all, is taken along by `after` itself.
     around = [
-        n
-        for n in graph.nodes
-        if n in of_picture and n not in later and n is not cut and later.intersection(n.users)
+        n for n in graph.nodes if n in of_picture - later - {cut} and later.intersection(n.users)
     ]
-    before = _subgraph(graph, [], (cut, *around))
-    after = _subgraph(graph, [cut, *around], output.args[0])
+    before = _subgraph(graph, (cut, *around), [n for n in changes if n not in later])
+    after = _subgraph(
+        graph, output.args[0], [n for n in changes if n in later], [cut, *around], counts
+    )
     return fx.GraphModule(network, before), fx.GraphModule(network, after)
 
 
-def _behind(graph: fx.Graph, sources: set[fx.Node]) -> set[fx.Node]:
-    """The sources and all that depends on one of them."""
+def _defaults(network: nn.Module) -> dict[str, Any] | None:
+    """What else the network can be given, such as an attention mask, as it is by default."""
+    parameters = inspect.signature(network.forward).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty} or None
+
+
+def _changes_in_place(node: fx.Node) -> bool:
+    if node.op == "call_method":
+        return bool(re.fullmatch(r"\w*[a-z]_", str(node.target)))
+    return node.target is operator.setitem or changes_in_place(node.target)
+
+
+def _is_count(node: fx.Node) -> bool:
+    """Whether this asks the network's input for the number of pictures."""
+    if node.op == "call_method" and node.target == "size":
+        source = node.args[0]
+        return isinstance(source, fx.Node) and source.op == "placeholder" and node.args[1:] == (0,)
+    return False
+
+
+def _behind(
+    graph: fx.Graph, sources: set[fx.Node], without: AbstractSet[fx.Node] = frozenset()
+) -> set[fx.Node]:
+    """The sources and all that depends on one of them but for what is ``without``."""
     found = set(sources)
     for node in graph.nodes:
-        if not found.isdisjoint(node.all_input_nodes):
+        if node not in without and not found.isdisjoint(node.all_input_nodes):
             found.add(node)
     return found
 
 
-def _needed(end: fx.Node, given: Sequence[fx.Node] = ()) -> set[fx.Node]:
-    """``end`` and all that it needs, up to what is ``given``."""
+def _needed(ends: Sequence[fx.Node], given: AbstractSet[fx.Node] = frozenset()) -> set[fx.Node]:
+    """``ends`` and all that they need, up to what is ``given``."""
     found: set[fx.Node] = set()
-    waiting = [end]
+    waiting = list(ends)
     while waiting:
         node = waiting.pop()
         if node not in found:
@@ -79,15 +110,31 @@ def _needed(end: fx.Node, given: Sequence[fx.Node] = ()) -> set[fx.Node]:
     return found
 
 
-def _subgraph(graph: fx.Graph, given: Sequence[fx.Node], results: Any) -> fx.Graph:
-    """Copy what ``results`` (nodes, nested as they may be) need, with ``given`` as inputs."""
-    ends: list[fx.Node] = []
+def _subgraph(
+    graph: fx.Graph,
+    results: Any,
+    changes: Sequence[fx.Node],
+    given: Sequence[fx.Node] = (),
+    counts: AbstractSet[fx.Node] = frozenset(),
+) -> fx.Graph:
+    """Copy a part of a graph.
+
+    Args:
+        graph: Of the whole network.
+        results: What it gives: nodes, nested as they may be.
+        changes: What it runs besides.
+        given: What it takes, each a batch.
+        counts: Nodes for whose value the size of that batch is taken.
+    """
+    ends = list(changes)
     fx.map_arg(results, ends.append)
-    needed = set().union(*(_needed(end, given) for end in ends))
+    needed = _needed(ends, {*given, *counts})
     copy = fx.Graph()
     copied = {node: copy.placeholder(node.name) for node in given}
     for node in graph.nodes:
-        if node in needed and node not in copied:
+        if node in counts and node in needed:
+            copied[node] = copy.call_method("size", (copied[given[0]], 0))
+        elif node in needed and node not in copied:
             copied[node] = copy.node_copy(node, copied.__getitem__)
     copy.output(fx.map_arg(results, copied.__getitem__))
     return copy

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from lcam_cli.engine.backbone import load_backbone
 from lcam_cli.engine.engine import Engine
 from tests.networks import own_backbone, tiny_swin, tiny_vit
+from tests.tiny import tiny_backbone
 
 
 class _Residual(nn.Module):
@@ -111,6 +112,12 @@ def test_what_is_not_batch_first_is_not_handed_over() -> None:
     torch.testing.assert_close(backbone.head(A, around), logits)
 
 
+def test_nothing_is_kept_where_nothing_goes_around() -> None:
+    for backbone in (tiny_backbone(), own_backbone(tiny_swin())):
+        *_, around = backbone.forward(torch.rand(2, 3, 32, 32))
+        assert around == ()
+
+
 def test_a_single_picture_of_a_batch_keeps_what_goes_around() -> None:
     engine = Engine(own_backbone(tiny_vit()), device="cpu")
     seen = engine.forward(torch.rand(3, 3, 32, 32))
@@ -127,8 +134,7 @@ def test_transformers_of_torchvision_are_split(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name",
-    ["test_vit", "vit_tiny_patch16_224", "deit_tiny_patch16_224", "swin_tiny_patch4_window7_224"],
+    "name", ["vit_tiny_patch16_224", "deit_tiny_patch16_224", "swin_tiny_patch4_window7_224"]
 )
 def test_transformers_of_timm_are_split(name: str) -> None:
     pytest.importorskip("timm")
