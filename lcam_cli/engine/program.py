@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
@@ -97,10 +97,20 @@ def program_network(name: str, weights: str) -> Network:
 
 
 class _Part(nn.Module):
-    """Stands for a module of the exported network: has its parameters, passes its output on."""
+    """Stands for a module of the exported network: has its parameters, passes its output on.
 
-    def forward(self, output: Tensor) -> Tensor:
-        return output
+    Called with that output, and before it the picture if that is what the module was given.
+    """
+
+    def forward(self, *given: Tensor) -> Tensor:
+        return given[-1]
+
+
+class _Call(NamedTuple):
+    """A module's call while the network ran: what tells it from others, and the module's name."""
+
+    key: str
+    path: str
 
 
 class _Builder:
@@ -124,6 +134,7 @@ class _Builder:
         self._graph = fx.Graph()
         self._picture = self._graph.placeholder("x")
         self._values: dict[str, fx.Node] = {}  # by the names that the JSON gives them
+        self._of_picture: set[_Call] = set()  # those that begin with the picture
         self.batch: int | str = 0
 
     def build(self) -> nn.Module:
@@ -138,10 +149,13 @@ class _Builder:
         stacks = [_calls(node) for node in nodes]
         for i, (node, stack) in enumerate(zip(nodes, stacks, strict=True)):
             before, after = (stacks[j] if 0 <= j < len(stacks) else [] for j in (i - 1, i + 1))
-            n = len(stack)
-            ended = [stack[:d] for d in range(1, n + 1) if after[:d] != stack[:d]]
-            alone = before[:n] != stack and after[:n] != stack
-            self._add(node, [call[-1][1] for call in ended], alone)
+            depths = range(1, len(stack) + 1)
+            begun = [stack[d - 1] for d in depths if before[:d] != stack[:d]]
+            ended = [stack[d - 1] for d in depths if after[:d] != stack[:d]]
+            if self._values.get(_first_given(node)) is self._picture:
+                self._of_picture.update(begun)
+            alone = bool(stack) and begun[-1:] == ended[-1:] == stack[-1:]
+            self._add(node, ended, alone)
         outputs = [_only(spec) for spec in self._signature["output_specs"]]
         if [kind for kind, _ in outputs] != ["user_output"]:
             raise LcamError("it gives more than logits", _EXPORT)
@@ -194,30 +208,32 @@ class _Builder:
 
     # --- the graph --------------------------------------------------------------------------------
 
-    def _add(self, node: Mapping[str, Any], ended: Sequence[str], alone: bool) -> None:
+    def _add(self, node: Mapping[str, Any], ended: Sequence[_Call], alone: bool) -> None:
         """Add a function's call and the modules it was made within.
 
         Args:
             node: The call.
-            ended: Names of the modules that end with it, outermost first.
-            alone: Whether the innermost module did nothing but this call.
+            ended: Those of the modules that end with it, outermost first.
+            alone: Whether the innermost one of all did nothing but this call.
         """
         told = {given["name"]: given["arg"] for given in node["inputs"]}
         if any(told.get(mode, {}).get("as_bool") for mode in ("train", "training")):
             raise LcamError("it was exported in training mode", _EXPORT)
         if node["target"] in _DROPOUTS:  # in eval mode it is nothing, and no layer
-            made, ended = self._argument(told["input"]), ended[:-1]
-        elif alone and (module := self._rebuilt(node, ended[-1])) is not None:
-            parent, _, last = _checked(ended[-1]).rpartition(".")
+            made, ended = self._values[_first_given(node)], ended[:-1]
+        elif alone and (module := self._rebuilt(node, ended[-1].path)) is not None:
+            path = _checked(ended[-1].path)
+            parent, _, last = path.rpartition(".")
             self._part(parent).add_module(last, module)
-            given = self._argument(node["inputs"][0]["arg"])
-            made, ended = self._graph.call_module(ended[-1], (given,)), ended[:-1]
+            made = self._graph.call_module(path, (self._values[_first_given(node)],))
+            ended = ended[:-1]
         else:
             made = self._call(node)
-        if _is_one_tensor(node):
-            for path in reversed(ended):
-                self._part(_checked(path))
-                made = self._graph.call_module(path, (made,))
+        for call in reversed(ended) if _is_one_tensor(node) else ():
+            self._part(_checked(call.path))
+            # The trunk is told from its last layer by what it is given.
+            given = (self._picture, made) if call in self._of_picture else (made,)
+            made = self._graph.call_module(call.path, given)
         self._name_outputs(node, made)
 
     def _call(self, node: Mapping[str, Any]) -> fx.Node:
@@ -242,8 +258,7 @@ class _Builder:
 
     def _is_of_batch(self, node: Mapping[str, Any]) -> bool:
         """Whether the first size of the tensor that a call is given is the batch's."""
-        tensor = node["inputs"][0]["arg"]["as_tensor"]["name"]
-        sizes = self._told["tensor_values"][tensor]["sizes"]
+        sizes = self._told["tensor_values"][_first_given(node)]["sizes"]
         return bool(sizes) and _size(sizes[0]) == self.batch
 
     def _argument(self, told: Mapping[str, Any]) -> Any:
@@ -347,14 +362,19 @@ def _is_one_tensor(node: Mapping[str, Any]) -> bool:
     return len(node["outputs"]) == 1 and _only(node["outputs"][0])[0] == "as_tensor"
 
 
-def _calls(node: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The modules that a call was made within, outermost first, without the network itself.
+def _first_given(node: Mapping[str, Any]) -> str:
+    """The name of the tensor that is a function's first argument; ``""`` where none is."""
+    if not node["inputs"]:
+        return ""
+    kind, told = _only(node["inputs"][0]["arg"])
+    return str(told["name"]) if kind == "as_tensor" else ""
 
-    Each with what tells one call of it from the next, and its name.
-    """
+
+def _calls(node: Mapping[str, Any]) -> list[_Call]:
+    """The modules that a function was called within, outermost first, but for the network."""
     told = node["metadata"].get("nn_module_stack", "")
     entries = [entry.split(",") for entry in told.split(";") if "," in entry]
-    return [(entry[0], entry[1]) for entry in entries if entry[1]]
+    return [_Call(entry[0], entry[1]) for entry in entries if entry[1]]
 
 
 def _checked(name: str) -> str:

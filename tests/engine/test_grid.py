@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 
 import pytest
@@ -102,10 +103,16 @@ def test_cells_of_whole_networks_lie_where_their_gradients_reach(
             module.forward = partial(_average, module)
     monkeypatch.setattr(nn.functional, "max_pool2d", nn.functional.avg_pool2d)
     caught: list[Tensor] = []
-    network.get_submodule(layer).register_forward_hook(lambda _m, _g, out: caught.append(out))
+
+    def stop(_module: nn.Module, _given: object, output: Tensor) -> None:
+        caught.append(output)
+        raise _ReachedLayerError
+
+    network.get_submodule(layer).register_forward_hook(stop)
     side = 299 if name == "inception_v3" else 224
     x = torch.rand(1, 3, side, side, dtype=torch.float64).requires_grad_()
-    network(x)
+    with contextlib.suppress(_ReachedLayerError):
+        network(x)
     (g,) = torch.autograd.grad(caught[0][0, :, cell, cell].square().sum(), x)
     for axis in (0, 1):
         seen = g[0].abs().sum((0, 2 - axis)).nonzero().flatten()
@@ -113,6 +120,10 @@ def test_cells_of_whole_networks_lie_where_their_gradients_reach(
         assert seen[-1] < side - 1, "reaches the picture's edge: choose an earlier layer"
         middle = (seen[0] + seen[-1]).item() / 2
         assert middle == pytest.approx(grid.start + grid.step * cell)
+
+
+class _ReachedLayerError(Exception):
+    """Ends a forward pass at the layer."""
 
 
 def _average(pool: nn.MaxPool2d, x: Tensor) -> Tensor:
