@@ -194,8 +194,8 @@ Backbone = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="The classifier: torchvision's name, timm/NAME, package.module:function, or "
-        "file.py:function.",
+        help="The classifier: torchvision's name, timm/NAME, an exported program FILE.pt2, "
+        "package.module:function, or file.py:function.",
     ),
 ]
 Weights = Annotated[

@@ -1,9 +1,10 @@
 """The frozen classifier f, split at the target layer into features and head.
 
-``features(x) -> A`` is everything up to the target layer, ``head(A) -> logits`` the rest. Networks
-that torch.fx can trace are split into two graphs that share the network's parameters. What it
-cannot trace, or where values go around the layer, is run whole, with a hook that reads or replaces
-the layer's output. What a transformer gives is read as feature maps (``engine.tokens``).
+``features(x) -> A`` is everything up to the target layer, ``head(A, around) -> logits`` the rest;
+``around`` is what goes around the layer, such as a residual or a class token. Networks that
+torch.fx can trace are split into two graphs that share the network's parameters. What it cannot
+trace is run whole, with a hook that reads or replaces the layer's output. What a transformer gives
+is read as feature maps (``engine.tokens``).
 """
 
 from __future__ import annotations
@@ -102,8 +103,7 @@ class Backbone:
         self._layer = layer
         self._grids: dict[str, Grid | None] = {}
         self._layout = self._find_layout(picture, places)
-        # A head that runs on A alone has no class token to go with it.
-        self._split = None if self._layout.prefix else split(self.network, layer)
+        self._split = split(self.network, layer)
         A, logits = self._check_split(picture, whole)
         self.feature_shape: tuple[int, int, int] = (A.shape[1], A.shape[2], A.shape[3])
         self.class_names = network.class_names or [str(r) for r in range(logits.shape[1])]
@@ -170,12 +170,14 @@ class Backbone:
 
     @property
     def is_split(self) -> bool:
-        """Whether ``head`` runs on A alone, so that it costs less than the whole network."""
+        """Whether ``head`` runs only what follows the layer, not the whole network."""
         return self._split is not None
 
     def to(self, device: torch.device) -> Backbone:
         """Move the network to ``device``, in channels-last layout; returns itself."""
-        self.network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # The halves share parameters, which move with the network, but buffers are replaced in it.
+        for part in (self.network, *(self._split or ())):
+            part.to(device=device, memory_format=torch.channels_last)
         return self
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -185,21 +187,25 @@ class Backbone:
     def features(self, x: Tensor) -> Tensor:
         """Run the network up to the target layer: normalised (B, 3, H, W) to A (B, K, P, Q)."""
         if self._split:
-            return self._layout.fold(self._split[0](x))
+            return self._before(self._split[0], x)[0]
         return self._layout.fold(cast(Tensor, self._layer_output(x)))
 
-    def head(self, A: Tensor, x: Tensor) -> Tensor:
+    def head(self, A: Tensor, around: Sequence[Tensor]) -> Tensor:
         """Run the rest of the network on A (B, K, P, Q): logits (B, R).
 
         Args:
-            A: The feature maps, possibly changed or from other pictures than ``x``.
-            x: The pictures A was made from, (B, 3, H, W). A network that could not be split is run
-                on them again, with A put in the layer's place (class tokens stay as they are);
-                otherwise they are not looked at.
+            A: The feature maps, possibly changed.
+            around: What :meth:`forward` gave with them. A network that could not be split is run
+                again, with A put in the layer's place; class tokens stay as they were.
         """
-        A = A.clone()  # a head may begin with an in-place ReLU
         if self._split:
-            return cast(Tensor, self._split[1](self._layout.unfold(A)))
+            # Copies: a head may begin with an in-place ReLU, or add to a residual in place.
+            given = [t.clone() for t in (A, *around)]
+            prefix = 1 if self._layout.prefix else 0
+            output = self._layout.unfold(given[0], *given[1 : 1 + prefix])
+            return cast(Tensor, self._split[1](output, *given[1 + prefix :]))
+        A = A.clone()
+        (x,) = around
         layer = self.network.get_submodule(self._layer)
         handle = layer.register_forward_hook(
             lambda _module, _given, output: self._layout.unfold(A, output)
@@ -209,11 +215,17 @@ class Backbone:
         finally:
             handle.remove()
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Features and logits in one pass: (B, K, P, Q) and (B, R)."""
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """Features, logits and what goes around the layer, in one pass.
+
+        Returns:
+            A (B, K, P, Q), logits (B, R), and what :meth:`head` needs besides A, each with the
+            batch first: nothing where the network goes through the layer alone; class tokens and
+            residuals; ``x`` itself where the network could not be split.
+        """
         if self._split:
-            A = self.features(x)
-            return A, self.head(A, x)
+            A, around = self._before(self._split[0], x)
+            return A, self.head(A, around), around
         caught: list[Tensor] = []
         layer = self.network.get_submodule(self._layer)
         # A copy: what follows may change the layer's output in place.
@@ -222,7 +234,13 @@ class Backbone:
             logits = self.network(x)
         finally:
             handle.remove()
-        return self._layout.fold(caught[-1]), logits
+        return self._layout.fold(caught[-1]), logits, (x,)
+
+    def _before(self, half: nn.Module, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """A, and what goes around it, of the first half of a network that is split."""
+        output, *around = half(x)
+        n = self._layout.prefix
+        return self._layout.fold(output), (*([output[:, :n]] if n else []), *around)
 
     def _layer_output(self, x: Tensor) -> object:
         """What the target layer gives for (B, 3, H, W), whatever that is; nothing after it runs."""
@@ -277,11 +295,10 @@ class Backbone:
         last = linear[-1]
         generator = torch.Generator().manual_seed(0)
         A = torch.randn(2, K, P, Q, generator=generator).to(last.weight)
-        side = self.preprocess.image_size
-        x = torch.zeros(2, 3, side, side).to(A)
         with torch.no_grad():
+            *_, around = self.forward(self._blank().expand(2, -1, -1, -1))
             pooled = last(A.mean((2, 3)))
-            close = torch.allclose(self.head(A, x), pooled, rtol=1e-3, atol=1e-4)
+            close = torch.allclose(self.head(A, around), pooled, rtol=1e-3, atol=1e-4)
         return last.weight.detach() if close else None
 
     def _blank(self) -> Tensor:
@@ -338,13 +355,17 @@ class Backbone:
         if self._split:
             try:
                 with contextlib.redirect_stderr(io.StringIO()):  # where torch.fx tells of errors
-                    A, logits = self.forward(picture)
-                if torch.allclose(whole, logits, rtol=1e-3, atol=1e-4):
+                    A, logits, around = self.forward(picture)
+                    if around:  # of two pictures there must be two of each
+                        *_, around = self.forward(picture.expand(2, -1, -1, -1).clone())
+                by_picture = all(torch.is_tensor(t) and t.shape[:1] == (2,) for t in around)
+                if by_picture and torch.allclose(whole, logits, rtol=1e-3, atol=1e-4):
                     return A, logits
             except Exception:  # a trace leaves out what is only decided on values
                 pass
             self._split = None
-        return self.forward(picture)
+        A, logits, _ = self.forward(picture)
+        return A, logits
 
 
 def load_backbone(

@@ -166,7 +166,7 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         ) from None
 
 
-def _check_archive(path: Path) -> None:
+def check_archive(path: Path) -> None:
     """Refuse a zip that holds more than its own size; ``torch.save`` does not compress."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -182,7 +182,7 @@ def _check_archive(path: Path) -> None:
 
 
 def _read_pickle(path: Path) -> object:
-    _check_archive(path)
+    check_archive(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can raise anything

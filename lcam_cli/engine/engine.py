@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,8 @@ class Forward:
         grid: Where the cells of A lie in the pictures; None for an even tiling.
         activation: What turns logits into scores.
         others: Outputs of other layers, by name; for methods, by :meth:`Engine.outputs_of`.
+        around: What the network's head needs besides A, each with the batch first: what goes around
+            the target layer, see :meth:`Backbone.forward`.
     """
 
     x: Tensor
@@ -47,6 +49,7 @@ class Forward:
     grid: Grid | None = None
     activation: Activation = "softmax"
     others: dict[str, Tensor] = field(default_factory=dict)
+    around: tuple[Tensor, ...] = ()
 
     @property
     def predicted(self) -> Tensor:
@@ -61,6 +64,18 @@ class Forward:
     def confidence(self, classes: Tensor) -> Tensor:
         """Scores (B,) of ``classes`` (B,)."""
         return confidence(self.logits, classes, self.activation)
+
+    def only(self, i: int) -> Forward:
+        """The same of picture ``i`` alone."""
+        one = slice(i, i + 1)
+        return replace(
+            self,
+            x=self.x[one],
+            A=self.A[one],
+            logits=self.logits[one],
+            others={name: output[one] for name, output in self.others.items()},
+            around=tuple(t[one] for t in self.around),
+        )
 
 
 class Engine:
@@ -124,17 +139,15 @@ class Engine:
         rows = (last.flatten(2) - mean).div_(std)
         return rows.view_as(last).permute(0, 3, 1, 2)
 
-    def head(self, A: Tensor, x: Tensor) -> Tensor:
+    def head(self, A: Tensor, around: Sequence[Tensor]) -> Tensor:
         """Logits (B, R) of the rest of the network on A (B, K, P, Q).
 
         Args:
             A: The feature maps, possibly changed.
-            x: The pixels A was made from, (B, 3, H, W) in [0, 1].
+            around: Of the :class:`Forward` that A is from.
         """
         with self.autocast():
-            # A network that is split does not look at them.
-            given = x if self.backbone.is_split else self.normalise(x)
-            return self.backbone.head(A, given).float()
+            return self.backbone.head(A, around).float()
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context that the network runs in; it computes in the chosen precision."""
@@ -195,9 +208,10 @@ class Engine:
     @torch.no_grad()
     def forward(self, x: Tensor) -> Forward:
         """Features and logits of pixels (B, 3, H, W) in one pass."""
-        A, logits, *others = self.run(self._features_and_logits, x)
-        kept = dict(zip(self._watched, others, strict=True))
-        return Forward(x, A, logits, self.grid(), self.activation, kept)
+        A, logits, *rest = self.run(self._features_and_logits, x)
+        kept = dict(zip(self._watched, rest, strict=False))
+        around = tuple(rest[len(kept) :])
+        return Forward(x, A, logits, self.grid(), self.activation, kept, around)
 
     def outputs_of(self, seen: Forward, layers: Sequence[str]) -> list[Tensor]:
         """Outputs (B, K, P, Q), float32, of other layers on the pictures of ``seen``.
@@ -255,19 +269,21 @@ class Engine:
         Only the head is differentiated; nothing below the target layer is.
         """
 
-        def gradients(A: Tensor, x: Tensor, classes: Tensor) -> Tensor:
+        def gradients(A: Tensor, classes: Tensor, *around: Tensor) -> Tensor:
             with torch.enable_grad():
                 A = A.detach().clone().requires_grad_(True)
-                chosen = self.head(A, x).gather(1, classes.unsqueeze(1)).sum()
+                chosen = self.head(A, around).gather(1, classes.unsqueeze(1)).sum()
                 return torch.autograd.grad(chosen, A)[0]
 
-        g: Tensor = self.run(gradients, seen.A, seen.x, classes)
+        g: Tensor = self.run(gradients, seen.A, classes, *seen.around)
         return g
 
     def _features_and_logits(self, x: Tensor) -> tuple[Tensor, ...]:
         with self.autocast(), self.backbone.watch(self._watched) as others:
-            A, logits = self.backbone.forward(self.normalise(x))
-        return A.float(), logits.float(), *(others[n].float() for n in self._watched)
+            A, logits, around = self.backbone.forward(self.normalise(x))
+        kept = [others[n].float() for n in self._watched]
+        around = tuple(t.float() if t.is_floating_point() else t for t in around)
+        return A.float(), logits.float(), *kept, *around
 
     def _logits_of(self, x: Tensor) -> Tensor:
         with self.autocast():

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch.nn import functional
+from torchvision.models.convnext import CNBlock, LayerNorm2d
+from torchvision.models.shufflenetv2 import channel_shuffle
 from torchvision.ops import stochastic_depth
 
 
@@ -58,6 +60,9 @@ _POINTWISE = (
     nn.SiLU,
     nn.GELU,
     nn.Sigmoid,
+    # ConvNeXt's, which go to channels last and back.
+    LayerNorm2d,
+    CNBlock,  # its convolution is 7×7 with 3 of padding
 )
 _POINTWISE_FUNCTIONS = {
     operator.add,
@@ -71,7 +76,25 @@ _POINTWISE_FUNCTIONS = {
     functional.hardtanh,
     functional.dropout,
     stochastic_depth,  # in eval mode
+    channel_shuffle,
+    torch.ops.aten.add.Tensor,  # those of exported programs
+    torch.ops.aten.add_.Tensor,
+    torch.ops.aten.mul.Tensor,
+    torch.ops.aten.cat.default,
+    torch.ops.aten.relu.default,
+    torch.ops.aten.relu_.default,
 }
+_WINDOW_FUNCTIONS = {functional.max_pool2d: nn.MaxPool2d, functional.avg_pool2d: nn.AvgPool2d}
+
+
+class _Tracer(fx.Tracer):
+    """Takes for single steps what it need not look into, because it moves nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(autowrap_functions=(channel_shuffle,))
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, _POINTWISE) or super().is_leaf_module(m, module_qualified_name)
 
 
 def find_grid(network: nn.Module, layer: str) -> Grid | None:
@@ -86,7 +109,7 @@ def find_grid(network: nn.Module, layer: str) -> Grid | None:
         different geometry meet.
     """
     try:
-        graph = fx.Tracer().trace(network)
+        graph = _Tracer().trace(network)
         modules = dict(network.named_modules())
         inside = [
             node
@@ -106,13 +129,33 @@ def _grid_of(last: fx.Node, modules: dict[str, nn.Module]) -> Grid | None:
             known[node] = Grid(0.0, 1.0)
         elif node.op == "call_module":
             known[node] = _behind(modules[str(node.target)], _the_one(given))
-        elif node.op == "call_function" and node.target in _POINTWISE_FUNCTIONS:
+        elif _is_pointwise(node):
             known[node] = _the_one(given)
+        elif node.op == "call_function" and node.target in _WINDOW_FUNCTIONS:
+            settings = {k: v for k, v in node.kwargs.items() if k != "input"}
+            window = _WINDOW_FUNCTIONS[node.target](*node.args[1:], **settings)
+            known[node] = _behind(window, _the_one(given))
         else:
             raise _UnknownError(str(node))
         if node is last:
             break
     return known[last]
+
+
+def _is_pointwise(node: fx.Node) -> bool:
+    """Whether a function changes the channels of each place alone, or chooses among them."""
+    if node.op == "call_method" and node.target == "chunk":
+        return bool(node.kwargs.get("dim") == 1)
+    if node.op != "call_function":
+        return False
+    if node.target is torch.unsqueeze:  # behind x[:, k]
+        return bool(node.args[1:] == (1,))
+    if node.target is operator.getitem:
+        source, index = node.args
+        if isinstance(source, fx.Node) and source.target == "chunk":
+            return True
+        return isinstance(index, tuple) and len(index) == 2 and index[0] == slice(None)
+    return node.target in _POINTWISE_FUNCTIONS
 
 
 def _behind(module: nn.Module, grid: Grid | None) -> Grid | None:

@@ -54,15 +54,16 @@ class Network:
 
 def runs_user_code(name: str) -> bool:
     """Tell whether loading this backbone imports a file or module that the user names."""
-    return ":" in name and not name.startswith("timm/")
+    return ":" in name and not name.startswith("timm/") and not name.endswith(".pt2")
 
 
 def load_network(name: str, weights: str = "DEFAULT", *, seed: int = 0) -> Network:
     """Load a classifier.
 
     Args:
-        name: A torchvision classifier, ``timm/NAME``, ``package.module:function`` or
-            ``file.py:function`` (called without arguments, returning an ``nn.Module``).
+        name: A torchvision classifier, ``timm/NAME``, an exported program ``FILE.pt2``,
+            ``package.module:function`` or ``file.py:function`` (called without arguments, returning
+            an ``nn.Module``).
         weights: ``"DEFAULT"`` or another name of torchvision's weights (downloaded and checked by
             its hash, cached) or timm's, ``"none"`` (random, from ``seed``), or a file (``.pt``,
             ``.pth``, ``.safetensors``).
@@ -75,6 +76,10 @@ def load_network(name: str, weights: str = "DEFAULT", *, seed: int = 0) -> Netwo
         weights, seed = "none", int(match[1])
     if name == DEMO_BACKBONE:
         network = _demo_network(name, weights)
+    elif name.endswith(".pt2"):
+        from lcam_cli.engine.program import program_network  # noqa: PLC0415 (it needs this module)
+
+        network = program_network(name, weights)
     elif name.startswith("timm/"):
         from lcam_cli.engine.timm_networks import timm_network  # noqa: PLC0415 (an extra)
 
@@ -96,11 +101,6 @@ def torchvision_classifiers() -> list[str]:
 
 
 def _torchvision_network(name: str, weights: str, seed: int) -> Network:
-    if name.endswith(".pt2"):
-        raise LcamError(
-            f"exported program {name} refused: opening one can run code",
-            "load it in a function of yours: --backbone file.py:function",
-        )
     if name not in torchvision_classifiers():
         near = did_you_mean(name, torchvision_classifiers())
         raise LcamError(

@@ -1,10 +1,21 @@
-"""Cutting a network in two graphs at its target layer; they share the network's parameters."""
+"""Cutting a network in two graphs at its target layer; they share the network's parameters.
+
+What goes around the layer (a residual, a ViT's class token) is handed over beside its output, so
+that the second graph runs nothing that comes before the layer.
+"""
 
 from __future__ import annotations
 
-from typing import cast
+import inspect
+import operator
+import re
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any
 
 from torch import fx, nn
+
+from lcam_cli.engine.operators import changes_in_place
 
 
 class _Tracer(fx.Tracer):
@@ -26,46 +37,104 @@ def split(network: nn.Module, layer: str) -> tuple[nn.Module, nn.Module] | None:
         layer: The target layer's name.
 
     Returns:
-        What leads to the layer's output, and what follows it; None where it cannot be traced, or
-        where what follows also needs the network's input.
+        ``before``, from the network's input to the layer's output and what goes around the layer (a
+        tuple, the output first), and ``after``, from these, one by one, to the logits. None where
+        the network cannot be traced, or where the layer does not lead to its logits.
     """
     try:
-        graph = _Tracer(layer).trace(network)
+        graph = _Tracer(layer).trace(network, _defaults(network))
     except Exception:  # tracing runs arbitrary forward code on proxies: it can fail in any way
         return None
     calls = [n for n in graph.nodes if n.op == "call_module" and n.target == layer]
-    if not calls:
+    output = next(n for n in graph.nodes if n.op == "output")
+    if not calls or output not in _behind(graph, {calls[-1]}):
         return None
     cut = calls[-1]
-    output = next(n for n in graph.nodes if n.op == "output")
-    head = _subgraph(graph, cut, output)
-    if head is None:
-        return None
-    features = _subgraph(graph, None, cut)
-    return fx.GraphModule(network, cast(fx.Graph, features)), fx.GraphModule(network, head)
+    # Nobody reads what these give: it is what they change that counts.
+    changes = [n for n in graph.nodes if not n.users and _changes_in_place(n)]
+    later = (_behind(graph, {cut}) & _needed([output, *changes])) - {cut}
+    # How many pictures there are can be asked of the layer's output as well as of them.
+    counts = {n for n in graph.nodes if _is_count(n)}
+    of_picture = _behind(graph, {n for n in graph.nodes if n.op == "placeholder"}, counts)
+    # What depends on no picture, parameters above all, is taken along by `after` itself.
+    around = [
+        n for n in graph.nodes if n in of_picture - later - {cut} and later.intersection(n.users)
+    ]
+    before = _subgraph(graph, (cut, *around), [n for n in changes if n not in later])
+    after = _subgraph(
+        graph, output.args[0], [n for n in changes if n in later], [cut, *around], counts
+    )
+    return fx.GraphModule(network, before), fx.GraphModule(network, after)
 
 
-def _subgraph(graph: fx.Graph, start: fx.Node | None, end: fx.Node) -> fx.Graph | None:
-    """Copy what ``end`` needs, with ``start`` as its only input (None: the network's own input).
+def _defaults(network: nn.Module) -> dict[str, Any] | None:
+    """What else the network can be given, such as an attention mask, as it is by default."""
+    parameters = inspect.signature(network.forward).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty} or None
 
-    Returns None where ``end`` also needs the network's input by a way that goes around ``start``.
-    """
-    needed: set[fx.Node] = set()
-    waiting = [end]
+
+def _changes_in_place(node: fx.Node) -> bool:
+    if node.op == "call_method":
+        return bool(re.fullmatch(r"\w*[a-z]_", str(node.target)))
+    return node.target is operator.setitem or changes_in_place(node.target)
+
+
+def _is_count(node: fx.Node) -> bool:
+    """Whether this asks the network's input for the number of pictures."""
+    if node.op == "call_method" and node.target == "size":
+        source = node.args[0]
+        return isinstance(source, fx.Node) and source.op == "placeholder" and node.args[1:] == (0,)
+    return False
+
+
+def _behind(
+    graph: fx.Graph, sources: set[fx.Node], without: AbstractSet[fx.Node] = frozenset()
+) -> set[fx.Node]:
+    """The sources and all that depends on one of them but for what is ``without``."""
+    found = set(sources)
+    for node in graph.nodes:
+        if node not in without and not found.isdisjoint(node.all_input_nodes):
+            found.add(node)
+    return found
+
+
+def _needed(ends: Sequence[fx.Node], given: AbstractSet[fx.Node] = frozenset()) -> set[fx.Node]:
+    """``ends`` and all that they need, up to what is ``given``."""
+    found: set[fx.Node] = set()
+    waiting = list(ends)
     while waiting:
         node = waiting.pop()
-        if node not in needed:
-            needed.add(node)
-            waiting.extend(node.all_input_nodes if node is not start else [])
-    if start is not None and any(n.op == "placeholder" for n in needed):
-        return None
+        if node not in found:
+            found.add(node)
+            waiting.extend(node.all_input_nodes if node not in given else [])
+    return found
+
+
+def _subgraph(
+    graph: fx.Graph,
+    results: Any,
+    changes: Sequence[fx.Node],
+    given: Sequence[fx.Node] = (),
+    counts: AbstractSet[fx.Node] = frozenset(),
+) -> fx.Graph:
+    """Copy a part of a graph.
+
+    Args:
+        graph: Of the whole network.
+        results: What it gives: nodes, nested as they may be.
+        changes: What it runs besides.
+        given: What it takes, each a batch.
+        counts: Nodes for whose value the size of that batch is taken.
+    """
+    ends = list(changes)
+    fx.map_arg(results, ends.append)
+    needed = _needed(ends, {*given, *counts})
     copy = fx.Graph()
-    copied: dict[fx.Node, fx.Node] = {}
+    copied = {node: copy.placeholder(node.name) for node in given}
     for node in graph.nodes:
-        if node is start:
-            copied[node] = copy.placeholder("A")
-        elif node in needed:
-            copied[node] = copy.node_copy(node, lambda n: copied[n])
-    if end.op != "output":
-        copy.output(copied[end])
+        if node in counts and node in needed:
+            copied[node] = copy.call_method("size", (copied[given[0]], 0))
+        elif node in needed and node not in copied:
+            copied[node] = copy.node_copy(node, copied.__getitem__)
+    copy.output(fx.map_arg(results, copied.__getitem__))
     return copy

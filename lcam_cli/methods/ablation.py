@@ -36,9 +36,9 @@ class AblationCam:
 
         def logit(A: Tensor, picture: Tensor) -> Tensor:
             # In fp32 whatever the precision: α is a small difference of large numbers.
-            backbone = engine.backbone
-            x = A if backbone.is_split else engine.normalise(seen.x[picture])
-            return backbone.head(A, x).float().gather(1, classes[picture, None])[:, 0]
+            around = [t[picture] for t in seen.around]
+            logits = engine.backbone.head(A, around).float()
+            return logits.gather(1, classes[picture, None])[:, 0]
 
         def without(picture: Tensor, channel: Tensor) -> Tensor:
             A = seen.A[picture]

@@ -76,7 +76,7 @@ class PositionLogitsModule(LearnedModule):
         logits = class_activation_map(seen.A, w, self.b.expand(len(x)))
         a = soft_selection(logits) if self.kind == "bla" else gumbel_selection(logits)
         weights = a * a[0].numel()
-        scores = engine.head(seen.A * weights.unsqueeze(1), x)
+        scores = engine.head(seen.A * weights.unsqueeze(1), seen.around)
         return eq6(scores, seen.predicted, min_max(a), len(x), recipe, engine.activation)
 
     def fold(self) -> PositionLogits:

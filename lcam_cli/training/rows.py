@@ -121,7 +121,7 @@ def classifier_rows(engine: Engine, x: Tensor) -> Tensor:
     seen = engine.forward(x)
     with torch.enable_grad():
         A = seen.A.detach().clone().requires_grad_(True)
-        totals = engine.head(A, x).sum(0)
+        totals = engine.head(A, seen.around).sum(0)
         one_hot = torch.eye(len(totals), device=totals.device)
         classes = torch.split(one_hot, _CLASSES_AT_ONCE)
         return torch.cat([_mean_gradients(totals, A, some) for some in classes])

@@ -38,7 +38,7 @@ def loss_of(engine: Engine, rows: Rows, x: Tensor, recipe: Recipe, mode: Mode) -
     if mode == "img":
         logits = masked_logits(engine, x, S, engine.grid(recipe.align))
     else:
-        logits = engine.head(seen.A * S.unsqueeze(1), x)
+        logits = engine.head(seen.A * S.unsqueeze(1), seen.around)
     if recipe.all_pairs:
         S = mask_of(
             torch.einsum("jk,bkpq->jbpq", w, seen.A).add(b[:, None, None, None]).flatten(0, 1),

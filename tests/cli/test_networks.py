@@ -216,7 +216,9 @@ def test_what_does_not_fit_is_one_error(
 
 
 @pytest.mark.slow
-def test_an_exported_program_needs_a_function_of_the_users(folder: Path, lcam: Lcam) -> None:
+def test_an_exported_program_gives_the_networks_maps_and_is_found_again(
+    folder: Path, lcam: Lcam
+) -> None:
     program = torch.export.export(
         tiny_network().eval(),
         (torch.rand(2, 3, 32, 32),),
@@ -224,16 +226,37 @@ def test_an_exported_program_needs_a_function_of_the_users(folder: Path, lcam: L
     )
     torch.export.save(program, "model.pt2")
     line = ("explain", "photos", "--method", "gradcam", "--image-size", "32", "--backbone")
-    refused = lcam(*line, "model.pt2")
-    assert refused.code == 2
-    assert "model.pt2 refused: opening one can run code" in refused.err
     maps = {}
-    for name in ("exported", "tiny_network"):
-        done = lcam(*line, f"own.py:{name}", "--layer", "3", "--out", f"{name}.h5")
+    for name in ("model.pt2", "own.py:exported", "own.py:tiny_network"):
+        out = f"{len(maps)}.h5"
+        done = lcam(*line, name, "--layer", "3", "--out", out)
         assert done.code == 0, done.err
-        with h5py.File(f"{name}.h5") as file:
+        with h5py.File(out) as file:
             maps[name] = file["cam"][:]
-    assert maps["exported"] == pytest.approx(maps["tiny_network"], abs=1e-5)
+    for name in ("model.pt2", "own.py:exported"):
+        assert maps[name] == pytest.approx(maps["own.py:tiny_network"], abs=1e-5)
+    assert lcam("evaluate", "0.h5", "--nu", "50").code == 0
+    Path("model.pt2").rename("moved.pt2")
+    gone = lcam("evaluate", "0.h5", "--nu", "50")
+    assert gone.code == 2
+    assert "no longer at" in gone.err
+    assert lcam("evaluate", "0.h5", "--nu", "50", "--weights", "moved.pt2").code == 0
+    other = lcam("evaluate", "0.h5", "--nu", "50", "--weights", "none")
+    assert other.code == 2
+    assert "brings its own weights" in other.err
+
+
+@pytest.mark.parametrize("mode", ["img", "fm"])
+def test_both_modes_train_on_an_exported_program(folder: Path, lcam: Lcam, mode: str) -> None:
+    program = torch.export.export(tiny_network().eval(), (torch.rand(1, 3, 32, 32),))
+    torch.export.save(program, "model.pt2")
+    line = ("train", "photos", "--backbone", "model.pt2", "--mode", mode)
+    done = lcam(*line, "--epochs", "1", "--batch-size", "4")
+    assert done.code == 0, done.err
+    assert lcam("explain", "photos").code == 0
+    with h5py.File("maps.h5") as file:
+        assert file.attrs["backbone"] == "model.pt2"
+        assert (np.ptp(file["cam"][:], axis=(1, 2)) > 0).all()
 
 
 def test_a_timm_network_explains(folder: Path, lcam: Lcam) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.models import get_model
 
 from lcam_cli.engine.backbone import load_backbone
 from lcam_cli.engine.grid import Grid, find_grid
@@ -17,12 +21,30 @@ BY_HAND = {
     ("mobilenet_v2", "features.18"): Grid(0, 32),
     ("alexnet", "features.11"): Grid(15, 16),  # 11×11 with 2 less: 3; two 3×3 pools without: 4, 8
     ("efficientnet_b0", "features.8"): Grid(0, 32),  # squeeze and excitation has no place
+    ("shufflenet_v2_x0_5", "conv5"): Grid(0, 32),
+    ("convnext_tiny", "features.7"): Grid(15.5, 32),  # 4×4, then three 2×2: 1.5 + 2 + 4 + 8
+    # Seven 3×3 without padding, at steps of 1, 2, 2, 4, 4, 8 and 16.
+    ("inception_v3", "Mixed_7c"): Grid(37, 32),
 }
+
+
+def _without_values(name: str) -> nn.Module:
+    """A network of torchvision's; to make its first values takes seconds."""
+    # Inception with the preprocessing that its own weights have.
+    options = {"transform_input": True} if name == "inception_v3" else {}
+    with torch.device("meta"):
+        return get_model(name, **options).eval()
 
 
 @pytest.mark.parametrize(("name", "layer"), BY_HAND)
 def test_grids_of_known_networks(name: str, layer: str) -> None:
-    assert load_backbone(name, "none", layer=layer).grid == BY_HAND[name, layer]
+    assert find_grid(_without_values(name), layer) == BY_HAND[name, layer]
+
+
+def test_a_backbone_knows_its_grid() -> None:
+    backbone = load_backbone("resnet18", "none", layer="layer3")
+    assert backbone.grid == Grid(0, 16)
+    assert backbone.grid_of("layer4") == Grid(0, 32)
 
 
 class _Blocks(nn.Module):
@@ -56,6 +78,58 @@ def test_a_cell_lies_in_the_middle_of_the_pixels_that_reach_it() -> None:
         # A 2×2 maximum sees both, but its gradient goes to the lower right alone: half a step of 2.
         middle = (seen[0] + seen[-1]).item() / 2 - 1
         assert middle == pytest.approx(grid.start + grid.step * cell)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "layer", "cell"),
+    [
+        ("inception_v3", "Mixed_6a", 8),
+        ("shufflenet_v2_x0_5", "stage2", 14),
+        ("convnext_tiny", "features.2", 14),
+        ("googlenet", "inception4a", 6),
+    ],
+)
+def test_cells_of_whole_networks_lie_where_their_gradients_reach(
+    name: str, layer: str, cell: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = find_grid(_without_values(name), layer)
+    assert grid is not None
+    network = _without_values(name).double().to_empty(device="cpu")
+    for values in network.state_dict().values():  # constant, where that leaves something
+        nn.init.normal_(values) if name == "convnext_tiny" else values.fill_(0.01)
+    for module in network.modules():
+        if isinstance(module, nn.MaxPool2d):  # its gradient goes to one pixel alone
+            module.forward = partial(_average, module)
+    monkeypatch.setattr(nn.functional, "max_pool2d", nn.functional.avg_pool2d)
+    caught: list[Tensor] = []
+
+    def stop(_module: nn.Module, _given: object, output: Tensor) -> None:
+        caught.append(output)
+        raise _ReachedLayerError
+
+    network.get_submodule(layer).register_forward_hook(stop)
+    side = 299 if name == "inception_v3" else 224
+    x = torch.rand(1, 3, side, side, dtype=torch.float64).requires_grad_()
+    with contextlib.suppress(_ReachedLayerError):
+        network(x)
+    (g,) = torch.autograd.grad(caught[0][0, :, cell, cell].square().sum(), x)
+    for axis in (0, 1):
+        seen = g[0].abs().sum((0, 2 - axis)).nonzero().flatten()
+        assert seen[0] > 0
+        assert seen[-1] < side - 1, "reaches the picture's edge: choose an earlier layer"
+        middle = (seen[0] + seen[-1]).item() / 2
+        assert middle == pytest.approx(grid.start + grid.step * cell)
+
+
+class _ReachedLayerError(Exception):
+    """Ends a forward pass at the layer."""
+
+
+def _average(pool: nn.MaxPool2d, x: Tensor) -> Tensor:
+    return nn.functional.avg_pool2d(
+        x, pool.kernel_size, pool.stride, pool.padding, ceil_mode=pool.ceil_mode
+    )
 
 
 def test_what_is_not_known_gives_no_grid() -> None:

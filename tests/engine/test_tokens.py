@@ -81,11 +81,11 @@ def test_a_vit_is_cut_at_the_last_norm_whose_patches_count() -> None:
     assert backbone.identity.layer == "encoder.layers.encoder_layer_2.ln_1"
     assert backbone.feature_shape == (12, 4, 4)
     x = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    A, logits = backbone.forward(x)
+    A, logits, around = backbone.forward(x)
     torch.testing.assert_close(logits, network(x))
     torch.testing.assert_close(backbone.features(x), A)
-    torch.testing.assert_close(backbone.head(A, x), logits)
-    assert not torch.allclose(backbone.head(A * 0.5, x), logits, atol=1e-2)
+    torch.testing.assert_close(backbone.head(A, around), logits)
+    assert not torch.allclose(backbone.head(A * 0.5, around), logits, atol=1e-2)
 
 
 def test_replaced_patches_leave_the_class_token_as_it_was() -> None:
@@ -107,14 +107,15 @@ def test_replaced_patches_leave_the_class_token_as_it_was() -> None:
     mixed = tokens + last.self_attention(normed, normed, normed, need_weights=False)[0]
     mixed = mixed + last.mlp(last.ln_2(mixed))
     expected = network.heads(network.encoder.ln(mixed)[:, 0])
-    torch.testing.assert_close(backbone.head(A, x), expected)
+    *_, around = backbone.forward(x)
+    torch.testing.assert_close(backbone.head(A, around), expected)
 
 
 def test_a_whole_block_can_be_named_too() -> None:
     backbone = own_backbone(tiny_vit(), "encoder.layers.encoder_layer_1")
     x = torch.rand(2, 3, 32, 32)
-    A, logits = backbone.forward(x)
-    torch.testing.assert_close(backbone.head(A, x), logits)
+    A, logits, around = backbone.forward(x)
+    torch.testing.assert_close(backbone.head(A, around), logits)
     seen = Engine(backbone, device="cpu").forward(x)
     g = Engine(backbone, device="cpu").feature_gradients(seen, torch.tensor([0, 3]))
     assert (g.abs().amax((1, 2, 3)) > 0).all()
@@ -128,10 +129,10 @@ def test_a_swin_is_split_where_its_places_are_a_grid(layer: str | None) -> None:
     assert backbone.feature_shape == (12, 4, 4)
     assert backbone.is_split
     x = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    A, logits = backbone.forward(x)
+    A, logits, around = backbone.forward(x)
     torch.testing.assert_close(logits, network(x))
-    torch.testing.assert_close(backbone.head(A, x), logits)
-    assert not torch.allclose(backbone.head(A.square(), x), logits, atol=1e-2)
+    torch.testing.assert_close(backbone.head(A, around), logits)
+    assert not torch.allclose(backbone.head(A.square(), around), logits, atol=1e-2)
     # The places are where the picture has them: (B, P, Q, K) of the norm, by hand.
     normed = network.norm(network.features(x))
     if layer != "features.3.1":
@@ -168,8 +169,8 @@ def test_an_unknown_number_of_tokens_asks_for_the_grid() -> None:
     assert backbone.identity.grid == "4x4"
     assert backbone.feature_shape == (6, 4, 4)
     x = torch.rand(2, 3, 32, 32)
-    A, logits = backbone.forward(x)
-    torch.testing.assert_close(backbone.head(A, x), logits)
+    A, logits, around = backbone.forward(x)
+    torch.testing.assert_close(backbone.head(A, around), logits)
     # Found by itself where the grid is known.
     assert own_backbone(network, grid="4x4").identity.layer == "mix"
 
@@ -200,10 +201,10 @@ def test_every_transformer_family_of_torchvision(
     assert backbone.feature_shape == shape
     side = backbone.preprocess.image_size
     x = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(1))
-    A, logits = backbone.forward(x)
+    A, logits, around = backbone.forward(x)
     torch.testing.assert_close(logits, backbone(x), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(backbone.head(A, x), logits, rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(backbone.head(A.square(), x), logits)
+    torch.testing.assert_close(backbone.head(A, around), logits, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(backbone.head(A.square(), around), logits)
 
 
 @pytest.mark.slow

@@ -58,7 +58,7 @@ def sidu(engine: Engine, x: Tensor, A: Tensor) -> Tensor:
 def groupcam(engine: Engine, x: Tensor, A: Tensor, y: int) -> Tensor:
     side = x.shape[-1]
     A = A.clone().requires_grad_()
-    g = torch.autograd.grad(engine.backbone.head(A[None], x[None])[0, y], A)[0]
+    g = torch.autograd.grad(engine.backbone.head(A[None], ())[0, y], A)[0]
     weighted = (g.mean((1, 2))[:, None, None] * A).detach()
     groups = [c.sum(0).relu() for c in weighted.chunk(32)]
     cut = torch.quantile(torch.stack(groups), 0.7)
