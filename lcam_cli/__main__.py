@@ -30,6 +30,8 @@ _UsageError: Any = typer.BadParameter.__base__
 
 def main() -> None:
     """Run ``lcam`` on the words of the command line, and exit."""
+    if "_LCAM_COMPLETE" in os.environ:  # the shell asks what could be typed next
+        lcam_app()(prog_name="lcam")
     _share_cores()
     sys.exit(run(lcam_app(), sys.argv[1:]))
 

@@ -36,7 +36,6 @@ def new_app() -> typer.Typer:
     """Return the frame of the command line, without commands."""
     frame = typer.Typer(
         name="lcam",
-        add_completion=False,
         # Plain help: quick to start, and the same on a terminal, in a pipe and in the docs.
         rich_markup_mode=None,
         pretty_exceptions_enable=False,

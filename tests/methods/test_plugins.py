@@ -66,9 +66,9 @@ def test_the_documented_example_works_as_written(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    code = documented("plug-in module")
+    code = documented("file: lcam_hirescam.py")
     assert len(code.splitlines()) < 30
-    points = tomllib.loads(documented("plug-in project"))["project"]["entry-points"]
+    points = tomllib.loads(documented("file: pyproject.toml"))["project"]["entry-points"]
     install("lcam_hirescam", code, points["lcam.methods"])
 
     assert run(lcam_app(), ["explain", "--list-methods"]) == 0

@@ -1,0 +1,46 @@
+"""The commands of the example pipelines run, in their order."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+from tests.docs.blocks import blocks_of
+from tests.docs.test_code_blocks import fine_tuned, settings, stage  # noqa: F401
+
+
+def commands_of(pipeline: dict[str, Any]) -> list[str]:
+    """The ``lcam`` commands of a GitHub workflow or a GitLab job."""
+    if "jobs" in pipeline:
+        said = [step.get("run", "") for step in pipeline["jobs"]["gate"]["steps"]]
+    else:
+        said = pipeline["explanations"]["script"]
+    return [command for command in said if command.startswith("lcam ")]
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_example_pipelines_run(stage: Path) -> None:  # noqa: F811
+    pipelines = [b for b in blocks_of(ROOT / "docs" / "pipelines.md") if b.language == "yaml"]
+    assert len(pipelines) == 2
+    for block in pipelines:
+        commands = commands_of(yaml.safe_load(block.code))
+        assert len(commands) == 2
+        for command in commands:
+            # Random weights may miss the gate; nothing else may go wrong.
+            done = subprocess.run(
+                shlex.split(f"{command} --overwrite"),
+                cwd=stage,
+                env=settings(stage),
+                check=False,
+                capture_output=True,
+                text=True,
+            )
+            assert done.returncode in (0, 1), done.stderr
+        assert next(stage.glob("measures.*")).stat().st_size > 0
+        next(stage.glob("measures.*")).unlink()
