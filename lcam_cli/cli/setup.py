@@ -27,6 +27,7 @@ from lcam_cli.methods.attention_file import (
     load_attention,
 )
 from lcam_cli.methods.base import Method
+from lcam_cli.methods.placing import grid_of_maps
 from lcam_cli.methods.recall import recall_classifier
 from lcam_cli.methods.registry import find_method, make_method
 from lcam_cli.methods.trained import LCAM, is_trained, method_of, names_of, newest_run, no_run
@@ -204,12 +205,13 @@ def new_engine(
 def place_maps(
     engine: Engine, methods: Iterable[Method], align: bool | None, console: Console
 ) -> None:
-    """Have maps placed as asked (``--align``), and let the methods' records say so."""
-    if align is None:
-        return
+    """Have maps placed as asked (``--align``), and let the methods' records say where they are."""
     engine.align = align
     for method in methods:
-        method.params["align"] = align
+        if align is not None:
+            method.params["align"] = align
+        grid = grid_of_maps(engine, method)
+        method.params["grid"] = grid and {"start": [grid.start] * 2, "step": [grid.step] * 2}
     if align and engine.backbone.grid is None:
         console.warn(
             f"where the cells of layer {engine.backbone.identity.layer} lie is not known: maps "

@@ -152,6 +152,20 @@ def test_attentions_are_rows_and_bring_their_backbone(attention: Path, lcam: Lca
     assert "no trained attention for lcam-fm" in missing.err
 
 
+def test_rows_say_where_their_cells_lie(attention: Path, lcam: Lcam) -> None:
+    words = ("--methods", "lcam-img,gradcam,rise", "--rise-masks", "8")
+
+    def aligned(*more: str) -> list[bool]:
+        return [row["align"] for row in compared(lcam, *words, *more)["rows"]]
+
+    assert aligned() == [True, False, False, False], "as trained, the others evenly"
+    assert aligned("--align") == [True, True, False, True], "rise's cells are its own"
+    assert aligned("--no-align") == [False] * 4
+    table = lcam("compare", "photos", *words, "--format", "markdown").out
+    assert "; cells where their receptive fields are: lcam-img" in table
+    assert "receptive" not in lcam("compare", "photos", *words, "--no-align").out
+
+
 def test_attentions_of_different_backbones_are_refused_by_name(attention: Path, lcam: Lcam) -> None:
     assert lcam("train", "--backbone", "own.py:other").code == 0
     other = attention.parent / "own.py-other-img"

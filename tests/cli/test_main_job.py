@@ -179,11 +179,16 @@ def test_maps_are_placed_as_trained_or_as_asked(trained: Path, lcam: Lcam) -> No
         assert lcam("explain", "photos", *out, *words).code == 0
         with h5py.File(trained / f"{name}.h5") as file:
             placed[name], cam = file["saliency"][:], file["cam"][:]
-            asked = json.loads(file.attrs["method_params"]).get("align")
-        assert asked == {"auto": None, "yes": True, "no": False}[name]
+            params = json.loads(file.attrs["method_params"])
+        assert params.get("align") == {"auto": None, "yes": True, "no": False}[name]
+        # The tiny network's cells lie at 0, 4, 8, ….
+        grid = {"start": [0.0, 0.0], "step": [4.0, 4.0]}
+        assert params["grid"] == (None if name == "no" else grid)
+        (row, floor) = json.loads(lcam("evaluate", f"{name}.h5", "--format", "json").out)["rows"]
+        assert (row["align"], floor["align"]) == (name != "no", False)
     np.testing.assert_array_equal(placed["auto"], placed["yes"])
     assert np.abs(placed["auto"] - placed["no"]).max() > 0.1
-    # The tiny network's cells lie at 0, 4, 8, …: there V is ζ(L) itself.
+    # Where a cell lies, V is ζ(L) itself.
     L = torch.from_numpy(cam)
     low, high = L.amin((1, 2), True), L.amax((1, 2), True)
     np.testing.assert_allclose(
