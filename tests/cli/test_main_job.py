@@ -13,9 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -23,8 +21,8 @@ import pytest
 import torch
 from PIL import Image
 
-from lcam_cli.__main__ import run
-from lcam_cli.cli.app import lcam_app
+from tests.cli import job
+from tests.cli.job import Lcam
 from tests.conftest import ROOT
 from tests.tiny import write_pictures
 
@@ -49,33 +47,15 @@ backbone = "own.py:net"
 """
 
 
-class Ended(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Lcam = Callable[..., Ended]
+lcam = job.lcam
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with a network, pictures and settings."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "own.py").write_text(OWN)
+    job.begin(tmp_path, monkeypatch, OWN, 7)
     (tmp_path / "lcam.toml").write_text(TOML)
-    write_pictures(tmp_path / "photos", 7)
     return tmp_path
-
-
-@pytest.fixture
-def lcam(capfd: pytest.CaptureFixture[str]) -> Lcam:
-    def call(*words: str | Path) -> Ended:
-        code = run(lcam_app(), [str(w) for w in words])
-        captured = capfd.readouterr()
-        return Ended(code, captured.out, captured.err)
-
-    return call
 
 
 @pytest.fixture
