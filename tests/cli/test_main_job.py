@@ -168,12 +168,20 @@ def test_maps_are_placed_as_trained_or_as_asked(trained: Path, lcam: Lcam) -> No
         assert (row["align"], floor["align"]) == (name != "no", False)
     np.testing.assert_array_equal(placed["auto"], placed["yes"])
     assert np.abs(placed["auto"] - placed["no"]).max() > 0.1
-    # Where a cell lies, V is ζ(L) itself.
-    L = torch.from_numpy(cam)
-    low, high = L.amin((1, 2), True), L.amax((1, 2), True)
-    np.testing.assert_allclose(
-        placed["yes"][:, ::4, ::4], ((L - low) / (high - low)).numpy(), atol=1e-5
-    )
+    # Where a cell lies, V is ζ(L) itself; docs/maps-format.md says how to get the rest.
+    low, high = cam.min((1, 2), keepdims=True), cam.max((1, 2), keepdims=True)
+    L = (cam - low) / (high - low)
+    np.testing.assert_allclose(placed["yes"][:, ::4, ::4], L, atol=1e-5)
+    even = {"start": [1.5, 1.5], "step": [4.0, 4.0]}  # 8 cells on 32 pixels
+    for name, lies in (("yes", grid), ("no", even)):
+        (y0, x0), (dy, dx) = lies["start"], lies["step"]
+        V = _place(32, 8, y0, dy) @ L @ _place(32, 8, x0, dx).T
+        np.testing.assert_allclose(placed[name], V, atol=1e-5)
+
+
+def _place(pixels: int, cells: int, start: float, step: float) -> np.ndarray:
+    at = ((np.arange(pixels) - start) / step).clip(0, cells - 1)
+    return (1 - np.abs(at[:, None] - np.arange(cells))).clip(0)
 
 
 def test_classes_by_name_pngs_overlays_and_stdin(trained: Path, lcam: Lcam) -> None:
