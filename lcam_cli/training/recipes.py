@@ -173,7 +173,7 @@ _HEAD_ONLY = replace(
     rows="free",
 )
 
-_WITH_HEAD = replace(_HEAD_ONLY, lr_W=0.01)
+_WITH_HEAD = replace(_HEAD_ONLY, lr_W=0.001)
 
 OWN_RECIPES: dict[str, Recipe] = {
     "bla": _HEAD_ONLY,
