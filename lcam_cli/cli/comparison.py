@@ -23,6 +23,7 @@ from lcam_cli.maps.hdf5_writer import Hdf5Writer
 from lcam_cli.maps.paths import stored_path
 from lcam_cli.methods.base import Method
 from lcam_cli.methods.explain import no_rows
+from lcam_cli.methods.placing import grid_of_maps
 from lcam_cli.metrics.compare import Entrant, Task, common_pictures, score_rows, sweep
 from lcam_cli.metrics.compare_state import CompareState
 from lcam_cli.reports.figure import Example, draw_figure
@@ -103,6 +104,7 @@ class Comparison:
         rows = {entrant.name: entrant.terms for entrant in self.entrants}
         scores = score_rows(rows, self.task, floor=FLOOR, seed=seed)
         passes = {entrant.name: entrant.method.forward_passes for entrant in self.entrants}
+        aligned = {e.name: grid_of_maps(self.engine, e.method) is not None for e in self.entrants}
         common = int(common_pictures(list(rows.values())).sum())
         identity = self.engine.backbone.identity
         return Results(
@@ -114,7 +116,15 @@ class Comparison:
             precision=self.engine.hardware.precision,
             device=self.engine.hardware.name,
             rows=[
-                Row(s.name, s.nu, passes[s.name], s.mean_saliency, s.images_per_second, s.curves)
+                Row(
+                    s.name,
+                    s.nu,
+                    passes[s.name],
+                    s.mean_saliency,
+                    s.images_per_second,
+                    s.curves,
+                    aligned[s.name],
+                )
                 for s in scores
             ],
         )

@@ -176,7 +176,12 @@ def _backbone(files: list[AttentionFile], options: BackboneOptions, seed: int) -
                     f"{first.path} belongs to {_told(known.identity)}, "
                     f"{other.path} to {_told(theirs.identity)}"
                     + ("" if theirs.identity != known.identity else " with other preprocessing"),
-                    "compare them in two runs",
+                    "compare them in two runs"
+                    + (
+                        ": a trained head makes a classifier of its own"
+                        if known.trained_on or theirs.trained_on
+                        else ""
+                    ),
                 )
         backbone = backbone_of_file(
             str(first.path),

@@ -153,6 +153,7 @@ def evaluate(
             console.error("interrupted: no result", "run the same command again")
             raise typer.Exit(130)
     forward_passes = {info.method: info.forward_passes, "random": 0}
+    aligned = {info.method: info.aligned, "random": False}
     results = Results(
         backbone=info.backbone,
         weights=info.weights,
@@ -162,7 +163,14 @@ def evaluate(
         precision=engine.hardware.precision,
         device=engine.hardware.name,
         rows=[
-            Row(s.name, s.nu, forward_passes[s.name], s.mean_saliency, s.images_per_second)
+            Row(
+                s.name,
+                s.nu,
+                forward_passes[s.name],
+                s.mean_saliency,
+                s.images_per_second,
+                align=aligned[s.name],
+            )
             for s in outcome.scores
         ],
         accuracy=outcome.accuracy,

@@ -97,22 +97,13 @@ Config = Annotated[
 # --- The engine -------------------------------------------------------------------------------
 
 
-def _auto_or(text: str, least: int) -> int | None:
-    if text == "auto":
-        return None
-    if not (text.isascii() and text.isdigit() and int(text) >= least):
-        raise typer.BadParameter(f"{text!r} is neither 'auto' nor a whole number from {least}.")
-    return int(text)
-
-
 def auto_or_positive(text: str) -> int | None:
     """Return None for ``auto``, otherwise a whole number of at least 1."""
-    return _auto_or(text, least=1)
-
-
-def auto_or_count(text: str) -> int | None:
-    """Return None for ``auto``, otherwise a whole number of at least 0."""
-    return _auto_or(text, least=0)
+    if text == "auto":
+        return None
+    if not (text.isascii() and text.isdigit() and int(text) >= 1):
+        raise typer.BadParameter(f"{text!r} is neither 'auto' nor a whole number from 1.")
+    return int(text)
 
 
 def _device(value: str) -> str:

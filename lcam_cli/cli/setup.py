@@ -14,7 +14,7 @@ from lcam_cli.cli.options import parse_triple
 from lcam_cli.engine.backbone import Backbone, Identity
 from lcam_cli.engine.engine import Engine
 from lcam_cli.engine.networks import load_network, read_class_names
-from lcam_cli.engine.recall import Given, recall_backbone
+from lcam_cli.engine.recall import Given
 from lcam_cli.engine.tokens import parse_grid
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Found, Skipped, find_images, read_path_list
@@ -23,9 +23,12 @@ from lcam_cli.methods.attention_file import (
     AttentionFile,
     check_fits,
     find_attention,
+    holds_trained_head,
     load_attention,
 )
 from lcam_cli.methods.base import Method
+from lcam_cli.methods.placing import grid_of_maps
+from lcam_cli.methods.recall import recall_classifier
 from lcam_cli.methods.registry import find_method, make_method
 from lcam_cli.methods.trained import LCAM, is_trained, method_of, names_of, newest_run, no_run
 
@@ -69,11 +72,21 @@ class BackboneOptions:
 
 
 def new_backbone(options: BackboneOptions, seed: int) -> Backbone:
-    """Load the backbone that the options name.
+    """Load the backbone that the options name; ``--weights`` may be a run with a trained head.
 
     Raises:
         LcamError: They name none, or one that cannot be loaded.
     """
+    if options.weights is not None and holds_trained_head(Path(options.weights)):
+        settings = load_attention(Path(options.weights)).settings
+        assert settings is not None
+        return backbone_of_file(
+            options.weights,
+            settings.identity,
+            options,
+            class_names=settings.class_names,
+            preprocess=settings.preprocess,
+        )
     if options.backbone is None:
         raise LcamError("no backbone named", "name one, e.g. --backbone resnet50, or in lcam.toml")
     if options.grid is not None:
@@ -117,7 +130,7 @@ def backbone_of_file(
                 f"{source} has other class names than {options.classes}", "leave --classes out"
             )
         class_names = typed
-    return recall_backbone(
+    return recall_classifier(
         source, identity, options.given, class_names=class_names, preprocess=wanted
     )
 
@@ -192,12 +205,13 @@ def new_engine(
 def place_maps(
     engine: Engine, methods: Iterable[Method], align: bool | None, console: Console
 ) -> None:
-    """Have maps placed as asked (``--align``), and let the methods' records say so."""
-    if align is None:
-        return
+    """Have maps placed as asked (``--align``), and let the methods' records say where they are."""
     engine.align = align
     for method in methods:
-        method.params["align"] = align
+        if align is not None:
+            method.params["align"] = align
+        grid = grid_of_maps(engine, method)
+        method.params["grid"] = grid and {"start": [grid.start] * 2, "step": [grid.step] * 2}
     if align and engine.backbone.grid is None:
         console.warn(
             f"where the cells of layer {engine.backbone.identity.layer} lie is not known: maps "

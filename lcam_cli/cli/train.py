@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -11,6 +11,9 @@ from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console, interruptible
 from lcam_cli.cli.readers import start_readers
 from lcam_cli.errors import LcamError
+
+if TYPE_CHECKING:
+    from lcam_cli.training.recipes import Mode
 
 _RECIPE = "The recipe's own"
 
@@ -23,12 +26,28 @@ def train(
     ] = None,
     backbone: o.Backbone = None,
     mode: Annotated[
-        Literal["img", "fm", "bla", "l2x-f", "amg", "tame"],
+        Literal["img", "fm", "bla", "bla-t", "l2x-f", "amg", "tame"],
         typer.Option(
             help="What is learned: L-CAM, whose map masks the image or the feature maps; bounded "
             "logit attention; L2X-F; AMG; TAME."
         ),
     ] = "img",
+    train_head: Annotated[
+        bool,
+        typer.Option(
+            "--train-head",
+            help="With bla or bla-t: train the classifier's linear head too, which makes another "
+            "classifier of it.",
+        ),
+    ] = False,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|folders",
+            show_default="the classifier's own predictions",
+            help="With --train-head, true classes: lines of NAME CLASS, or the folders' names.",
+        ),
+    ] = None,
     weights: o.Weights = None,
     layer: Annotated[
         list[str] | None,
@@ -118,6 +137,7 @@ def train(
         raise LcamError(
             "no pictures to train on", 'name a folder, or set data = "…" under [train] in lcam.toml'
         )
+    run_mode = _run_mode(mode, train_head, labels)
     readers = start_readers(workers)
     import dataclasses
 
@@ -125,6 +145,7 @@ def train(
     from lcam_cli.images.read import MAX_PIXELS
     from lcam_cli.locks import lock_folder
     from lcam_cli.methods.learned import LCAM_MODES
+    from lcam_cli.metrics.labels import read_labels
     from lcam_cli.training.files import claim_run, run_folder, sample
     from lcam_cli.training.loop import TrainingSettings
     from lcam_cli.training.loop import train as run_training
@@ -145,7 +166,7 @@ def train(
         grid=grid,
         activation=activation,
     )
-    recipe_settings = recipe_for(recipe, backbone or "", mode)
+    recipe_settings = recipe_for(recipe, backbone or "", run_mode)
     if mode not in LCAM_MODES and init != "auto":
         raise LcamError(f"--init does not go with --mode {mode}", "leave it out")
     typed = {
@@ -164,7 +185,14 @@ def train(
     )
     found = setup.pictures(data, null)
     network = setup.new_backbone(chosen, seed)
-    folder = out or run_folder(network.identity.name, mode)
+    paths = sample(found.paths, max_images, seed)
+    truth = None
+    if labels is not None:
+        truth = read_labels(labels, paths, network)
+        if len(truth) < len(paths):
+            console.warn(f"{len(paths) - len(truth)} images have no label: left out")
+            paths = [path for path in paths if path in truth]
+    folder = out or run_folder(network.identity.name, run_mode)
     context.with_resource(lock_folder(folder))
     if claim_run(folder, resume=resume, overwrite=overwrite) != resume:
         console.info(f"nothing to resume in {folder}: starting anew")
@@ -180,14 +208,15 @@ def train(
     for item in found.skipped:
         skipped(item)
     title = f"L-CAM-{mode.capitalize()}" if mode in LCAM_MODES else mode.upper()
-    paths = sample(found.paths, max_images, seed)
+    title += " and the head" if train_head else ""
     console.info(
         f"training {title} on {len(paths)} images, {recipe_settings.epochs} epochs, recipe {recipe}"
     )
     settings = TrainingSettings(
-        mode,
+        run_mode,
         recipe_settings,
         layers=tuple(layers) if mode == "tame" else (),
+        labels=None if truth is None else tuple(truth[path] for path in paths),
         seed=seed,
         workers=readers,
         max_pixels=max_pixels or MAX_PIXELS,
@@ -211,3 +240,26 @@ def train(
         raise typer.Exit(130)
     console.result(str(folder))
     raise typer.Exit(skipped.exit_code())
+
+
+def _run_mode(mode: str, train_head: bool, labels: str | None) -> Mode:
+    """The mode as runs know it: with ``--train-head`` it is another one.
+
+    Raises:
+        LcamError: Options that do not go together.
+    """
+    if train_head and mode not in ("bla", "bla-t"):
+        raise LcamError(
+            f"--train-head does not go with --mode {mode}", "it trains --mode bla or bla-t"
+        )
+    if mode == "bla-t" and not train_head:
+        raise LcamError(
+            "--mode bla-t trains the classifier's head",
+            "add --train-head; with the head as it is, it is --mode bla",
+        )
+    if labels is not None and not train_head:
+        raise LcamError(
+            "--labels goes with --train-head alone",
+            "leave it out: what is explained are the classifier's own predictions",
+        )
+    return cast("Mode", f"{mode}-head" if train_head else mode)

@@ -25,7 +25,7 @@ from lcam_cli.engine.folding import fold_batch_norms
 from lcam_cli.engine.grid import Grid, find_grid
 from lcam_cli.engine.layers import check_layer, find_target_layer
 from lcam_cli.engine.networks import Network, load_network, read_class_names
-from lcam_cli.engine.split import split
+from lcam_cli.engine.split import split, with_head
 from lcam_cli.engine.tokens import Layout, find_layout, parse_grid
 from lcam_cli.errors import LcamError, did_you_mean
 from lcam_cli.images.preprocess import Preprocess
@@ -79,6 +79,7 @@ class Backbone:
         # Values, not zeros, so that the check of the split below can see a difference.
         generator = torch.Generator().manual_seed(0)
         picture = torch.randn(1, 3, side, side, generator=generator)
+        self._own_grid = network.grid
         told = grid or network.grid
         places = parse_grid(told) if told else None
         whole = self._run_whole(network.name, picture)
@@ -282,8 +283,8 @@ class Backbone:
             or "give an index, or a name as in --classes",
         )
 
-    def linear_head(self) -> Tensor | None:
-        """Return the head's weights (R, K) where it is global pooling and one linear layer.
+    def linear_head(self) -> nn.Linear | None:
+        """Return the head's linear layer (K to R) where all before it is global average pooling.
 
         A trailing linear layer of K inputs is not enough (there may be more before it), so the
         head is tried: on random feature maps it must give that layer's output on their means.
@@ -299,7 +300,39 @@ class Backbone:
             *_, around = self.forward(self._blank().expand(2, -1, -1, -1))
             pooled = last(A.mean((2, 3)))
             close = torch.allclose(self.head(A, around), pooled, rtol=1e-3, atol=1e-4)
-        return last.weight.detach() if close else None
+        return last if close else None
+
+    def with_head(self, head: nn.Module, *, weights: str, weights_file: str) -> Backbone:
+        """Make another classifier: the same features, and ``head`` on A (B, K, P, Q) alone.
+
+        This one is of no use afterwards: both share their modules.
+
+        Args:
+            head: Gives logits (B, R).
+            weights: What identifies the new classifier's weights.
+            weights_file: Where they were read.
+
+        Raises:
+            LcamError: The network cannot be cut at its target layer.
+        """
+        identity = self.identity
+        module = with_head(self.network, self._layer, _OnMaps(self._layout, head))
+        if module is None:
+            raise LcamError(
+                f"{identity.name} cannot be cut at layer {identity.layer}: torch.fx does not "
+                "trace it",
+                "give it a forward() without branches on values",
+            )
+        network = Network(
+            module,
+            identity.name,
+            weights,
+            weights_file,
+            self.class_names,
+            self.preprocess,
+            self._own_grid,
+        )
+        return Backbone(network, identity.layer, grid=identity.grid, activation=identity.activation)
 
     def _blank(self) -> Tensor:
         """An input, (1, 3, H, W), where the network is."""
@@ -420,6 +453,18 @@ def _in_place_without_gradients(network: nn.Module) -> None:
         # ReLU6 is a Hardtanh. Those in place already: nothing else needs their input.
         if isinstance(module, nn.Hardtanh | nn.Hardswish | nn.SiLU) and module.inplace:
             module.register_forward_pre_hook(choose)
+
+
+class _OnMaps(nn.Module):
+    """A head that takes A (B, K, P, Q), whatever the layout of the layer's output."""
+
+    def __init__(self, layout: Layout, head: nn.Module) -> None:
+        super().__init__()
+        self._layout = layout
+        self.head = head
+
+    def forward(self, output: Tensor) -> Tensor:
+        return cast(Tensor, self.head(self._layout.fold(output)))
 
 
 class _ReachedLayerError(Exception):

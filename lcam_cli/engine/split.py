@@ -11,7 +11,7 @@ import operator
 import re
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any
+from typing import Any, cast
 
 from torch import fx, nn
 
@@ -41,17 +41,14 @@ def split(network: nn.Module, layer: str) -> tuple[nn.Module, nn.Module] | None:
         tuple, the output first), and ``after``, from these, one by one, to the logits. None where
         the network cannot be traced, or where the layer does not lead to its logits.
     """
-    try:
-        graph = _Tracer(layer).trace(network, _defaults(network))
-    except Exception:  # tracing runs arbitrary forward code on proxies: it can fail in any way
+    cut = _last_call(network, layer)
+    if cut is None:
         return None
-    calls = [n for n in graph.nodes if n.op == "call_module" and n.target == layer]
-    output = next(n for n in graph.nodes if n.op == "output")
-    if not calls or output not in _behind(graph, {calls[-1]}):
+    graph, output = cut.graph, _output(cut.graph)
+    if output not in _behind(graph, {cut}):
         return None
-    cut = calls[-1]
     # Nobody reads what these give: it is what they change that counts.
-    changes = [n for n in graph.nodes if not n.users and _changes_in_place(n)]
+    changes = _changes(graph)
     later = (_behind(graph, {cut}) & _needed([output, *changes])) - {cut}
     # How many pictures there are can be asked of the layer's output as well as of them.
     counts = {n for n in graph.nodes if _is_count(n)}
@@ -67,10 +64,54 @@ def split(network: nn.Module, layer: str) -> tuple[nn.Module, nn.Module] | None:
     return fx.GraphModule(network, before), fx.GraphModule(network, after)
 
 
+def with_head(network: nn.Module, layer: str, head: nn.Module) -> nn.Module | None:
+    """Put another head behind a layer; the modules before it keep their names.
+
+    Args:
+        network: A classifier; it gets ``head`` as a module.
+        layer: The target layer's name.
+        head: What makes logits of the layer's output.
+
+    Returns:
+        The network up to the layer's last call, and ``head``; None where it cannot be traced.
+    """
+    cut = _last_call(network, layer)
+    if cut is None:
+        return None
+    later = _behind(cut.graph, {cut})
+    graph = _subgraph(cut.graph, cut, [n for n in _changes(cut.graph) if n not in later])
+    end = _output(graph)
+    network.add_module(_NEW_HEAD, head)
+    with graph.inserting_before(end):
+        end.args = (graph.call_module(_NEW_HEAD, end.args),)
+    return fx.GraphModule(network, graph)
+
+
+_NEW_HEAD = "trained_head"
+
+
+def _last_call(network: nn.Module, layer: str) -> fx.Node | None:
+    """The layer's last call in the traced network; None where that cannot be told."""
+    try:
+        graph = _Tracer(layer).trace(network, _defaults(network))
+    except Exception:  # tracing runs arbitrary forward code on proxies: it can fail in any way
+        return None
+    calls = [n for n in graph.nodes if n.op == "call_module" and n.target == layer]
+    return calls[-1] if calls else None
+
+
+def _output(graph: fx.Graph) -> fx.Node:
+    return cast(fx.Node, next(n for n in graph.nodes if n.op == "output"))
+
+
 def _defaults(network: nn.Module) -> dict[str, Any] | None:
     """What else the network can be given, such as an attention mask, as it is by default."""
     parameters = inspect.signature(network.forward).parameters.values()
     return {p.name: p.default for p in parameters if p.default is not p.empty} or None
+
+
+def _changes(graph: fx.Graph) -> list[fx.Node]:
+    return [n for n in graph.nodes if not n.users and _changes_in_place(n)]
 
 
 def _changes_in_place(node: fx.Node) -> bool:

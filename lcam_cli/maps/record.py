@@ -51,6 +51,11 @@ class MapsInfo:
     created: str = ""
 
     @property
+    def aligned(self) -> bool | None:
+        """Whether cells lie where their receptive fields are; None where that is not recorded."""
+        return self.method_params["grid"] is not None if "grid" in self.method_params else None
+
+    @property
     def forward_passes(self) -> int | None:
         """Forward passes of the classifier that a map cost; None where the file does not say."""
         passes = self.method_params.get("forward_passes")

@@ -4,7 +4,8 @@ Ours are safetensors files: the tensors of what was learned (for L-CAM ``weight`
 ``bias`` (R,)), and everything needed to use them (backbone, weights, layer, classes, preprocessing,
 training settings) as text metadata. L-CAM's files have the format ``lcam-attention/1``; those of
 other modes have ``lcam-attention/2`` and name their ``mode``, so that a version that knows L-CAM
-alone refuses them.
+alone refuses them. Where the classifier's head was trained the file is its weights too: the
+backbone it names is the frozen one, and what explains with it is known by the file's own SHA-256.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,13 @@ from safetensors.torch import save_file
 
 from lcam_cli.engine.activation import check_activation
 from lcam_cli.engine.backbone import Backbone, Identity
-from lcam_cli.engine.checkpoint import read_checkpoint, tensors_of
+from lcam_cli.engine.checkpoint import read_checkpoint, sha256_of_file, tensors_of
 from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Preprocess
 from lcam_cli.methods.attention import Attention
 from lcam_cli.methods.learned import LCAM_MODES, OF_TENSORS, Learned
 from lcam_cli.methods.tame import Tame, check_layers, layers_of
+from lcam_cli.methods.trained_head import HEAD_MODES, TrainedHead
 from lcam_cli.version import __version__
 
 FILE_NAME = "attention.safetensors"
@@ -45,12 +47,15 @@ class AttentionSettings:
         class_names: R names.
         preprocess: What turned pictures into the classifier's input.
         training: Mode, recipe and all its numbers (JSON values).
+        trained_on: Where a file as read brings a head for its classifier: the frozen classifier
+            the head was put on. ``identity`` is then the new one's, whose weights are the file.
     """
 
     identity: Identity
     class_names: list[str]
     preprocess: Preprocess
     training: dict[str, Any] = field(default_factory=dict)
+    trained_on: Identity | None = None
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,23 @@ def load_attention(path: Path) -> AttentionFile:
             f"{path} names {len(settings.class_names)} classes for {R} rows",
             "the file is damaged; train it again",
         )
+    if settings is not None and isinstance(attention, TrainedHead):
+        frozen = settings.identity
+        own = replace(frozen, weights=sha256_of_file(path), weights_file=str(path))
+        settings = replace(settings, identity=own, trained_on=frozen)
     return AttentionFile(path, attention, settings)
+
+
+def holds_trained_head(path: Path) -> bool:
+    """Whether this is an attention file that brings a head for its classifier."""
+    if path.suffix != ".safetensors" or not path.is_file():
+        return False
+    try:
+        with safe_open(path, framework="pt", device="cpu") as opened:
+            metadata = opened.metadata() or {}
+    except Exception:  # a damaged file: whoever reads it says so
+        return False
+    return metadata.get("format") == _FORMAT_WITH_MODE and metadata.get("mode") in HEAD_MODES
 
 
 def check_fits(file: AttentionFile, backbone: Backbone) -> None:

@@ -5,6 +5,7 @@ classifiers, arXiv 2105.14824, 2021; their variant BLA-PH, for a classifier that
 One 1×1 convolution without classes gives every position a logit ℓ, and −ReLU(ℓ) bounds it: all
 positions at the bound 0 count the same, so a picture decides by itself how many it needs. L2X-F,
 what they compare with (after Chen et al., ICML 2018), takes a fixed number of positions instead.
+Their BLA and BLA-T, which train the classifier's head too, are in ``methods.trained_head``.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ from lcam_cli.methods.base import Maps
 TAU = 0.1
 """τ, on the bounded logits inside the softmax."""
 THRESHOLD = 0.98
-"""What BLA-PH takes away from the attention, in parts of its mean 1/(P·Q)."""
+"""What BLA-PH and BLA-T take away from the attention, in parts of its mean 1/(P·Q)."""
 POSITIONS = 8
 """k of L2X-F."""
 
-Kind = Literal["bla", "l2x-f"]
+Kind = Literal["bla", "bla-head", "bla-t-head", "l2x-f"]
+"""``"bla"`` is BLA-PH; ``"bla-head"`` BLA and ``"bla-t-head"`` BLA-T, whose head is trained."""
 
 
 def bounded(logits: Tensor) -> Tensor:
@@ -34,11 +36,12 @@ def bounded(logits: Tensor) -> Tensor:
     return -logits.relu()
 
 
-def soft_selection(logits: Tensor) -> Tensor:
-    """BLA-PH's attention a = ReLU(softmax_pq(τ·β) − 0.98/(P·Q)).
+def soft_selection(logits: Tensor, kind: Kind = "bla") -> Tensor:
+    """BLA-PH's and BLA-T's attention a = ReLU(softmax_pq(τ·β) − 0.98/(P·Q)); BLA's is the softmax.
 
     Args:
         logits: ℓ, (B, P, Q).
+        kind: Which of the three.
 
     Returns:
         (B, P, Q), at least 0; 0 where a position is not looked at. Its sum is at most 1, and the
@@ -46,7 +49,7 @@ def soft_selection(logits: Tensor) -> Tensor:
     """
     positions = logits[0].numel()
     shares = (TAU * bounded(logits)).flatten(1).softmax(1).view_as(logits)
-    return (shares - THRESHOLD / positions).relu()
+    return shares if kind == "bla-head" else (shares - THRESHOLD / positions).relu()
 
 
 def hard_selection(logits: Tensor) -> Tensor:
@@ -68,7 +71,7 @@ class PositionLogits:
     Attributes:
         w: One weight a feature map, (K,), float32.
         b: The bias, (), float32.
-        kind: What it was trained for, ``"bla"`` or ``"l2x-f"``.
+        kind: What it was trained for.
     """
 
     classes = None  # it serves any number of them
@@ -110,12 +113,12 @@ class PositionLogits:
 
 
 class Bla:
-    """BLA-PH's soft map: V = θ(ζ(a)). All classes of a picture have the same."""
+    """BLA's soft map: V = θ(ζ(a)). All classes of a picture have the same."""
 
-    name = "bla"
     forward_passes = 1
 
     def __init__(self, logits: PositionLogits, params: dict[str, Any]) -> None:
+        self.name: str = logits.kind
         self.params = params
         self._logits = logits
         self._aligned = bool(params.get("training", {}).get("align"))
@@ -123,7 +126,7 @@ class Bla:
     def __call__(self, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
         """The attention as it was trained."""
         self._logits = self._logits.to(engine.device)
-        a = soft_selection(self._logits(seen.A))
+        a = soft_selection(self._logits(seen.A), self._logits.kind)
         return Maps.of_cam(a, seen, engine.grid(self._aligned))
 
 
@@ -131,20 +134,19 @@ class HardPositions:
     """A choice of positions, drawn as it is: V = θ(1 where chosen, else 0).
 
     Args:
-        name: ``"bla-hard"``, where the number of positions is the picture's own, or ``"l2x-f"``.
-        logits: The trained convolution.
+        logits: The trained convolution. BLA's number of positions is the picture's own, and its
+            row is called ``"bla-hard"`` beside the soft one; L2X-F's is fixed.
         params: For the record in the maps file.
     """
 
     forward_passes = 1
 
-    def __init__(
-        self, name: Literal["bla-hard", "l2x-f"], logits: PositionLogits, params: dict[str, Any]
-    ) -> None:
-        self.name: str = name
+    def __init__(self, logits: PositionLogits, params: dict[str, Any]) -> None:
+        fixed = logits.kind == "l2x-f"
+        self.name: str = logits.kind if fixed else f"{logits.kind}-hard"
         self.params = params
         self._logits = logits
-        self._select = hard_selection if name == "bla-hard" else fixed_selection
+        self._select = fixed_selection if fixed else hard_selection
         self._aligned = bool(params.get("training", {}).get("align"))
 
     def __call__(self, engine: Engine, seen: Forward, classes: Tensor) -> Maps:

@@ -27,8 +27,8 @@ class Cam:
     forward_passes = 1
 
     def __init__(self, backbone: Backbone) -> None:
-        W = backbone.linear_head()
-        if W is None:
+        linear = backbone.linear_head()
+        if linear is None:
             identity = backbone.identity
             raise LcamError(
                 f"cam cannot explain {identity.name}: what follows layer {identity.layer} is not "
@@ -36,7 +36,7 @@ class Cam:
                 "take a method for any head, e.g. gradcam",
             )
         self.params: dict[str, Any] = {}
-        self._W = W.float()
+        self._W = linear.weight.detach().float()
 
     def __call__(self, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
         """V = θ(ζ(L)), without a ReLU."""

@@ -9,9 +9,10 @@ from lcam_cli.methods.amg import Amg, Gates
 from lcam_cli.methods.attention import Attention
 from lcam_cli.methods.attention_file import FILE_NAME, AttentionFile, load_attention
 from lcam_cli.methods.base import Method
-from lcam_cli.methods.bounded_logit import Bla, HardPositions
+from lcam_cli.methods.bounded_logit import Bla, HardPositions, PositionLogits
 from lcam_cli.methods.lcam import LCam, mode_name, params_of
 from lcam_cli.methods.tame import Tame, TameMethod
+from lcam_cli.methods.trained_head import TrainedHead
 
 LCAM = "lcam"
 
@@ -19,6 +20,10 @@ SUMMARIES = {
     LCAM: "the trained attention of this project's run (Gkartzonika 2022); needs lcam train",
     "bla": "positions the head needs, softly; needs lcam train --mode bla (Baumhauer 2021)",
     "bla-hard": "the same run, the chosen positions alone, as many as the picture needs",
+    "bla-head": "BLA inside a classifier whose head was trained too; --mode bla --train-head",
+    "bla-head-hard": "the same run, the chosen positions alone",
+    "bla-t-head": "the same with BLA-T's threshold; --mode bla-t --train-head",
+    "bla-t-head-hard": "the same run, the chosen positions alone",
     "l2x-f": "8 positions learned by sampling; needs lcam train --mode l2x-f (Baumhauer 2021)",
     "amg": "Grad-CAM through two gates; needs lcam train --mode amg (An & Joe 2022)",
     "tame": "several layers fused; needs lcam train --mode tame (Ntrougkas 2022)",
@@ -39,8 +44,12 @@ def names_of(file: AttentionFile) -> list[str]:
         return ["amg"]
     if isinstance(file.attention, Tame):
         return ["tame"]
-    kind = file.attention.kind
-    return ["bla", "bla-hard"] if kind == "bla" else [kind]
+    kind = _position_logits(file.attention).kind
+    return [kind] if kind == "l2x-f" else [kind, f"{kind}-hard"]
+
+
+def _position_logits(learned: PositionLogits | TrainedHead) -> PositionLogits:
+    return learned.logits if isinstance(learned, TrainedHead) else learned
 
 
 def fits_name(row: str, name: str) -> bool:
@@ -57,10 +66,9 @@ def method_of(file: AttentionFile, name: str) -> Method:
         return Amg(learned, params)
     if isinstance(learned, Tame):
         return TameMethod(learned, params)
-    if name == "bla":
-        return Bla(learned, params)
-    assert name in ("bla-hard", "l2x-f"), name
-    return HardPositions("bla-hard" if name == "bla-hard" else "l2x-f", learned, params)
+    logits = _position_logits(learned)
+    soft = name == logits.kind != "l2x-f"
+    return Bla(logits, params) if soft else HardPositions(logits, params)
 
 
 def newest_run(

@@ -28,6 +28,8 @@ class Row:
         mean_saliency: Mean of V over all maps, in [0, 1].
         images_per_second: How fast the maps were scored, or, where methods were compared, made.
         curves: Areas under the ``"insertion"`` and ``"deletion"`` curves, where asked for.
+        align: Whether the maps are placed by the receptive fields of their cells (else these tile
+            the picture evenly); None where the maps' file does not say.
     """
 
     method: str
@@ -36,6 +38,7 @@ class Row:
     mean_saliency: float
     images_per_second: float
     curves: Mapping[str, CurveScore] = field(default_factory=dict)
+    align: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ def _row(row: Row) -> dict[str, Any]:
         "mean_saliency": round(row.mean_saliency, 4),
         "images_per_second": round(row.images_per_second, 4),
         **{name: _curve(score) for name, score in row.curves.items()},
+        **({} if row.align is None else {"align": row.align}),
     }
 
 

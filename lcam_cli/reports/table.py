@@ -148,9 +148,11 @@ def caption(results: Results) -> str:
         if any(any(column.close) for column in columns(results))
         else ""
     )
+    named = ", ".join(row.method for row in results.rows if row.align)
+    aligned = f"; cells where their receptive fields are: {named}" if named else ""
     return printable(
         f"{results.backbone}, {results.weights}, {results.layer}; {results.images} images"
-        f"{skipped}{accuracy}; {results.precision} on {results.device}{close}"
+        f"{skipped}{accuracy}; {results.precision} on {results.device}{aligned}{close}"
     )
 
 

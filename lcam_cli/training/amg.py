@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lcam_cli.engine.engine import Engine
+from lcam_cli.engine.engine import Engine, Forward
 from lcam_cli.methods.amg import Gates, weighted_features
 from lcam_cli.training.learned import LearnedModule, mask_of, masked_logits
 from lcam_cli.training.losses import Loss, eq6
@@ -38,13 +38,11 @@ class GatesModule(LearnedModule):
             assert last.bias is not None
             nn.init.zeros_(last.bias)
 
-    def loss(self, engine: Engine, x: Tensor, recipe: Recipe) -> Loss:
+    def loss(self, engine: Engine, seen: Forward, y: Tensor, recipe: Recipe) -> Loss:
         """Eq. 6 with S made of L; α is a constant of the frozen classifier."""
-        seen = engine.forward(x)
-        y = seen.predicted
         S = mask_of(self._gates()(weighted_features(engine, seen, y)), recipe)
-        logits = masked_logits(engine, x, S, engine.grid(recipe.align))
-        return eq6(logits, y, S, len(x), recipe, engine.activation)
+        logits = masked_logits(engine, seen.x, S, engine.grid(recipe.align))
+        return eq6(logits, y, S, len(y), recipe, engine.activation)
 
     def fold(self) -> Gates:
         """See :class:`LearnedModule`."""

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from lcam_cli.engine.engine import Engine
+from lcam_cli.engine.engine import Engine, Forward
 from lcam_cli.methods.attention import class_activation_map, min_max
 from lcam_cli.methods.bounded_logit import POSITIONS, Kind, PositionLogits, soft_selection
 from lcam_cli.training.learned import LearnedModule
@@ -69,15 +69,18 @@ class PositionLogitsModule(LearnedModule):
         self.v = nn.Parameter(v)
         self.b = nn.Parameter(torch.tensor(_FIRST_LOGIT))
 
-    def loss(self, engine: Engine, x: Tensor, recipe: Recipe) -> Loss:
+    def logits(self, A: Tensor) -> Tensor:
+        """ℓ (B, P, Q) of feature maps (B, K, P, Q), with gradients."""
+        w = (self.v / self.scale).expand(len(A), -1)
+        return class_activation_map(A, w, self.b.expand(len(A)))
+
+    def loss(self, engine: Engine, seen: Forward, y: Tensor, recipe: Recipe) -> Loss:
         """CE(y, head(A ⊙ a·P·Q)); the recipe's λ of the other terms are 0."""
-        seen = engine.forward(x)
-        w = (self.v / self.scale).expand(len(x), -1)
-        logits = class_activation_map(seen.A, w, self.b.expand(len(x)))
+        logits = self.logits(seen.A)
         a = soft_selection(logits) if self.kind == "bla" else gumbel_selection(logits)
         weights = a * a[0].numel()
         scores = engine.head(seen.A * weights.unsqueeze(1), seen.around)
-        return eq6(scores, seen.predicted, min_max(a), len(x), recipe, engine.activation)
+        return eq6(scores, y, min_max(a), len(y), recipe, engine.activation)
 
     def fold(self) -> PositionLogits:
         """See :class:`LearnedModule`: one weight a feature map, s in it."""

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from lcam_cli.engine.engine import Engine
+from lcam_cli.engine.engine import Engine, Forward
 from lcam_cli.engine.grid import Grid
 from lcam_cli.methods.attention import min_max, upsample
 from lcam_cli.methods.learned import Learned
@@ -23,8 +23,8 @@ class LearnedModule(nn.Module, ABC):
     """
 
     @abstractmethod
-    def loss(self, engine: Engine, x: Tensor, recipe: Recipe) -> Loss:
-        """The mode's loss on pictures (B, 3, H, W) in [0, 1], with gradients."""
+    def loss(self, engine: Engine, seen: Forward, y: Tensor, recipe: Recipe) -> Loss:
+        """The mode's loss on the pictures of ``seen``, whose labels are y (B,), with gradients."""
 
     @abstractmethod
     def fold(self) -> Learned:

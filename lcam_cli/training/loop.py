@@ -23,7 +23,7 @@ from lcam_cli.images.find import Skipped
 from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.images.stream import stream_batches, stream_training
 from lcam_cli.methods.attention_file import FILE_NAME, AttentionSettings, save_attention
-from lcam_cli.training import amg, bounded_logit, tame
+from lcam_cli.training import amg, bounded_logit, tame, trained_head
 from lcam_cli.training.checkpoint import (
     CHECKPOINT,
     Position,
@@ -60,6 +60,8 @@ class TrainingSettings:
         recipe: Every number.
         layers: Of mode ``"tame"``: the layers, in the order of the network, the target layer last;
             empty for the ends of the last three stages.
+        labels: Of the modes that train the classifier's head: the true classes of the pictures,
+            in their order; None for the frozen classifier's predictions, as in all other modes.
         seed: Of the start, the order and the crops.
         workers: Processes that read pictures.
         max_pixels: Pictures with more are skipped.
@@ -68,6 +70,7 @@ class TrainingSettings:
     mode: Mode
     recipe: Recipe
     layers: tuple[str, ...] = ()
+    labels: tuple[int, ...] | None = None
     seed: int = 0
     workers: int = 2
     max_pixels: int = MAX_PIXELS
@@ -84,7 +87,7 @@ def train(
     skip: Callable[[Skipped], None] = lambda _skipped: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Path | None:
-    """Train an attention on pictures; the labels are the frozen classifier's own predictions.
+    """Train an attention on pictures, by default with the frozen classifier's own predictions.
 
     Args:
         engine: The engine with the frozen classifier.
@@ -173,7 +176,16 @@ def _train(
                     read = True
                     factor = _lr_factor(recipe, epoch, number / steps_per_epoch)
                     x = engine.pixels(batch.images)
-                    terms = take_step(engine, rows, optimisers, x, recipe, settings.mode, factor)
+                    terms = take_step(
+                        engine,
+                        rows,
+                        optimisers,
+                        x,
+                        recipe,
+                        settings.mode,
+                        factor,
+                        _labels(engine, settings, batch.indices),
+                    )
                     _check_finite(engine, rows, terms, step, [paths[i] for i in batch.indices], out)
                     log.write(
                         {
@@ -245,6 +257,8 @@ def _start_module(
     A = (engine.forward(x).A for x in some)
     if settings.mode in ("bla", "l2x-f"):
         return bounded_logit.start(settings.mode, A, settings.seed)
+    if settings.mode in ("bla-head", "bla-t-head"):
+        return trained_head.start(settings.mode, engine.backbone, A, settings.seed)
     raise AssertionError(settings.mode)
 
 
@@ -258,6 +272,13 @@ def _start_tame(
     some = _some_pictures(engine, paths, settings, _PICTURES_FOR_SCALE)
     scales = tame.feature_scales(engine.outputs_of(engine.forward(x), layers) for x in some)
     return tame.TameModule(layers, [s.cpu() for s in scales], W0, settings.seed)
+
+
+def _labels(engine: Engine, settings: TrainingSettings, indices: Sequence[int]) -> Tensor | None:
+    """The true classes (B,) of some pictures, where they are given."""
+    if settings.labels is None:
+        return None
+    return torch.tensor([settings.labels[i] for i in indices], device=engine.device)
 
 
 def _some_pictures(
@@ -351,6 +372,9 @@ def _describe(engine: Engine, settings: TrainingSettings, pictures: int) -> Atte
         "precision": engine.hardware.precision,
         **settings.recipe.to_json(),
     }
+    if settings.labels is not None:
+        text = ",".join(map(str, settings.labels))
+        training["labels"] = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
     if settings.layers:
         training["layers"] = list(settings.layers)
     return AttentionSettings(backbone.identity, backbone.class_names, backbone.preprocess, training)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from lcam_cli.errors import LcamError
 
-Mode = Literal["img", "fm", "bla", "l2x-f", "amg", "tame"]
+Mode = Literal["img", "fm", "bla", "bla-head", "bla-t-head", "l2x-f", "amg", "tame"]
 MaskKind = Literal["sigmoid", "minmax"]
 Init = Literal["random", "classifier"]
 RowsKind = Literal["free", "shared"]
@@ -26,7 +26,7 @@ class Recipe:
         epochs: Passes over the pictures.
         batch_size: Pictures a step.
         lr: Base learning rate.
-        lr_W: Times ``lr`` for W.
+        lr_W: Times ``lr`` for W; where the classifier's head is trained, for the head.
         lr_b: Times ``lr`` for b.
         momentum: Nesterov momentum of SGD; 0 for plain SGD.
         weight_decay: Of SGD.
@@ -173,8 +173,12 @@ _HEAD_ONLY = replace(
     rows="free",
 )
 
+_WITH_HEAD = replace(_HEAD_ONLY, lr_W=0.001)
+
 OWN_RECIPES: dict[str, Recipe] = {
     "bla": _HEAD_ONLY,
+    "bla-head": _WITH_HEAD,
+    "bla-t-head": _WITH_HEAD,
     "l2x-f": replace(_HEAD_ONLY, lr=0.002),
     "amg": replace(AUTO, epochs=6, lr=0.001, cycles=1, init="random", rows="free"),
     "tame": replace(AUTO, epochs=6, cycles=1, lambda_tv=0.01),

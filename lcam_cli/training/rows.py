@@ -117,7 +117,7 @@ def classifier_rows(engine: Engine, x: Tensor) -> Tensor:
     """
     linear = engine.backbone.linear_head()
     if linear is not None:
-        return linear.float().clone()
+        return linear.weight.detach().float().clone()
     seen = engine.forward(x)
     with torch.enable_grad():
         A = seen.A.detach().clone().requires_grad_(True)

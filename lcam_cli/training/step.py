@@ -55,6 +55,7 @@ def take_step(
     recipe: Recipe,
     mode: Mode,
     lr_factor: float,
+    labels: Tensor | None = None,
 ) -> dict[str, float]:
     """Move the parameters of ``rows`` once, by a batch's loss.
 
@@ -66,6 +67,7 @@ def take_step(
         recipe: The mask's kind and the λ.
         mode: See :func:`loss_of`.
         lr_factor: What every learning rate is multiplied by in this step.
+        labels: y (B,), int64, for modes that train a classifier; None for its own predictions.
 
     Returns:
         Loss and terms.
@@ -74,14 +76,19 @@ def take_step(
         optimiser.zero_grad()
         for group in optimiser.param_groups:
             group["lr"] = lr_factor * group.setdefault("initial_lr", group["lr"])
-    terms = backward(engine, rows, x, recipe, mode)
+    terms = backward(engine, rows, x, recipe, mode, labels)
     for optimiser in optimisers:
         optimiser.step()
     return {name: float(value) for name, value in terms.items()}
 
 
 def backward(
-    engine: Engine, rows: Rows | LearnedModule, x: Tensor, recipe: Recipe, mode: Mode
+    engine: Engine,
+    rows: Rows | LearnedModule,
+    x: Tensor,
+    recipe: Recipe,
+    mode: Mode,
+    labels: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Add the gradients of the batch's loss to the parameters of ``rows``.
 
@@ -92,9 +99,10 @@ def backward(
         Loss and terms, detached scalars.
     """
 
-    def part(x_part: Tensor) -> tuple[Tensor]:
+    def part(x_part: Tensor, *given: Tensor) -> tuple[Tensor]:
         if isinstance(rows, LearnedModule):
-            loss = rows.loss(engine, x_part, recipe)
+            seen = engine.forward(x_part)
+            loss = rows.loss(engine, seen, given[0] if given else seen.predicted, recipe)
         else:
             loss = loss_of(engine, rows, x_part, recipe, mode)
         share = len(x_part) / len(x)
@@ -102,5 +110,5 @@ def backward(
         terms = torch.stack([loss.total, loss.tv, loss.av, loss.ce]).detach()
         return ((terms * share).unsqueeze(0),)
 
-    (terms,) = engine.run(part, x)
+    (terms,) = engine.run(part, x, *([] if labels is None else [labels]))
     return dict(zip(("loss", "tv", "av", "ce"), terms.sum(0), strict=True))

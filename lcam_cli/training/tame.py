@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from lcam_cli.engine.engine import Engine
+from lcam_cli.engine.engine import Engine, Forward
 from lcam_cli.methods.attention import class_activation_map
 from lcam_cli.methods.tame import Tame, fuse
 from lcam_cli.training.learned import LearnedModule, mask_of, masked_logits
@@ -59,10 +59,8 @@ class TameModule(LearnedModule):
         earlier = W0.new_zeros(len(W0), sum(self._sizes[:-1]))
         self.fusion = SharedRows(torch.cat([earlier, W0], 1), torch.cat(list(scales)))
 
-    def loss(self, engine: Engine, x: Tensor, recipe: Recipe) -> Loss:
+    def loss(self, engine: Engine, seen: Forward, y: Tensor, recipe: Recipe) -> Loss:
         """Eq. 6 with S made of the predicted class's map alone."""
-        seen = engine.forward(x)
-        y = seen.predicted
         features = engine.outputs_of(seen, self._layers)
         grids = engine.grids_of(self._layers, recipe.align)
         w, _ = self.fusion.rows(y)
@@ -73,8 +71,8 @@ class TameModule(LearnedModule):
             class_activation_map((A + norm(conv(A))).relu(), row) for A, conv, norm, row in branches
         ]
         S = mask_of(fuse(maps, grids), recipe)
-        logits = masked_logits(engine, x, S, grids[0] if grids else None)
-        return eq6(logits, y, S, len(x), recipe, engine.activation)
+        logits = masked_logits(engine, seen.x, S, grids[0] if grids else None)
+        return eq6(logits, y, S, len(y), recipe, engine.activation)
 
     def optimisers(self, recipe: Recipe) -> list[torch.optim.Optimizer]:
         """Those of the rows, and Adam for the branches."""

@@ -10,7 +10,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import h5py
 import numpy as np
@@ -19,13 +19,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lcam_cli.__main__ import run
-from lcam_cli.cli.app import lcam_app
 from lcam_cli.engine.engine import Engine, Forward
 from lcam_cli.methods.base import Maps
 from lcam_cli.methods.gradient import GradCam
 from lcam_cli.methods.registry import METHODS, Entry
-from tests.tiny import write_pictures
+from tests.cli import job
+from tests.cli.job import Lcam
 
 OWN = """
 from tests.tiny import tiny_network
@@ -49,32 +48,14 @@ batch-size = 4
 """
 
 
-class Ended(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Lcam = Callable[..., Ended]
+lcam = job.lcam
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "own.py").write_text(OWN)
+    job.begin(tmp_path, monkeypatch, OWN, 10)
     (tmp_path / "lcam.toml").write_text(SETTINGS)
-    write_pictures(tmp_path / "photos", 10)
     return tmp_path
-
-
-@pytest.fixture
-def lcam(capfd: pytest.CaptureFixture[str]) -> Lcam:
-    def call(*words: str | Path) -> Ended:
-        code = run(lcam_app(), [str(w) for w in words])
-        captured = capfd.readouterr()
-        return Ended(code, captured.out, captured.err)
-
-    return call
 
 
 @pytest.fixture
@@ -150,6 +131,20 @@ def test_attentions_are_rows_and_bring_their_backbone(attention: Path, lcam: Lca
     missing = lcam("compare", "photos", "--methods", "lcam-fm")
     assert missing.code == 2
     assert "no trained attention for lcam-fm" in missing.err
+
+
+def test_rows_say_where_their_cells_lie(attention: Path, lcam: Lcam) -> None:
+    words = ("--methods", "lcam-img,gradcam,rise", "--rise-masks", "8")
+
+    def aligned(*more: str) -> list[bool]:
+        return [row["align"] for row in compared(lcam, *words, *more)["rows"]]
+
+    assert aligned() == [True, False, False, False], "as trained, the others evenly"
+    assert aligned("--align") == [True, True, False, True], "rise's cells are its own"
+    assert aligned("--no-align") == [False] * 4
+    table = lcam("compare", "photos", *words, "--format", "markdown").out
+    assert "; cells where their receptive fields are: lcam-img" in table
+    assert "receptive" not in lcam("compare", "photos", *words, "--no-align").out
 
 
 def test_attentions_of_different_backbones_are_refused_by_name(attention: Path, lcam: Lcam) -> None:

@@ -13,9 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -23,8 +21,8 @@ import pytest
 import torch
 from PIL import Image
 
-from lcam_cli.__main__ import run
-from lcam_cli.cli.app import lcam_app
+from tests.cli import job
+from tests.cli.job import Lcam
 from tests.conftest import ROOT
 from tests.tiny import write_pictures
 
@@ -49,33 +47,15 @@ backbone = "own.py:net"
 """
 
 
-class Ended(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Lcam = Callable[..., Ended]
+lcam = job.lcam
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with a network, pictures and settings."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "own.py").write_text(OWN)
+    job.begin(tmp_path, monkeypatch, OWN, 7)
     (tmp_path / "lcam.toml").write_text(TOML)
-    write_pictures(tmp_path / "photos", 7)
     return tmp_path
-
-
-@pytest.fixture
-def lcam(capfd: pytest.CaptureFixture[str]) -> Lcam:
-    def call(*words: str | Path) -> Ended:
-        code = run(lcam_app(), [str(w) for w in words])
-        captured = capfd.readouterr()
-        return Ended(code, captured.out, captured.err)
-
-    return call
 
 
 @pytest.fixture
@@ -179,16 +159,29 @@ def test_maps_are_placed_as_trained_or_as_asked(trained: Path, lcam: Lcam) -> No
         assert lcam("explain", "photos", *out, *words).code == 0
         with h5py.File(trained / f"{name}.h5") as file:
             placed[name], cam = file["saliency"][:], file["cam"][:]
-            asked = json.loads(file.attrs["method_params"]).get("align")
-        assert asked == {"auto": None, "yes": True, "no": False}[name]
+            params = json.loads(file.attrs["method_params"])
+        assert params.get("align") == {"auto": None, "yes": True, "no": False}[name]
+        # The tiny network's cells lie at 0, 4, 8, ….
+        grid = {"start": [0.0, 0.0], "step": [4.0, 4.0]}
+        assert params["grid"] == (None if name == "no" else grid)
+        (row, floor) = json.loads(lcam("evaluate", f"{name}.h5", "--format", "json").out)["rows"]
+        assert (row["align"], floor["align"]) == (name != "no", False)
     np.testing.assert_array_equal(placed["auto"], placed["yes"])
     assert np.abs(placed["auto"] - placed["no"]).max() > 0.1
-    # The tiny network's cells lie at 0, 4, 8, …: there V is ζ(L) itself.
-    L = torch.from_numpy(cam)
-    low, high = L.amin((1, 2), True), L.amax((1, 2), True)
-    np.testing.assert_allclose(
-        placed["yes"][:, ::4, ::4], ((L - low) / (high - low)).numpy(), atol=1e-5
-    )
+    # Where a cell lies, V is ζ(L) itself; docs/maps-format.md says how to get the rest.
+    low, high = cam.min((1, 2), keepdims=True), cam.max((1, 2), keepdims=True)
+    L = (cam - low) / (high - low)
+    np.testing.assert_allclose(placed["yes"][:, ::4, ::4], L, atol=1e-5)
+    even = {"start": [1.5, 1.5], "step": [4.0, 4.0]}  # 8 cells on 32 pixels
+    for name, lies in (("yes", grid), ("no", even)):
+        (y0, x0), (dy, dx) = lies["start"], lies["step"]
+        V = _place(32, 8, y0, dy) @ L @ _place(32, 8, x0, dx).T
+        np.testing.assert_allclose(placed[name], V, atol=1e-5)
+
+
+def _place(pixels: int, cells: int, start: float, step: float) -> np.ndarray:
+    at = ((np.arange(pixels) - start) / step).clip(0, cells - 1)
+    return (1 - np.abs(at[:, None] - np.arange(cells))).clip(0)
 
 
 def test_classes_by_name_pngs_overlays_and_stdin(trained: Path, lcam: Lcam) -> None:

@@ -6,9 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -16,13 +14,13 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from lcam_cli.__main__ import run
-from lcam_cli.cli.app import lcam_app
 from lcam_cli.images.decoder import read_whole
 from lcam_cli.images.preprocess import Preprocess, center_view
+from tests.cli import job
+from tests.cli.job import Lcam
 from tests.conftest import ROOT
 from tests.networks import tiny_vit
-from tests.tiny import tiny_network, write_pictures
+from tests.tiny import tiny_network
 
 OWN = """
 from tests.engine.test_tokens import _Registers
@@ -44,31 +42,13 @@ def registers():
 SMALL = ("--image-size", "32", "--epochs", "1", "--batch-size", "4")
 
 
-class Ended(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Lcam = Callable[..., Ended]
+lcam = job.lcam
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "own.py").write_text(OWN)
-    write_pictures(tmp_path / "photos", 5)
+    job.begin(tmp_path, monkeypatch, OWN, 5)
     return tmp_path
-
-
-@pytest.fixture
-def lcam(capfd: pytest.CaptureFixture[str]) -> Lcam:
-    def call(*words: str) -> Ended:
-        code = run(lcam_app(), list(words))
-        captured = capfd.readouterr()
-        return Ended(code, captured.out, captured.err)
-
-    return call
 
 
 @pytest.mark.slow

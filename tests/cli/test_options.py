@@ -7,7 +7,7 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lcam_cli.cli.options import auto_or_count, auto_or_positive, parse_nus, parse_triple
+from lcam_cli.cli.options import auto_or_positive, parse_nus, parse_triple
 
 
 def test_nus_repeat_and_list_and_come_once_in_order() -> None:
@@ -30,7 +30,6 @@ def test_other_nus_are_refused(value: str) -> None:
 def test_auto_or_a_number() -> None:
     assert auto_or_positive("auto") is None
     assert auto_or_positive("32") == 32
-    assert auto_or_count("0") == 0
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "", "²", "many"])

@@ -97,9 +97,9 @@ def test_what_cannot_be_split_is_run_whole_with_a_hook() -> None:
 
 def test_the_head_is_linear_only_where_it_pools_and_multiplies() -> None:
     backbone = load_backbone("mobilenet_v2", "none")
-    W = backbone.linear_head()
-    assert W is not None
-    assert W.shape == (1000, 1280)
+    linear = backbone.linear_head()
+    assert linear is not None
+    assert linear.weight.shape == (1000, 1280)
     assert load_backbone("squeezenet1_1", "none").linear_head() is None
     # VGG's last layer is linear too, but not on pooled features; ReLU comes after DenseNet's norm5.
     assert load_backbone("alexnet", "none").linear_head() is None

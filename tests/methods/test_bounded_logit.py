@@ -79,12 +79,17 @@ def test_maps_are_those_of_the_positions_and_the_same_for_every_class() -> None:
     first, other = soft(engine, seen, zero), soft(engine, seen, two)
     assert torch.equal(first.saliency, other.saliency)
     torch.testing.assert_close(first.cam, soft_selection(logits), atol=1e-6, rtol=0)
-    for name, select in (("bla-hard", hard_selection), ("l2x-f", fixed_selection)):
-        maps = HardPositions(name, learned, {})(engine, seen, zero)
+    for kind, name, select in (
+        ("bla", "bla-hard", hard_selection),
+        ("l2x-f", "l2x-f", fixed_selection),
+    ):
+        method = HardPositions(PositionLogits(learned.w, learned.b, kind), {})
+        assert method.name == name
+        maps = method(engine, seen, zero)
         assert torch.equal(maps.cam, select(logits))
         assert torch.equal(maps.saliency, upsample(select(logits), 32))
     everything = PositionLogits(torch.zeros(6), torch.tensor(-1.0), "bla")
-    assert (HardPositions("bla-hard", everything, {})(engine, seen, zero).saliency == 1).all()
+    assert (HardPositions(everything, {})(engine, seen, zero).saliency == 1).all()
 
 
 def _settings(mode: str = "bla") -> AttentionSettings:

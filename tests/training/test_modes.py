@@ -79,7 +79,10 @@ def test_recipes_of_lcam_are_refused_for_other_modes() -> None:
 
 
 NETWORK = ["--backbone", "own.py:net", "--weights", "none", "--image-size", "32"]
-ROWS = {"bla": ["bla", "bla-hard"], "l2x-f": ["l2x-f"], "amg": ["amg"], "tame": ["tame"]}
+ROWS = {
+    **{mode: [mode, f"{mode}-hard"] for mode in ("bla", "bla-head", "bla-t-head")},
+    **{mode: [mode] for mode in ("l2x-f", "amg", "tame")},
+}
 
 
 @pytest.mark.slow
@@ -101,7 +104,8 @@ def test_the_commands(mode: Mode, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    trained = ["train", "photos", "--mode", mode, *NETWORK, "--epochs", "2", "--batch-size", "4"]
+    asked = ["--mode", mode.removesuffix("-head"), *["--train-head"] * mode.endswith("-head")]
+    trained = ["train", "photos", *asked, *NETWORK, "--epochs", "2", "--batch-size", "4"]
     run = lcam(*trained).strip()
     assert run == str(Path("runs") / f"own.py-net-{mode}")
     name = ["--backbone", "own.py:net"]
