@@ -14,7 +14,7 @@ from lcam_cli.reports.text import printable
 Measure = Literal["ad", "ic"]
 
 WIDTH, HEIGHT = 380, 270
-_LEFT, _RIGHT, _TOP, _BOTTOM = 40, 372, 12, 228
+_LEFT, _RIGHT, _TOP, _BOTTOM = 40, 364, 12, 228
 HUES = 8
 _APART = 2.5  # between methods at one ν, so that their intervals do not cover each other
 _TICK_ROOM = 17.0

@@ -34,7 +34,7 @@
   const list = element("entries");
   const slider = element("nu");
   const state = { look: "overlay", nu: Math.min(...run.nus), page: 0, found: entries };
-  const percent = (score) => `${(100 * score).toFixed(1)}%`;
+  const percent = (score) => `${(100 * score).toFixed(score < 0.01 ? 2 : 1)}%`;
 
   function make(tag, properties = {}, ...children) {
     const made = Object.assign(document.createElement(tag), properties);
@@ -146,7 +146,7 @@
       { className: "about" },
       make("span", {}, "explained: ", make("b", { textContent: entry.name })),
       ...(entry.predicted === null ? [] : [make("span", {}, "predicted: ", make("b", { textContent: entry.predicted }))]),
-      ...(one ? [] : [make("span", { className: "number", textContent: `methods disagree by ${percent(entry.disagree)}` })]),
+      ...(one ? [] : [make("span", { className: "number", textContent: `methods differ by ${(100 * entry.disagree).toFixed(1)} points` })]),
       note,
     );
     const tiles = make(
