@@ -259,17 +259,21 @@ def test_the_slider_shows_exactly_what_is_kept(page: Page) -> None:
 @pytest.mark.parametrize("values", [2, 5, 256])
 def test_pixels_are_kept_by_the_rule_of_the_measures(page: Page, values: int) -> None:
     levels = np.random.default_rng(values).integers(0, values, (9, 7)).astype(np.uint8)
-    for nu in (1, 12.5, 15, 50, 99, 100):
-        kept = page(
-            "return [...lcamPixels.kept(Uint8Array.from(arguments[0]), arguments[1])]",
-            levels.flatten().tolist(),
-            nu,
-        )
-        # One more than the level, so that the ones kept at 0 can be told from those that are not.
-        V = torch.from_numpy((levels.astype(np.float32) + 1) / 256)[None]
-        expected = (top_percent(V, nu)[0] > 0).flatten().int().tolist()
+    canvas = """
+        const canvas = Object.assign(document.createElement('canvas'), {width: 32, height: 32});
+        const all = new Uint8Array(32 * 32).fill(0);
+        all.set(arguments[0]);
+        lcamPixels.left([0, 0, 0])(canvas, all, arguments[1]);
+        const data = canvas.getContext('2d').getImageData(0, 0, 32, 32).data;
+        return [...arguments[0]].map((_, i) => 255 - data[4 * i + 3]);
+    """
+    whole = np.zeros(SIDE * SIDE, np.uint8)
+    whole[: levels.size] = levels.flatten()
+    V = torch.from_numpy(whole.astype(np.float32).reshape(1, SIDE, SIDE) / 255)
+    for nu in (0.5, 1, 2, 3.125, 5, 6, 100):
+        kept = page(canvas, levels.flatten().tolist(), nu)
+        expected = (top_percent(V, nu)[0] * 255).round().flatten()[: levels.size].int().tolist()
         assert kept == expected
-        assert sum(kept) == kept_pixels(nu, levels.size)
 
 
 def test_the_theme_is_toggled_and_kept(page: Page) -> None:
