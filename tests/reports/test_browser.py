@@ -18,6 +18,9 @@ import pytest
 import torch
 from PIL import Image
 
+from lcam_cli.__main__ import run
+from lcam_cli.cli.app import lcam_app
+from lcam_cli.demo.pictures import PHOTOS_SEED, write_pictures
 from lcam_cli.metrics.scored import ScoredBatch
 from lcam_cli.metrics.threshold import kept_pixels, top_percent
 from lcam_cli.reports.gallery import Shown
@@ -354,3 +357,41 @@ def test_everything_has_a_name_and_the_keyboard_reaches_it(page: Page) -> None:
         reached.append(page("return document.activeElement.id || document.activeElement.value"))
         page.driver.switch_to.active_element.send_keys(Keys.TAB)
     assert {"theme", "search", "class", "order", "nu", "overlay", "12.5"} <= set(reached)
+
+
+def used(driver: webdriver.Chrome, index: Path, cards: int) -> None:
+    """Use a report as a person would, and find nothing wrong."""
+    page = Page(driver, index)
+    assert len(page.names()) == cards
+    overlay = page.drawn(0, 0)
+    page.find("#results th:nth-child(2) button").click()
+    Select(page.find("#order")).select_by_value("disagree")
+    page.slide_to(40)
+    left = page.drawn(0, 0)
+    assert left.shape == overlay.shape
+    assert 0 < (left[..., 3] < 255).sum() <= kept_pixels(40, left[..., 3].size)
+    page.find("#theme").click()
+    page.resize(320, 700)
+    assert page("return document.documentElement.scrollWidth") <= 320
+    page.find("#search").send_keys("nothing like it")
+    assert page.names() == []
+    assert page.complaints() == []
+    assert all(name.startswith(("file:", "data:")) for name in page.asked())
+
+
+@pytest.mark.real
+def test_a_report_of_photographs(driver: webdriver.Chrome, real: Path, tmp_path: Path) -> None:
+    words = ["compare", str(real / "photos"), "--max-images", "6", "--methods", "cam,gradcam++"]
+    network = ["--backbone", "mobilenet_v2"]
+    network += ["--weights", str(real / "mobilenet_v2_imagenet1k_fp16.pt")]
+    outputs = ["--report", str(tmp_path / "report"), "--state", str(tmp_path / "state")]
+    assert run(lcam_app(), [*words, *network, *outputs]) == 0
+    used(driver, tmp_path / "report" / "index.html", 6)
+
+
+def test_a_report_of_the_demos_pictures(driver: webdriver.Chrome, tmp_path: Path) -> None:
+    write_pictures(tmp_path / "photos", per_class=1, seed=PHOTOS_SEED)
+    words = ["compare", str(tmp_path / "photos"), "--methods", "cam,gradcam"]
+    outputs = ["--report", str(tmp_path / "report"), "--state", str(tmp_path / "state")]
+    assert run(lcam_app(), [*words, "--backbone", "lcam-demo", *outputs]) == 0
+    used(driver, tmp_path / "report" / "index.html", 10)
