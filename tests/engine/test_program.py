@@ -125,9 +125,9 @@ def test_its_layers_have_the_names_of_its_modules(tmp_path: Path) -> None:
 
 
 def test_the_head_that_pools_and_multiplies_is_known(tmp_path: Path) -> None:
-    W = load_backbone(str(export(_residual(), tmp_path / "net.pt2"))).linear_head()
-    assert W is not None
-    assert torch.equal(W, _residual().fc.weight)
+    head = load_backbone(str(export(_residual(), tmp_path / "net.pt2"))).linear_head()
+    assert head is not None
+    assert torch.equal(head.weight, _residual().fc.weight)
 
 
 @pytest.mark.slow
