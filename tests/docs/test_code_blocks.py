@@ -1,7 +1,7 @@
 """Every code block of README and docs runs as it stands, page by page, in one folder a page.
 
-What is scaled down is told by the environment, as a user could: random weights, small pictures, one
-epoch. ImageNet's weights cannot be had here: commands that name them get random ones.
+What is scaled down is told by the environment, as a user could: small pictures, one epoch. Weights
+that torchvision would download lie where it would have put them, and are random.
 A comment before a block says where it does not simply run:
 
 - ``file: NAME`` — the block is a file of that name, which later blocks use.
@@ -27,7 +27,7 @@ from torchvision.models import AlexNet_Weights
 from tests.conftest import ROOT
 from tests.docs.blocks import PAGES, Block, blocks_of
 
-SMALL = {"weights": "none", "image-size": "32", "batch-size": "4", "workers": "1"}
+SMALL = {"image-size": "32", "batch-size": "4", "workers": "1"}
 SCALED: dict[str, dict[str, str]] = {
     "train": {**SMALL, "max-images": "6", "epochs": "1"},
     "explain": SMALL,
@@ -35,7 +35,12 @@ SCALED: dict[str, dict[str, str]] = {
     "diagnose": SMALL,
     "evaluate": {"batch-size": "4", "workers": "1"},
 }
-STANDS_FOR = {"--weights IMAGENET1K_V1": "--weights none"}
+DOWNLOADS = (
+    torchvision.models.VGG16_Weights.IMAGENET1K_V1,
+    torchvision.models.ResNet50_Weights.IMAGENET1K_V1,
+    torchvision.models.ResNet50_Weights.IMAGENET1K_V2,
+    torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V2,
+)
 WITH_CODE = [page for page in PAGES if blocks_of(page)]
 
 
@@ -51,14 +56,31 @@ def fine_tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as torchvision leaves it behind, but for the weights, which are random."""
+    folder = tmp_path_factory.mktemp("torch")
+    (folder / "hub" / "checkpoints").mkdir(parents=True)
+    torch.manual_seed(0)
+    for weights in DOWNLOADS:
+        network = torchvision.models.get_model(weights.meta["architecture"], weights=None)
+        name = weights.url.rpartition("/")[2]
+        torch.save(network.state_dict(), folder / "hub" / "checkpoints" / name)
+    return folder
+
+
 @pytest.fixture
-def stage(tmp_path: Path, fine_tuned: Path) -> Path:
+def stage(tmp_path: Path, fine_tuned: Path, downloads: Path) -> Path:
     """A folder such as a reader of the page has: pictures, weights, and commands to type."""
     for name, number in (("photos", 3), ("pictures", 6), ("train", 6), ("val", 3)):
         (tmp_path / name).mkdir()
         for index in range(number):
             colours = torch.randint(0, 256, (48, 64, 3), dtype=torch.uint8).numpy()
             Image.fromarray(colours).save(tmp_path / name / f"{index}.jpg")
+    for label in ("pug", "goldfish"):
+        (tmp_path / "sorted" / label).mkdir(parents=True)
+        (tmp_path / "sorted" / label / "0.jpg").symlink_to(tmp_path / "pictures" / "0.jpg")
+    (tmp_path / "torch").symlink_to(downloads)
     for file in fine_tuned.iterdir():
         (tmp_path / file.name).symlink_to(file)
     programs = tmp_path / "bin"
@@ -77,14 +99,12 @@ def settings(stage: Path) -> dict[str, str]:
         for key, value in options.items()
     }
     path = os.pathsep.join([str(stage / "bin"), os.environ["PATH"]])
-    return {**kept, **scaled, "PYTHONPATH": str(ROOT), "PATH": path}
+    places = {"PYTHONPATH": str(ROOT), "PATH": path, "TORCH_HOME": str(stage / "torch")}
+    return {**kept, **scaled, **places}
 
 
 def run_shell(block: Block, stage: Path) -> None:
-    code = block.code
-    for said, stands_for in STANDS_FOR.items():
-        code = code.replace(said, stands_for)
-    ended(block, stage, ["bash", "-e", "-u", "-o", "pipefail", "-c", code])
+    ended(block, stage, ["bash", "-e", "-u", "-o", "pipefail", "-c", block.code])
 
 
 def run_python(block: Block, stage: Path) -> None:

@@ -12,7 +12,7 @@ import yaml
 
 from tests.conftest import ROOT
 from tests.docs.blocks import blocks_of
-from tests.docs.test_code_blocks import fine_tuned, settings, stage  # noqa: F401
+from tests.docs.test_code_blocks import downloads, fine_tuned, settings, stage  # noqa: F401
 
 
 def commands_of(pipeline: dict[str, Any]) -> list[str]:
