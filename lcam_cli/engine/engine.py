@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,16 @@ class Forward:
     def confidence(self, classes: Tensor) -> Tensor:
         """Scores (B,) of ``classes`` (B,)."""
         return confidence(self.logits, classes, self.activation)
+
+    def only(self, rows: Tensor | slice) -> Forward:
+        """The same of some of its pictures."""
+        return replace(
+            self,
+            x=self.x[rows],
+            A=self.A[rows],
+            logits=self.logits[rows],
+            others={name: output[rows] for name, output in self.others.items()},
+        )
 
 
 class Engine:

@@ -160,11 +160,11 @@ class _Batch:
     def only(self, i: int) -> _Batch:
         """The batch of its picture ``i`` alone."""
         one = slice(i, i + 1)
-        read, seen = self.read, self.seen
+        read = self.read
         return replace(
             self,
             read=Batch([read.indices[i]], read.images[one], read.crop_boxes[one], []),
-            seen=replace(seen, x=seen.x[one], A=seen.A[one], logits=seen.logits[one]),
+            seen=self.seen.only(one),
             classes=self.classes[one],
             full=self.full[one],
             blurred=None if self.blurred is None else self.blurred[one],
