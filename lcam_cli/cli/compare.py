@@ -11,6 +11,7 @@ import typer
 from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console
 from lcam_cli.cli.readers import start_readers
+from lcam_cli.cli.reporting import claim_report
 from lcam_cli.errors import LcamError, did_you_mean
 from lcam_cli.locks import lock_file, lock_folder
 
@@ -98,6 +99,7 @@ def compare(
         Path | None,
         typer.Option(metavar="FILE.png", help="Draw some maps: pictures across, methods down."),
     ] = None,
+    report: o.Report = None,
     rise_masks: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", show_default="the paper's", help="Masks of rise."),
@@ -122,7 +124,7 @@ def compare(
         Path, typer.Option(metavar="DIR", help="Where finished methods are kept for --resume.")
     ] = Path("runs/compare"),
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the files of --out and --figure.")
+        bool, typer.Option("--overwrite", help="Replace what --out, --figure and --report name.")
     ] = False,
     fit: Annotated[
         Literal["crop", "squash"] | None,
@@ -166,6 +168,8 @@ def compare(
     for target in (out, figure):
         if target is not None:
             context.with_resource(lock_file(target))
+    if report is not None:
+        claim_report(context, report, overwrite)
     readers = start_readers(workers)
     from lcam_cli.cli import setup
     from lcam_cli.cli.comparison import Comparison
@@ -218,7 +222,7 @@ def compare(
             for name, method in chosen.methods.items()
         ],
         CompareState(state, engine, task),
-        keep_maps=out is not None,
+        keep_maps=out is not None or report is not None,
     )
     context.with_resource(lock_folder(comparison.state.folder))
     taken = comparison.take_over() if resume else []
@@ -261,6 +265,12 @@ def compare(
     if figure is not None:
         comparison.draw(figure, max_pixels or MAX_PIXELS)
         console.info(f"some of them are drawn in {figure}")
+    if report is not None:
+        page = comparison.report(
+            report, results, console, workers=readers, max_pixels=max_pixels or MAX_PIXELS
+        )
+        console.info(f"the report is {page}")
+    comparison.drop_maps()
     output.write(results, format_, None, console)
     if results.skipped:
         console.warn(f"{results.skipped} of the inputs are in no row (exit code 3)")

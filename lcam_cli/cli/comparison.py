@@ -24,8 +24,11 @@ from lcam_cli.maps.paths import stored_path
 from lcam_cli.methods.base import Method
 from lcam_cli.methods.explain import no_rows
 from lcam_cli.metrics.compare import Entrant, Task, common_pictures, score_rows, sweep
+from lcam_cli.metrics.compare_pictures import scored_pictures
 from lcam_cli.metrics.compare_state import CompareState
 from lcam_cli.reports.figure import Example, draw_figure
+from lcam_cli.reports.gallery import Shown
+from lcam_cli.reports.report import Report
 from lcam_cli.reports.results import FLOOR, Results, Row
 
 
@@ -95,8 +98,12 @@ class Comparison:
     def join_maps(self, out: Path) -> None:
         """Bring the maps of all methods together in one file."""
         join_methods(out, {e.name: self.state.maps_path(e.method) for e in self.entrants})
-        for entrant in self.entrants:
-            self.state.maps_path(entrant.method).unlink()
+
+    def drop_maps(self) -> None:
+        """Remove the maps kept so far, once all outputs have been made from them."""
+        if self.keep_maps:
+            for entrant in self.entrants:
+                self.state.maps_path(entrant.method).unlink()
 
     def results(self, seed: int) -> Results:
         """Score the rows on the pictures that all of them have."""
@@ -135,6 +142,33 @@ class Comparison:
                 for entrant in self.entrants
             },
         )
+
+    def report(
+        self, folder: Path, results: Results, console: Console, *, workers: int, max_pixels: int
+    ) -> Path:
+        """Write the report, reading the pictures and maps once more; return its page."""
+        names = [entrant.name for entrant in self.entrants]
+        floor = names.index(FLOOR) if FLOOR in names else None
+        backbone, task = self.engine.backbone, self.task
+        shown = Shown.of(backbone, names, floor, task.nus, task.space)
+        with ExitStack() as stack:
+            maps = [
+                stack.enter_context(MapsFile(self.state.maps_path(e.method), tried=True))
+                for e in self.entrants
+            ]
+            report = stack.enter_context(Report(folder, "compare", shown))
+            bar = stack.enter_context(console.progress(results.images, "report", "images"))
+            for batch in scored_pictures(
+                task,
+                [entrant.terms for entrant in self.entrants],
+                maps,
+                backbone.preprocess,
+                workers=workers,
+                max_pixels=max_pixels,
+            ):
+                report.add(batch)
+                bar.advance(len(batch.paths) // task.choice.per_picture)
+            return report.finish(results, task.space)
 
     def _example(self, place: int, max_pixels: int) -> Example:
         index = self.task.shown[place]

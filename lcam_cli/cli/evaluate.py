@@ -10,10 +10,12 @@ import typer
 from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console, interruptible
 from lcam_cli.cli.readers import start_readers
+from lcam_cli.cli.reporting import claim_report
 from lcam_cli.errors import LcamError
 
 
 def evaluate(
+    context: typer.Context,
     maps: Annotated[
         Path, typer.Argument(metavar="[MAPS]", help="The maps file of lcam explain.")
     ] = Path("maps.h5"),
@@ -33,6 +35,7 @@ def evaluate(
         Path | None,
         typer.Option(metavar="FILE", show_default="stdout", help="Where the result goes."),
     ] = None,
+    report: o.Report = None,
     max_ad: Annotated[
         float | None, typer.Option(metavar="X", help="Exit 1 where AD is above X at any ν asked.")
     ] = None,
@@ -53,7 +56,9 @@ def evaluate(
     floor: Annotated[
         bool, typer.Option("--floor/--no-floor", help="Score random maps too, as the floor.")
     ] = True,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out FILE.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace --out FILE and --report DIR.")
+    ] = False,
     strict: o.Strict = False,
     backbone: o.Backbone = None,
     weights: o.Weights = None,
@@ -79,6 +84,8 @@ def evaluate(
     nus = o.parse_nus(nu)
     if out is not None and out.exists() and not overwrite:
         raise LcamError(f"{out} exists", "use --overwrite or another --out")
+    if report is not None:
+        claim_report(context, report, overwrite)
     readers = start_readers(workers)
     from lcam_cli.cli import setup
     from lcam_cli.engine.activation import check_activation
@@ -90,8 +97,10 @@ def evaluate(
     from lcam_cli.metrics.evaluate import evaluate as run_evaluate
     from lcam_cli.metrics.labels import read_labels
     from lcam_cli.reports import output
+    from lcam_cli.reports.gallery import Shown
     from lcam_cli.reports.gates import check_gates
-    from lcam_cli.reports.results import Results, Row
+    from lcam_cli.reports.report import Report
+    from lcam_cli.reports.results import FLOOR, Results, Row
 
     chosen = setup.BackboneOptions(
         backbone,
@@ -133,6 +142,11 @@ def evaluate(
             batch_size=batch_size,
         )
         skipped = setup.SkippedPictures(console, strict)
+        page = None
+        if report is not None:
+            methods = [info.method, *([FLOOR] if floor else [])]
+            shown = Shown.of(network, methods, 1 if floor else None, nus, mask_space)
+            page = context.with_resource(Report(report, "evaluate", shown))
         with interruptible() as interrupt, console.progress(len(file), "evaluate", "maps") as bar:
             outcome = run_evaluate(
                 engine,
@@ -147,6 +161,7 @@ def evaluate(
                 max_pixels=max_pixels or MAX_PIXELS,
                 advance=bar.advance,
                 skip=skipped,
+                show=page.add if page else None,
                 stop=lambda: interrupt.stop,
             )
         if interrupt.stop:
@@ -168,6 +183,8 @@ def evaluate(
         accuracy=outcome.accuracy,
     )
     output.write(results, format_, out, console)
+    if page is not None:
+        console.info(f"the report is {page.finish(results, mask_space)}")
     missed = check_gates(results, max_ad, min_ic)
     for message in missed:
         console.error(message)

@@ -313,3 +313,12 @@ Nus = Annotated[
         help="Percent of the pixels kept, the brightest of the map. Repeatable.",
     ),
 ]
+
+Report = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="DIR",
+        help="Write a page with the table, curves and every picture; opens offline.",
+    ),
+]

@@ -21,6 +21,7 @@ from lcam_cli.methods.base import Method
 from lcam_cli.metrics.accuracy import Accuracy
 from lcam_cli.metrics.average_drop import AverageDrop
 from lcam_cli.metrics.score import NuScore
+from lcam_cli.metrics.scored import ScoredBatch
 from lcam_cli.metrics.threshold import top_percents
 
 
@@ -69,13 +70,17 @@ class _Tally:
 
     def add(
         self, engine: Engine, seen: Forward, V: Tensor, classes: Tensor, full: Tensor, space: str
-    ) -> None:
+    ) -> Tensor:
+        """Score a batch; return the scores of the masked pictures, (M, B)."""
         began = time.monotonic()
         shown = top_percents(V, self._measure.nus)
-        masked = [engine.masked_confidence(seen.x, mask, classes, space) for mask in shown]
-        self._measure.update(full, torch.stack(masked))
+        masked = torch.stack(
+            [engine.masked_confidence(seen.x, mask, classes, space) for mask in shown]
+        )
+        self._measure.update(full, masked)
         self._saliency += float(V.mean((1, 2)).sum())
         self._seconds += time.monotonic() - began
+        return masked
 
     def score(self) -> MethodScore:
         count = self._measure.count
@@ -101,6 +106,7 @@ def evaluate(
     max_pixels: int = MAX_PIXELS,
     advance: Callable[[int], None] = lambda _rows: None,
     skip: Callable[[Skipped], None] = lambda _skipped: None,
+    show: Callable[[ScoredBatch], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Evaluation:
     """Score a file's maps by Average Drop and Increase in Confidence (Eq. 10, 11).
@@ -120,6 +126,7 @@ def evaluate(
         max_pixels: Pictures with more are skipped.
         advance: Called with the rows done, after every batch.
         skip: Called with each picture that cannot be read.
+        show: Called with every batch of pictures, their maps and scores.
         stop: Asked after every batch; True ends the run with what has been scored.
 
     Raises:
@@ -147,7 +154,9 @@ def evaluate(
             outcome.skipped.append(named)
             skip(named)
         if batch.indices:
-            _score_batch(engine, maps, batch, first, last, tallies, floor, space, labels, outcome)
+            _score_batch(
+                engine, maps, batch, first, last, tallies, floor, space, labels, outcome, show
+            )
         advance(last - first)
         if stop():
             break
@@ -171,6 +180,7 @@ def _score_batch(
     space: str,
     labels: Mapping[str, int] | None,
     outcome: Evaluation,
+    show: Callable[[ScoredBatch], None] | None,
 ) -> None:
     rows = maps.rows(first, last)
     kept = np.array(batch.indices) - first
@@ -178,10 +188,24 @@ def _score_batch(
     classes = torch.from_numpy(rows.class_index[kept].astype(np.int64)).to(engine.device)
     seen = engine.forward(engine.pixels(batch.images))
     full = seen.confidence(classes)
-    tallies[0].add(engine, seen, V, classes, full, space)
-    if floor is not None:
-        noise = floor(engine, seen, classes).saliency
-        tallies[1].add(engine, seen, noise, classes, full, space)
+    maps_of = [V] if floor is None else [V, floor(engine, seen, classes).saliency]
+    masked = [
+        tally.add(engine, seen, saliency, classes, full, space)
+        for tally, saliency in zip(tallies, maps_of, strict=True)
+    ]
+    if show is not None:
+        show(
+            ScoredBatch(
+                batch.images,
+                [rows.paths[k] for k in kept],
+                rows.class_index[kept],
+                [rows.class_names[k] for k in kept],
+                seen.predicted.cpu().numpy().astype(np.int32),
+                full.float().cpu().numpy(),
+                [saliency.clamp(0, 1).cpu().numpy() for saliency in maps_of],
+                torch.stack(masked).float().cpu().numpy(),
+            )
+        )
     if labels is not None and outcome.accuracy is not None:
         outcome.accuracy.update(seen.logits, [labels.get(rows.paths[k]) for k in kept])
     outcome.images += len(kept)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import BufferedWriter
 from pathlib import Path
 
@@ -69,7 +70,7 @@ class PageFolder:
     def __init__(self, folder: Path, assets: Sequence[str] = (), parts: Sequence[str] = ()) -> None:
         self._folder = folder
         files = folder / FILES
-        try:
+        with self.told_errors():
             folder.mkdir(parents=True, exist_ok=True)
             remove(folder / INDEX)  # what is half written must not look finished
             if files.is_symlink():
@@ -78,8 +79,6 @@ class PageFolder:
                 shutil.rmtree(files)
             for part in (files, *(files / part for part in parts)):
                 part.mkdir()
-        except OSError as error:
-            raise self._failed(error) from error
         for asset in (*_ASSETS, *assets):
             self.write(asset, (_HTML / asset).read_bytes())
 
@@ -93,11 +92,8 @@ class PageFolder:
         Raises:
             LcamError: The disk is full or fails, or there is such a file.
         """
-        try:
-            with self.open(name) as file:
-                file.write(data)
-        except OSError as error:
-            raise self._failed(error) from error
+        with self.told_errors(), self.open(name) as file:
+            file.write(data)
 
     def open(self, name: str) -> BufferedWriter:
         """Open a new file in ``lcam-files`` to be written piece by piece.
@@ -122,16 +118,19 @@ class PageFolder:
         """
         text = _templates().get_template(template).render(version=__version__, **context)
         target = self._folder / INDEX
-        try:
+        with self.told_errors():
             write_whole(target, text.encode("utf-8", "backslashreplace"))
-        except OSError as error:
-            raise self._failed(error) from error
         return target
 
-    def _failed(self, error: OSError) -> LcamError:
-        return cannot_write(
-            self._folder, error, needed="some", hint="free some space, or name another folder"
-        )
+    @contextmanager
+    def told_errors(self) -> Iterator[None]:
+        """Tell of what the disk refuses as :class:`LcamError`."""
+        try:
+            yield
+        except OSError as error:
+            raise cannot_write(
+                self._folder, error, needed="some", hint="free some space, or name another folder"
+            ) from error
 
 
 def script_json(value: object) -> str:

@@ -37,20 +37,30 @@ class Column:
         cells: What it shows, a row each.
         ranks: 1 for the best rows, 2 for the second best, 0 for the others.
         close: Which rows do not differ significantly from the best one.
+        intervals: The 95% intervals, as they are shown; empty text where there is none.
     """
 
     title: str
     cells: Sequence[str]
     ranks: Sequence[int]
     close: Sequence[bool]
+    intervals: Sequence[str]
 
 
 @dataclass(frozen=True)
 class _Measured:
-    """A number that rows are ranked by, and how far it is from the best row's."""
+    """A number that rows are ranked by, its interval, and how far it is from the best row's."""
 
     shown: str
+    interval: str
     to_best: Difference | None
+
+    @classmethod
+    def of(
+        cls, value: float, ci95: tuple[float, float], to_best: Difference | None, digits: int
+    ) -> _Measured:
+        low, high = (f"{bound:.{digits}f}" for bound in ci95)
+        return cls(f"{value:.{digits}f}", f"{low} to {high}", to_best)
 
 
 def columns(results: Results) -> list[Column]:
@@ -63,30 +73,35 @@ def columns(results: Results) -> list[Column]:
     rows = results.rows
 
     def plain(title: str, cell: Callable[[Row], str]) -> Column:
-        return Column(title, [cell(row) for row in rows], [0] * len(rows), [False] * len(rows))
+        cells, n = [cell(row) for row in rows], len(rows)
+        return Column(title, cells, [0] * n, [False] * n, [""] * n)
 
     def ranked(title: str, measure: Callable[[Row], _Measured | None], sign: int) -> Column:
-        found = [measure(row) or _Measured("", None) for row in rows]
+        found = [measure(row) or _Measured("", "", None) for row in rows]
         cells = [one.shown for one in found]
         ranks = _ranks(rows, cells, sign)
-        return Column(title, cells, ranks, _close(found, ranks))
+        return Column(title, cells, ranks, _close(found, ranks), [one.interval for one in found])
 
     def ad(nu: float) -> Callable[[Row], _Measured | None]:
-        return lambda row: (
-            _Measured(f"{row.nu[nu].ad:.2f}", row.nu[nu].ad_to_best) if nu in row.nu else None
-        )
+        def measure(row: Row) -> _Measured | None:
+            score = row.nu.get(nu)
+            return _Measured.of(score.ad, score.ad_ci95, score.ad_to_best, 2) if score else None
+
+        return measure
 
     def ic(nu: float) -> Callable[[Row], _Measured | None]:
-        return lambda row: (
-            _Measured(f"{row.nu[nu].ic:.2f}", row.nu[nu].ic_to_best) if nu in row.nu else None
-        )
+        def measure(row: Row) -> _Measured | None:
+            score = row.nu.get(nu)
+            return _Measured.of(score.ic, score.ic_ci95, score.ic_to_best, 2) if score else None
+
+        return measure
 
     def curve(name: str) -> Callable[[Row], _Measured | None]:
-        return lambda row: (
-            _Measured(f"{row.curves[name].auc:.3f}", row.curves[name].to_best)
-            if name in row.curves
-            else None
-        )
+        def measure(row: Row) -> _Measured | None:
+            score = row.curves.get(name)
+            return _Measured.of(score.auc, score.ci95, score.to_best, 3) if score else None
+
+        return measure
 
     measures = []
     for nu in results.nus:

@@ -1,0 +1,179 @@
+"""The pictures of a report as files that a browser loads one by one.
+
+A picture is a JPEG, the maps of a row are a script of their own, and ``data.js`` says what there
+is, a line a row. (Scripts, since a page that was opened from a disk may load no other data; and
+maps as text in them, since it may not look into a picture that lies beside it.) All of it is
+written row by row, so that memory does not grow with the number of pictures.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from lcam_cli.engine.backbone import Backbone
+from lcam_cli.maps.overlay import DEFAULT_ALPHA, DEFAULT_COLORMAP, colour_table
+from lcam_cli.maps.png_encoder import encode_png
+from lcam_cli.maps.record import Floats
+from lcam_cli.metrics.scored import ScoredBatch
+from lcam_cli.reports.page import PageFolder, script_json
+from lcam_cli.reports.results import nu_key
+from lcam_cli.reports.text import printable
+
+PARTS = ("pictures", "maps")
+LARGEST_SIDE = 256
+"""Pixels: pictures and maps of larger inputs are reduced to this."""
+
+_JPEG_QUALITY = 85
+_DIGITS = 5
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What all rows of a gallery share.
+
+    Attributes:
+        methods: The methods' names.
+        floor: The position among them of the one that others must beat; None where there is none.
+        nus: Percentages ν that were scored.
+        hidden: What hidden pixels become: R, G, B in 0 to 255.
+        side: Height and width of the network's input.
+        class_names: The classifier's.
+    """
+
+    methods: Sequence[str]
+    floor: int | None
+    nus: Sequence[float]
+    hidden: tuple[int, int, int]
+    side: int
+    class_names: Sequence[str]
+
+    @classmethod
+    def of(
+        cls,
+        backbone: Backbone,
+        methods: Sequence[str],
+        floor: int | None,
+        nus: Sequence[float],
+        space: str,
+    ) -> Shown:
+        """Return it for a backbone, and ``"pixel"`` or ``"normalized"`` as what hides."""
+        preprocess = backbone.preprocess
+        r, g, b = (round(255 * mean) for mean in preprocess.mean)
+        return cls(
+            methods,
+            floor,
+            nus,
+            (r, g, b) if space == "normalized" else (0, 0, 0),
+            preprocess.image_size,
+            backbone.class_names,
+        )
+
+
+class Gallery:
+    """Writes the rows of a gallery.
+
+    Args:
+        folder: The report's folder, with the folders :data:`PARTS`.
+        shown: What all rows share.
+
+    Attributes:
+        rows: Rows written.
+
+    Raises:
+        LcamError: The disk is full or fails.
+    """
+
+    def __init__(self, folder: PageFolder, shown: Shown) -> None:
+        self.rows = 0
+        self._folder = folder
+        self._shown = shown
+        self._side = min(shown.side, LARGEST_SIDE)
+        self._pictures = 0
+        self._last_path: str | None = None
+        with folder.told_errors():
+            self._data = folder.open("data.js")
+        self._say(f"var lcamReport={{run:{script_json(self._run())},entries:[\n")
+
+    def add(self, batch: ScoredBatch) -> None:
+        """Write some rows.
+
+        Raises:
+            LcamError: The disk is full or fails.
+        """
+        for k, path in enumerate(batch.paths):
+            if path != self._last_path:
+                self._folder.write(f"pictures/{self._pictures:06}.jpg", self._jpeg(batch.images[k]))
+                self._pictures += 1
+                self._last_path = path
+            maps = [self._map(saliency[k]) for saliency in batch.saliency]
+            call = f"lcamMaps({self.rows},{script_json(maps)});\n"
+            self._folder.write(f"maps/{self.rows:06}.js", call.encode("ascii"))
+            self._say(f"{script_json(self._entry(batch, k))},\n")
+            self.rows += 1
+
+    def finish(self) -> None:
+        """Write the end of what says what there is.
+
+        Raises:
+            LcamError: The disk is full or fails.
+        """
+        self._say("]};\n")
+        self.close()
+
+    def close(self) -> None:
+        """Close the file that is being written; after this nothing can be added."""
+        with self._folder.told_errors():
+            self._data.close()
+
+    def _run(self) -> dict[str, Any]:
+        colours = colour_table(DEFAULT_COLORMAP)
+        return {
+            "methods": [printable(name) for name in self._shown.methods],
+            "floor": self._shown.floor,
+            "nus": [float(nu_key(nu)) for nu in self._shown.nus],
+            "hidden": self._shown.hidden,
+            "side": self._side,
+            "colours": colours.tobytes().hex(),
+            "alpha": DEFAULT_ALPHA,
+        }
+
+    def _entry(self, batch: ScoredBatch, k: int) -> list[Any]:
+        """Path, picture, class, its name, the predicted one's if another, f(X), masked scores."""
+        explained, predicted = int(batch.class_index[k]), int(batch.predicted_index[k])
+        return [
+            printable(batch.paths[k]),
+            self._pictures - 1,
+            explained,
+            printable(batch.class_names[k]),
+            None if predicted == explained else printable(self._shown.class_names[predicted]),
+            round(float(batch.full[k]), _DIGITS),
+            [[round(float(s), _DIGITS) for s in row] for row in batch.masked[:, :, k]],
+        ]
+
+    def _jpeg(self, view: NDArray[np.uint8]) -> bytes:
+        picture = Image.fromarray(view)
+        if picture.width > self._side:
+            picture = picture.resize((self._side, self._side), Image.Resampling.LANCZOS)
+        encoded = io.BytesIO()
+        picture.save(encoded, "JPEG", quality=_JPEG_QUALITY)
+        return encoded.getvalue()
+
+    def _map(self, saliency: Floats) -> str:
+        """V at 8 bits as a grey PNG, in base64."""
+        levels = np.rint(saliency * np.float32(255)).astype(np.uint8)
+        if len(levels) > self._side:
+            small = Image.fromarray(levels).resize((self._side,) * 2, Image.Resampling.BOX)
+            levels = np.asarray(small)
+        return base64.b64encode(encode_png(levels)).decode("ascii")
+
+    def _say(self, text: str) -> None:
+        with self._folder.told_errors():
+            self._data.write(text.encode("ascii"))

@@ -1,0 +1,145 @@
+"""The report of ``--report DIR``: the table, the curves and a gallery of all pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from lcam_cli.metrics.scored import ScoredBatch
+from lcam_cli.reports.chart import chart
+from lcam_cli.reports.gallery import LARGEST_SIDE, PARTS, Gallery, Shown
+from lcam_cli.reports.page import PageFolder
+from lcam_cli.reports.results import Results, nu_key
+from lcam_cli.reports.table import BEST, CLOSE, SECOND, Column, columns
+from lcam_cli.reports.text import printable
+
+_ASSETS = ("report.css", "maps.js", "gallery.js")
+_RANKS = {0: "", BEST: "best", SECOND: "second"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the table.
+
+    Attributes:
+        text: What it shows.
+        value: What it is sorted by: a number as text, empty where it is unknown, or a name.
+        rank: ``"best"``, ``"second"`` or nothing.
+        close: Whether it does not differ significantly from the best.
+        interval: Its 95% interval in words; empty where there is none.
+    """
+
+    text: str
+    value: str
+    rank: str
+    close: bool
+    interval: str
+
+
+class Report:
+    """A report being written: rows of its gallery first, the page in the end. A context manager.
+
+    Args:
+        folder: Its folder; an earlier report there is replaced.
+        command: ``"compare"`` or ``"evaluate"``.
+        shown: What all rows of the gallery share.
+
+    Raises:
+        LcamError: It cannot be written to.
+    """
+
+    def __init__(self, folder: Path, command: str, shown: Shown) -> None:
+        self._command = command
+        self._shown = shown
+        self._folder = PageFolder(folder, _ASSETS, PARTS)
+        self._gallery = Gallery(self._folder, shown)
+
+    def add(self, batch: ScoredBatch) -> None:
+        """Write some rows of the gallery.
+
+        Raises:
+            LcamError: The disk is full or fails.
+        """
+        self._gallery.add(batch)
+
+    def finish(self, results: Results, space: str) -> Path:
+        """Write the page, when all rows have been added.
+
+        Args:
+            results: What the table and the curves show.
+            space: ``"pixel"`` or ``"normalized"``: what hidden pixels became.
+
+        Returns:
+            The page's path.
+
+        Raises:
+            LcamError: The disk is full or fails.
+        """
+        self._gallery.finish()
+        shown = columns(results)
+        side = self._shown.side
+        return self._folder.finish(
+            "report.html.j2",
+            command=self._command,
+            facts=_facts(results),
+            backbone=printable(results.backbone),
+            images=results.images,
+            titles=[column.title for column in shown],
+            cells=table_cells(shown),
+            close_mark=CLOSE if any(any(column.close) for column in shown) else "",
+            charts=[chart(results, "ad"), chart(results, "ic")] if len(results.nus) > 1 else [],
+            nu=nu_key(results.nus[0]),
+            methods=len(self._shown.methods) - (self._shown.floor is not None),
+            space=space,
+            side=min(side, LARGEST_SIDE),
+            reduced=side > LARGEST_SIDE,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._gallery.close()
+
+
+def table_cells(shown: Sequence[Column]) -> list[list[Cell]]:
+    """Return the table's cells, a list a method."""
+    name = shown[0]
+    return [
+        [
+            Cell(
+                column.cells[i],
+                column.cells[i] if column is name or column.cells[i] != "?" else "",
+                _RANKS[column.ranks[i]],
+                column.close[i],
+                column.intervals[i],
+            )
+            for column in shown
+        ]
+        for i in range(len(name.cells))
+    ]
+
+
+def _facts(results: Results) -> dict[str, str]:
+    """What was measured, on what, by name."""
+    right = results.accuracy
+    facts = {
+        "Classifier": results.backbone,
+        "Weights": results.weights,
+        "Layer": results.layer,
+        "Pictures": f"{results.images:,}"
+        if not results.skipped
+        else f"{results.images:,} ({results.skipped:,} skipped)",
+        "Computed in": f"{results.precision} on {results.device}",
+    }
+    if right is not None:
+        facts["Top-1, top-5"] = f"{right.top1:.2f}%, {right.top5:.2f}% of {right.count:,} labelled"
+    return {name: printable(value) for name, value in facts.items()}
