@@ -10,8 +10,9 @@ import typer
 from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console, interruptible
 from lcam_cli.cli.readers import start_readers
+from lcam_cli.cli.reporting import claim_report
 from lcam_cli.errors import LcamError
-from lcam_cli.locks import lock_file, lock_folder
+from lcam_cli.locks import lock_file
 
 
 def diagnose(
@@ -122,10 +123,7 @@ def diagnose(
         raise typer.BadParameter(f"--nu {nu:g} is not above 0 and at most 100 percent.")
     _check_files(out, figure, overwrite)
     if report is not None:
-        from lcam_cli.reports.page import check_page_folder
-
-        check_page_folder(report, "--report", overwrite=overwrite)
-        context.with_resource(lock_folder(report))
+        claim_report(context, report, overwrite)
     for target in (out, figure):
         if target is not None:
             context.with_resource(lock_file(target))
