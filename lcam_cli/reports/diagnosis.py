@@ -143,7 +143,7 @@ def to_markdown(report: DiagnosisReport) -> str:
         ]
         pictures = [
             [
-                m.path,
+                printable(m.path),
                 report.name(m.true),
                 report.name(m.predicted),
                 m.group.words,

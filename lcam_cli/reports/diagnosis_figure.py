@@ -100,7 +100,7 @@ def _tiles(shown: Shown, class_names: Sequence[str]) -> list[tuple[Image.Image, 
         return f"{printable(class_names[class_index])} {score:.1%}"
 
     return [
-        (view, printable(Path(found.path).name)),
+        (view, printable("/".join(Path(found.path).parts[-2:]))),
         (under(shown.true_map), told(found.true, found.evidence.true_score)),
         (under(shown.predicted_map), told(found.predicted, found.evidence.predicted_score)),
     ]
