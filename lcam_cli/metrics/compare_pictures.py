@@ -16,6 +16,7 @@ from lcam_cli.maps.record import MapBatch
 from lcam_cli.metrics.compare import Task, Terms, common_pictures
 from lcam_cli.metrics.scored import ScoredBatch
 
+# Maps of each row held at a time.
 _AT_ONCE = 16
 
 
@@ -50,7 +51,7 @@ def scored_pictures(
     stream = stream_batches(
         [task.paths[int(i)] for i in common],
         preprocess,
-        _AT_ONCE,
+        max(1, _AT_ONCE // C),
         workers=workers,
         max_pixels=max_pixels,
     )

@@ -78,7 +78,7 @@
         draw(card.lcam);
       }
     },
-    { rootMargin: "600px 0px" },
+    { rootMargin: "300px 0px" },
   );
 
   async function ask(card) {

@@ -10,67 +10,73 @@ const lcamPixels = (() => {
     return below + (rest > 0.5 || (rest === 0.5 && below % 2 === 1) ? 1 : 0);
   }
 
-  /* Which pixels stay: the highest; of equal ones at the limit, the first in reading order. */
-  function kept(levels, nu) {
+  /*
+   * Which pixels stay: the highest; of equal ones at the limit, the first in reading order.
+   * All at `limit` and above stay, and of those just below it the first `room`.
+   */
+  function limitOf(levels, nu) {
     const many = new Uint32Array(256);
-    for (const level of levels) many[level] += 1;
+    for (let i = 0; i < levels.length; i += 1) many[levels[i]] += 1;
     let room = keptPixels(nu, levels.length);
     let limit = 256;
     while (limit > 0 && many[limit - 1] <= room) {
       limit -= 1;
       room -= many[limit];
     }
-    const stays = new Uint8Array(levels.length);
-    for (let i = 0; i < levels.length; i += 1) {
-      if (levels[i] >= limit) stays[i] = 1;
-      else if (levels[i] === limit - 1 && room > 0) {
-        stays[i] = 1;
-        room -= 1;
-      }
-    }
-    return stays;
+    return [limit, room];
   }
 
-  function paint(canvas, levels, pixel) {
+  let image = null; // one for all canvases, which are of one size
+
+  /* Paint each level in its colour of `table`, and in `hidden` where it does not stay. */
+  function paint(canvas, levels, table, hidden, limit, room) {
     const context = canvas.getContext("2d");
-    const image = context.createImageData(canvas.width, canvas.height);
-    const out = new Uint32Array(image.data.buffer); // A B G R from the high byte down
-    for (let i = 0; i < levels.length; i += 1) out[i] = pixel(levels[i], i);
+    image ??= context.createImageData(canvas.width, canvas.height);
+    const out = new Uint32Array(image.data.buffer);
+    const edge = limit - 1;
+    for (let i = 0; i < levels.length; i += 1) {
+      const level = levels[i];
+      if (level >= limit) out[i] = table[level];
+      else if (level === edge && room > 0) {
+        out[i] = table[level];
+        room -= 1;
+      } else out[i] = hidden;
+    }
     context.putImageData(image, 0, 0);
   }
 
+  // A B G R from the high byte down, as memory has it on every machine that runs a browser.
   const packed = (r, g, b, a) => ((a << 24) | (b << 16) | (g << 8) | r) >>> 0;
 
   /* A painter of overlays: 256 colours, each as opaque as its level, at most `alpha`. */
   function overlay(colours, alpha) {
     const byte = (k) => parseInt(colours.slice(2 * k, 2 * k + 2), 16);
-    const table = new Uint32Array(256);
-    for (let v = 0; v < 256; v += 1) {
-      table[v] = packed(byte(3 * v), byte(3 * v + 1), byte(3 * v + 2), Math.round(alpha * v));
-    }
-    return (canvas, levels) => paint(canvas, levels, (level) => table[level]);
+    const table = Uint32Array.from({ length: 256 }, (_, v) =>
+      packed(byte(3 * v), byte(3 * v + 1), byte(3 * v + 2), Math.round(alpha * v)),
+    );
+    return (canvas, levels) => paint(canvas, levels, table, 0, 0, 0);
   }
 
   /* A painter of what hides the rest: over a picture X it shows X·V where a pixel stays. */
   function left([r, g, b]) {
-    return (canvas, levels, nu) => {
-      const stays = kept(levels, nu);
-      paint(canvas, levels, (level, i) => packed(r, g, b, stays[i] ? 255 - level : 255));
-    };
+    const table = Uint32Array.from({ length: 256 }, (_, v) => packed(r, g, b, 255 - v));
+    return (canvas, levels, nu) => paint(canvas, levels, table, table[0], ...limitOf(levels, nu));
   }
 
   /* A grey PNG in base64 as its levels. */
   async function decoded(base64, side) {
-    const image = new Image();
-    image.src = `data:image/png;base64,${base64}`;
-    await image.decode();
+    const png = new Image();
+    png.src = `data:image/png;base64,${base64}`;
+    await png.decode();
     const canvas = document.createElement("canvas");
     canvas.width = canvas.height = side;
     const context = canvas.getContext("2d", { willReadFrequently: true });
-    context.drawImage(image, 0, 0);
+    context.drawImage(png, 0, 0);
     const { data } = context.getImageData(0, 0, side, side);
-    return Uint8Array.from({ length: side * side }, (_, i) => data[4 * i]);
+    const levels = new Uint8Array(side * side);
+    for (let i = 0; i < levels.length; i += 1) levels[i] = data[4 * i];
+    return levels;
   }
 
-  return { keptPixels, kept, overlay, left, decoded };
+  return { limitOf, overlay, left, decoded };
 })();

@@ -1,0 +1,356 @@
+"""A report in a real browser, opened from the disk: sorts, finds, draws, and never complains.
+
+Needs Chromium (or Chrome) with its driver, and selenium; skips where they are missing.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lcam_cli.metrics.scored import ScoredBatch
+from lcam_cli.metrics.threshold import kept_pixels, top_percent
+from lcam_cli.reports.gallery import Shown
+from lcam_cli.reports.report import Report
+from tests.reports.sample import results, row
+
+selenium = pytest.importorskip("selenium")
+
+from selenium import webdriver  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
+
+pytestmark = pytest.mark.slow
+
+FLAGS = (
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    # Names from outside must not reach the network, and nothing else should.
+    "--host-resolver-rules=MAP * ~NOTFOUND",
+)
+SIDE, ROWS = 32, 60
+NASTY = "<img src=x onerror=hacked=1></script><script>hacked=1</script>"
+METHODS = ["cam", NASTY, "random"]
+CLASSES = ["cat", "dog", f"class {NASTY}"]
+NUS = (100.0, 12.5)
+
+
+def sample() -> ScoredBatch:
+    """Rows whose scores fall with their number; row 17 is where the methods differ most."""
+    rng = np.random.default_rng(0)
+    falling = np.linspace(0.9, 0.1, ROWS, dtype=np.float32)
+    masked = np.stack([np.stack([falling * 0.9, falling * 0.5])] * 3)
+    masked[1, 1, 17] = 0.99
+    masked[2] = rng.random((2, ROWS))  # the floor differs everywhere, and does not count
+    smooth = [
+        np.asarray(Image.fromarray(rng.random((4, 4), np.float32)).resize((SIDE, SIDE)), np.float32)
+        for _ in range(3 * ROWS)
+    ]
+    return ScoredBatch(
+        images=rng.integers(60, 256, (ROWS, SIDE, SIDE, 3), np.uint8),
+        paths=[f"{NASTY}{k}.jpg" if k == 5 else f"photo-{k:02}.jpg" for k in range(ROWS)],
+        class_index=np.arange(ROWS, dtype=np.int32) % 3,
+        class_names=[CLASSES[k % 3] for k in range(ROWS)],
+        predicted_index=np.zeros(ROWS, np.int32),
+        full=falling,
+        saliency=[np.stack(smooth[m::3]) for m in range(3)],
+        masked=masked,
+    )
+
+
+ROWS_OF = sample()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("a report & more")
+    measured = results(
+        row(METHODS[0], (30.0, 10.0), (90.0, 1.0)),
+        row(METHODS[1], (20.0, 20.0), (95.0, 0.0)),
+        row(METHODS[2], (40.0, 5.0), (99.0, 0.0)),
+    )
+    with Report(folder, "compare", Shown(METHODS, 2, NUS, (0, 0, 0), SIDE, CLASSES)) as one:
+        one.add(ROWS_OF)
+        return one.finish(measured, "pixel")
+
+
+@pytest.fixture(scope="module")
+def driver() -> Iterator[webdriver.Chrome]:
+    program = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
+    helper = shutil.which("chromedriver")
+    if program is None or helper is None:
+        pytest.skip("no Chromium with chromedriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for flag in FLAGS:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    with webdriver.Chrome(options, webdriver.ChromeService(helper)) as started:
+        yield started
+
+
+class Page:
+    """The report in the browser, as a person uses it."""
+
+    def __init__(self, driver: webdriver.Chrome, index: Path) -> None:
+        self.driver = driver
+        self._asked: list[str] = []
+        driver.get_log("performance")  # what a test before this one asked for
+        self.resize(1280, 900)
+        driver.get(index.as_uri())
+        driver.execute_script("localStorage.clear()")
+        driver.refresh()
+
+    def __call__(self, script: str, *given: object) -> Any:
+        return self.driver.execute_script(script, *given)
+
+    def resize(self, width: int, height: int) -> None:
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+    def find(self, selector: str) -> Any:
+        return self.driver.find_element(By.CSS_SELECTOR, selector)
+
+    def names(self) -> list[str]:
+        """File names of the cards on this page."""
+        script = "return [...document.querySelectorAll('.entry h3')].map(h => h.textContent)"
+        return list(self(script))
+
+    def methods(self) -> list[str]:
+        """The result table's rows, from the top."""
+        script = (
+            "return [...document.querySelectorAll('#results tbody th')].map(h => h.textContent)"
+        )
+        return list(self(script))
+
+    def drawn(self, card: int, method: int) -> np.ndarray[Any, Any]:
+        """The pixels over a picture, (SIDE, SIDE, 4), once they are there."""
+        script = """
+            const canvas = document.querySelectorAll('.entry')[arguments[0]]
+                .querySelectorAll('canvas')[arguments[1]];
+            canvas.scrollIntoView({block: 'center'});
+            return canvas.toDataURL();
+        """
+
+        def pixels() -> np.ndarray[Any, Any]:
+            encoded = self(script, card, method).partition(",")[2]
+            return np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGBA"))
+
+        WebDriverWait(self.driver, 10).until(lambda _driver: pixels()[..., 3].any())
+        self(
+            "return new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+            ".then(() => 1)"
+        )
+        return pixels()
+
+    def slide_to(self, nu: int) -> None:
+        self(
+            "const s = document.getElementById('nu'); s.value = arguments[0];"
+            "s.dispatchEvent(new Event('input'))",
+            nu,
+        )
+
+    def asked(self) -> list[str]:
+        """Every address the browser has asked for so far."""
+        for line in self.driver.get_log("performance"):
+            event = json.loads(line["message"])["message"]
+            if event["method"] == "Network.requestWillBeSent":
+                self._asked.append(event["params"]["request"]["url"])
+        return self._asked
+
+    def complaints(self) -> list[dict[str, Any]]:
+        return list(self.driver.get_log("browser"))
+
+
+@pytest.fixture
+def page(driver: webdriver.Chrome, report: Path) -> Iterator[Page]:
+    opened = Page(driver, report)
+    yield opened
+    assert opened.complaints() == []
+    assert opened("return typeof hacked") == "undefined"
+    assert opened("return document.querySelectorAll('img[onerror]').length") == 0
+    asked = opened.asked()
+    assert any(name.endswith("/page.css") for name in asked)
+    assert all(name.startswith(("file:", "data:")) for name in asked)
+
+
+def test_the_table_is_sorted_by_click_and_by_keyboard(page: Page) -> None:
+    assert page.methods() == METHODS
+    head = page.find("#results th:nth-child(2)")  # AD(100)
+    head.find_element(By.TAG_NAME, "button").click()
+    assert page.methods() == [METHODS[1], METHODS[0], METHODS[2]]
+    assert head.get_attribute("aria-sort") == "ascending"
+    head.find_element(By.TAG_NAME, "button").send_keys(Keys.ENTER)
+    assert page.methods() == [METHODS[2], METHODS[0], METHODS[1]]
+    assert head.get_attribute("aria-sort") == "descending"
+    page.find("#results th:nth-child(1) button").send_keys(Keys.SPACE)
+    assert page.methods() == [METHODS[1], METHODS[0], METHODS[2]], "< comes before letters"
+    assert head.get_attribute("aria-sort") is None
+
+
+def test_pages_searches_filters_and_orders(page: Page) -> None:
+    assert len(page.names()) == 24
+    assert page.names()[5] == ROWS_OF.paths[5], "markup in a name is shown as it is"
+    page.find("nav.pages button:last-child").click()
+    assert page.names()[0] == "photo-24.jpg"
+    page.find("#search").send_keys("PHOTO-3")
+    assert page.names() == [f"photo-3{k}.jpg" for k in range(10)]
+    assert page.find("#found").text == "10 of 60 shown"
+    page.find("#search").clear()
+    page.find("#search").send_keys("dog")
+    assert page.find("#found").text == "20 of 60 shown"
+    page.find("#search").clear()
+    page.find("#search").send_keys("nothing like it")
+    assert page.names() == []
+    page.find("#search").send_keys(Keys.CONTROL, "a", Keys.DELETE)
+    Select(page.find("#class")).select_by_value("2")
+    assert [option.text for option in Select(page.find("#class")).options][-1] == "dog (20)"
+    assert page.names()[0] == "photo-02.jpg"
+    assert page.find("#found").text == "20 of 60 shown"
+    Select(page.find("#order")).select_by_value("disagree")
+    assert page.names()[0] == "photo-17.jpg"
+    Select(page.find("#class")).select_by_value("")
+    assert page.names()[0] == "photo-17.jpg"
+    Select(page.find("#order")).select_by_value("low")
+    assert page.names()[:2] == ["photo-59.jpg", "photo-58.jpg"]
+
+
+def test_maps_are_drawn_near_the_screen_alone(page: Page) -> None:
+    page.drawn(0, 0)
+    maps = {name for name in page.asked() if "/maps/" in name}
+    assert 0 < len(maps) < 24
+
+
+def test_the_slider_shows_exactly_what_is_kept(page: Page) -> None:
+    overlay = page.drawn(2, 1)
+    levels = np.rint(ROWS_OF.saliency[1][2] * np.float32(255)).astype(np.uint8)
+    assert np.abs(overlay[..., 3] - 0.8 * levels).max() <= 0.5
+    for nu in (100, 30, 5):
+        page.slide_to(nu)
+        assert page.find("#nu-value").text == f"{nu}%"
+        assert page.find("input[value=left]").is_selected()
+        left = page.drawn(2, 1)
+        V = torch.from_numpy(levels.astype(np.float32) / 255)[None]
+        expected = top_percent(V, nu)[0].numpy()
+        np.testing.assert_array_equal(255 - left[..., 3], np.rint(expected * 255))
+        assert (left[..., 3] < 255).sum() == min(kept_pixels(nu, SIDE**2), (levels > 0).sum())
+        assert not left[..., :3].any(), "black hides"
+    page.find("#measured button:nth-child(2)").click()
+    assert page.find("#nu-value").text == "12.5%"
+    assert (page.drawn(2, 1)[..., 3] < 255).sum() == kept_pixels(12.5, SIDE**2)
+    page.find("#nu").send_keys(Keys.ARROW_RIGHT)
+    assert page.find("#nu-value").text == "14%"
+    page.find("input[value=left]").send_keys(Keys.ARROW_LEFT)
+    assert page.find("input[value=overlay]").is_selected()
+    np.testing.assert_array_equal(page.drawn(2, 1), overlay)
+
+
+@pytest.mark.parametrize("values", [2, 5, 256])
+def test_pixels_are_kept_by_the_rule_of_the_measures(page: Page, values: int) -> None:
+    levels = np.random.default_rng(values).integers(0, values, (9, 7)).astype(np.uint8)
+    canvas = """
+        const canvas = Object.assign(document.createElement('canvas'), {width: 32, height: 32});
+        const all = new Uint8Array(32 * 32).fill(0);
+        all.set(arguments[0]);
+        lcamPixels.left([0, 0, 0])(canvas, all, arguments[1]);
+        const data = canvas.getContext('2d').getImageData(0, 0, 32, 32).data;
+        return [...arguments[0]].map((_, i) => 255 - data[4 * i + 3]);
+    """
+    whole = np.zeros(SIDE * SIDE, np.uint8)
+    whole[: levels.size] = levels.flatten()
+    V = torch.from_numpy(whole.astype(np.float32).reshape(1, SIDE, SIDE) / 255)
+    for nu in (0.5, 1, 2, 3.125, 5, 6, 100):
+        kept = page(canvas, levels.flatten().tolist(), nu)
+        expected = (top_percent(V, nu)[0] * 255).round().flatten()[: levels.size].int().tolist()
+        assert kept == expected
+
+
+def test_the_theme_is_toggled_and_kept(page: Page) -> None:
+    def ground() -> str:
+        return str(page("return getComputedStyle(document.body).backgroundColor"))
+
+    page.driver.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia",
+        {"features": [{"name": "prefers-color-scheme", "value": "dark"}]},
+    )
+    dark = ground()
+    button = page.find("#theme")
+    assert button.text == "Light theme"
+    button.send_keys(Keys.ENTER)
+    light = ground()
+    assert light != dark
+    assert button.text == "Dark theme"
+    page.driver.refresh()
+    assert ground() == light
+    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+@pytest.mark.parametrize("width", [320, 768, 1920])
+def test_the_page_never_scrolls_sideways(page: Page, width: int) -> None:
+    page.resize(width, 700)
+    page.drawn(0, 0)
+    assert page("return document.documentElement.scrollWidth") <= width
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG's contrast ratio of two colours as the browser gives them, ``rgb(…)``."""
+
+    def luminance(colour: str) -> float:
+        channels = [int(c) / 255 for c in colour[colour.index("(") + 1 : -1].split(",")[:3]]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_colours_can_be_told_apart_in_both_themes(page: Page, theme: str) -> None:
+    page("document.documentElement.dataset.theme = arguments[0]", theme)
+
+    def colour(name: str) -> str:
+        script = """
+            const probe = document.createElement('i');
+            probe.style.color = `var(--${arguments[0]})`;
+            document.body.append(probe);
+            const found = getComputedStyle(probe).color;
+            probe.remove();
+            return found;
+        """
+        return str(page(script, name))
+
+    for ground in ("ground", "surface"):
+        for text in ("ink", "muted", "accent"):
+            assert contrast(colour(text), colour(ground)) >= 4.5, (text, ground)
+        for mark in ("edge", "hue-floor", *(f"hue-{k}" for k in range(8))):
+            assert contrast(colour(mark), colour(ground)) >= 3, (mark, ground)
+    assert contrast(colour("on-accent"), colour("accent")) >= 4.5
+
+
+def test_everything_has_a_name_and_the_keyboard_reaches_it(page: Page) -> None:
+    page.drawn(0, 0)
+    nameless = page("""
+        return [...document.querySelectorAll('button, input, select, canvas, svg[role=img]')]
+            .filter(e => !(e.textContent.trim() || e.ariaLabel || e.labels?.length))
+            .map(e => e.outerHTML);
+    """)
+    assert nameless == []
+    assert page("return [...document.images].every(image => image.hasAttribute('alt'))")
+    body = page.find("body")
+    body.send_keys(Keys.TAB)
+    reached = []
+    for _ in range(40):
+        reached.append(page("return document.activeElement.id || document.activeElement.value"))
+        page.driver.switch_to.active_element.send_keys(Keys.TAB)
+    assert {"theme", "search", "class", "order", "nu", "overlay", "12.5"} <= set(reached)
