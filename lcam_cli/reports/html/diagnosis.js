@@ -37,6 +37,7 @@ addEventListener("DOMContentLoaded", () => {
   }
 
   form.addEventListener("input", filter);
+  form.addEventListener("change", filter);
   form.addEventListener("submit", (event) => event.preventDefault());
   document.querySelectorAll("a[data-group], a[data-class]").forEach(show);
   form.hidden = false;
