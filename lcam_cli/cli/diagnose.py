@@ -13,6 +13,7 @@ from lcam_cli.cli.readers import start_readers
 from lcam_cli.cli.reporting import claim_report
 from lcam_cli.errors import LcamError
 from lcam_cli.locks import lock_file
+from lcam_cli.metrics.error_groups import DEFAULT_RULES
 
 
 def diagnose(
@@ -40,13 +41,13 @@ def diagnose(
         typer.Option(
             metavar="PERCENT", help="Percent of the pixels in a class's region, the brightest."
         ),
-    ] = 25.0,
+    ] = DEFAULT_RULES.nu,
     same_region: Annotated[
         float,
         typer.Option(
             min=0, max=1, metavar="X", help="Overlap (IoU) from which two regions are the same."
         ),
-    ] = 0.5,
+    ] = DEFAULT_RULES.same_region,
     evidence: Annotated[
         float,
         typer.Option(
@@ -55,7 +56,7 @@ def diagnose(
             metavar="X",
             help="Share of the predicted class's score that the true one must reach somewhere.",
         ),
-    ] = 0.1,
+    ] = DEFAULT_RULES.evidence,
     format_: Annotated[
         Literal["table", "json", "csv", "markdown"],
         typer.Option("--format", help="Of the result."),

@@ -25,6 +25,8 @@ class ClassErrors:
         false_alarms: Pictures of other classes that were taken for it.
         lured: Those of them in which the true class is recovered by its own region, so that what
             spoke for this class lies somewhere else.
+        shown_by: The pictures that speak for a bias, on either side: its own that are missed
+            without evidence, then the lured ones.
     """
 
     class_index: int
@@ -33,6 +35,7 @@ class ClassErrors:
     mistaken_for: list[tuple[int, int]]
     false_alarms: int
     lured: int
+    shown_by: list[Mistake]
 
     @property
     def errors(self) -> int:
@@ -51,8 +54,8 @@ class ClassErrors:
 
     @property
     def signs(self) -> int:
-        """Pictures that speak for a bias, on either side: missed without evidence, or lured."""
-        return self.groups[Group.BIAS] + self.lured
+        """How many pictures speak for a bias."""
+        return len(self.shown_by)
 
     @property
     def suspicion(self) -> float:
@@ -90,17 +93,7 @@ def class_errors(pictures: Sequence[int], mistakes: Sequence[Mistake]) -> list[C
     for mistake in mistakes:
         found[mistake.true].missed.append(mistake)
         found[mistake.predicted].alarms.append(mistake)
-    rows = [
-        ClassErrors(
-            c,
-            pictures[c],
-            {group: sum(m.group is group for m in tally.missed) for group in Group},
-            Counter(m.predicted for m in tally.missed).most_common(),
-            len(tally.alarms),
-            sum(m.group is Group.SEVERAL for m in tally.alarms),
-        )
-        for c, tally in sorted(found.items())
-    ]
+    rows = [tally.summary(c, pictures[c]) for c, tally in sorted(found.items())]
     return sorted(rows, key=lambda row: (-row.suspicion, -row.signs, -row.involved))
 
 
@@ -110,3 +103,17 @@ class _Tally:
     def __init__(self) -> None:
         self.missed: list[Mistake] = []
         self.alarms: list[Mistake] = []
+
+    def summary(self, class_index: int, pictures: int) -> ClassErrors:
+        """Count them."""
+        unseen = [m for m in self.missed if m.group is Group.BIAS]
+        lured = [m for m in self.alarms if m.group is Group.SEVERAL]
+        return ClassErrors(
+            class_index,
+            pictures,
+            {group: sum(m.group is group for m in self.missed) for group in Group},
+            Counter(m.predicted for m in self.missed).most_common(),
+            len(self.alarms),
+            len(lured),
+            unseen + lured,
+        )

@@ -153,7 +153,10 @@ def to_markdown(report: DiagnosisReport) -> str:
         ]
         parts += [
             _markdown_table(("group", "pictures", "share"), groups),
-            _markdown_table(_CLASS_COLUMNS, [_cells(report, row) for row in report.classes]),
+            _markdown_table(
+                (*_CLASS_COLUMNS, "shown by"),
+                [[*_cells(report, row), _shown_by(row)] for row in report.classes],
+            ),
             _markdown_table(("picture", "true", "predicted", "group", *_NUMBERS), pictures),
         ]
     return "\n\n".join([*parts, markdown_text(caption(report))]) + "\n"
@@ -240,6 +243,7 @@ def _class_json(report: DiagnosisReport, row: ClassErrors) -> dict[str, Any]:
         ],
         "false_alarms": row.false_alarms,
         "lured": row.lured,
+        "shown_by": [m.path for m in row.shown_by],
     }
 
 
@@ -256,6 +260,12 @@ def _cells(report: DiagnosisReport, row: ClassErrors) -> list[str]:
         str(row.false_alarms),
         str(row.lured),
     ]
+
+
+def _shown_by(row: ClassErrors) -> str:
+    """The first pictures that speak for a bias."""
+    paths = [printable(m.path) for m in row.shown_by[:_COMMON]]
+    return ", ".join(paths) + (", …" if len(row.shown_by) > _COMMON else "")
 
 
 _NUMBERS = ("true_score", "predicted_score", "overlap", "true_kept", "predicted_kept")

@@ -54,6 +54,7 @@ def test_a_class_by_hand() -> None:
     assert first.groups == {Group.RELATED: 1, Group.SEVERAL: 0, Group.BIAS: 2}
     assert first.mistaken_for == [(1, 2), (2, 1)]
     assert (first.false_alarms, first.lured) == (2, 1)
+    assert [m.path for m in first.shown_by] == ["0.jpg", "1.jpg", "3.jpg"]
     assert (first.signs, first.involved) == (3, 12), "two missed without evidence, one lured"
     assert first.suspicion == lower_bound(3, 12)
     assert rows[2].recall is None, "no picture of it has a label"

@@ -81,6 +81,7 @@ def test_json_holds_all_of_it() -> None:
         17,
         0.8125,
     )
+    assert boat["shown_by"] == ["boat/1.jpg", "boat/2.jpg", f"{HOSTILE}/4.jpg"]
     assert boat["mistaken_for"][0] == {"class": "key", "index": 1, "pictures": 2}
     assert found["pictures"][0] == {
         "path": "boat/1.jpg",
