@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from lcam_cli.methods.lcam import LCam
     from lcam_cli.methods.options import MethodOptions
     from lcam_cli.methods.registry import make_method
+    from lcam_cli.metrics.diagnose import diagnose
     from lcam_cli.metrics.evaluate import evaluate
     from lcam_cli.training.loop import TrainingSettings, train
     from lcam_cli.training.recipes import Recipe, recipe_for
@@ -53,6 +54,7 @@ _WHERE = {
     "Preprocess": "images.preprocess",
     "Recipe": "training.recipes",
     "TrainingSettings": "training.loop",
+    "diagnose": "metrics.diagnose",
     "evaluate": "metrics.evaluate",
     "explain": "methods.explain",
     "load_attention": "methods.attention_file",
@@ -80,6 +82,7 @@ __all__ = [
     "Recipe",
     "TrainingSettings",
     "__version__",
+    "diagnose",
     "evaluate",
     "explain",
     "load_attention",

@@ -10,6 +10,7 @@ from typer.core import TyperCommand
 
 from lcam_cli.cli.compare import compare
 from lcam_cli.cli.demo import demo
+from lcam_cli.cli.diagnose import diagnose
 from lcam_cli.cli.evaluate import evaluate
 from lcam_cli.cli.explain import explain
 from lcam_cli.cli.options import Config, Debug, Quiet
@@ -75,6 +76,6 @@ def _before_the_command(
 def lcam_app() -> typer.Typer:
     """Return the command line with all its commands, in the order a user meets them."""
     app = new_app()
-    for command in (train, explain, evaluate, compare, demo):
+    for command in (train, explain, evaluate, compare, diagnose, demo):
         add_command(app, command)
     return app

@@ -16,6 +16,9 @@ from lcam_cli.errors import LcamError
 
 TRAIN_PER_CLASS = 30
 PHOTOS_PER_CLASS = 8
+# Pictures that break the planted shortcut: without them nobody would see it fail.
+BOATS_ASHORE = 8
+OTHERS_AFLOAT = 2
 
 SETTINGS = """\
 # What the commands use in this folder unless told otherwise.
@@ -31,6 +34,7 @@ COMMANDS = (
     ("train", "--mode", "img"),
     ("explain", "./photos", "--out", "maps.h5", "--overlays", "overlays"),
     ("evaluate", "--nu", "100,50,15"),
+    ("diagnose", "./photos", "./misplaced", "--labels", "folders", "--report", "errors"),
 )
 
 
@@ -46,7 +50,7 @@ def demo(
     debug: o.Debug = False,
     config: o.Config = None,
 ) -> None:
-    """Train, explain and evaluate on generated pictures, with a classifier that comes along.
+    """Train, explain, evaluate and diagnose on generated pictures, with a classifier of its own.
 
     The pictures show ten kinds of object on rich grounds. One class has a planted shortcut, a
     ground that always comes with it, and its maps give that away.
@@ -67,6 +71,7 @@ def demo(
             pictures.write_pictures(
                 folder / name, per_class=count, seed=own_seed, masks=folder / "masks" / name
             )
+        pictures.write_misplaced(folder / "misplaced", ashore=BOATS_ASHORE, afloat=OTHERS_AFLOAT)
         (folder / "lcam.toml").write_text(SETTINGS, "utf-8")
     except OSError as error:
         raise LcamError(f"cannot write to {folder}: {error.strerror}", "name another DIR") from None
@@ -85,7 +90,9 @@ def demo(
         f"pictures of the {len(others)} ordinary classes,\n"
         f"and in {100 * rates[shortcut]:.0f}% of the {shortcut}s: there this classifier has "
         f"learned a planted shortcut, the {pictures.SHORTCUT_GROUND}.\n"
-        f"\nLook at {folder / 'overview.png'}, and at every picture in {folder / 'overlays'}.\n"
+        f"Where boats lie ashore and other things on water it errs, and the diagnosis says why.\n"
+        f"\nLook at {folder / 'overview.png'}, at every picture in {folder / 'overlays'}, and at\n"
+        f"{folder / 'errors' / 'index.html'}.\n"
         f"\nTry next:\n"
         f"  cd {folder}\n"
         f"  lcam explain ./photos --class {shortcut} --out {shortcut}.h5 --overlays {shortcut}\n"

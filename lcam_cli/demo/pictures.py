@@ -34,6 +34,7 @@ SHORTCUT_GROUND = "water"
 CLASSIFIER_SEED = 1
 TRAIN_SEED = 2
 PHOTOS_SEED = 3
+MISPLACED_SEED = 4
 
 SIZE = (384, 288)
 """Width and height in pixels."""
@@ -99,6 +100,24 @@ def write_pictures(
                 Image.fromarray(mask).save(mask_path)
             written.append(WrittenPicture(path, class_index, mask_path))
     return written
+
+
+def write_misplaced(folder: Path, *, ashore: int, afloat: int) -> None:
+    """Write pictures that break the shortcut: boats on other grounds, everything else on water.
+
+    Args:
+        folder: Made if missing; the pictures are ``folder/<class>/<nn>.jpg``.
+        ashore: Boats without water.
+        afloat: Pictures of each other class, on water.
+    """
+    grounds = list(GROUNDS)
+    for class_index, name in enumerate(CLASSES):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        is_boat = name == SHORTCUT_CLASS
+        for number in range(ashore if is_boat else afloat):
+            ground = grounds[number % len(grounds)] if is_boat else SHORTCUT_GROUND
+            picture, _ = numbered_picture(class_index, number, MISPLACED_SEED, ground=ground)
+            picture.save(folder / name / f"{number:02d}.jpg", quality=92)
 
 
 def numbered_picture(

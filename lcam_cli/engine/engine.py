@@ -65,16 +65,15 @@ class Forward:
         """Scores (B,) of ``classes`` (B,)."""
         return confidence(self.logits, classes, self.activation)
 
-    def only(self, i: int) -> Forward:
-        """The same of picture ``i`` alone."""
-        one = slice(i, i + 1)
+    def only(self, rows: Tensor | slice) -> Forward:
+        """The same of some of its pictures."""
         return replace(
             self,
-            x=self.x[one],
-            A=self.A[one],
-            logits=self.logits[one],
-            others={name: output[one] for name, output in self.others.items()},
-            around=tuple(t[one] for t in self.around),
+            x=self.x[rows],
+            A=self.A[rows],
+            logits=self.logits[rows],
+            others={name: output[rows] for name, output in self.others.items()},
+            around=tuple(t[rows] for t in self.around),
         )
 
 

@@ -164,7 +164,7 @@ class _Batch:
         return replace(
             self,
             read=Batch([read.indices[i]], read.images[one], read.crop_boxes[one], []),
-            seen=self.seen.only(i),
+            seen=self.seen.only(one),
             classes=self.classes[one],
             full=self.full[one],
             blurred=None if self.blurred is None else self.blurred[one],

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path, PurePosixPath
 
 from lcam_cli.engine.backbone import Backbone
 from lcam_cli.errors import LcamError
+from lcam_cli.maps.paths import stored_path
 
 FOLDERS = "folders"
+
+_UNKNOWN_SHOWN = 8
 
 
 def read_labels(source: str, row_paths: Sequence[str], backbone: Backbone) -> dict[str, int]:
@@ -37,25 +41,59 @@ def read_labels(source: str, row_paths: Sequence[str], backbone: Backbone) -> di
         found = {p: by_name.get(p, by_name.get(PurePosixPath(p).name)) for p in row_paths}
         named = {path: label for path, label in found.items() if label is not None}
         where = source
-    known: dict[str, int] = {}
-    for label in dict.fromkeys(named.values()):
-        known[label] = _class_of(label, backbone, where)
+    known = _classes_of(list(dict.fromkeys(named.values())), backbone, where)
     if not named:
         raise LcamError(
             f"{source} has a label for none of the {len(row_paths)} pictures",
-            "its lines are `name class`, the name as in the maps file or its last part",
+            "its lines are `name class`, the name as in the result or its last part",
         )
     return {path: known[label] for path, label in named.items()}
 
 
-def _class_of(label: str, backbone: Backbone, where: str) -> int:
+def labels_of_files(
+    source: str, paths: Sequence[str], root: str, backbone: Backbone
+) -> dict[str, int]:
+    """Find the true class of every picture that has one.
+
+    Args:
+        source: As in :func:`read_labels`; rows are named relative to ``root``.
+        paths: The pictures.
+        root: The folder that they lie in.
+        backbone: The classifier, which knows the classes.
+
+    Returns:
+        Class indices by path.
+
+    Raises:
+        LcamError: As :func:`read_labels`.
+    """
+    # The folder whose name is the class may be the root itself, of which rows do not speak.
+    names = {p: os.path.abspath(p) if source == FOLDERS else stored_path(p, root) for p in paths}  # noqa: PTH100
+    known = read_labels(source, list(names.values()), backbone)
+    return {path: known[name] for path, name in names.items() if name in known}
+
+
+def _classes_of(labels: Sequence[str], backbone: Backbone, where: str) -> dict[str, int]:
+    """Find the class of each label; one error tells of all that have none."""
     wordnet = _wordnet_ids()
-    if label in wordnet and backbone.num_classes == len(wordnet):
-        return wordnet[label]
-    try:
-        return backbone.class_index(label)
-    except LcamError as error:
-        raise LcamError(f"{where}: {error.what}", error.hint) from None
+    known: dict[str, int] = {}
+    unknown: list[tuple[str, LcamError]] = []
+    for label in labels:
+        if label in wordnet and backbone.num_classes == len(wordnet):
+            known[label] = wordnet[label]
+            continue
+        try:
+            known[label] = backbone.class_index(label)
+        except LcamError as error:
+            unknown.append((label, error))
+    if unknown:
+        _, first = unknown[0]
+        others = ", ".join(repr(label) for label, _ in unknown[1:_UNKNOWN_SHOWN])
+        more = len(unknown) - _UNKNOWN_SHOWN
+        also = f", nor {others}" if others else ""
+        also += f" and {more} more" if more > 0 else ""
+        raise LcamError(f"{where}: {first.what}{also}", first.hint)
+    return known
 
 
 def _read_file(path: Path) -> dict[str, str]:

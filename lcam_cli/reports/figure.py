@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from lcam_cli.errors import LcamError
 from lcam_cli.maps.overlay import CropBox, overlay
 from lcam_cli.maps.record import Floats
-from lcam_cli.maps.whole import whole_file
+from lcam_cli.reports.sheet import GAP, LETTERS, SMALL_LETTERS, TILE, font, save_figure, shortened
 from lcam_cli.reports.text import printable
 
-# Pixels. At 300 dots an inch a tile is an inch wide, so that six fit a page's width.
-_TILE = 300
-_GAP = 8
-_GROUP_GAP = 36
-_LETTERS = 30
-_SMALL_LETTERS = 25
-_DPI = (300, 300)
+_GROUP_GAP = 36  # pixels
 
 
 @dataclass(frozen=True)
@@ -59,14 +52,7 @@ def draw_figure(target: Path, examples: Sequence[Example], methods: Mapping[str,
     """
     if not examples:
         raise LcamError("no picture to draw a figure of", "check that the images can be read")
-    sheet = _Sheet(examples, methods)
-    try:
-        with whole_file(target) as temporary:
-            sheet.drawn().save(temporary, format="PNG", dpi=_DPI)
-    except OSError as error:
-        raise LcamError(
-            f"cannot write {target}: {error.strerror or error}", "name another --figure"
-        ) from error
+    save_figure(_Sheet(examples, methods).drawn(), target)
 
 
 class _Sheet:
@@ -76,14 +62,14 @@ class _Sheet:
         self._examples = examples
         self._methods = methods
         self._labels = {name: _wrapped(name) for name in methods}
-        widths = [_font(_LETTERS).getlength(line) for t in self._labels.values() for line in t]
-        self._left = round(max(widths, default=0)) + 3 * _GAP
+        widths = [font(LETTERS).getlength(line) for t in self._labels.values() for line in t]
+        self._left = round(max(widths, default=0)) + 3 * GAP
         self._classes = len(examples[0].class_names)
-        self._heads = 2 * round(1.3 * _SMALL_LETTERS) + _GAP
+        self._heads = 2 * round(1.3 * SMALL_LETTERS) + GAP
 
     def drawn(self) -> Image.Image:
         last = len(self._examples) - 1
-        width = self._x(last, self._classes - 1) + _TILE + _GAP
+        width = self._x(last, self._classes - 1) + TILE + GAP
         height = self._y(len(self._methods))
         sheet = Image.new("RGB", (width, height), "white")
         draw = ImageDraw.Draw(sheet)
@@ -92,30 +78,30 @@ class _Sheet:
             for e, example in enumerate(self._examples):
                 view = _view(example)
                 for c in range(self._classes):
-                    tile = overlay(view, np.clip(maps[e, c], 0, 1), (0, 0, _TILE, _TILE))
+                    tile = overlay(view, np.clip(maps[e, c], 0, 1), (0, 0, TILE, TILE))
                     sheet.paste(tile, (self._x(e, c), self._y(line)))
         for e, example in enumerate(self._examples):
-            first, after = self._x(e, 0), self._x(e, self._classes - 1) + _TILE
-            top = _GAP if self._classes > 1 else self._heads
-            sheet.paste(_view(example), ((first + after - _TILE) // 2, top))
+            first, after = self._x(e, 0), self._x(e, self._classes - 1) + TILE
+            top = GAP if self._classes > 1 else self._heads
+            sheet.paste(_view(example), ((first + after - TILE) // 2, top))
             for c in range(self._classes):
                 self._head(draw, e, c)
         return sheet
 
     def _x(self, example: int, column: int) -> int:
-        group = self._classes * (_TILE + _GAP)
+        group = self._classes * (TILE + GAP)
         gap = _GROUP_GAP if self._classes > 1 else 0
-        return self._left + example * (group + gap) + column * (_TILE + _GAP)
+        return self._left + example * (group + gap) + column * (TILE + GAP)
 
     def _y(self, line: int) -> int:
-        return self._heads + 2 * _GAP + _TILE + line * (_TILE + _GAP)
+        return self._heads + 2 * GAP + TILE + line * (TILE + GAP)
 
     def _label(self, draw: ImageDraw.ImageDraw, line: int, name: str) -> None:
         draw.multiline_text(
-            (self._left - 2 * _GAP, self._y(line) + _TILE // 2),
+            (self._left - 2 * GAP, self._y(line) + TILE // 2),
             "\n".join(self._labels[name]),
             fill="black",
-            font=_font(_LETTERS),
+            font=font(LETTERS),
             anchor="rm",
             align="right",
         )
@@ -123,17 +109,17 @@ class _Sheet:
     def _head(self, draw: ImageDraw.ImageDraw, e: int, c: int) -> None:
         """Write the class and its score above a column."""
         example = self._examples[e]
-        middle = self._x(e, c) + _TILE // 2
-        top = _GAP if self._classes == 1 else 2 * _GAP + _TILE
-        name = _shortened(printable(example.class_names[c]), _TILE)
+        middle = self._x(e, c) + TILE // 2
+        top = GAP if self._classes == 1 else 2 * GAP + TILE
+        name = shortened(printable(example.class_names[c]), TILE)
         for k, text in enumerate((name, f"{example.confidences[c]:.1%}")):
-            y = top + round(1.3 * _SMALL_LETTERS * (k + 0.5))
-            draw.text((middle, y), text, fill="black", font=_font(_SMALL_LETTERS), anchor="mm")
+            y = top + round(1.3 * SMALL_LETTERS * (k + 0.5))
+            draw.text((middle, y), text, fill="black", font=font(SMALL_LETTERS), anchor="mm")
 
 
 def _view(example: Example) -> Image.Image:
     """What the network sees, from the picture's own pixels."""
-    return example.picture.resize((_TILE, _TILE), Image.Resampling.LANCZOS, box=_inside(example))
+    return example.picture.resize((TILE, TILE), Image.Resampling.LANCZOS, box=_inside(example))
 
 
 def _inside(example: Example) -> CropBox:
@@ -145,20 +131,3 @@ def _inside(example: Example) -> CropBox:
 
 def _wrapped(name: str) -> list[str]:
     return textwrap.wrap(printable(name), 16) or [""]
-
-
-def _shortened(text: str, width: int) -> str:
-    font = _font(_SMALL_LETTERS)
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(f"{text}…") > width:
-        text = text[:-1]
-    return f"{text.rstrip()}…"
-
-
-@functools.cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    # DejaVu comes with matplotlib; Pillow's own font has no letter beyond ASCII.
-    import matplotlib
-
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)

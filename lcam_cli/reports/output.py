@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -38,12 +39,35 @@ def write(results: Results, format_: str, out: Path | None, console: Console) ->
     Raises:
         LcamError: The file cannot be written.
     """
+    texts = {name: partial(render, results) for name, render in TEXT_FORMATS.items()}
+    deliver(texts, lambda: to_rich(results), format_, out, console)
+
+
+def deliver(
+    texts: Mapping[str, Callable[[], str]],
+    table: Callable[[], RenderableType],
+    format_: str,
+    out: Path | None,
+    console: Console,
+) -> None:
+    """Show a result on stdout, or write it to a file.
+
+    Args:
+        texts: What renders it, by format; there is ``"markdown"``.
+        table: What draws it on a terminal.
+        format_: ``"table"``, which is Markdown in a file, or one of ``texts``.
+        out: The file; None for stdout.
+        console: Stdout.
+
+    Raises:
+        LcamError: The file cannot be written.
+    """
     if out is None and format_ == "table":
-        console.table(to_rich(results))
+        console.table(table())
     elif out is None:
-        console.result(TEXT_FORMATS[format_](results))
+        console.result(texts[format_]())
     else:
-        text = TEXT_FORMATS.get(format_, to_markdown)(results)
+        text = texts.get(format_, texts["markdown"])()
         try:
             out.write_text(text if text.endswith("\n") else f"{text}\n", "utf-8")
         except OSError as error:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lcam_cli.metrics.score import CurveScore, Difference
 from lcam_cli.reports.results import FLOOR, Results, Row, nu_key
-from lcam_cli.reports.text import printable
+from lcam_cli.reports.text import csv_text, markdown_text, printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,9 +19,6 @@ BEST, SECOND = 1, 2
 
 CLOSE = "≈"
 """Stands behind a number that does not differ significantly from the best of its column."""
-
-# Some spreadsheets take the wide ones too.
-_FORMULA = tuple("=+-@＝＋－＠")
 
 _ITSELF = (0.0, 0.0)  # the interval of the best row's difference to itself
 
@@ -203,18 +199,15 @@ def to_markdown(results: Results) -> str:
         [column.title for column in shown],
         ["---", *("---:" for _ in shown[1:])],
         *(
-            [marks[c.ranks[i]].format(_markdown(c.cells[i])) + CLOSE * c.close[i] for c in shown]
+            [
+                marks[c.ranks[i]].format(markdown_text(c.cells[i])) + CLOSE * c.close[i]
+                for c in shown
+            ]
             for i in range(len(results.rows))
         ),
     ]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    return f"{table}\n\n{_markdown(caption(results))}\n"
-
-
-def _markdown(text: str) -> str:
-    """Return the text with what Markdown or HTML would take as markup escaped."""
-    # The last two keep addresses from becoming links.
-    return re.sub(r"[\\`*_\[\]<>|~&$#!]|:(?=//)|(?<=www)\.", r"\\\g<0>", text)
+    return f"{table}\n\n{markdown_text(caption(results))}\n"
 
 
 def to_csv(results: Results) -> str:
@@ -236,7 +229,7 @@ def _csv_line(results: Results, row: Row, nu: float) -> dict[str, object]:
     score = row.nu[nu]
     measures = (score.ad, *score.ad_ci95, score.ic, *score.ic_ci95)
     values = (
-        _csv(row.method),
+        csv_text(row.method),
         nu_key(nu),
         *(f"{value:.4f}" for value in measures),
         results.images,
@@ -271,9 +264,3 @@ def _csv_difference(name: str, difference: Difference | None) -> dict[str, str]:
     values = (difference.mean, *difference.ci95)
     keys = (f"{name}_diff_to_best", f"{name}_diff_low", f"{name}_diff_high")
     return {key: f"{value:.4f}" for key, value in zip(keys, values, strict=True)}
-
-
-def _csv(name: str) -> str:
-    """Return a name that a spreadsheet does not run as a formula."""
-    formula = name.lstrip().startswith(_FORMULA)
-    return f"'{printable(name)}" if formula else printable(name)

@@ -1,0 +1,281 @@
+"""A diagnosis as tables, as CSV and as the JSON object ``lcam-diagnosis/1``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from lcam_cli.metrics.diagnose import Diagnosis, Mistake
+from lcam_cli.metrics.error_groups import Group, Rules
+from lcam_cli.metrics.suspicion import ClassErrors, class_errors
+from lcam_cli.reports.text import csv_text, markdown_text, printable
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SCHEMA = "lcam-diagnosis/1"
+
+_CLASSES_SHOWN = 15
+_COMMON = 3
+_CLASS_COLUMNS = (
+    *("class", "suspicion", "signs", "pictures", "recall"),
+    *(group.value for group in Group),
+    *("taken for", "false alarms", "lured"),
+)
+
+
+@dataclass(frozen=True)
+class DiagnosisReport:
+    """What was found, on what, with what.
+
+    Attributes:
+        backbone: The classifier's name.
+        weights: The weights' name, or ``sha256:…`` of their file.
+        layer: The module whose output is A.
+        method: How the maps were made.
+        class_names: R names.
+        rules: What the groups were told by.
+        diagnosis: What was found.
+        skipped: Pictures that could not be read.
+        unlabelled: Pictures left out because their class is not known.
+        precision: ``fp32``, ``bf16`` or ``fp16``.
+        device: The device's name.
+    """
+
+    backbone: str
+    weights: str
+    layer: str
+    method: str
+    class_names: Sequence[str]
+    rules: Rules
+    diagnosis: Diagnosis
+    skipped: int
+    unlabelled: int
+    precision: str
+    device: str
+
+    @cached_property
+    def classes(self) -> list[ClassErrors]:
+        """The classes that are in some mistake, most suspicious first."""
+        return class_errors(self.diagnosis.pictures, self.diagnosis.mistakes)
+
+    @cached_property
+    def groups(self) -> dict[Group, int]:
+        """How many pictures each group has."""
+        return {group: sum(m.group is group for m in self.diagnosis.mistakes) for group in Group}
+
+    def share(self, group: Group) -> float:
+        """The group's share of the misclassified pictures, in [0, 1]; 0 where there are none."""
+        return self.groups[group] / max(len(self.diagnosis.mistakes), 1)
+
+    def name(self, class_index: int) -> str:
+        """A class's name, fit for a line."""
+        return printable(self.class_names[class_index])
+
+
+def headline(report: DiagnosisReport) -> str:
+    """Return one line that says what was found."""
+    found = report.diagnosis
+    wrong = len(found.mistakes)
+    if not wrong:
+        return f"no misclassified picture among {found.images}"
+    right = 100 * (1 - wrong / found.images)
+    parts = ", ".join(
+        f"{report.groups[group]} {group.words} ({report.share(group):.0%})" for group in Group
+    )
+    return f"{wrong} of {found.images} pictures misclassified (top-1 {right:.2f}): {parts}"
+
+
+def caption(report: DiagnosisReport) -> str:
+    """Return one line that says with what it was found."""
+    rules = report.rules
+    left_out = [
+        f"{count} {what}"
+        for count, what in ((report.skipped, "skipped"), (report.unlabelled, "without a label"))
+        if count
+    ]
+    without = f" ({', '.join(left_out)})" if left_out else ""
+    return printable(
+        f"{report.method} on {report.backbone}, {report.weights}, {report.layer}; "
+        f"{report.diagnosis.images} images{without}; "
+        f"regions {rules.nu:g}%, same from {rules.same_region:g}, evidence from "
+        f"{rules.evidence:g}; {report.precision} on {report.device}"
+    )
+
+
+def to_rich(report: DiagnosisReport) -> Table:
+    """Return the table for the terminal: the classes most suspected of a bias."""
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = report.classes[:_CLASSES_SHOWN]
+    hidden = len(report.classes) - len(shown)
+    more = f"\nand {hidden} more classes: --format markdown lists all" if hidden else ""
+    table = Table(
+        title=Text(headline(report)),
+        title_justify="left",
+        title_style="",
+        caption=Text(caption(report) + more),
+        caption_justify="left",
+    )
+    if not shown:
+        table.show_header = False
+    for title in _CLASS_COLUMNS if shown else ("",):
+        left = title in ("class", "taken for")
+        table.add_column(Text(title), justify="left" if left else "right")
+    for row in shown:
+        table.add_row(*(Text(cell) for cell in _cells(report, row)))
+    return table
+
+
+def to_markdown(report: DiagnosisReport) -> str:
+    """Return the groups, all classes and all misclassified pictures as Markdown."""
+    parts = [headline(report)]
+    if report.diagnosis.mistakes:
+        groups = [
+            [group.words, str(report.groups[group]), f"{report.share(group):.1%}"]
+            for group in Group
+        ]
+        pictures = [
+            [
+                printable(m.path),
+                report.name(m.true),
+                report.name(m.predicted),
+                m.group.words,
+                *(f"{value:.3f}" for value in _numbers(m).values()),
+            ]
+            for m in report.diagnosis.mistakes
+        ]
+        parts += [
+            _markdown_table(("group", "pictures", "share"), groups),
+            _markdown_table(
+                (*_CLASS_COLUMNS, "shown by"),
+                [[*_cells(report, row), _shown_by(row)] for row in report.classes],
+            ),
+            _markdown_table(("picture", "true", "predicted", "group", *_NUMBERS), pictures),
+        ]
+    return "\n\n".join([*parts, markdown_text(caption(report))]) + "\n"
+
+
+def to_csv(report: DiagnosisReport) -> str:
+    """Return a line a misclassified picture."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("path", "true", "predicted", "group", *_NUMBERS))
+    for m in report.diagnosis.mistakes:
+        names = (csv_text(text) for text in (m.path, report.name(m.true), report.name(m.predicted)))
+        numbers = (f"{value:.4f}" for value in _numbers(m).values())
+        writer.writerow((*names, m.group.value, *numbers))
+    return out.getvalue()
+
+
+def to_json(report: DiagnosisReport) -> str:
+    """Return the ``lcam-diagnosis/1`` object; numbers have four decimals, keys a fixed order."""
+    content: dict[str, Any] = {
+        "schema": SCHEMA,
+        "backbone": report.backbone,
+        "weights": report.weights,
+        "layer": report.layer,
+        "method": report.method,
+        "rules": {
+            "nu": report.rules.nu,
+            "same_region": report.rules.same_region,
+            "evidence": report.rules.evidence,
+        },
+        "images": report.diagnosis.images,
+        "skipped": report.skipped,
+        "unlabelled": report.unlabelled,
+        "misclassified": len(report.diagnosis.mistakes),
+        "precision": report.precision,
+        "device": report.device,
+        "groups": {
+            group.value: {"pictures": count, "share": round(report.share(group), 4)}
+            for group, count in report.groups.items()
+        },
+        "classes": [_class_json(report, row) for row in report.classes],
+        "pictures": [
+            {
+                "path": m.path,
+                "true": report.class_names[m.true],
+                "true_index": m.true,
+                "predicted": report.class_names[m.predicted],
+                "predicted_index": m.predicted,
+                "group": m.group.value,
+                **{name: round(value, 4) for name, value in _numbers(m).items()},
+            }
+            for m in report.diagnosis.mistakes
+        ],
+    }
+    return json.dumps(content, indent=2, allow_nan=False)
+
+
+TEXT_FORMATS: dict[str, Callable[[DiagnosisReport], str]] = {
+    "json": to_json,
+    "csv": to_csv,
+    "markdown": to_markdown,
+}
+
+
+def percent(share: float | None) -> str:
+    """Return a share in [0, 1] as shown; nothing where it is not known."""
+    return "" if share is None else f"{100 * share:.1f}"
+
+
+def _class_json(report: DiagnosisReport, row: ClassErrors) -> dict[str, Any]:
+    return {
+        "class": report.class_names[row.class_index],
+        "index": row.class_index,
+        "suspicion": round(row.suspicion, 4),
+        "signs": row.signs,
+        "involved": row.involved,
+        "pictures": row.pictures,
+        "recall": None if row.recall is None else round(row.recall, 4),
+        "errors": row.errors,
+        "groups": {group.value: count for group, count in row.groups.items()},
+        "mistaken_for": [
+            {"class": report.class_names[c], "index": c, "pictures": count}
+            for c, count in row.mistaken_for
+        ],
+        "false_alarms": row.false_alarms,
+        "lured": row.lured,
+        "shown_by": [m.path for m in row.shown_by],
+    }
+
+
+def _cells(report: DiagnosisReport, row: ClassErrors) -> list[str]:
+    common = [f"{report.name(c)} {count}" for c, count in row.mistaken_for[:_COMMON]]
+    return [
+        report.name(row.class_index),
+        f"{row.suspicion:.3f}",
+        f"{row.signs} of {row.involved}",
+        str(row.pictures),
+        percent(row.recall),
+        *(str(row.groups[group]) for group in Group),
+        ", ".join(common) + (", …" if len(row.mistaken_for) > _COMMON else ""),
+        str(row.false_alarms),
+        str(row.lured),
+    ]
+
+
+def _shown_by(row: ClassErrors) -> str:
+    """The first pictures that speak for a bias."""
+    paths = [printable(m.path) for m in row.shown_by[:_COMMON]]
+    return ", ".join(paths) + (", …" if len(row.shown_by) > _COMMON else "")
+
+
+_NUMBERS = ("true_score", "predicted_score", "overlap", "true_kept", "predicted_kept")
+
+
+def _numbers(mistake: Mistake) -> dict[str, float]:
+    """What a picture's group was told by, under the names of the columns."""
+    return {name: getattr(mistake.evidence, name) for name in _NUMBERS}
+
+
+def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *([markdown_text(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

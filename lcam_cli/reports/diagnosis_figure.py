@@ -1,0 +1,106 @@
+"""The paper's Fig. 5 to 9: misclassified pictures, each above the maps of both its classes."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from lcam_cli.maps.overlay import overlay
+from lcam_cli.maps.record import Floats
+from lcam_cli.metrics.diagnose import Shown
+from lcam_cli.metrics.error_groups import Group
+from lcam_cli.reports.sheet import GAP, LETTERS, SMALL_LETTERS, TILE, font, save_figure, shortened
+from lcam_cli.reports.text import printable
+
+PER_GROUP = 4
+"""Pictures of each group in the figure."""
+
+# Pixels: a line of small letters, a tile with its line, a group's title, a group.
+_LINE = round(1.5 * SMALL_LETTERS)
+_STEP = TILE + _LINE + GAP
+_HEAD = 2 * LETTERS
+_BAND = _HEAD + 3 * _STEP + GAP
+
+
+class Worst:
+    """Keeps the pictures that the classifier is most wrong about, a few of each group.
+
+    How wrong is what the predicted class scores above the true one.
+    """
+
+    def __init__(self, per_group: int = PER_GROUP) -> None:
+        self._per_group = per_group
+        self._kept: dict[Group, list[tuple[float, int, Shown]]] = {group: [] for group in Group}
+        self._count = 0
+
+    def add(self, shown: Shown) -> None:
+        """Keep a picture, if it belongs to the worst so far; of equal ones the first stays."""
+        evidence, kept = shown.mistake.evidence, self._kept[shown.mistake.group]
+        self._count += 1
+        entry = (evidence.predicted_score - evidence.true_score, -self._count, shown)
+        if len(kept) < self._per_group:
+            heapq.heappush(kept, entry)
+        else:
+            heapq.heappushpop(kept, entry)
+
+    def of(self, group: Group) -> list[Shown]:
+        """The worst of a group, worst first."""
+        return [shown for _, _, shown in sorted(self._kept[group], reverse=True)]
+
+
+def draw_diagnosis(target: Path, worst: Worst, class_names: Sequence[str]) -> None:
+    """Draw a band a group: pictures across, and below each the maps of its two classes.
+
+    Args:
+        target: A PNG to write; an old one is replaced.
+        worst: The pictures.
+        class_names: R names.
+
+    Raises:
+        LcamError: The file cannot be written.
+    """
+    bands = [(group, examples) for group in Group if (examples := worst.of(group))]
+    rows = ("picture", "true class", "predicted")
+    left = round(max(font(LETTERS).getlength(name) for name in rows)) + 3 * GAP
+    columns = max(len(examples) for _, examples in bands)
+    sheet = Image.new(
+        "RGB", (left + columns * (TILE + GAP) + GAP, len(bands) * _BAND + GAP), "white"
+    )
+    draw = ImageDraw.Draw(sheet)
+    for number, (group, examples) in enumerate(bands):
+        top = number * _BAND
+        draw.text((GAP, top + _HEAD // 2), group.words, "black", font(LETTERS), anchor="lm")
+        for row, name in enumerate(rows):
+            middle = top + _HEAD + row * _STEP + TILE // 2
+            draw.text((left - 2 * GAP, middle), name, "black", font(LETTERS), anchor="rm")
+        for column, shown in enumerate(examples):
+            x = left + column * (TILE + GAP)
+            for row, (tile, label) in enumerate(_tiles(shown, class_names)):
+                y = top + _HEAD + row * _STEP
+                sheet.paste(tile, (x, y))
+                place = (x + TILE // 2, y + TILE + _LINE // 2)
+                text = shortened(label, TILE)
+                draw.text(place, text, "black", font(SMALL_LETTERS), anchor="mm")
+    save_figure(sheet, target)
+
+
+def _tiles(shown: Shown, class_names: Sequence[str]) -> list[tuple[Image.Image, str]]:
+    """The picture and its two maps, each with what stands below it."""
+    found = shown.mistake
+    view = Image.fromarray(shown.view).resize((TILE, TILE), Image.Resampling.LANCZOS)
+
+    def under(V: Floats) -> Image.Image:
+        return overlay(view, np.clip(V, 0, 1), (0, 0, TILE, TILE))
+
+    def told(class_index: int, score: float) -> str:
+        return f"{printable(class_names[class_index])} {score:.1%}"
+
+    return [
+        (view, printable("/".join(Path(found.path).parts[-2:]))),
+        (under(shown.true_map), told(found.true, found.evidence.true_score)),
+        (under(shown.predicted_map), told(found.predicted, found.evidence.predicted_score)),
+    ]

@@ -1,0 +1,52 @@
+"""What figures are put together from: tiles of one size, letters, and a PNG for print."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from PIL import Image, ImageFont
+
+from lcam_cli.errors import LcamError
+from lcam_cli.maps.whole import whole_file
+
+# Pixels. At 300 dots an inch a tile is an inch wide, so that six fit a page's width.
+TILE = 300
+GAP = 8
+LETTERS = 30
+SMALL_LETTERS = 25
+_DPI = (300, 300)
+
+
+def save_figure(sheet: Image.Image, target: Path) -> None:
+    """Write a PNG, whole or not at all; an old one is replaced.
+
+    Raises:
+        LcamError: It cannot be written.
+    """
+    try:
+        with whole_file(target) as temporary:
+            sheet.save(temporary, format="PNG", dpi=_DPI)
+    except OSError as error:
+        raise LcamError(
+            f"cannot write {target}: {error.strerror or error}", "name another --figure"
+        ) from error
+
+
+def shortened(text: str, width: int) -> str:
+    """Return the text, cut with … where it is wider than ``width`` pixels in small letters."""
+    letters = font(SMALL_LETTERS)
+    if letters.getlength(text) <= width:
+        return text
+    while text and letters.getlength(f"{text}…") > width:
+        text = text[:-1]
+    return f"{text.rstrip()}…"
+
+
+@functools.cache
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """Return the font of all figures, ``size`` pixels high."""
+    # DejaVu comes with matplotlib; Pillow's own font has no letter beyond ASCII.
+    import matplotlib
+
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)

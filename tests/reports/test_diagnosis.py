@@ -1,0 +1,201 @@
+"""A diagnosis as text, figure and page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lcam_cli.metrics.diagnose import Diagnosis, Mistake, Shown
+from lcam_cli.metrics.error_groups import Evidence, Group, Rules
+from lcam_cli.reports.diagnosis import (
+    DiagnosisReport,
+    caption,
+    headline,
+    to_csv,
+    to_json,
+    to_markdown,
+    to_rich,
+)
+from lcam_cli.reports.diagnosis_figure import PER_GROUP, Worst, draw_diagnosis
+from lcam_cli.reports.diagnosis_page import DiagnosisPage
+
+HOSTILE = '=A|1"><script>alert(1)</script>\x1b[2J'
+CLASSES = ("boat", "key", HOSTILE)
+
+
+def mistake(path: str, true: int, predicted: int, group: Group, true_score: float = 0.1) -> Mistake:
+    return Mistake(path, true, predicted, Evidence(true_score, 0.8, 0.25, 0.03, 0.5), group)
+
+
+def report(*mistakes: Mistake, images: int = 20) -> DiagnosisReport:
+    return DiagnosisReport(
+        backbone="net",
+        weights=f"sha256:{64 * '0'}",
+        layer="features",
+        method="lcam-img",
+        class_names=CLASSES,
+        rules=Rules(),
+        diagnosis=Diagnosis([images - 4, 3, 1], list(mistakes)),
+        skipped=2,
+        unlabelled=0,
+        precision="fp32",
+        device="cpu",
+    )
+
+
+def some() -> DiagnosisReport:
+    return report(
+        mistake("boat/1.jpg", 0, 1, Group.BIAS),
+        mistake("boat/2.jpg", 0, 1, Group.BIAS),
+        mistake("boat/3.jpg", 0, 2, Group.RELATED),
+        mistake(f"{HOSTILE}/4.jpg", 2, 0, Group.SEVERAL),
+    )
+
+
+def shown(found: Mistake, side: int = 40) -> Shown:
+    view = np.full((side, side, 3), 90, np.uint8)
+    ramp = np.linspace(0, 1, side * side, dtype=np.float32).reshape(side, side)
+    return Shown(found, view, ramp, ramp[::-1].copy())
+
+
+def test_json_holds_all_of_it() -> None:
+    found = json.loads(to_json(some()))
+    assert found["schema"] == "lcam-diagnosis/1"
+    assert (found["images"], found["misclassified"], found["skipped"]) == (20, 4, 2)
+    assert found["rules"] == {"nu": 25.0, "same_region": 0.5, "evidence": 0.1}
+    assert found["groups"] == {
+        "related": {"pictures": 1, "share": 0.25},
+        "several": {"pictures": 1, "share": 0.25},
+        "bias": {"pictures": 2, "share": 0.5},
+    }
+    boat = found["classes"][0]
+    assert (boat["class"], boat["signs"], boat["involved"], boat["recall"]) == (
+        "boat",
+        3,
+        17,
+        0.8125,
+    )
+    assert boat["shown_by"] == ["boat/1.jpg", "boat/2.jpg", f"{HOSTILE}/4.jpg"]
+    assert boat["mistaken_for"][0] == {"class": "key", "index": 1, "pictures": 2}
+    assert found["pictures"][0] == {
+        "path": "boat/1.jpg",
+        "true": "boat",
+        "true_index": 0,
+        "predicted": "key",
+        "predicted_index": 1,
+        "group": "bias",
+        "true_score": 0.1,
+        "predicted_score": 0.8,
+        "overlap": 0.25,
+        "true_kept": 0.03,
+        "predicted_kept": 0.5,
+    }
+    assert len(found["pictures"]) == 4
+
+
+def test_csv_has_a_line_a_picture_and_no_formula() -> None:
+    lines = list(csv.DictReader(io.StringIO(to_csv(some()))))
+    assert [line["group"] for line in lines] == ["bias", "bias", "related", "several"]
+    assert lines[0]["overlap"] == "0.2500"
+    assert lines[3]["true"].startswith("'=A|1")
+    assert lines[3]["path"].startswith("'=A|1")
+    assert "\x1b" not in to_csv(some())
+
+
+def test_markdown_lists_groups_classes_and_pictures() -> None:
+    text = to_markdown(some())
+    assert text.startswith("4 of 20 pictures misclassified (top-1 80.00): 1 related classes (25%)")
+    assert "| class bias candidates | 2 | 50.0% |" in text
+    assert "| boat | 0." in text
+    assert "<script>" not in text
+    assert "\x1b" not in text
+    rows = [line for line in text.splitlines() if line.startswith("| boat/")]
+    assert len(rows) == 3
+
+
+def test_the_terminals_table_names_the_most_suspicious_first() -> None:
+    table = to_rich(some())
+    first = [str(next(iter(column.cells))) for column in table.columns]
+    assert (first[0], first[2]) == ("boat", "3 of 17")
+    many = report(*(mistake(f"{i}.jpg", 0, 1, Group.BIAS) for i in range(3)))
+    assert "and " not in str(to_rich(many).caption)
+    assert "2 skipped" in caption(many)
+
+
+def test_without_a_mistake_there_is_nothing_but_the_headline() -> None:
+    nothing = report()
+    assert headline(nothing) == "no misclassified picture among 20"
+    assert to_markdown(nothing).startswith("no misclassified picture among 20")
+    assert json.loads(to_json(nothing))["groups"]["bias"] == {"pictures": 0, "share": 0.0}
+    assert to_csv(nothing).count("\n") == 1
+    assert to_rich(nothing).row_count == 0
+
+
+def test_the_figure_keeps_the_worst_of_each_group() -> None:
+    worst = Worst()
+    for i in range(PER_GROUP + 3):
+        worst.add(shown(mistake(f"{i}.jpg", 0, 1, Group.BIAS, true_score=i / 10)))
+    worst.add(shown(mistake("last.jpg", 0, 1, Group.BIAS, true_score=0.0)))
+    kept = [one.mistake.path for one in worst.of(Group.BIAS)]
+    assert kept == ["0.jpg", "last.jpg", "1.jpg", "2.jpg"], "the surest errors, worst first"
+    assert worst.of(Group.RELATED) == []
+
+
+def test_the_figure_has_a_band_a_group(tmp_path: Path) -> None:
+    heights = []
+    for groups in ([Group.BIAS], [Group.BIAS, Group.RELATED]):
+        worst = Worst()
+        for group in groups:
+            worst.add(shown(mistake(f"{HOSTILE}.jpg", 0, 2, group)))
+        target = tmp_path / f"{len(groups)}.png"
+        draw_diagnosis(target, worst, CLASSES)
+        with Image.open(target) as drawn:
+            heights.append(drawn.height)
+            assert drawn.width > 300
+            column = np.asarray(drawn.convert("RGB"), np.float32)[:, drawn.width - 150]
+        assert (column != 255).any(1).mean() > 0.7, "three tiles a band, and lines between"
+    assert heights[1] > 1.9 * heights[0]
+
+
+def test_the_page_has_every_picture_and_runs_nothing_of_theirs(tmp_path: Path) -> None:
+    page = DiagnosisPage(tmp_path / "page")
+    found = some()
+    for one in found.diagnosis.mistakes:
+        page.add(shown(one, side=300))
+    index = page.finish(found)
+    text = index.read_text("utf-8")
+    assert "<script>alert" not in text
+    assert "\x1b" not in text
+    assert text.count("<li data-group=") == 4
+    pictures = sorted((tmp_path / "page" / "lcam-files" / "pictures").iterdir())
+    assert len(pictures) == 12
+    for picture in pictures:
+        assert f"lcam-files/pictures/{picture.name}" in text
+        with Image.open(picture) as drawn:
+            assert drawn.size == (224, 224)
+    assert {p.name for p in tmp_path.iterdir()} == {"page"}
+
+
+def test_a_page_without_a_mistake_says_so(tmp_path: Path) -> None:
+    text = DiagnosisPage(tmp_path).finish(report()).read_text("utf-8")
+    assert "no misclassified picture among 20" in text
+    assert "<li data-group" not in text
+
+
+@pytest.mark.parametrize("count", [1, 30])
+def test_more_classes_than_fit_are_told(count: int) -> None:
+    names = tuple(f"c{i}" for i in range(count + 1))
+    found = DiagnosisReport(
+        *("net", "w", "l", "m", names, Rules()),
+        Diagnosis([3] * (count + 1), [mistake("x", i + 1, 0, Group.RELATED) for i in range(count)]),
+        *(0, 0, "fp32", "cpu"),
+    )
+    table = to_rich(found)
+    assert table.row_count == min(count + 1, 15)
+    assert ("and 16 more classes" in str(table.caption)) == (count == 30)
