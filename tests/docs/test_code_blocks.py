@@ -36,10 +36,10 @@ SCALED: dict[str, dict[str, str]] = {
     "evaluate": {"batch-size": "4", "workers": "1"},
 }
 DOWNLOADS = (
-    torchvision.models.VGG16_Weights.IMAGENET1K_V1,
-    torchvision.models.ResNet50_Weights.IMAGENET1K_V1,
-    torchvision.models.ResNet50_Weights.IMAGENET1K_V2,
-    torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V2,
+    ("vgg16", torchvision.models.VGG16_Weights.IMAGENET1K_V1),
+    ("resnet50", torchvision.models.ResNet50_Weights.IMAGENET1K_V1),
+    ("resnet50", torchvision.models.ResNet50_Weights.IMAGENET1K_V2),
+    ("mobilenet_v2", torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V2),
 )
 WITH_CODE = [page for page in PAGES if blocks_of(page)]
 
@@ -62,10 +62,10 @@ def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("torch")
     (folder / "hub" / "checkpoints").mkdir(parents=True)
     torch.manual_seed(0)
-    for weights in DOWNLOADS:
-        network = torchvision.models.get_model(weights.meta["architecture"], weights=None)
-        name = weights.url.rpartition("/")[2]
-        torch.save(network.state_dict(), folder / "hub" / "checkpoints" / name)
+    for name, weights in DOWNLOADS:
+        network = torchvision.models.get_model(name, weights=None)
+        file = weights.url.rpartition("/")[2]
+        torch.save(network.state_dict(), folder / "hub" / "checkpoints" / file)
     return folder
 
 
