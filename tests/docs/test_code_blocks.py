@@ -27,11 +27,11 @@ from torchvision.models import AlexNet_Weights
 from tests.conftest import ROOT
 from tests.docs.blocks import PAGES, Block, blocks_of
 
-SMALL = {"weights": "none", "image-size": "32", "batch-size": "4", "workers": "1"}
+SMALL = {"weights": "none", "image-size": "64", "batch-size": "4", "workers": "1"}
 SCALED: dict[str, dict[str, str]] = {
-    "train": {**SMALL, "max-images": "6", "epochs": "1"},
+    "train": {**SMALL, "max-images": "4", "epochs": "1"},
     "explain": SMALL,
-    "compare": {**SMALL, "max-images": "3", "rise-masks": "8"},
+    "compare": {**SMALL, "max-images": "2", "rise-masks": "8"},
     "diagnose": SMALL,
     "evaluate": {"batch-size": "4", "workers": "1"},
 }
