@@ -27,11 +27,11 @@ from torchvision.models import AlexNet_Weights
 from tests.conftest import ROOT
 from tests.docs.blocks import PAGES, Block, blocks_of
 
-SMALL = {"image-size": "32", "batch-size": "4", "workers": "1"}
+SMALL = {"image-size": "64", "batch-size": "4", "workers": "1"}
 SCALED: dict[str, dict[str, str]] = {
-    "train": {**SMALL, "max-images": "6", "epochs": "1"},
+    "train": {**SMALL, "max-images": "4", "epochs": "1"},
     "explain": SMALL,
-    "compare": {**SMALL, "max-images": "3", "rise-masks": "8"},
+    "compare": {**SMALL, "max-images": "2", "rise-masks": "8"},
     "diagnose": SMALL,
     "evaluate": {"batch-size": "4", "workers": "1"},
 }
@@ -80,6 +80,7 @@ def stage(tmp_path: Path, fine_tuned: Path, downloads: Path) -> Path:
     for label in ("pug", "goldfish"):
         (tmp_path / "sorted" / label).mkdir(parents=True)
         (tmp_path / "sorted" / label / "0.jpg").symlink_to(tmp_path / "pictures" / "0.jpg")
+    (tmp_path / "labels.txt").write_text("0.jpg pug\n1.jpg goldfish\n2.jpg 3\n")
     (tmp_path / "torch").symlink_to(downloads)
     for file in fine_tuned.iterdir():
         (tmp_path / file.name).symlink_to(file)
