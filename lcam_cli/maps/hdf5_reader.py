@@ -76,7 +76,8 @@ class MapsFile:
         LcamError: if it is missing, no maps file, or not as the format says.
     """
 
-    def __init__(self, path: Path, method: str | None = None, *, tried: bool = False) -> None:
+    def __init__(self, path: str | Path, method: str | None = None, *, tried: bool = False) -> None:
+        path = Path(path)
         self.path = path
         if not path.is_file():
             raise LcamError(f"no maps file {path}", "make one with lcam explain … --out FILE.h5")
