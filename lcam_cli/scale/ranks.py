@@ -221,7 +221,9 @@ class _Together(Ranks):
                 self._tell()
                 self._listen()
             except (RuntimeError, OSError) as error:
-                self._lose(f"the ranks' meeting place is gone: {str(error).splitlines()[0]}")
+                host = "torchrun on the first machine" if _OF_AGENT else _name(0, self._seen[0])
+                why = str(error).splitlines()[0]
+                self._lose(f"{host}, at whom the ranks meet, cannot be reached: {why}")
         with self._changed:
             self._changed.notify_all()
             stopped = self._changed.wait_for(lambda: self._ended, GRACE)

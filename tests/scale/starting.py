@@ -14,11 +14,13 @@ from tests.conftest import ROOT
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
-def torchrun(folder: Path, words: Sequence[str], ranks: int) -> subprocess.Popen[str]:
+def torchrun(
+    folder: Path, words: Sequence[str], ranks: int, module: str = "lcam_cli"
+) -> subprocess.Popen[str]:
     """Start ranks with torchrun; its agent is the process that is returned."""
     agent = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks)]
     agent += ["--master-port", str(free_port())]
-    return _start(folder, [*agent, "-m", "lcam_cli", *words], ENVIRONMENT)
+    return _start(folder, [*agent, "-m", module, *words], ENVIRONMENT)
 
 
 def by_hand(folder: Path, words: Sequence[str], ranks: int) -> list[subprocess.Popen[str]]:
