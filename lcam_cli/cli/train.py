@@ -218,16 +218,17 @@ def train(
                 stop=lambda: interrupt.stop,
                 exchange=exchange,
             )
+            if result is not None:
+                ranks.finish(skipped.count)
+                skipped.count += ranks.wait_for_others(lambda: False) if ranks.is_first else 0
         if result is None:
             console.error(
                 f"interrupted; the run is saved in {folder}",
                 "go on with the same command and --resume",
             )
             raise typer.Exit(130)
-        ranks.finish(skipped.count)
         if not ranks.is_first:
             return
-        skipped.count += ranks.wait_for_others(lambda: False)
         if exchange.steps:
             each = exchange.sent / exchange.steps
             console.info(f"each of {place.size} ranks sent {each:,.0f} bytes a step")

@@ -12,6 +12,7 @@ import pytest
 
 from lcam_cli.__main__ import run
 from lcam_cli.cli.app import lcam_app
+from lcam_cli.locks import lock_file
 from lcam_cli.maps.hdf5_reader import MapsFile
 from tests.scale.starting import by_hand, torchrun
 from tests.tiny import write_pictures
@@ -193,3 +194,63 @@ def test_what_is_not_for_ranks_is_refused(
     assert "one of 2" in capfd.readouterr().err
     assert lcam(*EXPLAIN, "--shard", "0/2") == 2
     assert "--shard does not go with torchrun" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_an_interrupt_saves_and_says_how_to_resume(folder: Path) -> None:
+    write_pictures(folder / "photos", 3000, seed=1)
+    agent = torchrun(folder, EXPLAIN, 2)
+    while len(list(folder.glob("maps.from-*.h5"))) < 2:
+        assert agent.poll() is None, agent.communicate()
+        time.sleep(0.05)
+    agent.send_signal(signal.SIGTERM)  # as a batch system does
+    _, err = agent.communicate(timeout=MINUTE)
+    assert "interrupted; what is done is saved in maps.h5" in err
+    assert "--resume" in err
+
+
+@pytest.mark.slow
+def test_ranks_keep_off_an_output_that_is_being_written(folder: Path) -> None:
+    with lock_file(folder / "maps.h5"):
+        ranks = by_hand(folder, EXPLAIN, 2)
+        told = [rank.communicate(timeout=MINUTE)[1] for rank in ranks]
+    assert "maps.h5 is being written by another run" in told[0]
+    # The others are told by the first one, and do not wait for it.
+    assert "rank 0 (process" in told[1]
+    assert "is being written by another run" in told[1]
+    assert [rank.returncode for rank in ranks] == [2, 2]
+
+
+def test_several_gpus_are_told_of(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    from lcam_cli.cli.console import Console
+    from lcam_cli.cli.setup import tell_of_gpus
+    from lcam_cli.errors import LcamError
+    from lcam_cli.scale.place import Place
+    from lcam_cli.scale.ranks import device_of
+
+    class Gpu:
+        device = torch.device("cuda", 0)
+
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    tell_of_gpus(Gpu(), Place(), "explain", Console())  # type: ignore[arg-type]
+    assert "1 of 4 GPUs" in (said := capfd.readouterr().err)
+    assert "torchrun --nproc-per-node 4 -m lcam_cli explain" in said
+    tell_of_gpus(Gpu(), Place(1, 4, 1, 4), "explain", Console())  # type: ignore[arg-type]
+    assert capfd.readouterr().err == ""
+    assert device_of(Place(6, 8, 2, 4), "auto") == "cuda:2"
+    assert device_of(Place(6, 8, 2, 4), "cuda") == "cuda:2"
+    assert chosen == [2, 2]
+    assert device_of(Place(), "cuda:3") == "cuda:3"
+    assert device_of(Place(1, 2, 1, 2), "cpu") == "cpu"
+    with pytest.raises(LcamError, match="5 ranks and 4 GPUs"):
+        device_of(Place(0, 5, 0, 5), "cuda")
+    with pytest.raises(LcamError, match="one GPU for all"):
+        device_of(Place(0, 2, 0, 2), "cuda:1")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert device_of(Place(0, 2, 0, 2), "auto") == "cpu"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -10,10 +12,12 @@ import torch
 from lcam_cli.__main__ import run
 from lcam_cli.cli.app import lcam_app
 from lcam_cli.methods.attention_file import FILE_NAME
+from lcam_cli.training.checkpoint import CHECKPOINT
 from lcam_cli.training.log import read_log
-from tests.scale.starting import torchrun
+from tests.scale.starting import by_hand, torchrun
 from tests.tiny import write_pictures
 
+MINUTE = 60.0
 OWN = """
 from tests.tiny import tiny_network
 def net():
@@ -150,3 +154,42 @@ def test_gradients_of_ranks_are_added_row_by_row(monkeypatch: pytest.MonkeyPatch
     assert W.grad.to_dense().tolist() == expected
     # A count, a loss and b; two numbers; two row numbers; two rows of two.
     assert exchange.sent == 4 * 5 + 8 * 2 + 8 * 2 + 4 * 4
+
+
+@pytest.mark.slow
+def test_a_rank_that_dies_is_named_and_the_run_goes_on_with_others(folder: Path) -> None:
+    """Without torchrun; then resumed by one process, with the weights of an unbroken run."""
+    from safetensors.torch import load_file
+
+    many = [*words("img", "paper", "run"), "--epochs", "400"]
+    ranks = by_hand(folder, many, 2)
+    while len(read_log(folder / "run" / "log.csv")) < 20:
+        assert all(rank.poll() is None for rank in ranks), ranks[0].communicate()
+        time.sleep(0.05)
+    ranks[1].kill()
+    ranks[1].communicate()
+    began = time.monotonic()
+    _, err = ranks[0].communicate(timeout=2 * MINUTE)
+    print(f"ended after {time.monotonic() - began:.1f} s")
+    assert time.monotonic() - began < MINUTE
+    assert f"rank 1 (process {ranks[1].pid} on" in err
+    assert "--resume" in err
+    assert ranks[0].returncode == 2
+    assert (folder / "run" / CHECKPOINT).exists()
+    assert run(lcam_app(), [*many, "--resume"]) == 3
+    assert run(lcam_app(), [*many, "--out", "whole"]) == 3
+    ended, whole = (load_file(folder / out / FILE_NAME)["weight"] for out in ("run", "whole"))
+    torch.testing.assert_close(ended, whole, atol=1e-5, rtol=0)
+
+
+@pytest.mark.slow
+def test_an_interrupt_saves_and_says_how_to_resume(folder: Path) -> None:
+    many = [*words("img", "paper", "run"), "--epochs", "400"]
+    agent = torchrun(folder, many, 2)
+    while len(read_log(folder / "run" / "log.csv")) < 20:
+        assert agent.poll() is None, agent.communicate()
+        time.sleep(0.05)
+    agent.send_signal(signal.SIGTERM)  # as a batch system does
+    _, err = agent.communicate(timeout=MINUTE)
+    assert "interrupted; the run is saved in run" in err
+    assert (folder / "run" / CHECKPOINT).exists()
