@@ -128,12 +128,18 @@ class _Together(Ranks):
         self._mine = Record(os.getpid(), _machine())
         self._lost = ""
         self._seen: dict[int, Record] = {}
-        self._heard = dict.fromkeys(range(place.size), time.monotonic())
+        # In looks of this process: one that was stopped for an hour, as with Ctrl-Z, did not look.
+        self._quiet = dict.fromkeys(range(place.size), 0)
+        self._apart = 0
         self._shown = 0
         self._changed = threading.Condition()
         self._ended = False
         self._tell()
-        self._thread = threading.Thread(target=self._watch, name="lcam-ranks", daemon=True)
+        # Two: the store answers no more when its host hangs, and that has to be seen too.
+        self._threads = [
+            threading.Thread(target=work, name="lcam-ranks", daemon=True)
+            for work in (self._talk, self._watch)
+        ]
 
     @property
     def lost(self) -> str:
@@ -146,7 +152,8 @@ class _Together(Ranks):
     def start(self) -> None:
         """Begin to watch the others, who have all told of themselves."""
         self._listen()
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def share(self, make: Callable[[], T]) -> T:
         """See :class:`Ranks`."""
@@ -195,7 +202,8 @@ class _Together(Ranks):
         with self._changed:
             self._ended = True
             self._changed.notify_all()
-        self._thread.join(BEAT)
+        for thread in self._threads:
+            thread.join(BEAT)
         if error is not None and self.is_first and not _OF_AGENT:
             time.sleep(2 * BEAT)  # this process is the meeting place: let the others read why
 
@@ -211,36 +219,50 @@ class _Together(Ranks):
             record = self._mine = replace(self._mine, beat=self._mine.beat + 1)
         self._store.set(_key(self.place.rank), json.dumps(asdict(record)))
 
-    def _watch(self) -> None:
+    def _talk(self) -> None:
         """Tell and listen, until this rank ends or another is lost."""
-        while not self._lost:
-            with self._changed:
-                if self._changed.wait_for(lambda: self._ended, BEAT):
-                    return
+        while not self._has_ended(BEAT) and not self._lost:
             try:
                 self._tell()
                 self._listen()
             except (RuntimeError, OSError) as error:
-                host = "torchrun on the first machine" if _OF_AGENT else _name(0, self._seen[0])
-                why = str(error).splitlines()[0]
-                self._lose(f"{host}, at whom the ranks meet, cannot be reached: {why}")
+                self._lose(f"{self._host()} cannot be reached: {str(error).splitlines()[0]}")
+
+    def _watch(self) -> None:
+        """See that the others say something; end this process if it does not end by itself."""
+        while not self._lost:
+            if self._has_ended(BEAT):
+                return
+            with self._changed:
+                self._apart += 1
+                self._quiet = {rank: looks + 1 for rank, looks in self._quiet.items()}
+            self._lose(self._silent())
         with self._changed:
             self._changed.notify_all()
-            stopped = self._changed.wait_for(lambda: self._ended, GRACE)
-        if not stopped:  # it waits for the dead, or is in the middle of a long batch
+        if not self._has_ended(GRACE):  # it waits for the dead, or is in the middle of a long batch
             os.write(2, f"error: {self._lost}\n{RESUME}\n".encode())
             os._exit(_LOST)
+
+    def _has_ended(self, within: float) -> bool:
+        """Whether this rank ends within so many seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._ended, within)
+
+    def _host(self) -> str:
+        host = "torchrun on the first machine" if _OF_AGENT else _name(0, self._seen[0])
+        return f"{host}, at whom the ranks meet,"
 
     def _listen(self) -> None:
         size = self.place.size
         told = [json.loads(one) for one in self._store.multi_get([_key(r) for r in range(size)])]
-        now = time.monotonic()
-        for rank, values in enumerate(told):
-            record = Record(**values)
-            if record != self._seen.get(rank):
-                self._heard[rank] = now
-            self._seen[rank] = record
-        self._lose(self._gone() or self._silent(now))
+        with self._changed:
+            self._apart = 0
+            for rank, values in enumerate(told):
+                record = Record(**values)
+                if record != self._seen.get(rank):
+                    self._quiet[rank] = 0
+                self._seen[rank] = record
+        self._lose(self._gone())
         done = sum(record.done for record in self._seen.values())
         if done > self._shown:
             self._advance(done - self._shown)
@@ -265,9 +287,12 @@ class _Together(Ranks):
                 return f"{_name(rank, record)} died"
         return ""
 
-    def _silent(self, now: float) -> str:
+    def _silent(self) -> str:
+        """Name who has said nothing for too long; empty where none has."""
+        if self._apart * BEAT > SILENCE:
+            return f"{self._host()} gave no sign of life for {SILENCE:.0f} s"
         for rank, record in self._seen.items():
-            if record.state == "at work" and now - self._heard[rank] > SILENCE:
+            if record.state == "at work" and self._quiet[rank] * BEAT > SILENCE:
                 return f"{_name(rank, record)} gave no sign of life for {SILENCE:.0f} s"
         return ""
 
