@@ -9,6 +9,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,22 +77,31 @@ finally:
 """
 
 
-def steady_rate(*arguments: str | Path) -> float:
+def steady_rate(*arguments: str | Path, ranks: int = 1) -> float:
     """Images a second of `lcam explain` from the third batch to the third before the last.
+
+    With more than one rank, torchrun starts them, and their rates are added up.
 
     The real command runs, in a process of its own, with a clock in it; starting takes seconds that
     vary more than the rate does. Reading is two batches ahead at either end, so that as many
     pictures are read in between as are explained.
     """
-    done = subprocess.run(
-        [sys.executable, "-c", _STEADY, "explain", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with tempfile.NamedTemporaryFile("w", suffix=".py") as script:
+        script.write(_STEADY)
+        script.flush()
+        many = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks)] if ranks > 1 else []
+        done = subprocess.run(
+            [sys.executable, *many, script.name, "explain", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     if done.returncode:
         raise SystemExit(f"lcam explain {' '.join(map(str, arguments))}: {done.stderr}")
-    return float(done.stdout.split("rate")[-1])
+    rates = [float(line[5:]) for line in done.stdout.splitlines() if line.startswith("rate ")]
+    if len(rates) != ranks:
+        raise SystemExit(f"{len(rates)} of {ranks} ranks told their rate: {done.stdout}")
+    return sum(rates)
 
 
 def pictures_in(photos: Path) -> list[Path]:

@@ -13,10 +13,15 @@ from lcam_cli.cli.demo import demo
 from lcam_cli.cli.diagnose import diagnose
 from lcam_cli.cli.evaluate import evaluate
 from lcam_cli.cli.explain import explain
+from lcam_cli.cli.merge import merge
 from lcam_cli.cli.options import Config, Debug, Quiet
 from lcam_cli.cli.settings import key_of
 from lcam_cli.cli.train import train
+from lcam_cli.errors import LcamError
+from lcam_cli.scale.place import Place
 from lcam_cli.version import __version__
+
+_BY_RANKS = ("train", "explain")
 
 
 class Command(TyperCommand):
@@ -31,6 +36,19 @@ class Command(TyperCommand):
         for param in self.params:
             param.show_envvar = False  # type: ignore[attr-defined]
             param.envvar = f"LCAM_{self.name}_{key_of(param)}".upper()  # type: ignore[arg-type]
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command, if it can be run the way it was started.
+
+        Raises:
+            LcamError: By several ranks, which it is not made for.
+        """
+        if self.name not in _BY_RANKS and (size := Place.of_environment().size) > 1:
+            raise LcamError(
+                f"lcam {self.name} runs in one process, and this is one of {size}",
+                "start it without torchrun",
+            )
+        return super().invoke(ctx)
 
 
 def new_app() -> typer.Typer:
@@ -76,6 +94,6 @@ def _before_the_command(
 def lcam_app() -> typer.Typer:
     """Return the command line with all its commands, in the order a user meets them."""
     app = new_app()
-    for command in (train, explain, evaluate, compare, diagnose, demo):
+    for command in (train, explain, evaluate, compare, diagnose, merge, demo):
         add_command(app, command)
     return app

@@ -36,15 +36,18 @@ class Console:
 
     Args:
         quiet: Whether to silence everything on stderr but errors.
+        follows: Whether this is one rank of a run for which the first one speaks: then it tells
+            warnings and errors alone.
     """
 
-    def __init__(self, quiet: bool = False) -> None:
+    def __init__(self, quiet: bool = False, *, follows: bool = False) -> None:
         self.quiet = quiet
+        self._follows = follows
         self._live: rich.console.Console | None = None
 
     def info(self, message: str) -> None:
         """Tell what is going on."""
-        if not self.quiet:
+        if not (self.quiet or self._follows):
             self._say(message)
 
     def warn(self, message: str) -> None:
@@ -88,7 +91,7 @@ class Console:
             what: What is being done, e.g. ``"explain"``.
             unit: What is counted, e.g. ``"images"``.
         """
-        if self.quiet:
+        if self.quiet or self._follows:
             yield _Silent()
         elif sys.stderr.isatty():
             with _live_progress(what, unit) as bar:

@@ -11,6 +11,8 @@ from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console, interruptible
 from lcam_cli.cli.readers import start_readers
 from lcam_cli.errors import LcamError
+from lcam_cli.scale.place import Place
+from lcam_cli.scale.shares import parse_shard, shards_of
 
 
 def explain(
@@ -74,6 +76,13 @@ def explain(
     list_methods: Annotated[
         bool, typer.Option("--list-methods", help="List the methods and leave.")
     ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Explain part I (from 0) of N alone, into FILE.I-of-N.h5; lcam merge joins them.",
+        ),
+    ] = None,
     align: o.Align = None,
     strict: o.Strict = False,
     backbone: o.Backbone = None,
@@ -102,7 +111,8 @@ def explain(
     With a trained attention (lcam train) the backbone, its weights, layer and classes are known;
     with other methods name them.
     """
-    console = Console(quiet)
+    place = Place.of_environment()
+    console = Console(quiet, follows=place.rank > 0)
     if list_methods:
         from lcam_cli.cli.setup import show_log
         from lcam_cli.methods.registry import known_methods
@@ -117,80 +127,71 @@ def explain(
         raise LcamError("no pictures to explain", "name files or folders: lcam explain ./photos")
     if resume and overwrite:
         raise LcamError("--resume and --overwrite exclude each other", "give one of them")
+    wanted = parse_shard(shard) if shard else None
+    if wanted and place.size > 1:
+        raise LcamError("--shard does not go with torchrun", "leave it out: ranks share all alone")
     readers = start_readers(workers)
     from lcam_cli.cli import setup
-    from lcam_cli.cli.outputs import Outputs, OverlayOptions, locks_of
+    from lcam_cli.cli.explain_run import ExplainRun
+    from lcam_cli.cli.explain_together import explain_together
+    from lcam_cli.cli.outputs import OverlayOptions, is_hdf5, locks_of
     from lcam_cli.images.read import MAX_PIXELS
-    from lcam_cli.methods.explain import ClassChoice, pictures_at_once
-    from lcam_cli.methods.explain import explain as run_explain
+    from lcam_cli.methods.explain import ClassChoice
+    from lcam_cli.scale.ranks import device_of, together
 
-    chosen = setup.BackboneOptions(
-        backbone, weights, layer, classes, image_size, resize, mean, std, fit, grid, activation
-    )
-    network, how = setup.backbone_and_method(method, attention, chosen, seed)
-    choice = ClassChoice(tuple(network.class_index(name) for name in class_ or ()), top_k)
-    found = setup.pictures(images, null)
-    engine = setup.new_engine(
-        network, console, device=device, precision=precision, batch_size=batch_size
-    )
-    setup.place_maps(engine, [how], align, console)
-    skipped = setup.SkippedPictures(console, strict)
-    for lock in locks_of(out, overlays):
-        context.with_resource(lock)
-    outputs = Outputs(
-        out,
-        network,
-        how,
-        found,
-        choice.per_picture,
-        map_dtype=map_dtype,
-        overlay=OverlayOptions(overlays, overlay_format, colormap, alpha, caption),
-        max_pixels=max_pixels or MAX_PIXELS,
-        workers=readers,
-        resume=resume,
-        overwrite=overwrite,
-    )
-    with outputs:
-        start = outputs.rewind(pictures_at_once(engine, how))
-        if outputs.complete:
-            console.info(f"{out} is complete already: nothing to do")
-            return
-        for item in found.skipped:
-            skipped(item)
-        console.info(f"explaining {len(found.paths)} images with {how.name}")
-        interrupted = False
+    device = device_of(place, device)
+    with together(place, device) as ranks:
+        chosen = setup.BackboneOptions(
+            backbone, weights, layer, classes, image_size, resize, mean, std, fit, grid, activation
+        )
+        network, how = setup.backbone_and_method(method, attention, chosen, seed)
+        choice = ClassChoice(tuple(network.class_index(name) for name in class_ or ()), top_k)
+        found = ranks.share(lambda: setup.pictures(images, null))
+        engine = setup.new_engine(
+            network, console, device=device, precision=precision, batch_size=batch_size
+        )
+        setup.tell_of_gpus(engine, place, "explain", console)
+        setup.place_maps(engine, [how], align, console)
+        skipped = setup.SkippedPictures(console, strict)
+        run = ExplainRun(
+            engine,
+            how,
+            found,
+            choice,
+            skipped,
+            overlay=OverlayOptions(overlays, overlay_format, colormap, alpha, caption),
+            map_dtype=map_dtype,
+            max_pixels=max_pixels or MAX_PIXELS,
+            workers=readers,
+            resume=resume,
+            overwrite=overwrite,
+        )
+        # One process may finish what ranks began.
+        by_ranks = place.size > 1 or (wanted is None and is_hdf5(out) and bool(shards_of(out)))
+        part = run.shard(out, *wanted) if wanted else run.whole(out)
+        if ranks.is_first:
+            for lock in locks_of(part.out, None if wanted else overlays):
+                context.with_resource(lock)
+        console.info(f"explaining {len(part.pictures)} images with {how.name}")
         with (
             interruptible() as interrupt,
-            console.progress(len(found.paths), "explain", "images") as progress,
+            console.progress(len(part.pictures), "explain", "images") as progress,
         ):
-            progress.advance(start)
-            for batch in run_explain(
-                engine,
-                how,
-                found.paths,
-                choice=choice,
-                workers=readers,
-                start=start,
-                max_pixels=max_pixels or MAX_PIXELS,
-                row_path=outputs.row_path,
-            ):
-                for item in batch.skipped:
-                    skipped(item)
-                for item in outputs.append(batch):
-                    skipped(item)
-                progress.advance(len(batch) // choice.per_picture + len(batch.skipped))
-                if interrupt.stop:
-                    interrupted = True
-                    break
-            for item in outputs.settle():
-                skipped(item)
-        if not interrupted:
-            outputs.finish()
-    if interrupted:
-        console.error(
-            f"interrupted; what is done is saved in {out}",
-            "go on with the same command and --resume",
-        )
-        raise typer.Exit(130)
-    console.result(f"{outputs.rows} maps in {out}")
-    raise typer.Exit(skipped.exit_code())
+            if by_ranks:
+                ranks.show(progress.advance)
+                ended = explain_together(run, out, ranks, lambda: interrupt.stop)
+            else:
+                ended = run.explain(part, progress.advance, lambda: interrupt.stop)
+        if ended is None:
+            console.error(
+                f"interrupted; what is done is saved in {part.out}",
+                "go on with the same command and --resume",
+            )
+            raise typer.Exit(130)
+        if not ranks.is_first:
+            return
+        if ended.was_complete:
+            console.info(f"{part.out} is complete already: nothing to do")
+            return
+        console.result(f"{ended.rows} maps in {part.out}")
+        raise typer.Exit(skipped.exit_code())

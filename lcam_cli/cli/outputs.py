@@ -20,10 +20,11 @@ from lcam_cli.images.find import Found, Skipped
 from lcam_cli.locks import lock_file, lock_folder
 from lcam_cli.maps.hdf5_layout import Room
 from lcam_cli.maps.hdf5_writer import Hdf5Writer
+from lcam_cli.maps.kept import pictures_done
 from lcam_cli.maps.overlay import OverlayFormat, OverlayWriter
 from lcam_cli.maps.paths import stored_path
 from lcam_cli.maps.png import PngWriter
-from lcam_cli.maps.record import Map, MapBatch, MapDtype, MapsInfo
+from lcam_cli.maps.record import Map, MapBatch, MapDtype, MapsInfo, Shard
 from lcam_cli.methods.base import Method
 
 _HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
@@ -49,15 +50,50 @@ class OverlayOptions:
     caption: bool
 
 
+@dataclass(frozen=True)
+class Part:
+    """Some of a run's pictures, and the file or folder that their maps go to.
+
+    Attributes:
+        out: What the user, or the plan of a shared run, names.
+        pictures: Which of the run's pictures.
+        shard: What a file of some of the pictures says of itself; None for one of all.
+    """
+
+    out: Path
+    pictures: range
+    shard: Shard | None = None
+
+
 class Outputs:
-    """All that one run writes; a context manager, which saves what is done on the way out."""
+    """All that is written of a part of a run; a context manager, which saves on the way out.
+
+    Args:
+        part: Which pictures, and where to.
+        backbone: What is explained.
+        method: How.
+        found: All pictures of the run.
+        names: What they are called in the rows.
+        classes_per_picture: Rows a picture.
+        map_dtype: How maps are stored in HDF5.
+        overlay: What overlays are drawn.
+        max_pixels: A picture with more has no overlay.
+        workers: Threads that draw.
+        resume: Go on with what is there.
+        overwrite: Replace it.
+
+    Attributes:
+        paths: The part's pictures.
+        found_skipped: Inputs before its first picture that lead nowhere.
+    """
 
     def __init__(
         self,
-        out: Path,
+        part: Part,
         backbone: Backbone,
         method: Method,
         found: Found,
+        names: Sequence[str],
         classes_per_picture: int,
         *,
         map_dtype: MapDtype,
@@ -67,15 +103,18 @@ class Outputs:
         resume: bool,
         overwrite: bool,
     ) -> None:
-        self._out = out
-        self._found = found
+        here = slice(part.pictures.start, part.pictures.stop)
+        self.paths, self._names = found.paths[here], names[here]
+        out = self._out = part.out
+        self._root = found.root
+        self.found_skipped = [] if part.pictures.start else found.skipped
         self._per_picture = classes_per_picture
         self._max_pixels = max_pixels
         self._behind: Behind[list[Skipped]] = Behind()
         self._drawing = ThreadPoolExecutor(workers, thread_name_prefix="lcam-draw")
-        info = maps_info(backbone, method, found.root)
+        info = replace(maps_info(backbone, method, found.root), shard=part.shard)
         side = backbone.preprocess.image_size
-        to_hdf5 = _is_hdf5(out)
+        to_hdf5 = is_hdf5(out)
         folder = overlay.folder or (None if to_hdf5 else out / "overlays")
         self._maps: Hdf5Writer | PngWriter
         if to_hdf5:
@@ -83,11 +122,7 @@ class Outputs:
                 out,
                 info,
                 size=(side, side),
-                room=Room.of(
-                    [self.row_path(p) for p in found.paths] + [s.path for s in found.skipped],
-                    backbone.class_names,
-                    classes_per_picture=classes_per_picture,
-                ),
+                room=self._room(names, found.skipped, backbone.class_names),
                 map_dtype=map_dtype,
                 resume=resume,
                 overwrite=overwrite,
@@ -102,10 +137,20 @@ class Outputs:
                 alpha=overlay.alpha,
                 caption=overlay.caption,
                 may_exist=resume or overwrite,
+                shared=part.shard is not None,
             )
             if folder
             else None
         )
+
+    def _room(
+        self, names: Sequence[str], skipped: Sequence[Skipped], class_names: Sequence[str]
+    ) -> Room:
+        """For the part's rows; names are as wide as the whole run's, for shards to fit together."""
+        inputs = [*self._names, *(s.path for s in self.found_skipped)]
+        room = Room.of(inputs, class_names, classes_per_picture=self._per_picture)
+        widest = Room.of([*names, *(s.path for s in skipped)], ())
+        return replace(room, path_bytes=widest.path_bytes)
 
     @property
     def complete(self) -> bool:
@@ -119,7 +164,7 @@ class Outputs:
 
     def row_path(self, path: str) -> str:
         """What a picture is called in the rows."""
-        return stored_path(path, self._found.root)
+        return stored_path(path, self._root)
 
     def rewind(self, batch_size: int) -> int:
         """Find where to go on, and drop what an interrupted run has of the batch at that place.
@@ -134,7 +179,7 @@ class Outputs:
             LcamError: The maps that are there are of other pictures, or in another order.
         """
         done_skipped = self._maps.skipped
-        names = [self.row_path(p) for p in self._found.paths]
+        names = self._names
         unread = {s.path for s in done_skipped}
         last = self._pictures_done(names, unread)
         if self._maps.complete:
@@ -150,13 +195,7 @@ class Outputs:
     def _pictures_done(self, names: Sequence[str], unread: set[str]) -> int:
         """How many pictures, from the first on, have a row or are noted as unreadable."""
         rows = self._maps.paths[:: self._per_picture]
-        row = done = 0
-        for name in names:
-            if row < len(rows) and rows[row] == name:
-                row += 1
-            elif name not in unread:
-                break
-            done += 1
+        done, row = pictures_done(names, rows, unread)
         if row < len(rows):
             instead = f"{names[done]} now" if done < len(names) else "no picture any more"
             raise LcamError(
@@ -187,7 +226,7 @@ class Outputs:
         changed = self._write_overlays(batch)
         unread = [Skipped(self.row_path(s.path), s.reason) for s in batch.skipped]
         if not self._maps.rows and not self._maps.skipped:
-            unread = self._found.skipped + unread
+            unread = self.found_skipped + unread
         self._maps.append(replace(batch, skipped=unread))
         return changed
 
@@ -198,7 +237,7 @@ class Outputs:
 
     def _write_overlay(self, row: Map) -> Skipped | None:
         assert self._overlays is not None
-        source = str(Path(self._found.root) / row.path)
+        source = str(Path(self._root) / row.path)
         try:
             self._overlays.write(read_whole(source, self._max_pixels), row)
         except BadImageError as error:
@@ -229,12 +268,13 @@ class Outputs:
 
 def locks_of(out: Path, overlays: Path | None) -> list[AbstractContextManager[None]]:
     """The locks that keep other runs off what ``--out`` and ``--overlays`` name."""
-    of_maps = lock_file(out) if _is_hdf5(out) else lock_folder(out)
+    of_maps = lock_file(out) if is_hdf5(out) else lock_folder(out)
     apart = overlays is not None and overlays.resolve() != out.resolve()
     return [of_maps, *([lock_folder(overlays)] if overlays and apart else [])]
 
 
-def _is_hdf5(out: Path) -> bool:
+def is_hdf5(out: Path) -> bool:
+    """Whether ``--out`` names a maps file; it is a folder of PNGs otherwise."""
     return out.suffix.lower() in _HDF5_SUFFIXES
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
+from lcam_cli.scale.place import Place
 
 _AUTO_AT_MOST = 16
 
 
 def start_readers(workers: int | None) -> int:
-    """Start reading processes, as many as asked for or one a core; return how many."""
+    """Start reading processes, as many as asked for or one a core of ours; return how many."""
     from lcam_cli.images.decoder import start_decoders
 
-    count = workers or min(os.cpu_count() or 1, _AUTO_AT_MOST)
+    count = workers or min(Place.of_environment().cores, _AUTO_AT_MOST)
     start_decoders(count)
     return count

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from lcam_cli.cli.console import Console
 from lcam_cli.cli.options import parse_triple
 from lcam_cli.engine.backbone import Backbone, Identity
@@ -31,6 +33,7 @@ from lcam_cli.methods.placing import grid_of_maps
 from lcam_cli.methods.recall import recall_classifier
 from lcam_cli.methods.registry import find_method, make_method
 from lcam_cli.methods.trained import LCAM, is_trained, method_of, names_of, newest_run, no_run
+from lcam_cli.scale.place import Place
 
 
 @dataclass(frozen=True)
@@ -200,6 +203,18 @@ def new_engine(
         f"{engine.hardware.name}, {engine.hardware.precision}, batch {engine.batch_size}"
     )
     return engine
+
+
+def tell_of_gpus(engine: Engine, place: Place, command: str, console: Console) -> None:
+    """Say how to use all GPUs of a machine, where one of several is used."""
+    if engine.device.type != "cuda" or place.size > 1:
+        return
+    count = torch.cuda.device_count()
+    if count > 1:
+        console.info(
+            f"using 1 of {count} GPUs; all: torchrun --nproc-per-node {count} -m lcam_cli "
+            f"{command} …"
+        )
 
 
 def place_maps(

@@ -11,6 +11,7 @@ from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console, interruptible
 from lcam_cli.cli.readers import start_readers
 from lcam_cli.errors import LcamError
+from lcam_cli.scale.place import Place
 
 if TYPE_CHECKING:
     from lcam_cli.training.recipes import Mode
@@ -132,7 +133,8 @@ def train(
     Writes attention.safetensors, log.csv and losses.png to the run's folder, and prints where it
     lies.
     """
-    console = Console(quiet)
+    place = Place.of_environment()
+    console = Console(quiet, follows=place.rank > 0)
     if not data:
         raise LcamError(
             "no pictures to train on", 'name a folder, or set data = "…" under [train] in lcam.toml'
@@ -146,8 +148,10 @@ def train(
     from lcam_cli.locks import lock_folder
     from lcam_cli.methods.learned import LCAM_MODES
     from lcam_cli.metrics.labels import read_labels
+    from lcam_cli.scale.exchange import Exchange
+    from lcam_cli.scale.ranks import device_of, together
     from lcam_cli.training.files import claim_run, run_folder, sample
-    from lcam_cli.training.loop import TrainingSettings
+    from lcam_cli.training.loop import TrainingSettings, share_of_batches
     from lcam_cli.training.loop import train as run_training
     from lcam_cli.training.recipes import recipe_for
 
@@ -183,63 +187,81 @@ def train(
         recipe_settings,
         **{k: v for k, v in typed.items() if v is not None},  # type: ignore[arg-type]
     )
-    found = setup.pictures(data, null)
-    network = setup.new_backbone(chosen, seed)
-    paths = sample(found.paths, max_images, seed)
-    truth = None
-    if labels is not None:
-        truth = read_labels(labels, paths, network)
-        if len(truth) < len(paths):
-            console.warn(f"{len(paths) - len(truth)} images have no label: left out")
-            paths = [path for path in paths if path in truth]
-    folder = out or run_folder(network.identity.name, run_mode)
-    context.with_resource(lock_folder(folder))
-    if claim_run(folder, resume=resume, overwrite=overwrite) != resume:
-        console.info(f"nothing to resume in {folder}: starting anew")
-        resume = False
-    engine = setup.new_engine(
-        network,
-        console,
-        device=device,
-        precision=precision,
-        batch_size=recipe_settings.batch_size,
-    )
-    skipped = setup.SkippedPictures(console, strict)
-    for item in found.skipped:
-        skipped(item)
-    title = f"L-CAM-{mode.capitalize()}" if mode in LCAM_MODES else mode.upper()
-    title += " and the head" if train_head else ""
-    console.info(
-        f"training {title} on {len(paths)} images, {recipe_settings.epochs} epochs, recipe {recipe}"
-    )
     settings = TrainingSettings(
         run_mode,
         recipe_settings,
         layers=tuple(layers) if mode == "tame" else (),
-        labels=None if truth is None else tuple(truth[path] for path in paths),
         seed=seed,
         workers=readers,
         max_pixels=max_pixels or MAX_PIXELS,
     )
-    total = len(paths) * recipe_settings.epochs
-    with interruptible() as interrupt, console.progress(total, "train", "images") as progress:
-        result = run_training(
-            engine,
-            paths,
-            folder,
-            settings,
-            resume=resume,
-            advance=progress.advance,
-            skip=skipped,
-            stop=lambda: interrupt.stop,
+    share_of_batches(settings, place)  # refused before anything is read
+    device = device_of(place, device)
+    with together(place, device) as ranks:
+        found = ranks.share(lambda: setup.pictures(data, null))
+        network = setup.new_backbone(chosen, seed)
+        paths = sample(found.paths, max_images, seed)
+        if labels is not None:
+            truth = read_labels(labels, paths, network)
+            if len(truth) < len(paths):
+                console.warn(f"{len(paths) - len(truth)} images have no label: left out")
+                paths = [path for path in paths if path in truth]
+            settings = dataclasses.replace(settings, labels=tuple(truth[path] for path in paths))
+        folder = out or run_folder(network.identity.name, run_mode)
+        if ranks.is_first:
+            context.with_resource(lock_folder(folder))
+        goes_on = ranks.share(lambda: claim_run(folder, resume=resume, overwrite=overwrite))
+        if goes_on != resume:
+            console.info(f"nothing to resume in {folder}: starting anew")
+        engine = setup.new_engine(
+            network,
+            console,
+            device=device,
+            precision=precision,
+            batch_size=recipe_settings.batch_size,
         )
-    if result is None:
-        console.error(
-            f"interrupted; the run is saved in {folder}", "go on with the same command and --resume"
+        setup.tell_of_gpus(engine, place, "train", console)
+        skipped = setup.SkippedPictures(console, strict)
+        if ranks.is_first:
+            for item in found.skipped:
+                skipped(item)
+        title = f"L-CAM-{mode.capitalize()}" if mode in LCAM_MODES else mode.upper()
+        title += " and the head" if train_head else ""
+        console.info(
+            f"training {title} on {len(paths)} images, {recipe_settings.epochs} epochs, "
+            f"recipe {recipe}"
         )
-        raise typer.Exit(130)
-    console.result(str(folder))
-    raise typer.Exit(skipped.exit_code())
+        exchange = Exchange(ranks)
+        total = len(paths) * recipe_settings.epochs
+        with interruptible() as interrupt, console.progress(total, "train", "images") as progress:
+            ranks.show(progress.advance)
+            result = run_training(
+                engine,
+                paths,
+                folder,
+                settings,
+                resume=goes_on,
+                advance=ranks.advance,
+                skip=skipped,
+                stop=lambda: interrupt.stop,
+                exchange=exchange,
+            )
+            if result is not None:
+                ranks.finish(skipped.count)
+                skipped.count += ranks.wait_for_others(lambda: False) if ranks.is_first else 0
+        if result is None:
+            console.error(
+                f"interrupted; the run is saved in {folder}",
+                "go on with the same command and --resume",
+            )
+            raise typer.Exit(130)
+        if not ranks.is_first:
+            return
+        if exchange.steps:
+            each = exchange.sent / exchange.steps
+            console.info(f"each of {place.size} ranks sent {each:,.0f} bytes a step")
+        console.result(str(folder))
+        raise typer.Exit(skipped.exit_code())
 
 
 def _run_mode(mode: str, train_head: bool, labels: str | None) -> Mode:

@@ -25,6 +25,7 @@ from PIL import Image
 
 from lcam_cli.errors import BadImageError, LcamError
 from lcam_cli.images.request import Request, View, read_answer
+from lcam_cli.images.tars import locate
 
 TIMEOUT = 60.0
 """Seconds after which a picture is given up."""
@@ -89,7 +90,8 @@ class Decoder:
         self._failed = True  # unless it gets to its answer's end
         try:
             # Relative to where this process is now, which may have moved since that one started.
-            here = replace(request, path=os.path.join(os.getcwd(), request.path))
+            path, place = locate(os.path.join(os.getcwd(), request.path))
+            here = replace(request, path=path, place=place)
             self._process.stdin.write(pickle.dumps(here))
             view = read_answer(request, self._receive)
         except (_EndedError, BrokenPipeError):

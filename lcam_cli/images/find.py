@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from lcam_cli.errors import LcamError
 from lcam_cli.images.formats import picture_extensions
+from lcam_cli.images.tars import expand_braces, index_of, is_tar
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,9 @@ def find_images(inputs: Sequence[str], stdin_paths: Iterable[str] = ()) -> Found
     A folder gives the files below it that have a picture's extension, ordered by the bytes of
     their path's components. Hidden files and folders are passed over; links to files are followed,
     links to folders are not. A file named directly is taken whatever its extension. A file reached
-    twice, be it through a link, counts where it is reached first.
+    twice, be it through a link, counts where it is reached first. A tar named directly gives the
+    pictures in it, in its own order (``shard.tar/name.jpg``); one that is broken gives those before
+    the damage, and is listed in ``skipped``.
 
     Args:
         inputs: Files, folders, and ``"-"`` for the place of ``stdin_paths``.
@@ -58,7 +61,7 @@ def find_images(inputs: Sequence[str], stdin_paths: Iterable[str] = ()) -> Found
     found = Found()
     seen: set[str] = set()
     places: set[str] = set()
-    for item in inputs:
+    for item in (path for given in inputs for path in expand_braces(given)):
         if item != "-":
             places.add(_add(item, found, seen))
             continue
@@ -102,8 +105,12 @@ def _add(item: str, found: Found, seen: set[str]) -> str:
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
         raise LcamError(f"cannot open {item}: {_reason(error)}", "check the path") from error
     real_item = os.path.realpath(item)
-    pictures = _walk(item, real_item, found.skipped) if is_folder else [(item, real_item)]
-    has_pictures = False
+    has_pictures = is_tar(item) and not is_folder  # or its damage is listed
+    pictures: Iterable[tuple[str, str]] = [(item, real_item)]
+    if is_folder:
+        pictures = _walk(item, real_item, found.skipped)
+    elif has_pictures:
+        pictures = _members(item, real_item, found.skipped)
     for path, real in pictures:
         has_pictures = True
         if real not in seen:
@@ -115,6 +122,16 @@ def _add(item: str, found: Found, seen: set[str]) -> str:
             "hidden files and links to folders inside it are passed over; name those directly",
         )
     return os.path.abspath(item if is_folder else os.path.dirname(item))
+
+
+def _members(tar: str, real_tar: str, skipped: list[Skipped]) -> Iterator[tuple[str, str]]:
+    """Yield the path and the real path of each picture in a tar, in its order."""
+    index = index_of(tar)
+    if index.broken or not (index.places or index.wrong):
+        skipped.append(Skipped(tar, index.broken or "no pictures in the tar"))
+    skipped += [Skipped(f"{tar}/{name}", why) for name, why in index.wrong.items()]
+    for name in index.places:
+        yield f"{tar}/{name}", f"{real_tar}/{name}"
 
 
 def _walk(top: str, real_top: str, skipped: list[Skipped]) -> Iterator[tuple[str, str]]:

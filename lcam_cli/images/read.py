@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import stat
@@ -36,7 +37,11 @@ _TO_UPRIGHT = {
 
 
 def read_picture(
-    path: str, *, max_pixels: int = MAX_PIXELS, shorter_side: int | None = None
+    path: str,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    shorter_side: int | None = None,
+    place: tuple[int, int] | None = None,
 ) -> Image.Image:
     """Return the picture in mode RGB, turned upright by its EXIF orientation.
 
@@ -49,6 +54,7 @@ def read_picture(
             anything is decoded. Pillow's own process-wide limit is raised to it, never lowered.
         shorter_side: Pixels. Lets a JPEG be decoded at 1/2, 1/4 or 1/8 of its size, quicker and
             with slightly other pixels, so long as both sides stay at least this long.
+        place: Where in the file, a tar, the picture begins, and how long it is, in bytes.
 
     Raises:
         BadImageError: Anything wrong with the file; its reason is a short phrase for people.
@@ -58,7 +64,8 @@ def read_picture(
         Image.MAX_IMAGE_PIXELS = max_pixels
     try:
         with _open_regular(path) as file:
-            return _decode(file, max_pixels, shorter_side)
+            picture = file if place is None else _part(file, *place)
+            return _decode(picture, max_pixels, shorter_side)
     except BadImageError:
         raise
     except MemoryError as error:
@@ -78,6 +85,13 @@ def _open_regular(path: str) -> BinaryIO:
         raise BadImageError("empty file")
     # Not to block either if a pipe has taken the file's place since.
     return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+
+
+def _part(file: BinaryIO, begin: int, length: int) -> BinaryIO:
+    if length == 0:
+        raise BadImageError("no such picture in its tar, or an empty one")
+    file.seek(begin)
+    return io.BytesIO(file.read(length))
 
 
 def _decode(file: BinaryIO, max_pixels: int, shorter_side: int | None) -> Image.Image:

@@ -35,6 +35,7 @@ class Request:
         preprocess: What makes the view; None for the whole picture, upright, in RGB.
         seeds: For a random view (``training_view``): they seed its generator. None for the centre.
         flip: Random views are mirrored by chance.
+        place: Where in the file, a tar, the picture begins, and how long it is, in bytes.
     """
 
     path: str
@@ -42,6 +43,7 @@ class Request:
     preprocess: Preprocess | None = None
     seeds: tuple[int, ...] | None = None
     flip: bool = False
+    place: tuple[int, int] | None = None
 
     def view(self) -> View:
         """Read the picture and make the view: uint8 (H, W, 3) and its box, zero for random views.
@@ -49,7 +51,7 @@ class Request:
         Raises:
             BadImageError: The picture cannot be read.
         """
-        picture = read_picture(self.path, max_pixels=self.max_pixels)
+        picture = read_picture(self.path, max_pixels=self.max_pixels, place=self.place)
         if self.preprocess is None:
             return np.asarray(picture), (0.0, 0.0, float(picture.width), float(picture.height))
         if self.seeds is None:

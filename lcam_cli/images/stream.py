@@ -110,6 +110,11 @@ def stream_training(
     return _batches(rest, wanted, preprocess.image_size, batch_size, workers)
 
 
+def no_pictures(preprocess: Preprocess) -> Batch:
+    """Return a batch of no pictures."""
+    return _batch([], preprocess.image_size)
+
+
 def _check(batch_size: int, workers: int) -> None:
     if batch_size < 1 or workers < 1:
         raise ValueError(f"batch_size={batch_size} and workers={workers} must be at least 1")

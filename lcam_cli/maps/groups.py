@@ -8,10 +8,9 @@ from pathlib import Path
 import h5py
 
 from lcam_cli.maps import hdf5_layout as layout
+from lcam_cli.maps.copied import copy_rows, dataset_names
 from lcam_cli.maps.hdf5_reader import MapsFile
 from lcam_cli.maps.whole import cannot_write, size, whole_file
-
-_ROWS_AT_ONCE = 256
 
 
 def join_methods(path: Path, sources: Mapping[str, Path]) -> None:
@@ -48,24 +47,5 @@ def _copy(source: Path, group: h5py.Group, name: str) -> None:
         for key, value in old.attrs.items():
             group.attrs[key] = value
         group.attrs["method"] = name
-        for column in _datasets(old):
-            _copy_rows(old[column], group)
-
-
-def _datasets(file: h5py.File) -> list[str]:
-    names: list[str] = []
-    file.visititems(
-        lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None
-    )
-    return names
-
-
-def _copy_rows(old: h5py.Dataset, group: h5py.Group) -> None:
-    """Copy the rows that are there, and none of the room reserved for more."""
-    rows = len(old)
-    chunks = (1, *old.shape[1:]) if len(old.shape) == 3 and rows else None
-    new = group.create_dataset(
-        old.name.strip("/"), shape=old.shape, dtype=old.dtype, chunks=chunks, track_times=False
-    )
-    for start in range(0, rows, _ROWS_AT_ONCE):
-        new[start : start + _ROWS_AT_ONCE] = old[start : start + _ROWS_AT_ONCE]
+        for column in dataset_names(old):
+            copy_rows([old[column]], group)

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
-from lcam_cli.maps.record import MapsInfo
+from lcam_cli.maps.record import MapsInfo, Shard
 
 SCHEMA = "lcam-maps"
 METHODS_SCHEMA = "lcam-maps-by-method"
@@ -163,6 +163,7 @@ def create(path: Path, info: MapsInfo, layout: Sequence[Column]) -> None:
             "preprocess": json.dumps(info.preprocess, sort_keys=True),
             "root": info.root,
             "created": info.created,
+            **({"shard": json.dumps(dataclasses.asdict(info.shard))} if info.shard else {}),
         }
         for name, text in attributes.items():
             file.attrs.create(name, utf8(text), dtype=h5py.string_dtype("utf-8"))
@@ -299,7 +300,16 @@ def read_info(attributes: h5py.AttributeManager) -> MapsInfo:
         if "method_params" in attributes
         else {},
         preprocess=_json_object(attributes, "preprocess"),
+        shard=_shard(attributes) if "shard" in attributes else None,
     )
+
+
+def _shard(attributes: h5py.AttributeManager) -> Shard:
+    value = _json_object(attributes, "shard")
+    kinds = {name: type(part) for name, part in value.items()}
+    if kinds != {"first": int, "stop": int, "pictures": int, "inputs": str}:
+        raise LcamError("attribute shard does not say which pictures it means")
+    return Shard(**value)
 
 
 def is_complete(attributes: h5py.AttributeManager) -> bool:

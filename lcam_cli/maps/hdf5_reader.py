@@ -71,6 +71,8 @@ class MapsFile:
         cam_size: (P, Q) of a raw map; None where there are none.
         map_dtype: Name of the type that saliency is stored as.
         skipped: Inputs that could not be read.
+        shards: The files that it joins, and the first and last row of each; empty where it holds
+            its rows itself.
 
     Raises:
         LcamError: if it is missing, no maps file, or not as the format says.
@@ -221,6 +223,7 @@ class MapsFile:
         self.cam_size: tuple[int, int] | None = (
             self._group["cam"].shape[1:] if "cam" in kinds else None
         )
+        self.shards = _shards_of(saliency, self.path.parent) if saliency.is_virtual else []
         self.map_dtype: str = saliency.dtype.newbyteorder("=").name
         self.skipped = [
             Skipped(path, reason)
@@ -374,7 +377,7 @@ def _check_shards(
         if "%" in source.file_name.replace("%%", ""):
             raise LcamError(f"{name} lies in files known by a pattern, {source.file_name}")
         joined += source.vspace.get_select_npoints()
-        shard = PurePosixPath(source.file_name.replace("%%", "%"))
+        shard = _shard_name(source.file_name)
         here = path.parent.resolve()
         found = (here / shard).resolve()
         if shard.is_absolute() or not found.is_relative_to(here):
@@ -387,3 +390,16 @@ def _check_shards(
     # What no shard holds would be read as zeros.
     if joined < math.prod(dataset.shape):
         raise LcamError(f"{name} says it has {dataset.shape[0]} rows and does not join them")
+
+
+def _shard_name(stored: str) -> PurePosixPath:
+    return PurePosixPath(stored.replace("%%", "%"))
+
+
+def _shards_of(saliency: h5py.Dataset, folder: Path) -> list[tuple[Path, int, int]]:
+    """Return the files behind a virtual dataset, each with the first and the last row it gives."""
+    found = []
+    for source in saliency.virtual_sources():
+        first, last = source.vspace.get_select_bounds()
+        found.append((folder / _shard_name(source.file_name), int(first[0]), int(last[0])))
+    return found

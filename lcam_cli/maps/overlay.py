@@ -121,6 +121,8 @@ class OverlayWriter:
         alpha: Weight of the colours where V is 1, in [0, 1].
         caption: Whether class name and score stand on the picture.
         may_exist: Whether the user asked to resume or to overwrite.
+        shared: Whether other processes write there too, each the overlays of other pictures: then
+            what is there is left as it is.
 
     Raises:
         LcamError: if there is no such colour map, or the folder is not empty or not writable.
@@ -135,9 +137,11 @@ class OverlayWriter:
         alpha: float = DEFAULT_ALPHA,
         caption: bool = True,
         may_exist: bool = False,
+        shared: bool = False,
     ) -> None:
         colour_table(colormap)
-        claim_folder(folder, may_exist=may_exist)
+        if not shared:
+            claim_folder(folder, may_exist=may_exist)
         self.folder = folder
         self._format = picture_format
         self._colormap = colormap

@@ -184,8 +184,9 @@ class PngWriter:
         """Take over what an earlier run wrote."""
         saved = next(_read_lines(self.folder / INFO_NAME), {})
         names = {field.name for field in dataclasses.fields(MapsInfo)}
-        # Softmax scores and patches found by themselves were all there was at first.
-        if saved.get("schema") != SCHEMA or names - saved.keys() - {"grid", "activation"}:
+        # Softmax scores, patches found by themselves and whole runs were all there was at first.
+        may_be_missing = {"grid", "activation", "shard"}
+        if saved.get("schema") != SCHEMA or names - saved.keys() - may_be_missing:
             raise self._refused(INFO_NAME)
         differs = MapsInfo(**{n: saved[n] for n in names & saved.keys()}).difference(self._info)
         if differs:

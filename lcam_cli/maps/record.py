@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,6 +17,35 @@ from lcam_cli.version import __version__
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 MapDtype = Literal["float16", "uint8", "float32"]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Which of a run's pictures a file holds, where several files hold those of one run.
+
+    Attributes:
+        first: The first of them, counted from 0 in the order of the inputs.
+        stop: The one behind the last of them.
+        pictures: All pictures of the run.
+        inputs: SHA-256 of what is asked of them all: their names, in order, and the classes.
+    """
+
+    first: int
+    stop: int
+    pictures: int
+    inputs: str
+
+    @classmethod
+    def of(cls, part: range, names: Sequence[str], classes: str) -> Shard:
+        """Return the shard of the pictures ``part``.
+
+        Args:
+            part: Which pictures.
+            names: What all the run's pictures are called in the rows.
+            classes: Which classes are explained, in words that are the same for every shard.
+        """
+        listed = "\0".join([classes, *names]).encode("utf-8", "surrogateescape")
+        return cls(part.start, part.stop, len(names), hashlib.sha256(listed).hexdigest())
 
 
 @dataclass(frozen=True)
@@ -35,6 +65,7 @@ class MapsInfo:
         root: The folder that relative row paths start from.
         lcam_version: The version that wrote the maps.
         created: When writing began, ISO 8601; writers fill it in where it is empty.
+        shard: Which of the run's pictures these are the maps of; None for all of them.
     """
 
     method: str
@@ -49,6 +80,7 @@ class MapsInfo:
     activation: str = "softmax"
     lcam_version: str = __version__
     created: str = ""
+    shard: Shard | None = None
 
     @property
     def aligned(self) -> bool | None:
@@ -83,7 +115,15 @@ class MapsInfo:
             # As JSON, where a tuple is the list that it was read back as.
             if json.dumps(mine, sort_keys=True) != json.dumps(theirs, sort_keys=True):
                 return f"{name} is {mine!r}, not {theirs!r}"
+        if self.shard != other.shard:
+            return f"they are of {_part(self.shard)}, not of {_part(other.shard)}"
         return ""
+
+
+def _part(shard: Shard | None) -> str:
+    if shard is None:
+        return "all pictures"
+    return f"pictures {shard.first} to {shard.stop} of {shard.pictures} ({shard.inputs[:8]})"
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -42,17 +43,20 @@ def main(seconds: float) -> None:
 
 def _read(path: Path, method: str | None) -> None:
     with MapsFile(path, method, tried=True) as maps:
+        _limit_memory(path, *(shard for shard, _, _ in maps.shards))
         maps.paths()
-        maps.rows(0, 1)
-        maps.rows(len(maps) - 1, len(maps))
+        ends = [(first, last) for _, first, last in maps.shards] or [(0, len(maps) - 1)]
+        for row in itertools.chain.from_iterable(ends):
+            maps.rows(row, row + 1)
 
 
-def _limit_memory(path: Path) -> None:
-    """Allow what is held now, and what a file of this size can honestly need."""
-    if not (_OWN_MEMORY.exists() and path.exists()):  # Linux tells what is held
+def _limit_memory(*files: Path) -> None:
+    """Allow what is held now, and what files of their size can honestly need."""
+    there = [file.stat().st_size for file in files if file.exists()]
+    if not (_OWN_MEMORY.exists() and there):  # Linux tells what is held
         return
     held = int(_OWN_MEMORY.read_text().split()[0]) * resource.getpagesize()
-    most = held + _HEADROOM + _BYTES_A_BYTE * path.stat().st_size
+    most = held + _HEADROOM + _BYTES_A_BYTE * sum(there)
     resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
 
 

@@ -20,7 +20,13 @@ class LearnedModule(nn.Module, ABC):
 
     Everything that a step depends on is a parameter or a buffer: a checkpoint keeps these, and the
     state of the random generators.
+
+    Attributes:
+        by_class: None of the parameters has a row a class, as far as ranks that train together
+            are concerned.
     """
+
+    by_class: tuple[str, ...] = ()
 
     @abstractmethod
     def loss(self, engine: Engine, seen: Forward, y: Tensor, recipe: Recipe) -> Loss:

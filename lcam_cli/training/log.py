@@ -45,6 +45,19 @@ class TrainingLog:
         self._file.close()
 
 
+class NoLog:
+    """The log of a rank that writes none: the first one's is that of all."""
+
+    def write(self, row: dict[str, float]) -> None:
+        """Write nothing."""
+
+    def sync(self) -> None:
+        """There is nothing to sync."""
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
 def read_log(path: Path) -> list[dict[str, float]]:
     """Read ``log.csv``; an unfinished last line is left out."""
     if not path.is_file():

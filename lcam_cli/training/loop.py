@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lcam_cli.engine.engine import Engine
@@ -21,8 +22,10 @@ from lcam_cli.engine.stages import stage_ends
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
 from lcam_cli.images.read import MAX_PIXELS
-from lcam_cli.images.stream import stream_batches, stream_training
+from lcam_cli.images.stream import Batch, no_pictures, stream_batches, stream_training
 from lcam_cli.methods.attention_file import FILE_NAME, AttentionSettings, save_attention
+from lcam_cli.scale.exchange import ALONE, Exchange
+from lcam_cli.scale.place import Place
 from lcam_cli.training import amg, bounded_logit, tame, trained_head
 from lcam_cli.training.checkpoint import (
     CHECKPOINT,
@@ -32,7 +35,7 @@ from lcam_cli.training.checkpoint import (
     sync_folder,
 )
 from lcam_cli.training.learned import LearnedModule
-from lcam_cli.training.log import TrainingLog, draw_losses, read_log
+from lcam_cli.training.log import NoLog, TrainingLog, draw_losses, read_log
 from lcam_cli.training.recipes import OWN_RECIPES, Mode, Recipe
 from lcam_cli.training.rows import (
     FreeRows,
@@ -86,6 +89,7 @@ def train(
     advance: Callable[[int], None] = lambda _pictures: None,
     skip: Callable[[Skipped], None] = lambda _skipped: None,
     stop: Callable[[], bool] = lambda: False,
+    exchange: Exchange = ALONE,
 ) -> Path | None:
     """Train an attention on pictures, by default with the frozen classifier's own predictions.
 
@@ -99,6 +103,8 @@ def train(
         advance: Called with the pictures done, after every batch.
         skip: Called with each picture that cannot be read, once.
         stop: Asked after every batch; True ends the run with a checkpoint.
+        exchange: With the other ranks that train together. Each takes its share of every batch;
+            the first one alone writes to the folder.
 
     Returns:
         The attention file, or None if the run was stopped before its end.
@@ -108,7 +114,7 @@ def train(
             a disk that is full. The last checkpoint is kept.
     """
     try:
-        return _train(engine, paths, out, settings, resume, advance, skip, stop)
+        return _train(engine, paths, out, settings, resume, advance, skip, stop, exchange)
     except OSError as error:
         raise LcamError(
             f"cannot write to {out}: {error.strerror or error}",
@@ -125,28 +131,31 @@ def _train(
     advance: Callable[[int], None],
     skip: Callable[[Skipped], None],
     stop: Callable[[], bool],
+    exchange: Exchange,
 ) -> Path | None:
-    settings = replace(settings, recipe=settings.recipe.fitted(len(paths)))
-    if settings.mode == "tame" and not settings.layers:
-        ends = list(stage_ends(engine.backbone))
-        settings = replace(settings, layers=tuple(ends[-tame.DEFAULT_LAYERS :]))
+    ranks = exchange.ranks
+    share = share_of_batches(settings, ranks.place)
+    settings = _fitted(settings, engine, len(paths))
     recipe = settings.recipe
     fingerprint = _fingerprint(engine, paths, settings)
     rows = _start(engine, paths, settings).to(engine.device)
+    exchange.same_start(rows)
     optimisers = rows.optimisers(recipe)
     position = Position()
     if resume:
         position = load_checkpoint(out / CHECKPOINT, rows, optimisers, fingerprint)
     steps_per_epoch = math.ceil(len(paths) / recipe.batch_size)
     step = position.step
-    advance(min(step * recipe.batch_size, recipe.epochs * len(paths)))
-    log = TrainingLog(out / "log.csv", resume_from=step)
-    read = bool(read_log(out / "log.csv"))
+    if ranks.is_first:
+        advance(min(step * recipe.batch_size, recipe.epochs * len(paths)))
+    read = ranks.share(lambda: bool(step and read_log(out / "log.csv")))
+    log = TrainingLog(out / "log.csv", resume_from=step) if ranks.is_first else NoLog()
 
     def save(epoch: int, batch: int) -> float:
-        log.sync()  # a checkpoint never knows of steps that the log does not
-        at = Position(epoch, batch, step)
-        save_checkpoint(out / CHECKPOINT, rows, optimisers, fingerprint, at)
+        if ranks.is_first:
+            log.sync()  # a checkpoint never knows of steps that the log does not
+            at = Position(epoch, batch, step)
+            save_checkpoint(out / CHECKPOINT, rows, optimisers, fingerprint, at)
         return time.monotonic()
 
     try:
@@ -154,77 +163,152 @@ def _train(
         for epoch in range(position.epoch, recipe.epochs):
             first = position.batch if epoch == position.epoch else 0
             order = np.random.default_rng([settings.seed, epoch]).permutation(len(paths))
-            stream = stream_training(
-                paths,
-                engine.backbone.preprocess,
-                recipe.batch_size,
-                order=order.tolist(),
-                seed=settings.seed,
-                epoch=epoch,
-                flip=recipe.flip,
-                centre=recipe.alternate and epoch % 2 == 0,
-                workers=settings.workers,
-                start_batch=first,
-                max_pixels=settings.max_pixels,
-            )
-            for number, batch in enumerate(stream, first):
-                began = time.monotonic()
-                if epoch in (0, position.epoch):
-                    for skipped in batch.skipped:
-                        skip(skipped)
-                if batch.indices:
+            for number, batch in _batches(engine, paths, settings, share, order, epoch, first):
+                for skipped in batch.skipped if epoch in (0, position.epoch) else ():
+                    skip(skipped)
+                factor = _lr_factor(recipe, epoch, number / steps_per_epoch)
+                whole = order[number * recipe.batch_size :][: recipe.batch_size]
+                failing = [paths[i] for i in (whole if ranks.place.size > 1 else batch.indices)]
+                if terms := _learn(
+                    engine, rows, optimisers, batch, settings, factor, exchange, step, failing, out
+                ):
                     read = True
-                    factor = _lr_factor(recipe, epoch, number / steps_per_epoch)
-                    x = engine.pixels(batch.images)
-                    terms = take_step(
-                        engine,
-                        rows,
-                        optimisers,
-                        x,
-                        recipe,
-                        settings.mode,
-                        factor,
-                        _labels(engine, settings, batch.indices),
-                    )
-                    _check_finite(engine, rows, terms, step, [paths[i] for i in batch.indices], out)
-                    log.write(
-                        {
-                            "epoch": epoch,
-                            "step": step,
-                            **terms,
-                            "lr": factor * recipe.lr,
-                            "images_per_second": len(batch.indices) / (time.monotonic() - began),
-                        }
-                    )
+                    log.write({"epoch": epoch, "step": step, **terms})
                 step += 1
                 advance(len(batch.indices) + len(batch.skipped))
-                if stop():
+                if exchange.any(stop()):
                     saved = save(epoch, number + 1)
                     return None
                 if time.monotonic() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
                     saved = save(epoch, number + 1)
-            if not read:
-                raise LcamError(
-                    f"none of the {len(paths)} pictures could be read",
-                    "give a folder of photographs",
-                )
+            _check_read(read, paths)
             if epoch + 1 == recipe.cycle_epochs(epoch).stop:
                 rows.end_cycle()
                 optimisers = rows.optimisers(recipe)
             saved = save(epoch + 1, 0)
     finally:
         log.close()
-    return _write_results(out, rows, _describe(engine, settings, len(paths)))
+    if ranks.is_first:
+        _write_results(out, rows, _describe(engine, settings, len(paths)))
+    return out / FILE_NAME
 
 
-def _write_results(out: Path, rows: _Trained, described: AttentionSettings) -> Path:
+def _fitted(settings: TrainingSettings, engine: Engine, pictures: int) -> TrainingSettings:
+    """The settings for so many pictures and this network."""
+    settings = replace(settings, recipe=settings.recipe.fitted(pictures))
+    if settings.mode == "tame" and not settings.layers:
+        ends = list(stage_ends(engine.backbone))
+        settings = replace(settings, layers=tuple(ends[-tame.DEFAULT_LAYERS :]))
+    return settings
+
+
+def _check_read(read: bool, paths: Sequence[str]) -> None:
+    if not read:
+        raise LcamError(
+            f"none of the {len(paths)} pictures could be read", "give a folder of photographs"
+        )
+
+
+def _learn(
+    engine: Engine,
+    rows: _Trained,
+    optimisers: Sequence[torch.optim.Optimizer],
+    batch: Batch,
+    settings: TrainingSettings,
+    lr_factor: float,
+    exchange: Exchange,
+    step: int,
+    paths: list[str],
+    out: Path,
+) -> dict[str, float]:
+    """Take a step; return what the log says of it, nothing where no picture could be read."""
+    began = time.monotonic()
+    recipe, x = settings.recipe, engine.pixels(batch.images)
+    labels = _labels(engine, settings, batch.indices)
+    count, terms = take_step(
+        engine, rows, optimisers, x, recipe, settings.mode, lr_factor, labels, exchange
+    )
+    if not count:
+        return {}
+    _check_finite(engine, rows, terms, step, paths, out)
+    rate = count / (time.monotonic() - began)
+    return {**terms, "lr": lr_factor * recipe.lr, "images_per_second": rate}
+
+
+def share_of_batches(settings: TrainingSettings, place: Place) -> range:
+    """Return the places in every batch whose pictures this rank takes.
+
+    Raises:
+        LcamError: The ranks together would not do what one process does.
+    """
+    size, batch = place.size, settings.recipe.batch_size
+    if size == 1:
+        return range(batch)
+    why = {
+        "tame": "its batch norm would see a rank's part of the batch alone",
+        "l2x-f": "the positions that it draws would not be those of one process",
+    }.get(settings.mode, "")
+    if settings.recipe.all_pairs:
+        why = f"recipe {settings.recipe.name} pairs every picture of a batch with every other"
+    if settings.recipe.dropout:
+        why = "its dropout would not be that of one process"
+    if why:
+        raise LcamError(
+            f"mode {settings.mode} is not trained by {size} ranks: {why}", "train it in one process"
+        )
+    if batch < size:
+        raise LcamError(
+            f"a batch of {batch} pictures is less than one for each of {size} ranks",
+            "use a larger --batch-size, or fewer ranks",
+        )
+    return range(place.rank * batch // size, (place.rank + 1) * batch // size)
+
+
+def _batches(
+    engine: Engine,
+    paths: Sequence[str],
+    settings: TrainingSettings,
+    share: range,
+    order: NDArray[np.int64],
+    epoch: int,
+    first: int,
+) -> Iterator[tuple[int, Batch]]:
+    """Yield this rank's share of an epoch's batches, from number ``first`` on, with their numbers.
+
+    The last may have no picture for it.
+    """
+    recipe, preprocess = settings.recipe, engine.backbone.preprocess
+    stream = stream_training(
+        paths,
+        preprocess,
+        len(share),
+        order=_shared_order(order.tolist(), recipe.batch_size, share),
+        seed=settings.seed,
+        epoch=epoch,
+        flip=recipe.flip,
+        centre=recipe.alternate and epoch % 2 == 0,
+        workers=settings.workers,
+        start_batch=first,
+        max_pixels=settings.max_pixels,
+    )
+    with contextlib.closing(stream):
+        for number in range(first, math.ceil(len(order) / recipe.batch_size)):
+            yield number, next(stream, None) or no_pictures(preprocess)
+
+
+def _shared_order(order: list[int], batch: int, share: range) -> list[int]:
+    """What a rank takes of each batch, one behind the other; only the last may be short."""
+    batches = (order[at : at + batch] for at in range(0, len(order), batch))
+    return [index for one in batches for index in one[share.start : share.stop]]
+
+
+def _write_results(out: Path, rows: _Trained, described: AttentionSettings) -> None:
     """Write what a finished run leaves; the checkpoint goes when the attention is there."""
     draw_losses(out / "log.csv", out / "losses.png")
     file = out / FILE_NAME
     save_attention(file, rows.fold(), described)
     sync_folder(out)
     (out / CHECKPOINT).unlink(missing_ok=True)
-    return file
 
 
 def _start(engine: Engine, paths: Sequence[str], settings: TrainingSettings) -> _Trained:

@@ -9,7 +9,7 @@ change.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 import torch
@@ -23,6 +23,17 @@ from lcam_cli.training.recipes import Recipe
 
 class Rows(Protocol):
     """What the loop trains: gives rows for classes, and the finished attention."""
+
+    @property
+    def by_class(self) -> tuple[str, ...]:
+        """Names of the parameters that have a row a class."""
+        ...
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Parameter]]:
+        """See ``nn.Module``."""
+        ...
 
     def rows(self, classes: Tensor) -> tuple[Tensor, Tensor]:
         """Rows of W (B, K) and biases (B,) of ``classes`` (B,), with gradients."""
@@ -39,6 +50,8 @@ class Rows(Protocol):
 
 class FreeRows(nn.Module):
     """W and b, each row for itself (the paper's parametrisation)."""
+
+    by_class = ("W", "b")
 
     def __init__(self, W: Tensor, b: Tensor, *, sparse: bool = False) -> None:
         """Take the start; ``sparse`` gives gradients for the rows of a batch alone.
@@ -150,6 +163,8 @@ class SharedRows(nn.Module):
         scale: s, the size of each feature map, (K,). Dividing by it gives every channel the same
             say, and learning rates that fit every network.
     """
+
+    by_class = ("delta",)
 
     def __init__(self, W0: Tensor, scale: Tensor) -> None:
         super().__init__()

@@ -14,10 +14,13 @@ from torch import Tensor
 
 from lcam_cli.engine.engine import Engine
 from lcam_cli.methods.attention import class_activation_map
+from lcam_cli.scale.exchange import ALONE, Exchange
 from lcam_cli.training.learned import LearnedModule, mask_of, masked_logits
 from lcam_cli.training.losses import Loss, eq6
 from lcam_cli.training.recipes import Mode, Recipe
 from lcam_cli.training.rows import Rows
+
+_TERMS = ("loss", "tv", "av", "ce")
 
 
 def loss_of(engine: Engine, rows: Rows, x: Tensor, recipe: Recipe, mode: Mode) -> Loss:
@@ -56,30 +59,37 @@ def take_step(
     mode: Mode,
     lr_factor: float,
     labels: Tensor | None = None,
-) -> dict[str, float]:
+    exchange: Exchange = ALONE,
+) -> tuple[int, dict[str, float]]:
     """Move the parameters of ``rows`` once, by a batch's loss.
 
     Args:
         engine: The engine with the frozen classifier.
         rows: What is trained.
         optimisers: Those of ``rows``.
-        x: Pictures, (B, 3, H, W) in [0, 1].
+        x: Pictures, (B, 3, H, W) in [0, 1]: this rank's of the batch; B may be 0.
         recipe: The mask's kind and the λ.
         mode: See :func:`loss_of`.
         lr_factor: What every learning rate is multiplied by in this step.
         labels: y (B,), int64, for modes that train a classifier; None for its own predictions.
+        exchange: With the other ranks, all of which take the step together.
 
     Returns:
-        Loss and terms.
+        How many pictures all ranks have in the batch, and their loss and terms. Without any
+        nothing has moved.
     """
     for optimiser in optimisers:
         optimiser.zero_grad()
         for group in optimiser.param_groups:
             group["lr"] = lr_factor * group.setdefault("initial_lr", group["lr"])
-    terms = backward(engine, rows, x, recipe, mode, labels)
-    for optimiser in optimisers:
-        optimiser.step()
-    return {name: float(value) for name, value in terms.items()}
+    terms = x.new_zeros(len(_TERMS))
+    if len(x):
+        terms = torch.stack(list(backward(engine, rows, x, recipe, mode, labels).values()))
+    count, terms = exchange(dict(rows.named_parameters()), rows.by_class, len(x), terms)
+    if count:
+        for optimiser in optimisers:
+            optimiser.step()
+    return count, dict(zip(_TERMS, terms.tolist(), strict=True))
 
 
 def backward(
@@ -111,4 +121,4 @@ def backward(
         return ((terms * share).unsqueeze(0),)
 
     (terms,) = engine.run(part, x, *([] if labels is None else [labels]))
-    return dict(zip(("loss", "tv", "av", "ce"), terms.sum(0), strict=True))
+    return dict(zip(_TERMS, terms.sum(0), strict=True))

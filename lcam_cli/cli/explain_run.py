@@ -1,0 +1,142 @@
+"""What ``lcam explain`` does with the pictures, all of them or a part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from lcam_cli.cli.outputs import Outputs, OverlayOptions, Part, is_hdf5
+from lcam_cli.cli.setup import SkippedPictures
+from lcam_cli.engine.engine import Engine
+from lcam_cli.errors import LcamError
+from lcam_cli.images.find import Found
+from lcam_cli.maps.paths import stored_path
+from lcam_cli.maps.record import MapDtype, Shard
+from lcam_cli.methods.base import Method
+from lcam_cli.methods.explain import ClassChoice, explain, pictures_at_once
+from lcam_cli.scale.shares import shard_file, shard_range
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a part came to its end.
+
+    Attributes:
+        rows: Maps in its output.
+        was_complete: Whether an earlier run had finished it.
+    """
+
+    rows: int
+    was_complete: bool
+
+
+@dataclass(frozen=True)
+class ExplainRun:
+    """Pictures, and how they are explained; see the options of the same names."""
+
+    engine: Engine
+    method: Method
+    found: Found
+    choice: ClassChoice
+    skipped: SkippedPictures
+    overlay: OverlayOptions
+    map_dtype: MapDtype
+    max_pixels: int
+    workers: int
+    resume: bool
+    overwrite: bool
+
+    @cached_property
+    def names(self) -> list[str]:
+        """What the pictures are called in the rows."""
+        return [self.row_path(path) for path in self.found.paths]
+
+    @property
+    def at_once(self) -> int:
+        """Pictures a batch."""
+        return pictures_at_once(self.engine, self.method)
+
+    def row_path(self, path: str) -> str:
+        """What a picture is called in the rows."""
+        return stored_path(path, self.found.root)
+
+    def whole(self, out: Path) -> Part:
+        """All pictures."""
+        return Part(out, range(len(self.found.paths)))
+
+    def shard(self, out: Path, index: int, count: int) -> Part:
+        """Part ``index`` of ``count``, in a file of its own.
+
+        Raises:
+            LcamError: ``out`` is a folder of PNGs.
+        """
+        if not is_hdf5(out):
+            raise LcamError(
+                f"{out} is a folder, which several processes cannot share",
+                "name a maps file, e.g. --out maps.h5",
+            )
+        pictures = shard_range(len(self.found.paths), self.at_once, index, count)
+        return Part(shard_file(out, index, count), pictures, self.describe(pictures))
+
+    def describe(self, pictures: range) -> Shard:
+        """What a file of some of the pictures says of itself."""
+        return Shard.of(pictures, self.names, repr(self.choice))
+
+    def explain(
+        self, part: Part, advance: Callable[[int], None], stop: Callable[[], bool]
+    ) -> Ended | None:
+        """Explain the pictures of a part.
+
+        Args:
+            part: Which, and where their maps go.
+            advance: Called with the pictures done, after every batch.
+            stop: Asked after every batch; True ends with what is done saved.
+
+        Returns:
+            None where it was stopped.
+
+        Raises:
+            LcamError: See :class:`Outputs`.
+        """
+        outputs = Outputs(
+            part,
+            self.engine.backbone,
+            self.method,
+            self.found,
+            self.names,
+            self.choice.per_picture,
+            map_dtype=self.map_dtype,
+            overlay=self.overlay,
+            max_pixels=self.max_pixels,
+            workers=self.workers,
+            resume=self.resume,
+            overwrite=self.overwrite,
+        )
+        with outputs:
+            start = outputs.rewind(self.at_once)
+            advance(start)
+            if outputs.complete:
+                return Ended(outputs.rows, was_complete=True)
+            for item in outputs.found_skipped:
+                self.skipped(item)
+            for batch in explain(
+                self.engine,
+                self.method,
+                outputs.paths,
+                choice=self.choice,
+                workers=self.workers,
+                start=start,
+                max_pixels=self.max_pixels,
+                row_path=self.row_path,
+            ):
+                for item in (*batch.skipped, *outputs.append(batch)):
+                    self.skipped(item)
+                advance(len(batch) // self.choice.per_picture + len(batch.skipped))
+                if stop():
+                    return None
+            for item in outputs.settle():
+                self.skipped(item)
+            outputs.finish()
+        return Ended(outputs.rows, was_complete=False)

@@ -1,0 +1,130 @@
+"""``lcam explain`` by several ranks: who explains what, and one file of it all in the end."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+from lcam_cli.cli.explain_run import Ended, ExplainRun
+from lcam_cli.cli.outputs import Part, is_hdf5, maps_info
+from lcam_cli.errors import LcamError
+from lcam_cli.locks import lock_file
+from lcam_cli.maps.hdf5_reader import MapsFile
+from lcam_cli.maps.joined import join
+from lcam_cli.maps.kept import Survey, gaps_between
+from lcam_cli.maps.names import claim_folder
+from lcam_cli.scale.ranks import RESUME, Ranks
+from lcam_cli.scale.shares import shard_from, shards_of, share_out
+
+
+def explain_together(
+    run: ExplainRun, out: Path, ranks: Ranks, stop: Callable[[], bool]
+) -> Ended | None:
+    """Explain the pictures together with the other ranks.
+
+    Each writes what it explains to shards beside ``out``. What shards of an earlier attempt hold
+    is kept, whoever wrote it; the rest is shared out anew.
+
+    Args:
+        run: The same on all ranks.
+        out: The file that joins the shards in the end.
+        ranks: All of them.
+        stop: Asked after every batch; True ends with what is done saved.
+
+    Returns:
+        None where it was stopped. Rows are those of the whole run, and known to the first rank.
+
+    Raises:
+        LcamError: The output cannot be used, or another rank was lost.
+    """
+    shares = ranks.share(lambda: _prepare(run, out, ranks))
+    if shares is None:
+        with MapsFile(out) as maps:
+            return Ended(len(maps), was_complete=True)
+    to_do = sum(len(pictures) for share in shares for pictures in share)
+    if ranks.is_first:
+        ranks.advance(len(run.found.paths) - to_do)
+    # What there is was dealt with: a rank makes its shards anew.
+    run = dataclasses.replace(run, resume=False, overwrite=True)
+    for pictures in shares[ranks.place.rank]:
+        part = Part(shard_from(out, pictures.start), pictures, run.describe(pictures))
+        with lock_file(part.out):
+            ended = run.explain(part, ranks.advance, lambda: bool(stop() or ranks.lost))
+        if ended is None:
+            _check(ranks)
+            return None
+    ranks.finish(run.skipped.count)
+    if not ranks.is_first:
+        return Ended(0, was_complete=False)
+    run.skipped.count += ranks.wait_for_others(stop)
+    if stop():
+        _check(ranks)
+        return None
+    return Ended(_join(run, out), was_complete=False)
+
+
+def _check(ranks: Ranks) -> None:
+    """Tell a run that was stopped because a rank was lost from one that the user stopped.
+
+    Raises:
+        LcamError: A rank was lost.
+    """
+    if ranks.lost:
+        raise LcamError(ranks.lost, RESUME)
+
+
+def _prepare(run: ExplainRun, out: Path, ranks: Ranks) -> list[list[range]] | None:
+    """Look through what there is, and share out the rest; None where all is done."""
+    if not is_hdf5(out):
+        raise LcamError(
+            f"{out} is a folder, which several processes cannot share",
+            "name a maps file, e.g. --out maps.h5",
+        )
+    if run.overlay.folder is not None:
+        claim_folder(run.overlay.folder, may_exist=run.resume or run.overwrite)
+    there = [path for path in (out, *shards_of(out)) if path.exists()]
+    if there and not (run.resume or run.overwrite):
+        raise LcamError(f"{there[0]} exists", "use --resume, --overwrite or another --out")
+    if run.overwrite:
+        for path in there:  # first the file that joins the others
+            path.unlink()
+    survey = _survey(run)
+    if out.exists():
+        with MapsFile(out) as maps:
+            complete = maps.complete
+        has = sum(len(one.pictures) for one in survey.kept([out]))
+        if complete and has < len(run.names):
+            raise LcamError(
+                f"{out} is finished, and lacks some of the pictures",
+                "explain what is new with another --out, or all with --overwrite",
+            )
+        if complete:
+            return None
+        # One process began it: it is the first shard now.
+        first = shard_from(out, 0)
+        if first.exists():
+            raise LcamError(f"{out} and {first} are of two runs", "use --overwrite, or remove one")
+        out.rename(first)
+    kept = survey.kept(shards_of(out))
+    files = {one.file for one in kept}
+    for path in shards_of(out):
+        if path not in files:  # it has no whole batch
+            path.unlink()
+    return share_out(gaps_between(kept, len(run.names)), run.at_once, ranks.place.size)
+
+
+def _join(run: ExplainRun, out: Path) -> int:
+    kept = _survey(run).kept(shards_of(out))
+    gaps = gaps_between(kept, len(run.names))
+    if gaps:
+        raise LcamError(
+            f"pictures {gaps[0].start} to {gaps[0].stop} are in no shard of {out}", RESUME
+        )
+    return join(out, kept)
+
+
+def _survey(run: ExplainRun) -> Survey:
+    info = maps_info(run.engine.backbone, run.method, run.found.root)
+    inputs = run.describe(range(0)).inputs
+    return Survey(info, run.names, inputs, run.choice.per_picture, run.at_once)

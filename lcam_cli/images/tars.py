@@ -1,0 +1,124 @@
+"""Pictures in tar files, as WebDataset keeps them: each at its place in the file, never unpacked.
+
+A picture in a tar is called ``shard.tar/name.jpg``, as if the tar were a folder. Where it lies is
+looked up once a tar, from the headers alone; a reading process then takes its bytes from there, so
+that pictures of tars are read in any order, like files.
+"""
+# Paths stay strings, as in find.py.
+# ruff: noqa: PTH123, PTH113, PTH202
+
+from __future__ import annotations
+
+import os
+import re
+import tarfile
+import threading
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from lcam_cli.images.formats import picture_extensions
+
+_BRACES = re.compile(r"\{([0-9]{1,9})\.\.([0-9]{1,9})\}")
+_MOST_EXPANDED = 1_000_000
+_BLOCK = 512
+
+
+@dataclass(frozen=True)
+class Index:
+    """What a tar holds.
+
+    Attributes:
+        places: Where each picture begins, and how long it is, in bytes, by its name; in the order
+            of the tar.
+        wrong: Members that are left out, by name, and why.
+        broken: Why the tar could not be read to its end; empty where it could.
+    """
+
+    places: dict[str, tuple[int, int]] = field(default_factory=dict)
+    wrong: dict[str, str] = field(default_factory=dict)
+    broken: str = ""
+
+
+_indexes: dict[str, Index] = {}
+_lock = threading.Lock()
+
+
+def is_tar(path: str) -> bool:
+    """Whether a path is named as a tar is."""
+    return path.lower().endswith(".tar")
+
+
+def index_of(tar: str) -> Index:
+    """Return what a tar holds; each is looked through once."""
+    key = os.path.abspath(tar)  # noqa: PTH100
+    with _lock:
+        if key not in _indexes:
+            _indexes[key] = _read_index(key)
+        return _indexes[key]
+
+
+def locate(path: str) -> tuple[str, tuple[int, int] | None]:
+    """Return the file that a picture lies in, and its place in there.
+
+    Args:
+        path: ``…/shard.tar/name.jpg``, or a file.
+
+    Returns:
+        The tar and where the picture begins and how long it is; or the path itself and None.
+    """
+    for match in re.finditer(r"\.tar(?=/)", path, re.IGNORECASE):
+        tar, name = path[: match.end()], path[match.end() + 1 :]
+        if os.path.isfile(tar):
+            return tar, index_of(tar).places.get(name, (0, 0))
+    return path, None
+
+
+def expand_braces(path: str) -> list[str]:
+    """Return the paths that ``shard-{000..003}.tar`` means; the path itself without braces.
+
+    Shells do this as well; a settings file has none.
+    """
+    match = _BRACES.search(path)
+    if match is None or os.path.exists(path):  # noqa: PTH110
+        return [path]
+    first, last, width = int(match[1]), int(match[2]), len(match[1])
+    if not 0 <= last - first < _MOST_EXPANDED:
+        return [path]
+    begin, end = path[: match.start()], path[match.end() :]
+    return [f"{begin}{number:0{width}}{end}" for number in range(first, last + 1)]
+
+
+def _read_index(path: str) -> Index:
+    places: dict[str, tuple[int, int]] = {}
+    wrong: dict[str, str] = {}
+    broken = ""
+    extensions = picture_extensions()
+    try:
+        size = os.path.getsize(path)
+        with tarfile.open(path, "r:") as tar:  # not compressed: its members have a place
+            at = -1
+            while (member := tar.next()) is not None:
+                if member.offset <= at or member.offset_data + member.size > size:
+                    raise tarfile.ReadError("it ends within a member")
+                at = member.offset
+                tar.members = []  # type: ignore[attr-defined]  # it would remember them all
+                name = PurePosixPath(member.name)
+                if name.suffix.lower() not in extensions or name.name.startswith("."):
+                    continue  # labels and the like
+                if not member.isreg() or member.issparse():
+                    wrong[member.name] = "no plain file in its tar"
+                elif name.is_absolute() or ".." in name.parts:
+                    wrong[member.name] = "its name leads out of its tar"
+                elif str(name) in places:
+                    wrong[member.name] = "its tar has another of that name"
+                else:
+                    places[str(name)] = member.offset_data, member.size
+            # A header that is damaged or cut looks like the end, which is zeros.
+            with open(path, "rb") as file:
+                file.seek(tar.offset)
+                if file.read(_BLOCK) != bytes(_BLOCK):
+                    raise tarfile.ReadError("there is no end of the tar")
+    except (OSError, tarfile.TarError, ValueError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        broken = f"cannot be read as a tar, after {len(places)} pictures: {reason}"
+    return Index(places, wrong, broken)

@@ -1,0 +1,129 @@
+"""What the shards of an unfinished run hold already, and what is missing."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lcam_cli.errors import LcamError
+from lcam_cli.maps.hdf5_reader import MapsFile
+from lcam_cli.maps.record import MapsInfo, Shard
+from lcam_cli.maps.shards import without_shard
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The beginning of a shard, which stays.
+
+    Attributes:
+        file: The shard.
+        pictures: Those that are done, counted from 0 in the whole run.
+        rows: Rows of theirs, the first of the file.
+        skipped: Unread inputs up to there, the first of the file.
+    """
+
+    file: Path
+    pictures: range
+    rows: int
+    skipped: int
+
+
+def pictures_done(names: Sequence[str], rows: Sequence[str], unread: set[str]) -> tuple[int, int]:
+    """Return how many pictures, from the first on, are done, and how many of those have a row.
+
+    Args:
+        names: What the pictures are called, in order.
+        rows: The names that have rows, in order, each once.
+        unread: The names that are noted as unreadable.
+    """
+    row = done = 0
+    for name in names:
+        if row < len(rows) and rows[row] == name:
+            row += 1
+        elif name not in unread:
+            break
+        done += 1
+    return done, row
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A run whose shards are looked through.
+
+    Attributes:
+        info: What its files say.
+        names: What all its pictures are called.
+        inputs: Of :class:`Shard`.
+        per_picture: Rows a picture.
+        batch: Pictures a batch.
+    """
+
+    info: MapsInfo
+    names: Sequence[str]
+    inputs: str
+    per_picture: int
+    batch: int
+
+    def kept(self, files: Iterable[Path]) -> list[Kept]:
+        """Return what stays of shards, in order: all of a finished one, else its whole batches.
+
+        Args:
+            files: The shards; a file of an unfinished run of one process is one that begins at 0.
+
+        Raises:
+            LcamError: One is of another run.
+        """
+        found = [one for file in files if (one := self._kept(file)).pictures]
+        found.sort(key=lambda one: one.pictures.start)
+        for i, (one, following) in enumerate(itertools.pairwise(found)):
+            # With other batches, more of it is whole than when the next was begun.
+            if one.pictures.stop > following.pictures.start:
+                found[i] = self._kept(one.file, following.pictures.start)
+        return found
+
+    def _kept(self, file: Path, limit: int | None = None) -> Kept:
+        with MapsFile(file) as maps:
+            whole = Shard(0, len(self.names), len(self.names), self.inputs)
+            shard = maps.info.shard or whole
+            here = self.names[shard.first : shard.stop]
+            rows = maps.paths()[:: self.per_picture]
+            unread = {one.path for one in maps.skipped}
+            done, with_rows = pictures_done(here, rows, unread)
+            self._check(file, maps.info, shard, rows[with_rows:])
+            if limit is not None:
+                done = min(done, limit - shard.first)
+            elif done < len(here):
+                done -= done % self.batch
+            to_do = set(here[done:])
+            return Kept(
+                file,
+                range(shard.first, shard.first + done),
+                sum(name not in unread for name in here[:done]) * self.per_picture,
+                sum(one.path not in to_do for one in maps.skipped) if done else 0,
+            )
+
+    def _check(self, file: Path, info: MapsInfo, shard: Shard, foreign: Sequence[str]) -> None:
+        differs = without_shard(info).difference(self.info)
+        if not differs and (shard.pictures, shard.inputs) != (len(self.names), self.inputs):
+            differs = "they are of other pictures or classes"
+        if not differs and foreign:
+            differs = f"where it has {foreign[0]} there is another picture, or none"
+        if differs:
+            raise LcamError(
+                f"{file} holds other maps: {differs}",
+                "use the same pictures and settings, --overwrite or another --out",
+            )
+
+
+def gaps_between(kept: Sequence[Kept], pictures: int) -> list[range]:
+    """Return the pictures that no shard has, in ranges.
+
+    Args:
+        kept: What there is, in order and without overlap.
+        pictures: All pictures of the run.
+    """
+    edges = [0, *(edge for one in kept for edge in (one.pictures.start, one.pictures.stop))]
+    starts, stops = edges[::2], [*edges[1::2], pictures]
+    return [range(a, b) for a, b in zip(starts, stops, strict=True) if a < b]

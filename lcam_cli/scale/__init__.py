@@ -1,0 +1,1 @@
+"""One run by several processes: who does what, and how they know of each other."""

@@ -1,0 +1,405 @@
+"""The processes of one run: what they tell each other, and that none waits for the dead.
+
+torchrun, or whoever sets its variables, brings them together; PyTorch's store and process group
+carry what they say. Beside its work every rank writes a record to the store every other second,
+and reads those of the others. So each knows within a minute when one has died, fails or hangs,
+whatever it is waiting for itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
+
+from lcam_cli.errors import LcamError
+from lcam_cli.scale.place import Place
+
+T = TypeVar("T")
+
+BEAT = 2.0
+"""Seconds between two records."""
+SILENCE = 30.0
+"""Seconds without a new record after which a rank is taken to have died or to hang."""
+GRACE = 15.0
+"""Seconds that the work has to stop by itself, when another rank is lost."""
+
+_SECONDS_TO_MEET = 300.0
+_SECONDS_TO_SPEAK = 1800.0
+RESUME = "go on with the same command and --resume"
+_LOST = 2
+# torchrun's agent, where there is one, is the meeting place; the first rank otherwise.
+_OF_AGENT = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a rank tells the others about itself.
+
+    Attributes:
+        process: Its number.
+        machine: Its host, and the space that process numbers count in there.
+        beat: Counts up.
+        done: Pictures.
+        skipped: Inputs that it could not read.
+        state: ``"at work"``, ``"finished"``, or else the reason why it ended.
+    """
+
+    process: int
+    machine: str
+    beat: int = 0
+    done: int = 0
+    skipped: int = 0
+    state: str = "at work"
+
+
+class Ranks:
+    """A run of one process: there is nobody to wait for."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self._advance: Callable[[int], None] = lambda _done: None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the rank that prints and joins."""
+        return self.place.rank == 0
+
+    @property
+    def lost(self) -> str:
+        """Why the run cannot go on; empty while all ranks are well."""
+        return ""
+
+    def share(self, make: Callable[[], T]) -> T:
+        """Return what the first rank makes, on all of them."""
+        return make()
+
+    def advance(self, done: int) -> None:
+        """Note that so many more pictures are done."""
+        self._advance(done)
+
+    def show(self, advance: Callable[[int], None]) -> None:
+        """Call ``advance`` with the pictures that any rank has done, as they are done."""
+        self._advance = advance
+
+    def finish(self, skipped: int) -> None:
+        """Tell that this rank's work is done, and that it left out so many inputs."""
+
+    def wait_for_others(self, stop: Callable[[], bool]) -> int:
+        """Wait until all other ranks have finished, or ``stop()``.
+
+        Returns:
+            How many inputs they left out.
+
+        Raises:
+            LcamError: One did not finish.
+        """
+        return 0
+
+    @contextmanager
+    def talking(self) -> Iterator[None]:
+        """Wrap what all ranks do together: where it fails, tell which rank was lost.
+
+        Raises:
+            LcamError: A rank was lost.
+        """
+        yield
+
+
+class _Together(Ranks):
+    """One of several ranks."""
+
+    def __init__(self, place: Place, store: Store) -> None:
+        super().__init__(place)
+        self._store = store
+        self._mine = Record(os.getpid(), _machine())
+        self._lost = ""
+        self._seen: dict[int, Record] = {}
+        # In looks of this process: one that was stopped for an hour, as with Ctrl-Z, did not look.
+        self._quiet = dict.fromkeys(range(place.size), 0)
+        self._apart = 0
+        self._shown = 0
+        self._changed = threading.Condition()
+        self._ended = False
+        self._tell()
+        # Two: the store answers no more when its host hangs, and that has to be seen too.
+        self._threads = [
+            threading.Thread(target=work, name="lcam-ranks", daemon=True)
+            for work in (self._talk, self._watch)
+        ]
+
+    @property
+    def lost(self) -> str:
+        """See :class:`Ranks`."""
+        if not self._lost:  # a signal may come sooner than the next look
+            with contextlib.suppress(RuntimeError, OSError):
+                self._lose(self._gone())
+        return self._lost
+
+    def start(self) -> None:
+        """Begin to watch the others, who have all told of themselves."""
+        self._listen()
+        for thread in self._threads:
+            thread.start()
+
+    def share(self, make: Callable[[], T]) -> T:
+        """See :class:`Ranks`."""
+        value = [make() if self.is_first else None]
+        with self.talking():
+            dist.broadcast_object_list(value, src=0, device=torch.device("cpu"))
+        return value[0]  # type: ignore[return-value]
+
+    def advance(self, done: int) -> None:
+        """See :class:`Ranks`."""
+        with self._changed:
+            self._mine = replace(self._mine, done=self._mine.done + done)
+
+    def finish(self, skipped: int) -> None:
+        """See :class:`Ranks`."""
+        self._end("finished", skipped)
+
+    def wait_for_others(self, stop: Callable[[], bool]) -> int:
+        """See :class:`Ranks`."""
+        while not (self._lost or stop() or self._all_finished()):
+            with self._changed:
+                self._changed.wait(BEAT / 4)
+        if self.lost:
+            raise LcamError(self.lost, RESUME)
+        return sum(record.skipped for record in self._seen.values()) - self._mine.skipped
+
+    @contextmanager
+    def talking(self) -> Iterator[None]:
+        """See :class:`Ranks`."""
+        try:
+            yield
+        except (RuntimeError, OSError) as error:  # the engine's errors are RuntimeErrors
+            with self._changed:
+                self._changed.wait_for(lambda: self._lost, SILENCE + 2 * BEAT)
+            why = self._lost or f"the ranks lost each other: {str(error).splitlines()[0]}"
+            raise LcamError(why, RESUME) from error
+
+    def close(self, error: BaseException | None) -> None:
+        """Tell how this rank ends, unless it has told already, and stop watching."""
+        if error is None:
+            self._end("finished", self._mine.skipped)
+        elif isinstance(error, LcamError):
+            self._end(error.what, 0)
+        else:
+            self._end(f"interrupted ({type(error).__name__})", 0)
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(BEAT)
+        if error is not None and self.is_first and not _OF_AGENT:
+            time.sleep(2 * BEAT)  # this process is the meeting place: let the others read why
+
+    def _end(self, state: str, skipped: int) -> None:
+        with self._changed:
+            if self._mine.state == "at work":
+                self._mine = replace(self._mine, state=state, skipped=skipped)
+        with contextlib.suppress(RuntimeError, OSError):  # its host may be what was lost
+            self._tell()
+
+    def _tell(self) -> None:
+        with self._changed:
+            record = self._mine = replace(self._mine, beat=self._mine.beat + 1)
+        self._store.set(_key(self.place.rank), json.dumps(asdict(record)))
+
+    def _talk(self) -> None:
+        """Tell and listen, until this rank ends or another is lost."""
+        while not self._has_ended(BEAT) and not self._lost:
+            try:
+                self._tell()
+                self._listen()
+            except (RuntimeError, OSError) as error:
+                self._lose(f"{self._host()} cannot be reached: {str(error).splitlines()[0]}")
+
+    def _watch(self) -> None:
+        """See that the others say something; end this process if it does not end by itself."""
+        while not self._lost:
+            if self._has_ended(BEAT):
+                return
+            with self._changed:
+                self._apart += 1
+                self._quiet = {rank: looks + 1 for rank, looks in self._quiet.items()}
+            self._lose(self._silent())
+        with self._changed:
+            self._changed.notify_all()
+        if not self._has_ended(GRACE):  # it waits for the dead, or is in the middle of a long batch
+            os.write(2, f"error: {self._lost}\n{RESUME}\n".encode())
+            os._exit(_LOST)
+
+    def _has_ended(self, within: float) -> bool:
+        """Whether this rank ends within so many seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._ended, within)
+
+    def _host(self) -> str:
+        host = "torchrun on the first machine" if _OF_AGENT else _name(0, self._seen[0])
+        return f"{host}, at whom the ranks meet,"
+
+    def _listen(self) -> None:
+        size = self.place.size
+        told = [json.loads(one) for one in self._store.multi_get([_key(r) for r in range(size)])]
+        with self._changed:
+            self._apart = 0
+            for rank, values in enumerate(told):
+                record = Record(**values)
+                if record != self._seen.get(rank):
+                    self._quiet[rank] = 0
+                self._seen[rank] = record
+        self._lose(self._gone())
+        done = sum(record.done for record in self._seen.values())
+        if done > self._shown:
+            self._advance(done - self._shown)
+            self._shown = done
+        with self._changed:
+            self._changed.notify_all()
+
+    def _lose(self, why: str) -> None:
+        if why and not self._lost:
+            self._lost = why
+
+    def _gone(self) -> str:
+        """Name a rank that ended before its work was done; empty where none did."""
+        for rank, seen in self._seen.items():
+            record = seen
+            dead = record.machine == self._mine.machine and not _is_alive(record.process)
+            if dead:  # it may have told of its end since
+                record = Record(**json.loads(self._store.get(_key(rank))))
+            if record.state not in ("at work", "finished"):
+                return f"{_name(rank, record)} ended: {record.state}"
+            if dead and record.state == "at work":
+                return f"{_name(rank, record)} died"
+        return ""
+
+    def _silent(self) -> str:
+        """Name who has said nothing for too long; empty where none has."""
+        if self._apart * BEAT > SILENCE:
+            return f"{self._host()} gave no sign of life for {SILENCE:.0f} s"
+        for rank, record in self._seen.items():
+            if record.state == "at work" and self._quiet[rank] * BEAT > SILENCE:
+                return f"{_name(rank, record)} gave no sign of life for {SILENCE:.0f} s"
+        return ""
+
+    def _all_finished(self) -> bool:
+        others = (r for r in range(self.place.size) if r != self.place.rank)
+        return all(r in self._seen and self._seen[r].state == "finished" for r in others)
+
+
+@contextmanager
+def together(place: Place, device: str) -> Iterator[Ranks]:
+    """Meet the other ranks; in the block they watch each other.
+
+    Args:
+        place: Where this process stands.
+        device: ``"cuda"`` where GPUs talk to each other, too.
+
+    Raises:
+        LcamError: They do not meet within five minutes.
+    """
+    if place.size == 1:
+        yield Ranks(place)
+        return
+    torch.set_num_threads(place.cores)  # torchrun leaves one to each
+    ranks = _meet(place, device)
+    ranks.start()
+    try:
+        yield ranks
+    except BaseException as error:
+        # How a command that has done its work says so with an exit code.
+        done = getattr(error, "exit_code", None) in (0, 1, 3)
+        ranks.close(None if done else error)
+        raise
+    ranks.close(None)
+    dist.destroy_process_group()
+
+
+def _meet(place: Place, device: str) -> _Together:
+    meeting = timedelta(seconds=_SECONDS_TO_MEET)
+    try:
+        store, _, _ = next(rendezvous("env://", timeout=meeting))
+        ranks = _Together(place, PrefixStore("lcam", store))
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo",
+            store=PrefixStore("group", store),
+            rank=place.rank,
+            world_size=place.size,
+            timeout=timedelta(seconds=_SECONDS_TO_SPEAK),
+        )
+        # Nobody came here before all had told of themselves.
+        store.set_timeout(timedelta(seconds=SILENCE))
+    except (RuntimeError, ValueError, OSError) as error:
+        raise LcamError(
+            f"the {place.size} ranks did not meet: {str(error).splitlines()[0]}",
+            "start them with torchrun, all with the same rendezvous options",
+        ) from error
+    return ranks
+
+
+def device_of(place: Place, wanted: str) -> str:
+    """Return the device of this rank: each has a GPU of its own.
+
+    Args:
+        place: Where this process stands.
+        wanted: ``--device``.
+
+    Raises:
+        LcamError: There are fewer GPUs than ranks on this machine, or one is named for all.
+    """
+    if place.size == 1 or not (wanted.startswith("cuda") or wanted == "auto"):
+        return wanted
+    if wanted.startswith("cuda:") and place.local_size > 1:
+        raise LcamError(f"--device {wanted} is one GPU for all ranks", "use --device cuda")
+    count = torch.cuda.device_count()
+    if wanted == "auto" and not count:
+        return "cpu"
+    if count < place.local_size:
+        raise LcamError(
+            f"{place.local_size} ranks and {count} GPUs on this machine",
+            f"use --nproc-per-node {count}" if count else "use --device cpu",
+        )
+    index = 0 if place.local_size == 1 and count == 1 else place.local_rank
+    torch.cuda.set_device(index)
+    return f"cuda:{index}"
+
+
+def _key(rank: int) -> str:
+    return f"rank/{rank}"
+
+
+def _name(rank: int, record: Record) -> str:
+    return f"rank {rank} (process {record.process} on {record.machine.split()[0]})"
+
+
+def _machine() -> str:
+    """The host, and what tells apart containers on it that count processes for themselves."""
+    try:
+        space = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 (no file)
+    except OSError:
+        space = ""
+    return f"{socket.gethostname()} {space}"
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

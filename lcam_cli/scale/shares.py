@@ -1,0 +1,92 @@
+"""Which pictures each of several processes takes: contiguous ranges of whole batches.
+
+Whole, so that every batch holds the pictures it holds in a run of one process, and the maps are the
+same; contiguous, so that the parts put side by side are in the order of the inputs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from lcam_cli.errors import LcamError
+
+
+def shard_range(pictures: int, batch: int, index: int, count: int) -> range:
+    """Return the pictures of shard ``index`` of ``count``, maybe none.
+
+    Args:
+        pictures: How many there are.
+        batch: Pictures a batch.
+        index: From 0.
+        count: Shards in all.
+    """
+    batches = -(-pictures // batch)
+    first, stop = (min(k * batches // count * batch, pictures) for k in (index, index + 1))
+    return range(first, stop)
+
+
+def share_out(gaps: Sequence[range], batch: int, count: int) -> list[list[range]]:
+    """Share what is still to be done between ``count`` processes, as evenly as batches allow.
+
+    Args:
+        gaps: Ranges of pictures that are still to be done, in order.
+        batch: Pictures a batch.
+        count: Processes.
+
+    Returns:
+        The ranges of each process, in order; none where there is too little to do.
+    """
+    batches = [
+        range(first, min(first + batch, gap.stop))
+        for gap in gaps
+        for first in range(gap.start, gap.stop, batch)
+    ]
+    cuts = [k * len(batches) // count for k in range(count + 1)]
+    return [_joined(batches[a:b]) for a, b in itertools.pairwise(cuts)]
+
+
+def _joined(ranges: Sequence[range]) -> list[range]:
+    """Return the same pictures in as few ranges as possible."""
+    joined: list[range] = []
+    for one in ranges:
+        if joined and joined[-1].stop == one.start:
+            joined[-1] = range(joined[-1].start, one.stop)
+        else:
+            joined.append(one)
+    return joined
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Return index and count of ``"i/n"``.
+
+    Raises:
+        LcamError: It is not that, or i is none of 0 … n-1.
+    """
+    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    if match is None or not int(match[1]) < int(match[2]):
+        raise LcamError(f"--shard {text} is no shard", "the first of three is 0/3, the last is 2/3")
+    return int(match[1]), int(match[2])
+
+
+def shard_from(out: Path, first: int) -> Path:
+    """Return where the shard of ``out`` that begins at a picture lies: ``maps.from-0000000.h5``.
+
+    So it is called where ranks share a run: after each interruption they share what is left anew.
+    """
+    return out.with_name(f"{out.stem}.from-{first:07}{out.suffix}")
+
+
+def shards_of(out: Path) -> list[Path]:
+    """Return the files there are that :func:`shard_from` names."""
+    name = re.compile(rf"{re.escape(out.stem)}\.from-[0-9]{{7,}}{re.escape(out.suffix)}")
+    if not out.parent.is_dir():
+        return []
+    return sorted(path for path in out.parent.iterdir() if name.fullmatch(path.name))
+
+
+def shard_file(out: Path, index: int, count: int) -> Path:
+    """Return where a shard of the maps file ``out`` lies, e.g. ``maps.0-of-3.h5``."""
+    return out.with_name(f"{out.stem}.{index}-of-{count}{out.suffix}")

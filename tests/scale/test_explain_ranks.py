@@ -1,0 +1,256 @@
+"""``lcam explain`` by several ranks: the same rows in the same order as by one process."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from lcam_cli.__main__ import run
+from lcam_cli.cli.app import lcam_app
+from lcam_cli.locks import lock_file
+from lcam_cli.maps.hdf5_reader import MapsFile
+from tests.scale.starting import by_hand, torchrun
+from tests.tiny import write_pictures
+
+OWN = "from tests.tiny import tiny_network as net\n"
+NETWORK = ["--backbone", "own.py:net", "--weights", "none", "--image-size", "32"]
+EXPLAIN = ["explain", "photos", *NETWORK, "--method", "gradcam", "--batch-size", "4"]
+EXPLAIN += ["--device", "cpu", "--workers", "1"]
+MINUTE = 60.0
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text(OWN)
+    write_pictures(tmp_path / "photos", 30)
+    (tmp_path / "photos" / "007-bad.jpg").write_text("no picture")
+    return tmp_path
+
+
+def lcam(*words: str) -> int:
+    return run(lcam_app(), list(words))
+
+
+def assert_same(path: Path, whole: Path) -> None:
+    with MapsFile(path) as maps, MapsFile(whole) as expected:
+        assert maps.complete
+        assert maps.skipped == expected.skipped
+        assert maps.info.difference(expected.info) == ""
+        assert maps.paths() == expected.paths()
+        ours, theirs = maps.rows(0, len(maps)), expected.rows(0, len(expected))
+    np.testing.assert_array_equal(ours.saliency, theirs.saliency)
+    np.testing.assert_array_equal(ours.cam, theirs.cam)
+    np.testing.assert_array_equal(ours.confidence, theirs.confidence)
+    assert ours.class_names == theirs.class_names
+
+
+@pytest.mark.slow
+def test_two_ranks_write_what_one_process_writes(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert lcam(*EXPLAIN, "--out", "whole.h5") == 3
+    agent = torchrun(folder, [*EXPLAIN, "--overlays", "drawn"], 2)
+    out, err = agent.communicate()
+    assert out == "30 maps in maps.h5\n", err
+    assert err.count("skipped photos/007-bad.jpg") == 1
+    assert "explain: 31/31 images" in err
+    assert_same(folder / "maps.h5", folder / "whole.h5")
+    assert len(list((folder / "drawn").glob("*.png"))) == 30
+    with h5py.File(folder / "maps.h5", locking=False) as file:
+        assert file["saliency"].is_virtual
+        assert sorted(s.file_name for s in file["saliency"].virtual_sources()) == [
+            "maps.from-0000000.h5",
+            "maps.from-0000016.h5",
+        ]
+    # One plain file of it, which needs the shards no more.
+    assert lcam("merge", "plain.h5", "maps.h5") == 0
+    assert lcam(*EXPLAIN) == 2
+    assert "maps.h5 exists" in capfd.readouterr().err
+    assert lcam(*EXPLAIN, "--resume") == 0
+    assert "complete already" in capfd.readouterr().err
+    for shard in folder.glob("maps.from-*.h5"):
+        shard.unlink()
+    assert_same(folder / "plain.h5", folder / "whole.h5")
+    assert lcam("evaluate", "maps.h5") == 2
+    assert "maps.from-0000000.h5, which is missing" in capfd.readouterr().err
+
+
+def _cut(shard: Path, rows: int) -> None:
+    """Make a shard as a kill leaves it: with so many rows flushed."""
+    with h5py.File(shard, "r+", locking=False) as file:
+        file.attrs.modify("complete", np.bool_(False))
+        for name in file:
+            if name != "skipped":
+                file[name].resize(rows, axis=0)
+
+
+def test_one_process_finishes_what_shards_have_begun(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """And nothing that they hold is made again."""
+    assert lcam(*EXPLAIN, "--out", "whole.h5") == 3
+    for index in range(2):
+        assert lcam(*EXPLAIN, "--shard", f"{index}/2") in (0, 3)
+    first, second = folder / "maps.from-0000000.h5", folder / "maps.from-0000016.h5"
+    (folder / "maps.0-of-2.h5").rename(first)
+    (folder / "maps.1-of-2.h5").rename(second)
+    # 16 pictures with the unreadable one; of 9 rows the first two batches of four are whole.
+    _cut(first, 9)
+    with h5py.File(first, "r+", locking=False) as file:
+        file["saliency"][0] = 0.5  # to be found again
+        file["saliency"][8] = 0.25  # and not
+    assert lcam(*EXPLAIN) == 2
+    assert "maps.from-0000000.h5 exists" in capfd.readouterr().err
+    assert lcam(*EXPLAIN, "--resume", "--fit", "squash") == 2
+    assert "holds other maps" in capfd.readouterr().err
+    assert lcam(*EXPLAIN, "--resume") == 0
+    with MapsFile(folder / "maps.h5") as maps:
+        assert [(path.name, first, last) for path, first, last in maps.shards] == [
+            (first.name, 0, 6),
+            ("maps.from-0000008.h5", 7, 14),
+            (second.name, 15, 29),
+        ]
+        assert (maps.rows(0, 1).saliency == 0.5).all()
+    with h5py.File(first, "r+", locking=False) as file, h5py.File("whole.h5") as whole:
+        file["saliency"][0] = whole["saliency"][0]
+    assert_same(folder / "maps.h5", folder / "whole.h5")
+    assert lcam(*EXPLAIN, "--overwrite") == 3
+    assert_same(folder / "maps.h5", folder / "whole.h5")
+    assert len(list(folder.glob("maps.from-*.h5"))) <= 1
+
+
+def test_ranks_go_on_with_what_one_process_began(folder: Path) -> None:
+    assert lcam(*EXPLAIN, "--out", "whole.h5") == 3
+    assert lcam(*EXPLAIN) == 3
+    _cut(folder / "maps.h5", 13)
+    agent = torchrun(folder, [*EXPLAIN, "--resume"], 2)
+    _, err = agent.communicate()
+    assert len(list(folder.glob("maps.from-*.h5"))) == 3, err
+    assert_same(folder / "maps.h5", folder / "whole.h5")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("lost", [0, 1])
+def test_without_torchrun_none_waits_for_a_rank_that_died_or_hangs(
+    folder: Path, number: signal.Signals, lost: int
+) -> None:
+    write_pictures(folder / "photos", 2000, seed=1)
+    ranks = by_hand(folder, EXPLAIN, 2)
+    victim, other = ranks[lost], ranks[1 - lost]
+    while len(list(folder.glob("maps.from-*.h5"))) < 2:
+        assert victim.poll() is None
+        assert other.poll() is None
+        time.sleep(0.05)
+    victim.send_signal(number)
+    began = time.monotonic()
+    if number == signal.SIGKILL:
+        victim.communicate()
+    _, err = other.communicate(timeout=2 * MINUTE)
+    seconds = time.monotonic() - began
+    print(f"ended after {seconds:.1f} s: {err.splitlines()[-2:]}")
+    assert seconds < MINUTE
+    assert other.returncode == 2, err
+    assert f"rank {lost} (process {victim.pid} on" in err
+    assert "--resume" in err
+    if victim.poll() is None:
+        victim.kill()
+        victim.communicate()
+
+
+def test_ranks_that_never_meet_give_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lcam_cli.errors import LcamError
+    from lcam_cli.scale import ranks
+    from lcam_cli.scale.place import Place
+    from tests.scale.starting import free_port
+
+    monkeypatch.setattr(ranks, "_SECONDS_TO_MEET", 2.0)
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MASTER_PORT", str(free_port()))
+    with (
+        pytest.raises(LcamError, match="the 2 ranks did not meet"),
+        ranks.together(Place.of_environment(), "cpu"),
+    ):
+        pass
+
+
+def test_what_is_not_for_ranks_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "x")
+    assert lcam("evaluate", "maps.h5") == 2
+    assert "do not say which rank" in capfd.readouterr().err
+    monkeypatch.setenv("RANK", "1")
+    assert lcam("evaluate", "maps.h5") == 2
+    assert "one of 2" in capfd.readouterr().err
+    assert lcam(*EXPLAIN, "--shard", "0/2") == 2
+    assert "--shard does not go with torchrun" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_an_interrupt_saves_and_says_how_to_resume(folder: Path) -> None:
+    write_pictures(folder / "photos", 3000, seed=1)
+    agent = torchrun(folder, EXPLAIN, 2)
+    while len(list(folder.glob("maps.from-*.h5"))) < 2:
+        assert agent.poll() is None, agent.communicate()
+        time.sleep(0.05)
+    agent.send_signal(signal.SIGTERM)  # as a batch system does
+    _, err = agent.communicate(timeout=MINUTE)
+    assert "interrupted; what is done is saved in maps.h5" in err
+    assert "--resume" in err
+
+
+@pytest.mark.slow
+def test_ranks_keep_off_an_output_that_is_being_written(folder: Path) -> None:
+    with lock_file(folder / "maps.h5"):
+        ranks = by_hand(folder, EXPLAIN, 2)
+        told = [rank.communicate(timeout=MINUTE)[1] for rank in ranks]
+    assert "maps.h5 is being written by another run" in told[0]
+    # The others are told by the first one, and do not wait for it.
+    assert "rank 0 (process" in told[1]
+    assert "is being written by another run" in told[1]
+    assert [rank.returncode for rank in ranks] == [2, 2]
+
+
+def test_several_gpus_are_told_of(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    from lcam_cli.cli.console import Console
+    from lcam_cli.cli.setup import tell_of_gpus
+    from lcam_cli.errors import LcamError
+    from lcam_cli.scale.place import Place
+    from lcam_cli.scale.ranks import device_of
+
+    class Gpu:
+        device = torch.device("cuda", 0)
+
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    tell_of_gpus(Gpu(), Place(), "explain", Console())  # type: ignore[arg-type]
+    assert "1 of 4 GPUs" in (said := capfd.readouterr().err)
+    assert "torchrun --nproc-per-node 4 -m lcam_cli explain" in said
+    tell_of_gpus(Gpu(), Place(1, 4, 1, 4), "explain", Console())  # type: ignore[arg-type]
+    assert capfd.readouterr().err == ""
+    assert device_of(Place(6, 8, 2, 4), "auto") == "cuda:2"
+    assert device_of(Place(6, 8, 2, 4), "cuda") == "cuda:2"
+    assert chosen == [2, 2]
+    assert device_of(Place(), "cuda:3") == "cuda:3"
+    assert device_of(Place(1, 2, 1, 2), "cpu") == "cpu"
+    with pytest.raises(LcamError, match="5 ranks and 4 GPUs"):
+        device_of(Place(0, 5, 0, 5), "cuda")
+    with pytest.raises(LcamError, match="one GPU for all"):
+        device_of(Place(0, 2, 0, 2), "cuda:1")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert device_of(Place(0, 2, 0, 2), "auto") == "cpu"
