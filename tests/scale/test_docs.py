@@ -34,7 +34,9 @@ STAND_INS = {
 
 def script(name: str) -> str:
     text = (ROOT / "docs" / "scale.md").read_text()
-    found = re.search(rf"<!-- {name} -->\n```\w+\n(.*?)```", text, re.DOTALL)
+    found = re.search(
+        rf"<!-- elsewhere: tests/scale/test_docs.py, {name} -->\n```\w+\n(.*?)```", text, re.DOTALL
+    )
     assert found is not None
     return found[1]
 
