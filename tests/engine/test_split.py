@@ -121,7 +121,7 @@ def test_nothing_is_kept_where_nothing_goes_around() -> None:
 def test_a_single_picture_of_a_batch_keeps_what_goes_around() -> None:
     engine = Engine(own_backbone(tiny_vit()), device="cpu")
     seen = engine.forward(torch.rand(3, 3, 32, 32))
-    alone = seen.only(2)
+    alone = seen.only(slice(2, 3))
     torch.testing.assert_close(engine.head(alone.A, alone.around), seen.logits[2:])
 
 
