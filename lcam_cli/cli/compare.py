@@ -12,6 +12,7 @@ from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console
 from lcam_cli.cli.readers import start_readers
 from lcam_cli.cli.reporting import claim_report
+from lcam_cli.cli.targets import check_target
 from lcam_cli.errors import LcamError, did_you_mean
 from lcam_cli.locks import lock_file, lock_folder
 
@@ -126,13 +127,7 @@ def compare(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace what --out, --figure and --report name.")
     ] = False,
-    fit: Annotated[
-        Literal["crop", "squash"] | None,
-        typer.Option(
-            show_default="crop",
-            help="crop sees the centre, as in the paper; squash the whole picture, distorted.",
-        ),
-    ] = None,
+    fit: o.Fit = None,
     align: o.Align = None,
     strict: o.Strict = False,
     backbone: o.Backbone = None,
@@ -164,7 +159,8 @@ def compare(
     console = Console(quiet)
     if not images:
         raise LcamError("no pictures to compare on", "name files or folders: lcam compare ./photos")
-    _check_targets(out, figure, overwrite)
+    check_target(out, "--out", overwrite, (".h5", ".hdf5", ".hdf"))
+    check_target(figure, "--figure", overwrite, (".png",))
     for target in (out, figure):
         if target is not None:
             context.with_resource(lock_file(target))
@@ -287,19 +283,3 @@ def _once(tell: Callable[[Skipped], None]) -> Callable[[Skipped], None]:
             tell(skipped)
 
     return skip
-
-
-def _check_targets(out: Path | None, figure: Path | None, overwrite: bool) -> None:
-    """Refuse outputs before any work is done."""
-    for path, option, suffixes in (
-        (out, "--out", (".h5", ".hdf5", ".hdf")),
-        (figure, "--figure", (".png",)),
-    ):
-        if path is None:
-            continue
-        if path.suffix.lower() not in suffixes:
-            raise LcamError(
-                f"{option} {path} does not end in {suffixes[0]}", f"name a file *{suffixes[0]}"
-            )
-        if path.exists() and not overwrite:
-            raise LcamError(f"{path} exists", f"use --overwrite or another {option}")

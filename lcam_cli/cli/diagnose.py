@@ -11,6 +11,7 @@ from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console, interruptible
 from lcam_cli.cli.readers import start_readers
 from lcam_cli.cli.reporting import claim_report
+from lcam_cli.cli.targets import check_target
 from lcam_cli.errors import LcamError
 from lcam_cli.locks import lock_file
 from lcam_cli.metrics.error_groups import DEFAULT_RULES
@@ -76,13 +77,7 @@ def diagnose(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace what --out, --figure and --report name.")
     ] = False,
-    fit: Annotated[
-        Literal["crop", "squash"] | None,
-        typer.Option(
-            show_default="crop",
-            help="crop sees the centre, as in the paper; squash the whole picture, distorted.",
-        ),
-    ] = None,
+    fit: o.Fit = None,
     align: o.Align = None,
     strict: o.Strict = False,
     backbone: o.Backbone = None,
@@ -122,7 +117,8 @@ def diagnose(
         )
     if not 0 < nu <= 100:
         raise typer.BadParameter(f"--nu {nu:g} is not above 0 and at most 100 percent.")
-    _check_files(out, figure, overwrite)
+    check_target(figure, "--figure", overwrite, (".png",))
+    check_target(out, "--out", overwrite)
     if report is not None:
         claim_report(context, report, overwrite)
     for target in (out, figure):
@@ -219,12 +215,3 @@ def diagnose(
     texts = {name: lambda render=render: render(result) for name, render in TEXT_FORMATS.items()}
     deliver(texts, lambda: to_rich(result), format_, out, console)
     raise typer.Exit(skipped.exit_code())
-
-
-def _check_files(out: Path | None, figure: Path | None, overwrite: bool) -> None:
-    """Refuse outputs before any work is done."""
-    if figure is not None and figure.suffix.lower() != ".png":
-        raise LcamError(f"--figure {figure} does not end in .png", "name a file *.png")
-    for path, option in ((out, "--out"), (figure, "--figure")):
-        if path is not None and path.exists() and not overwrite:
-            raise LcamError(f"{path} exists", f"use --overwrite or another {option}")

@@ -11,7 +11,7 @@ from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console, interruptible
 from lcam_cli.cli.readers import start_readers
 from lcam_cli.cli.reporting import claim_report
-from lcam_cli.errors import LcamError
+from lcam_cli.cli.targets import check_target
 
 
 def evaluate(
@@ -82,8 +82,7 @@ def evaluate(
     """
     console = Console(quiet)
     nus = o.parse_nus(nu)
-    if out is not None and out.exists() and not overwrite:
-        raise LcamError(f"{out} exists", "use --overwrite or another --out")
+    check_target(out, "--out", overwrite)
     if report is not None:
         claim_report(context, report, overwrite)
     readers = start_readers(workers)

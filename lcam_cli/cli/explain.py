@@ -59,13 +59,7 @@ def explain(
     caption: Annotated[
         bool, typer.Option("--caption/--no-caption", help="Overlays show class name and score.")
     ] = True,
-    fit: Annotated[
-        Literal["crop", "squash"] | None,
-        typer.Option(
-            show_default="crop",
-            help="crop sees the centre, as in the paper; squash the whole picture, distorted.",
-        ),
-    ] = None,
+    fit: o.Fit = None,
     map_dtype: Annotated[
         Literal["float16", "uint8", "float32"], typer.Option(help="How maps are stored in HDF5.")
     ] = "float16",

@@ -153,6 +153,13 @@ Workers = Annotated[
 Seed = Annotated[
     int, typer.Option(min=0, max=2**63 - 1, metavar="N", help="Seed of everything random.")
 ]
+Fit = Annotated[
+    Literal["crop", "squash"] | None,
+    typer.Option(
+        show_default="crop",
+        help="crop sees the centre, as in the paper; squash the whole picture, distorted.",
+    ),
+]
 Align = Annotated[
     bool | None,
     typer.Option(

@@ -10,16 +10,16 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from lcam_cli.__main__ import run
-from lcam_cli.cli.app import lcam_app
 from lcam_cli.demo.pictures import CLASSES, PHOTOS_SEED, write_misplaced, write_pictures
 from lcam_cli.metrics import diagnose as module
+from tests.cli import job
+from tests.cli.job import Ended, Lcam
 from tests.conftest import ROOT
 from tests.tiny import write_pictures as write_tiny
 
@@ -37,20 +37,13 @@ method = "gradcam"
 """
 
 
-class Ended(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Lcam = Callable[..., Ended]
+command = job.lcam
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Four classes in four folders, three pictures each; the network is right on some."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "own.py").write_text(OWN)
+    job.begin(tmp_path, monkeypatch, OWN, 0)
     (tmp_path / "lcam.toml").write_text(SETTINGS)
     for c in range(4):
         write_tiny(tmp_path / "photos" / str(c), 3, seed=c)
@@ -58,13 +51,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def lcam(capfd: pytest.CaptureFixture[str]) -> Lcam:
-    def call(*words: str | Path) -> Ended:
-        code = run(lcam_app(), ["diagnose", *(str(w) for w in words)])
-        captured = capfd.readouterr()
-        return Ended(code, captured.out, captured.err)
-
-    return call
+def lcam(command: Lcam) -> Lcam:
+    return partial(command, "diagnose")
 
 
 def as_json(done: Ended) -> dict[str, Any]:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from lcam_cli.__main__ import run
-from lcam_cli.cli.app import lcam_app
-from tests.tiny import write_pictures
+from tests.cli import job
+from tests.cli.job import Lcam
 
 OWN = """
 from tests.tiny import tiny_network
@@ -26,32 +24,14 @@ SETTINGS = (
 )
 
 
-class Ended(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Lcam = Callable[..., Ended]
+lcam = job.lcam
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "own.py").write_text(OWN)
+    job.begin(tmp_path, monkeypatch, OWN, 10)
     (tmp_path / "lcam.toml").write_text(SETTINGS)
-    write_pictures(tmp_path / "photos", 10)
     return tmp_path
-
-
-@pytest.fixture
-def lcam(capfd: pytest.CaptureFixture[str]) -> Lcam:
-    def call(*words: str) -> Ended:
-        code = run(lcam_app(), list(words))
-        captured = capfd.readouterr()
-        return Ended(code, captured.out, captured.err)
-
-    return call
 
 
 def entries(report: Path) -> list[list[Any]]:

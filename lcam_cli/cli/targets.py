@@ -1,0 +1,31 @@
+"""Files that options name for results: refused before any work is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lcam_cli.errors import LcamError
+
+
+def check_target(
+    path: Path | None, option: str, overwrite: bool, suffixes: tuple[str, ...] = ()
+) -> None:
+    """Refuse a file that cannot be written, or may not be.
+
+    Args:
+        path: The file; None where the option was not given.
+        option: Its name, for messages.
+        overwrite: Whether what is there may be replaced.
+        suffixes: What the name may end in, the usual one first; nothing allows all.
+
+    Raises:
+        LcamError: It ends in something else, or exists.
+    """
+    if path is None:
+        return
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise LcamError(
+            f"{option} {path} does not end in {suffixes[0]}", f"name a file *{suffixes[0]}"
+        )
+    if path.exists() and not overwrite:
+        raise LcamError(f"{path} exists", f"use --overwrite or another {option}")
