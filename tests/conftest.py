@@ -6,8 +6,8 @@ import os
 import signal
 from pathlib import Path
 
-# Where the suite is spread over processes, each computes with one thread, and so does what it starts:
-# read when torch is imported, so before anything else.
+# Where the suite is spread over processes, each computes with one thread, and so does what it
+# starts. Torch reads it when it is imported.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -21,7 +21,7 @@ from lcam_cli.errors import LcamError
 from lcam_cli.scale.place import Place
 from lcam_cli.version import __version__
 
-_BY_RANKS = ("train", "explain")
+_BY_RANKS = ("train", "compare", "explain")
 
 
 class Command(TyperCommand):

@@ -15,6 +15,7 @@ from lcam_cli.cli.reporting import claim_report
 from lcam_cli.cli.targets import check_target
 from lcam_cli.errors import LcamError, did_you_mean
 from lcam_cli.locks import lock_file, lock_folder
+from lcam_cli.scale.place import Place
 
 if TYPE_CHECKING:
     from lcam_cli.images.find import Skipped
@@ -119,10 +120,10 @@ def compare(
         bool, typer.Option("--floor/--no-floor", help="Compare random maps too, as the floor.")
     ] = True,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Take over the methods that an earlier run finished.")
+        bool, typer.Option("--resume", help="Take over what an earlier run finished.")
     ] = False,
     state: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where finished methods are kept for --resume.")
+        Path, typer.Option(metavar="DIR", help="Where what is finished is kept for --resume.")
     ] = Path("runs/compare"),
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace what --out, --figure and --report name.")
@@ -156,18 +157,21 @@ def compare(
     A row a method: Average Drop and Increase in Confidence at each ν, forward passes, speed. Rows
     marked ≈ do not differ significantly from the best.
     """
-    console = Console(quiet)
+    place = Place.of_environment()
+    console = Console(quiet, follows=place.rank > 0)
     if not images:
         raise LcamError("no pictures to compare on", "name files or folders: lcam compare ./photos")
     check_target(out, "--out", overwrite, (".h5", ".hdf5", ".hdf"))
     check_target(figure, "--figure", overwrite, (".png",))
-    for target in (out, figure):
-        if target is not None:
-            context.with_resource(lock_file(target))
-    if report is not None:
-        claim_report(context, report, overwrite)
+    if place.rank == 0:
+        for target in (out, figure):
+            if target is not None:
+                context.with_resource(lock_file(target))
+        if report is not None:
+            claim_report(context, report, overwrite)
     readers = start_readers(workers)
     from lcam_cli.cli import setup
+    from lcam_cli.cli.compare_run import CompareRun
     from lcam_cli.cli.comparison import Comparison
     from lcam_cli.cli.entrants import choose_entrants, parse_methods
     from lcam_cli.images.read import MAX_PIXELS
@@ -176,72 +180,82 @@ def compare(
     from lcam_cli.metrics.compare import Entrant, Task, Terms
     from lcam_cli.metrics.compare_state import CompareState, shown_pictures
     from lcam_cli.reports import output
+    from lcam_cli.scale.ranks import device_of, together
     from lcam_cli.training.files import sample
 
     names = parse_methods(methods)
-    chosen = choose_entrants(
-        names,
-        attention or [],
-        setup.BackboneOptions(
-            backbone, weights, layer, classes, image_size, resize, mean, std, fit, grid, activation
-        ),
-        MethodOptions(seed=seed, rise_masks=rise_masks, rise_cells=rise_cells, rise_p=rise_p),
-        floor=floor,
-        console=console,
+    classifier = setup.BackboneOptions(
+        backbone, weights, layer, classes, image_size, resize, mean, std, fit, grid, activation
     )
-    network = chosen.backbone
-    found = setup.pictures(images, null)
-    found.paths = sample(found.paths, max_images, seed)
-    engine = setup.new_engine(
-        network,
-        console,
-        device=device,
-        # The measures are defined in fp32: auto does not trade them for speed.
-        precision="fp32" if precision == "auto" else precision,
-        batch_size=batch_size,
-    )
-    setup.place_maps(engine, chosen.methods.values(), align, console)
-    task = Task(
-        found.paths,
-        ClassChoice(tuple(network.class_index(name) for name in class_ or ())),
-        o.parse_nus(nu),
-        [name for name in _parse_metrics(metrics) if name in _CURVES],
-        mask_space,
-        shown_pictures(len(found.paths), _PICTURES_SHOWN),
-    )
-    comparison = Comparison(
-        engine,
-        found,
-        task,
-        [
-            Entrant(name, method, Terms.empty(task, network.preprocess.image_size))
-            for name, method in chosen.methods.items()
-        ],
-        CompareState(state, engine, task),
-        keep_maps=out is not None or report is not None,
-    )
-    context.with_resource(lock_folder(comparison.state.folder))
-    taken = comparison.take_over() if resume else []
-    if taken:
-        console.info(f"taken over from an earlier run: {', '.join(taken)}")
-    skipped = _once(setup.SkippedPictures(console, strict))
-    for item in found.skipped:
-        skipped(item)
-    try:
-        comparison.run(
+    device = device_of(place, device)
+    with together(place, device) as ranks:
+        chosen = choose_entrants(
+            names,
+            attention or [],
+            classifier,
+            MethodOptions(seed=seed, rise_masks=rise_masks, rise_cells=rise_cells, rise_p=rise_p),
+            floor=floor,
+            console=console,
+        )
+        network = chosen.backbone
+        found = ranks.share(lambda: setup.pictures(images, null))
+        found.paths = sample(found.paths, max_images, seed)
+        engine = setup.new_engine(
+            network,
             console,
-            taken=taken,
-            workers=readers,
-            max_pixels=max_pixels or MAX_PIXELS,
-            skip=skipped,
+            device=device,
+            # The measures are defined in fp32: auto does not trade them for speed.
+            precision="fp32" if precision == "auto" else precision,
+            batch_size=batch_size,
         )
-    except KeyboardInterrupt:
-        # At once: a batch of RISE can take an hour, and what is finished is saved already.
-        console.error(
-            f"interrupted; the methods that were finished are saved in {comparison.state.folder}",
-            "go on with the same command and --resume",
+        setup.tell_of_gpus(engine, place, "compare", console)
+        setup.place_maps(engine, chosen.methods.values(), align, console)
+        task = Task(
+            found.paths,
+            ClassChoice(tuple(network.class_index(name) for name in class_ or ())),
+            o.parse_nus(nu),
+            [name for name in _parse_metrics(metrics) if name in _CURVES],
+            mask_space,
+            shown_pictures(len(found.paths), _PICTURES_SHOWN),
         )
-        raise typer.Exit(130) from None
+        comparison = Comparison(
+            engine,
+            found,
+            task,
+            [
+                Entrant(name, method, Terms.empty(task, network.preprocess.image_size))
+                for name, method in chosen.methods.items()
+            ],
+            CompareState(state, engine, task),
+            keep_maps=out is not None or report is not None,
+        )
+        run = CompareRun(comparison, ranks)
+        skipped = setup.SkippedPictures(console, strict)
+        if ranks.is_first:
+            context.with_resource(lock_folder(comparison.state.folder))
+            for item in found.skipped:
+                skipped(item)
+        try:
+            plan = run.plan(resume=resume)
+            if plan.taken:
+                console.info(f"taken over from an earlier run: {', '.join(plan.taken)}")
+            run.run(
+                plan,
+                console,
+                workers=readers,
+                max_pixels=max_pixels or MAX_PIXELS,
+                skip=_once(skipped),
+            )
+        except KeyboardInterrupt:
+            # At once: a batch of RISE can take an hour, and what is finished is saved already.
+            console.error(
+                f"interrupted; what was finished is saved in {comparison.state.folder}",
+                "go on with the same command and --resume",
+            )
+            raise typer.Exit(130) from None
+    if not ranks.is_first:
+        return
+    run.collect()
     failed = [entrant for entrant in comparison.entrants if entrant.failed]
     if len(failed) == len(comparison.entrants):
         raise LcamError(

@@ -1,8 +1,7 @@
-"""The work behind ``lcam compare``: sweeps over the pictures, what they leave, and the result."""
+"""What ``lcam compare`` compares, and what it makes of the scores: a table, a figure, a report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,21 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from lcam_cli.cli.console import Console
-from lcam_cli.cli.outputs import maps_info
 from lcam_cli.engine.engine import Engine
-from lcam_cli.errors import BadImageError, LcamError
+from lcam_cli.errors import BadImageError
 from lcam_cli.images.decoder import read_whole
-from lcam_cli.images.find import Found, Skipped
+from lcam_cli.images.find import Found
 from lcam_cli.images.preprocess import center_view
 from lcam_cli.maps.groups import join_methods
-from lcam_cli.maps.hdf5_layout import Room
 from lcam_cli.maps.hdf5_reader import MapsFile
-from lcam_cli.maps.hdf5_writer import Hdf5Writer
 from lcam_cli.maps.paths import stored_path
-from lcam_cli.methods.base import Method
-from lcam_cli.methods.explain import no_rows
 from lcam_cli.methods.placing import grid_of_maps
-from lcam_cli.metrics.compare import Entrant, Task, common_pictures, score_rows, sweep
+from lcam_cli.metrics.compare import Entrant, Task, common_pictures, score_rows
 from lcam_cli.metrics.compare_pictures import scored_pictures
 from lcam_cli.metrics.compare_state import CompareState
 from lcam_cli.reports.figure import Example, draw_figure
@@ -35,14 +29,14 @@ from lcam_cli.reports.results import FLOOR, Results, Row
 
 @dataclass
 class Comparison:
-    """One comparison: the methods, the pictures, and where finished methods are kept.
+    """One comparison: the methods, the pictures, and where finished parts are kept.
 
     Attributes:
         engine: The engine with the classifier.
         found: The pictures.
         task: What is scored.
         entrants: The methods, in the order of the rows.
-        state: Where finished methods are kept.
+        state: Where finished parts are kept.
         keep_maps: Whether all maps are wanted in the end.
     """
 
@@ -52,49 +46,6 @@ class Comparison:
     entrants: list[Entrant]
     state: CompareState
     keep_maps: bool
-
-    def take_over(self) -> list[str]:
-        """Take the terms of methods that an earlier run finished; return their names."""
-        taken = []
-        for entrant in self.entrants:
-            terms = self.state.load(entrant.method)
-            if terms is not None and (not self.keep_maps or self._has_maps(entrant.method)):
-                entrant.terms = terms
-                taken.append(entrant.name)
-        return taken
-
-    def run(
-        self,
-        console: Console,
-        *,
-        taken: Sequence[str],
-        workers: int,
-        max_pixels: int,
-        skip: Callable[[Skipped], None],
-    ) -> None:
-        """Sweep over the pictures until all methods but those in ``taken`` are done."""
-        for together in _sweeps([e for e in self.entrants if e.name not in taken]):
-            names = ", ".join(entrant.name for entrant in together)
-            total = len(self.task.paths)
-            with ExitStack() as stack, console.progress(total, names, "images") as progress:
-                writers = [stack.enter_context(w) for w in self._writers(together)]
-                sweep(
-                    self.engine,
-                    together,
-                    self.task,
-                    workers=workers,
-                    max_pixels=max_pixels,
-                    row_path=self._row_path,
-                    advance=progress.advance,
-                    skip=skip,
-                )
-                for writer, entrant in zip(writers, together, strict=False):
-                    lost = [Skipped(self._row_path(s.path), s.reason) for s in entrant.lost]
-                    writer.append(no_rows(self.engine, self.found.skipped + lost))
-                    writer.finish()
-            for entrant in together:
-                if not entrant.failed:
-                    self.state.save(entrant.method, entrant.terms)
 
     def join_maps(self, out: Path) -> None:
         """Bring the maps of all methods together in one file."""
@@ -192,38 +143,6 @@ class Comparison:
             [float(score) for score in terms.full[index]],
         )
 
-    def _writers(self, together: Sequence[Entrant]) -> Iterator[Hdf5Writer]:
-        """A maps file for each method of a sweep, where maps are wanted."""
-        if not self.keep_maps:
-            return
-        backbone = self.engine.backbone
-        room = Room.of(
-            [self._row_path(p) for p in self.task.paths] + [s.path for s in self.found.skipped],
-            backbone.class_names,
-            classes_per_picture=self.task.choice.per_picture,
-        )
-        side = backbone.preprocess.image_size
-        for entrant in together:
-            info = maps_info(backbone, entrant.method, self.found.root)
-            path = self.state.maps_path(entrant.method)
-            writer = Hdf5Writer(path, info, size=(side, side), room=room, overwrite=True)
-            entrant.write = writer.append
-            yield writer
-
-    def _has_maps(self, method: Method) -> bool:
-        try:
-            with MapsFile(self.state.maps_path(method), tried=True) as maps:
-                return maps.complete
-        except LcamError:
-            return False
-
-    def _row_path(self, path: str) -> str:
+    def row_path(self, path: str) -> str:
+        """What a picture is called in the rows of maps."""
         return stored_path(path, self.found.root)
-
-
-def _sweeps(entrants: Sequence[Entrant]) -> Iterator[list[Entrant]]:
-    """All methods of one forward pass together, then the others, each by itself."""
-    quick = [entrant for entrant in entrants if entrant.method.forward_passes <= 1]
-    if quick:
-        yield quick
-    yield from ([entrant] for entrant in entrants if entrant not in quick)

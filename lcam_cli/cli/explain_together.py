@@ -12,10 +12,10 @@ from lcam_cli.errors import LcamError
 from lcam_cli.locks import lock_file
 from lcam_cli.maps.hdf5_reader import MapsFile
 from lcam_cli.maps.joined import join
-from lcam_cli.maps.kept import Survey, gaps_between
+from lcam_cli.maps.kept import Survey
 from lcam_cli.maps.names import claim_folder
 from lcam_cli.scale.ranks import RESUME, Ranks
-from lcam_cli.scale.shares import shard_from, shards_of, share_out
+from lcam_cli.scale.shares import gaps_between, shard_from, shards_of, share_out
 
 
 def explain_together(
@@ -111,12 +111,13 @@ def _prepare(run: ExplainRun, out: Path, ranks: Ranks) -> list[list[range]] | No
     for path in shards_of(out):
         if path not in files:  # it has no whole batch
             path.unlink()
-    return share_out(gaps_between(kept, len(run.names)), run.at_once, ranks.place.size)
+    gaps = gaps_between([one.pictures for one in kept], len(run.names))
+    return share_out(gaps, run.at_once, ranks.place.size)
 
 
 def _join(run: ExplainRun, out: Path) -> int:
     kept = _survey(run).kept(shards_of(out))
-    gaps = gaps_between(kept, len(run.names))
+    gaps = gaps_between([one.pictures for one in kept], len(run.names))
     if gaps:
         raise LcamError(
             f"pictures {gaps[0].start} to {gaps[0].stop} are in no shard of {out}", RESUME

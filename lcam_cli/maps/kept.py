@@ -115,15 +115,3 @@ class Survey:
                 f"{file} holds other maps: {differs}",
                 "use the same pictures and settings, --overwrite or another --out",
             )
-
-
-def gaps_between(kept: Sequence[Kept], pictures: int) -> list[range]:
-    """Return the pictures that no shard has, in ranges.
-
-    Args:
-        kept: What there is, in order and without overlap.
-        pictures: All pictures of the run.
-    """
-    edges = [0, *(edge for one in kept for edge in (one.pictures.start, one.pictures.stop))]
-    starts, stops = edges[::2], [*edges[1::2], pictures]
-    return [range(a, b) for a, b in zip(starts, stops, strict=True) if a < b]

@@ -99,6 +99,24 @@ class Terms:
         """Which pictures have been scored, (N,)."""
         return np.asarray(np.isfinite(self.full).all(axis=1))
 
+    def enter(self, pictures: range, other: Terms, task: Task) -> None:
+        """Take over what another process, or an earlier run, scored of some pictures.
+
+        Args:
+            pictures: Which, of all N.
+            other: All N pictures too.
+            task: What was scored.
+        """
+        here = slice(pictures.start, pictures.stop)
+        self.classes[here] = other.classes[here]
+        self.full[here] = other.full[here]
+        self.masked[:, here] = other.masked[:, here]
+        self.curves[:, here] = other.curves[:, here]
+        self.mean_saliency[here] = other.mean_saliency[here]
+        drawn = [place for place, index in enumerate(task.shown) if index in pictures]
+        self.shown[drawn] = other.shown[drawn]
+        self.seconds += other.seconds
+
 
 @dataclass
 class Entrant:
@@ -178,28 +196,32 @@ def sweep(
     task: Task,
     *,
     workers: int = 2,
+    pictures: range | None = None,
     max_pixels: int = MAX_PIXELS,
     row_path: Callable[[str], str] = lambda path: path,
     advance: Callable[[int], None] = lambda _pictures: None,
     skip: Callable[[Skipped], None] = lambda _skipped: None,
 ) -> None:
-    """Explain and score all pictures with some methods, in one pass over the pictures.
+    """Explain and score pictures with some methods, in one pass over the pictures.
 
     Args:
         engine: The engine with the classifier.
         entrants: The methods; their ``terms`` are filled in.
         task: What is to be scored.
+        pictures: Which of the task's, a range of whole batches; None for all.
         workers: Processes that read pictures.
         max_pixels: Pictures with more are skipped.
         row_path: What a picture is called in the maps written.
         advance: Called with the pictures done, after every batch.
         skip: Called with each picture that cannot be read, and each that a method fails on.
     """
+    part = range(len(task.paths)) if pictures is None else pictures
     stream = stream_batches(
-        task.paths,
+        task.paths[: part.stop],
         engine.backbone.preprocess,
-        min(pictures_at_once(engine, entrant.method) for entrant in entrants),
+        sweep_batch(engine, entrants),
         workers=workers,
+        start=part.start,
         max_pixels=max_pixels,
     )
     for read in stream:
@@ -216,6 +238,11 @@ def sweep(
         if not entrant.terms.scored.any():
             why = entrant.untold[-1].reason if entrant.untold else "none could be read"
             entrant.failed = entrant.failed or f"it explained no picture ({why})"
+
+
+def sweep_batch(engine: Engine, entrants: Sequence[Entrant]) -> int:
+    """Return how many pictures a sweep of these methods takes at once."""
+    return min(pictures_at_once(engine, entrant.method) for entrant in entrants)
 
 
 def _score_batch(

@@ -1,10 +1,15 @@
-"""What a comparison leaves behind after each method, so that an interrupted one can go on."""
+"""What a comparison leaves behind, so that an interrupted one can go on.
+
+A file a method and part of the pictures: one process makes one part, of all of them; ranks make one
+each.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
+import re
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +24,7 @@ from lcam_cli.methods.base import Method
 from lcam_cli.metrics.compare import Task, Terms
 from lcam_cli.metrics.curves import STEPS
 
-_VERSION = 1
+_VERSION = 2
 _DIGITS = 16
 
 
@@ -58,7 +63,7 @@ def method_id(method: Method) -> str:
 
 
 class CompareState:
-    """A folder that keeps each finished method's terms, and its maps until they are joined.
+    """A folder that keeps the terms of each finished part, and its maps until they are joined.
 
     Args:
         folder: Where comparisons keep theirs.
@@ -74,34 +79,56 @@ class CompareState:
         self._task = task
         self.folder = folder / comparison_id(engine, task)
 
-    def maps_path(self, method: Method) -> Path:
-        """Where a method's maps lie until they are joined with the others'."""
-        return self.folder / f"{method_id(method)}.h5"
+    def maps_path(self, method: Method, pictures: range | None = None) -> Path:
+        """Where a method's maps lie until they are joined with the others'.
 
-    def save(self, method: Method, terms: Terms) -> None:
-        """Keep a finished method's terms, whole or not at all.
+        Args:
+            method: The method.
+            pictures: Those that they are of; None for all.
+        """
+        if pictures is None or len(pictures) == len(self._task.paths):
+            return self.folder / f"{method_id(method)}.h5"
+        return self._terms_path(method, pictures).with_suffix(".h5")
+
+    def parts(self, method: Method) -> list[range]:
+        """Return the parts of a method that are kept, in order."""
+        name = re.compile(rf"{method_id(method)}\.(\d+)-(\d+)\.npz")
+        there = self.folder.iterdir() if self.folder.is_dir() else ()
+        matches = [match for path in there if (match := name.fullmatch(path.name))]
+        found = [range(int(match[1]), int(match[2])) for match in matches]
+        return sorted(found, key=lambda part: (part.start, part.stop))
+
+    def save(self, method: Method, pictures: range, terms: Terms, failed: str = "") -> None:
+        """Keep the terms of a finished part, whole or not at all.
+
+        Args:
+            method: The method.
+            pictures: The part.
+            terms: Of all pictures; those of the part count.
+            failed: Why the method was given up there; empty where it was not.
 
         Raises:
             LcamError: The disk is full or fails.
         """
         try:
             with (
-                whole_file(self._terms_path(method)) as temporary,
+                whole_file(self._terms_path(method, pictures)) as temporary,
                 temporary.open("wb") as file,
             ):
-                np.savez_compressed(file, **_arrays(terms))  # type: ignore[arg-type]
+                np.savez_compressed(file, failed=failed, **_arrays(terms))  # type: ignore[arg-type]
         except OSError as error:
             raise LcamError(
                 f"cannot write to {self.folder}: {error.strerror or error}",
                 "free some space, or name another folder: --state DIR",
             ) from error
 
-    def load(self, method: Method) -> Terms | None:
-        """Return a method's terms if it was finished; else, or where they are damaged, None."""
+    def load(self, method: Method, pictures: range) -> tuple[Terms, str] | None:
+        """Return what :meth:`save` was given for a part; None where it is missing or damaged."""
         like = _arrays(Terms.empty(self._task, self._side))
         try:
-            with np.load(self._terms_path(method), allow_pickle=False) as file:
+            with np.load(self._terms_path(method, pictures), allow_pickle=False) as file:
                 found = {name: file[name] for name in like}
+                failed = str(file["failed"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
         fits = all(
@@ -110,10 +137,16 @@ class CompareState:
         )
         if not fits:
             return None
-        return Terms(**{**found, "seconds": float(found["seconds"])})
+        return Terms(**{**found, "seconds": float(found["seconds"])}), failed
 
-    def _terms_path(self, method: Method) -> Path:
-        return self.folder / f"{method_id(method)}.npz"
+    def forget(self, method: Method, pictures: range) -> None:
+        """Remove what is kept of a part."""
+        self._terms_path(method, pictures).unlink(missing_ok=True)
+        self.maps_path(method, pictures).unlink(missing_ok=True)
+
+    def _terms_path(self, method: Method, pictures: range) -> Path:
+        part = f"{pictures.start}-{pictures.stop}"
+        return self.folder / f"{method_id(method)}.{part}.npz"
 
 
 def shown_pictures(count: int, wanted: int) -> Sequence[int]:

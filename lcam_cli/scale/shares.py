@@ -28,6 +28,18 @@ def shard_range(pictures: int, batch: int, index: int, count: int) -> range:
     return range(first, stop)
 
 
+def gaps_between(done: Sequence[range], pictures: int) -> list[range]:
+    """Return the pictures that are still to be done, in ranges.
+
+    Args:
+        done: Those that are, in order and without overlap.
+        pictures: How many there are in all.
+    """
+    edges = [0, *(edge for one in done for edge in (one.start, one.stop))]
+    starts, stops = edges[::2], [*edges[1::2], pictures]
+    return [range(a, b) for a, b in zip(starts, stops, strict=True) if a < b]
+
+
 def share_out(gaps: Sequence[range], batch: int, count: int) -> list[list[range]]:
     """Share what is still to be done between ``count`` processes, as evenly as batches allow.
 

@@ -59,7 +59,7 @@ def test_rows_are_scored_on_the_pictures_they_share() -> None:
 def test_batches_do_not_matter_and_terms_survive_the_disk(tmp_path: Path) -> None:
     paths = write_pictures(tmp_path / "pictures", 7)
     task = Task(paths, ClassChoice((0, 3)), [100.0, 40.0], ["deletion"], shown=[0, 6])
-    kept = []
+    made = []
     for batch_size in (7, 3):
         backbone = tiny_backbone()
         engine = Engine(backbone, device="cpu", precision="fp32", batch_size=batch_size)
@@ -67,21 +67,48 @@ def test_batches_do_not_matter_and_terms_survive_the_disk(tmp_path: Path) -> Non
             Entrant(m.name, m, Terms.empty(task, 32)) for m in (GradCam(), RandomMap(seed=1))
         ]
         sweep(engine, entrants, task)
-        kept.append(entrants)
+        made.append(entrants)
         state = CompareState(tmp_path / "state", engine, task)
         for entrant in entrants:
-            state.save(entrant.method, entrant.terms)
-            again = state.load(entrant.method)
-            assert again is not None
+            everything = range(len(paths))
+            state.save(entrant.method, everything, entrant.terms, "why")
+            assert state.parts(entrant.method) == [everything]
+            assert state.load(entrant.method, range(3)) is None
+            kept = state.load(entrant.method, everything)
+            assert kept is not None
+            again, failed = kept
+            assert failed == "why"
             np.testing.assert_array_equal(again.masked, entrant.terms.masked)
             np.testing.assert_array_equal(again.shown, entrant.terms.shown)
             assert again.seconds == entrant.terms.seconds
     assert len(list((tmp_path / "state").iterdir())) == 1, "batches are no part of its name"
-    for one, other in zip(*kept, strict=True):
+    for one, other in zip(*made, strict=True):
         assert one.terms.scored.all()
         for name in ("classes", "full", "masked", "curves", "mean_saliency", "shown"):
             a, b = getattr(one.terms, name), getattr(other.terms, name)
             np.testing.assert_allclose(a.astype(float), b.astype(float), atol=1e-3, err_msg=name)
+
+
+@pytest.mark.parametrize("parts", [[range(4), range(4, 7)], [range(2, 6), range(2), range(6, 7)]])
+def test_parts_of_the_pictures_make_the_whole(tmp_path: Path, parts: list[range]) -> None:
+    paths = write_pictures(tmp_path / "pictures", 7)
+    task = Task(paths, ClassChoice((0, 3)), [100.0, 40.0], ["deletion"], shown=[0, 5, 6])
+    engine = Engine(tiny_backbone(), device="cpu", precision="fp32", batch_size=2)
+
+    def swept(pictures: range | None) -> Terms:
+        entrant = Entrant("random", RandomMap(seed=1), Terms.empty(task, 32))
+        sweep(engine, [entrant], task, pictures=pictures)
+        return entrant.terms
+
+    whole, joined, seconds = swept(None), Terms.empty(task, 32), 0.0
+    for part in parts:
+        one = swept(part)
+        assert one.scored.nonzero()[0].tolist() == list(part)
+        joined.enter(part, one, task)
+        seconds += one.seconds
+    for name in ("classes", "full", "masked", "curves", "mean_saliency", "shown"):
+        np.testing.assert_array_equal(getattr(joined, name), getattr(whole, name), err_msg=name)
+    assert joined.seconds == seconds
 
 
 @given(st.integers(1, 500), st.integers(1, 12))

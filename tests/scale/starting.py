@@ -20,7 +20,7 @@ def torchrun(
     """Start ranks with torchrun; its agent is the process that is returned."""
     agent = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks)]
     agent += ["--master-port", str(free_port())]
-    return _start(folder, [*agent, "-m", module, *words], ENVIRONMENT)
+    return _start(folder, [*agent, "-m", "--", module, *words], ENVIRONMENT)
 
 
 def by_hand(folder: Path, words: Sequence[str], ranks: int) -> list[subprocess.Popen[str]]:

@@ -1,0 +1,271 @@
+"""The work behind ``lcam compare``: sweeps over the pictures, shared out between ranks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+
+from lcam_cli.cli.comparison import Comparison
+from lcam_cli.cli.console import Console
+from lcam_cli.cli.outputs import maps_info
+from lcam_cli.errors import LcamError
+from lcam_cli.images.find import Skipped
+from lcam_cli.maps.hdf5_layout import Room
+from lcam_cli.maps.hdf5_reader import MapsFile
+from lcam_cli.maps.hdf5_writer import Hdf5Writer
+from lcam_cli.maps.merged import merge
+from lcam_cli.maps.record import Shard
+from lcam_cli.methods.base import Method
+from lcam_cli.methods.explain import no_rows
+from lcam_cli.metrics.compare import Entrant, Terms, sweep, sweep_batch
+from lcam_cli.scale.ranks import RESUME, Ranks
+from lcam_cli.scale.shares import gaps_between, share_out
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done, and by whom.
+
+    Attributes:
+        taken: The methods that an earlier run finished.
+        sweeps: The names of the methods of each sweep, and by rank the pictures it takes.
+    """
+
+    taken: list[str]
+    sweeps: list[tuple[list[str], list[list[range]]]]
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures are read in all sweeps together."""
+        return sum(len(part) for _, shares in self.sweeps for share in shares for part in share)
+
+
+@dataclass(frozen=True)
+class CompareRun:
+    """A comparison, and who takes part in it.
+
+    Ranks share out the pictures of every sweep. Each keeps what it has done in the state's folder,
+    where the first finds it in the end.
+
+    Attributes:
+        comparison: What is compared.
+        ranks: Who takes part.
+    """
+
+    comparison: Comparison
+    ranks: Ranks
+
+    def plan(self, *, resume: bool) -> Plan:
+        """Share out what is to be done, the same on all ranks.
+
+        Args:
+            resume: Whether what an earlier run left is kept; else it is removed.
+        """
+        return self.ranks.share(lambda: self._plan(resume))
+
+    def run(
+        self,
+        plan: Plan,
+        console: Console,
+        *,
+        workers: int,
+        max_pixels: int,
+        skip: Callable[[Skipped], None],
+    ) -> None:
+        """Do this rank's share of the plan; the first waits for the others.
+
+        Raises:
+            LcamError: Another rank was lost, or what was done cannot be kept.
+        """
+        ranks = self.ranks
+        alone = ranks.place.size == 1
+        with ExitStack() as shown:
+            if not alone:  # they are not all at the same sweep
+                bar = console.progress(plan.pictures, "compare", "images")
+                ranks.show(shown.enter_context(bar).advance)
+            for names, shares in plan.sweeps:
+                together = [e for e in self.comparison.entrants if e.name in names]
+                mine = shares[ranks.place.rank]
+                with ExitStack() as shown_here:
+                    if alone:
+                        bar = console.progress(sum(map(len, mine)), ", ".join(names), "images")
+                        ranks.show(shown_here.enter_context(bar).advance)
+                    for pictures in mine:
+                        self._explain(together, pictures, workers, max_pixels, skip)
+            ranks.finish(0)  # what was left out is seen in the scores
+            if ranks.is_first:
+                ranks.wait_for_others(lambda: False)
+
+    def collect(self) -> None:
+        """Bring together what all ranks have kept, on the first of them.
+
+        Raises:
+            LcamError: A part is not there any more.
+        """
+        state = self.comparison.state
+        for entrant in self.comparison.entrants:
+            parts, why = state.parts(entrant.method), ""
+            for pictures in parts:
+                terms, failed = self._load(entrant.method, pictures)
+                entrant.terms.enter(pictures, terms, self.comparison.task)
+                why = why or failed
+            if not entrant.terms.scored.any():
+                entrant.failed = why
+                for pictures in parts:  # to be tried anew
+                    state.forget(entrant.method, pictures)
+            elif self.comparison.keep_maps and len(parts) > 1:
+                of_parts = [state.maps_path(entrant.method, part) for part in parts]
+                if all(path.exists() for path in of_parts):  # else it was done before
+                    merge(state.maps_path(entrant.method), of_parts)
+                for path in of_parts:
+                    path.unlink(missing_ok=True)
+
+    def _plan(self, resume: bool) -> Plan:
+        kept = {e.name: self._kept(e.method, resume) for e in self.comparison.entrants}
+        every = len(self.comparison.task.paths)
+        taken = [name for name, parts in kept.items() if not gaps_between(parts, every)]
+        sweeps = list(_sweeps([e for e in self.comparison.entrants if e.name not in taken]))
+        batches = [sweep_batch(self.comparison.engine, together) for together in sweeps]
+        # So that a rank takes the same pictures in every sweep.
+        unit = math.lcm(*batches)
+        shares = []
+        for together, batch in zip(sweeps, batches, strict=True):
+            done = self._in_common(together, kept, batch)
+            parts = share_out(gaps_between(done, every), unit, self.ranks.place.size)
+            shares.append(([entrant.name for entrant in together], parts))
+        return Plan(taken, shares)
+
+    def _kept(self, method: Method, resume: bool) -> list[range]:
+        """Return the parts of a method that stay, in order; remove what else there is."""
+        kept: list[range] = []
+        for pictures in self.comparison.state.parts(method):
+            found = self.comparison.state.load(method, pictures) if resume else None
+            stays = (
+                found is not None
+                and not found[1]
+                and pictures.start >= (kept[-1].stop if kept else 0)
+                and (not self.comparison.keep_maps or self._has_maps(method, pictures))
+            )
+            if stays:
+                kept.append(pictures)
+            else:
+                self.comparison.state.forget(method, pictures)
+        return kept
+
+    def _in_common(
+        self, together: Sequence[Entrant], kept: dict[str, list[range]], batch: int
+    ) -> list[range]:
+        """Return the parts that no method of a sweep has still to do; remove all others.
+
+        Args:
+            together: The methods.
+            kept: The parts of each.
+            batch: Pictures a batch of this sweep; it may have been another one.
+        """
+        every = len(self.comparison.task.paths)
+        done = [
+            part
+            for part in kept[together[0].name]
+            if all(part in kept[entrant.name] for entrant in together)
+            and part.start % batch == 0
+            and (part.stop % batch == 0 or part.stop == every)
+        ]
+        for entrant in together:
+            for part in kept[entrant.name]:
+                if part not in done:
+                    self.comparison.state.forget(entrant.method, part)
+        return done
+
+    def _explain(
+        self,
+        together: Sequence[Entrant],
+        pictures: range,
+        workers: int,
+        max_pixels: int,
+        skip: Callable[[Skipped], None],
+    ) -> None:
+        """Explain and score some pictures with the methods of a sweep, and keep what it gives."""
+        what = self.comparison
+        side = what.engine.backbone.preprocess.image_size
+        fresh = [Entrant(e.name, e.method, Terms.empty(what.task, side)) for e in together]
+        with self._written(fresh, pictures):
+            sweep(
+                what.engine,
+                fresh,
+                what.task,
+                workers=workers,
+                pictures=pictures,
+                max_pixels=max_pixels,
+                row_path=what.row_path,
+                advance=self._advance,
+                skip=skip,
+            )
+        for entrant in fresh:
+            what.state.save(entrant.method, pictures, entrant.terms, entrant.failed)
+
+    def _advance(self, done: int) -> None:
+        self.ranks.advance(done)
+        if self.ranks.lost:
+            raise LcamError(self.ranks.lost, RESUME)
+
+    @contextmanager
+    def _written(self, together: Sequence[Entrant], pictures: range) -> Iterator[None]:
+        """Write the maps of a sweep, a file a method, where they are wanted."""
+        what = self.comparison
+        if not what.keep_maps:
+            yield
+            return
+        backbone, names = what.engine.backbone, [what.row_path(p) for p in what.task.paths]
+        # Known before any picture is read; they come with the first part.
+        unread = what.found.skipped if pictures.start == 0 else []
+        room = Room.of(
+            [*names[pictures.start : pictures.stop], *(s.path for s in unread)],
+            backbone.class_names,
+            classes_per_picture=what.task.choice.per_picture,
+        )
+        part = None
+        if len(pictures) < len(names):
+            part = Shard.of(pictures, names, repr(what.task.choice))
+        side = backbone.preprocess.image_size
+        with ExitStack() as stack:
+            writers = []
+            for entrant in together:
+                info = replace(maps_info(backbone, entrant.method, what.found.root), shard=part)
+                path = what.state.maps_path(entrant.method, pictures)
+                writer = Hdf5Writer(path, info, size=(side, side), room=room, overwrite=True)
+                writers.append(stack.enter_context(writer))
+                entrant.write = writer.append
+            yield
+            for writer, entrant in zip(writers, together, strict=True):
+                lost = [Skipped(what.row_path(s.path), s.reason) for s in entrant.lost]
+                writer.append(no_rows(what.engine, unread + lost))
+                writer.finish()
+
+    def _load(self, method: Method, pictures: range) -> tuple[Terms, str]:
+        found = self.comparison.state.load(method, pictures)
+        if found is None:
+            raise LcamError(
+                f"pictures {pictures.start} to {pictures.stop} of {method.name} cannot be read "
+                f"any more in {self.comparison.state.folder}",
+                RESUME,
+            )
+        return found
+
+    def _has_maps(self, method: Method, pictures: range | None = None) -> bool:
+        """Whether the maps of a part are there, by themselves or in the file of all pictures."""
+        state = self.comparison.state
+        for path in {state.maps_path(method, pictures), state.maps_path(method)}:
+            with suppress(LcamError), MapsFile(path, tried=True) as maps:
+                if maps.complete:
+                    return True
+        return False
+
+
+def _sweeps(entrants: Sequence[Entrant]) -> Iterator[list[Entrant]]:
+    """All methods of one forward pass together, then the others, each by itself."""
+    quick = [entrant for entrant in entrants if entrant.method.forward_passes <= 1]
+    if quick:
+        yield quick
+    yield from ([entrant] for entrant in entrants if entrant not in quick)
