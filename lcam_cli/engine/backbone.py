@@ -392,7 +392,9 @@ class Backbone:
                     if around:  # of two pictures there must be two of each
                         *_, around = self.forward(picture.expand(2, -1, -1, -1).clone())
                 by_picture = all(torch.is_tensor(t) and t.shape[:1] == (2,) for t in around)
-                if by_picture and torch.allclose(whole, logits, rtol=1e-3, atol=1e-4):
+                # Against the largest logit: those of random weights may be of any size.
+                close = (whole - logits).abs().max() <= 1e-3 * whole.abs().max() + 1e-4
+                if by_picture and close:
                     return A, logits
             except Exception:  # a trace leaves out what is only decided on values
                 pass

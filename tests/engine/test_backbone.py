@@ -44,8 +44,9 @@ def test_every_family_is_split_at_its_last_convolutional_features(name: str) -> 
     whole = backbone(x)
     A, logits, around = backbone.forward(x)
     before = A.clone()
-    torch.testing.assert_close(logits, whole, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(backbone.head(A, around), whole, rtol=1e-4, atol=1e-5)
+    small = 1e-5 * max(1.0, float(whole.abs().max()))  # Inception's random logits reach 1e12
+    torch.testing.assert_close(logits, whole, rtol=1e-4, atol=small)
+    torch.testing.assert_close(backbone.head(A, around), whole, rtol=1e-4, atol=small)
     assert torch.equal(A, before), "the head changed A in place"
     torch.testing.assert_close(backbone.features(x), A)
     # The head really looks at A: other feature maps give other scores.

@@ -38,7 +38,10 @@ def ranks_of(agent: subprocess.Popen[str]) -> list[int]:
     children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
     found = {}
     for child in children:
-        variables = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+        try:
+            variables = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+        except OSError:  # it has ended since
+            continue
         ranks = [v[5:] for v in variables if v.startswith(b"RANK=")]
         if ranks:
             found[int(ranks[0])] = int(child)
