@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from lcam_cli.cli import pipes
 from lcam_cli.cli.console import Console
 from lcam_cli.cli.options import parse_triple
 from lcam_cli.engine.backbone import Backbone, Identity
@@ -21,6 +22,7 @@ from lcam_cli.engine.tokens import parse_grid
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Found, Skipped, find_images, read_path_list
 from lcam_cli.images.preprocess import Fit, Preprocess
+from lcam_cli.images.tars import expand_braces
 from lcam_cli.methods.attention_file import (
     AttentionFile,
     check_fits,
@@ -237,11 +239,23 @@ def place_maps(
 def pictures(inputs: list[str], null: bool) -> Found:
     """Find the pictures named on the command line, and on stdin where ``-`` stands.
 
+    Commands (``pipe:…``) are run here, and only those on the command line.
+
     Raises:
         LcamError: There are none.
     """
     listed = read_path_list(sys.stdin.buffer, null) if "-" in inputs else ()
-    return find_images(inputs, listed)
+    named, broken = [], []
+    for item in (path for given in inputs for path in expand_braces(given)):
+        try:
+            named.append(pipes.stored(item) if pipes.is_pipe(item) else item)
+        except LcamError as error:
+            broken.append((Skipped(item, error.what), error))
+    if broken and not named:
+        raise broken[0][1]
+    found = find_images(named, listed)
+    found.skipped[:0] = [skipped for skipped, _ in broken]
+    return found
 
 
 class SkippedPictures:

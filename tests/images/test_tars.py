@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import tarfile
 from pathlib import Path
@@ -16,9 +17,10 @@ from safetensors.torch import load_file
 
 from lcam_cli.__main__ import run
 from lcam_cli.cli.app import lcam_app
+from lcam_cli.cli.setup import pictures
 from lcam_cli.errors import BadImageError, LcamError
 from lcam_cli.images.decoder import read_whole
-from lcam_cli.images.find import find_images
+from lcam_cli.images.find import Skipped, find_images
 from lcam_cli.images.tars import expand_braces, locate
 from tests.tiny import write_pictures
 
@@ -209,3 +211,52 @@ def test_real_pictures_in_shards(real: Path, tmp_path: Path) -> None:
         h5py.File(tmp_path / "shard.tar.h5", locking=False) as tar,
     ):
         np.testing.assert_array_equal(tar["saliency"][:], folder["saliency"][:])
+
+
+# --- Pipes --------------------------------------------------------------------------------------
+
+
+def test_what_a_command_prints_is_a_tar_like_others(
+    shards: list[Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    explain = ["explain", "--backbone", "own.py:net", "--weights", "none", "--image-size", "32"]
+    explain += ["--method", "gradcam", "--device", "cpu", "--workers", "1"]
+    command = "pipe:echo run >> runs.txt; cat shards-{000..001}.tar"
+    assert run(lcam_app(), [*explain, command, "--out", "piped.h5"]) == 3
+    assert run(lcam_app(), [*explain, *map(str, shards), "--out", "plain.h5"]) == 3
+    with h5py.File("piped.h5") as piped, h5py.File("plain.h5") as plain:
+        np.testing.assert_array_equal(piped["saliency"][()], plain["saliency"][()])
+    capfd.readouterr()
+    # It is there when the maps are scored, and for another run.
+    own = ["--backbone", "own.py:net", "--weights", "none", "--device", "cpu", "--format", "json"]
+    assert run(lcam_app(), ["evaluate", "piped.h5", *own]) == 0
+    scored = json.loads(capfd.readouterr().out)
+    assert scored["images"] == 14
+    assert run(lcam_app(), ["evaluate", "plain.h5", *own]) == 0
+    assert json.loads(capfd.readouterr().out)["rows"][0]["nu"] == scored["rows"][0]["nu"]
+    assert run(lcam_app(), [*explain, command, "--out", "again.h5"]) == 3
+    assert Path("runs.txt").read_text() == "run\n" * 2, "one run a shard"
+
+
+def test_a_command_that_fails_is_listed(
+    shards: list[Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    found = pictures(["pipe:cat absent.tar", str(shards[0])], False)
+    assert len(found.paths) == 10
+    assert found.skipped == [
+        Skipped("pipe:cat absent.tar", "pipe:cat absent.tar ended with exit code 1")
+    ]
+    with pytest.raises(LcamError, match="cat half ended with exit code 1"):
+        pictures(["pipe:cat shards-000.tar; cat half"], False)
+    assert not list(Path("runs/pipes").iterdir()), "half a tar is not kept"
+
+
+def test_a_list_runs_no_commands(shards: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stdin:
+        buffer = io.BytesIO(b"pipe:touch ran\nshards-000.tar\n")
+
+    monkeypatch.setattr("sys.stdin", Stdin)
+    found = pictures(["-"], False)
+    assert len(found.paths) == 10
+    assert [skipped.path for skipped in found.skipped] == ["pipe:touch ran"]
+    assert not Path("ran").exists()

@@ -1,0 +1,57 @@
+"""Tars that a command prints, in WebDataset's spelling (``pipe:curl -s …``): stored, then read.
+
+Stored, because pictures of a tar are read in any order, by several processes, and once more by
+``lcam evaluate`` and ``--resume``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from pathlib import Path
+
+from lcam_cli.errors import LcamError
+from lcam_cli.maps.whole import cannot_write, whole_file
+
+FOLDER = Path("runs/pipes")
+"""Where tars are stored, below the current folder."""
+
+_PIPE = "pipe:"
+_DIGITS = 12
+
+
+def is_pipe(item: str) -> bool:
+    """Whether an input is a command."""
+    return item.startswith(_PIPE)
+
+
+def stored(item: str, folder: Path = FOLDER) -> str:
+    """Run a command, unless that was done before, and return the tar that it printed.
+
+    Only for what the user typed: whatever a list or a file has in it is no command.
+
+    Args:
+        item: ``"pipe:"`` and a line for the shell.
+        folder: Where it is stored, under a name made of the command.
+
+    Raises:
+        LcamError: The command failed, or the tar cannot be written.
+    """
+    command = item.removeprefix(_PIPE).strip()
+    digest = hashlib.sha256(command.encode("utf-8", "surrogateescape")).hexdigest()
+    tar = folder / f"{digest[:_DIGITS]}.tar"
+    if tar.exists():
+        return str(tar)
+    try:
+        with whole_file(tar) as temporary, temporary.open("wb") as file:
+            ended = subprocess.run(
+                command, shell=True, check=False, stdin=subprocess.DEVNULL, stdout=file
+            )
+            if ended.returncode:
+                raise LcamError(
+                    f"{item} ended with exit code {ended.returncode}", "try the command by itself"
+                )
+    except OSError as error:
+        hint = "free some space, or start in a folder of another disk"
+        raise cannot_write(tar, error, needed="the whole tar", hint=hint) from error
+    return str(tar)
