@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from lcam_cli.__main__ import run as run_command
+from lcam_cli.cli.app import lcam_app
 from lcam_cli.engine.engine import Engine
 from lcam_cli.errors import LcamError
 from lcam_cli.methods.attention_file import load_attention
 from lcam_cli.training.log import read_log
 from lcam_cli.training.loop import TrainingSettings, train
 from lcam_cli.training.recipes import OWN_RECIPES, Mode, recipe_for
-from tests.conftest import ROOT
 from tests.tiny import tiny_backbone, write_pictures
 
 
@@ -87,22 +85,22 @@ ROWS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", OWN_RECIPES)
-def test_the_commands(mode: Mode, tmp_path: Path) -> None:
-    """Train, explain with the newest run, and compare, as processes."""
-    (tmp_path / "own.py").write_text("from tests.tiny import tiny_network as net\n")
+def test_the_commands(
+    mode: Mode,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Train, explain with the newest run, and compare."""
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text("from tests.tiny import tiny_network as net\n")
     write_pictures(tmp_path / "photos", 6)
 
     def lcam(*words: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "lcam_cli", *words, "--device", "cpu", "--workers", "1"],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        code = run_command(lcam_app(), [*words, "--device", "cpu", "--workers", "1"])
+        told = capfd.readouterr()
+        assert code == 0, told.err
+        return told.out
 
     asked = ["--mode", mode.removesuffix("-head"), *["--train-head"] * mode.endswith("-head")]
     trained = ["train", "photos", *asked, *NETWORK, "--epochs", "2", "--batch-size", "4"]
