@@ -231,6 +231,7 @@ def compare(
         )
         run = CompareRun(comparison, ranks)
         skipped = setup.SkippedPictures(console, strict)
+        tell = _once(skipped)
         if ranks.is_first:
             context.with_resource(lock_folder(comparison.state.folder))
             for item in found.skipped:
@@ -244,7 +245,7 @@ def compare(
                 console,
                 workers=readers,
                 max_pixels=max_pixels or MAX_PIXELS,
-                skip=_once(skipped),
+                skip=tell,
             )
         except KeyboardInterrupt:
             # At once: a batch of RISE can take an hour, and what is finished is saved already.
@@ -255,7 +256,7 @@ def compare(
             raise typer.Exit(130) from None
     if not ranks.is_first:
         return
-    run.collect()
+    run.collect(tell)
     failed = [entrant for entrant in comparison.entrants if entrant.failed]
     if len(failed) == len(comparison.entrants):
         raise LcamError(

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from lcam_cli.cli.comparison import Comparison
 from lcam_cli.cli.console import Console
 from lcam_cli.cli.outputs import maps_info
@@ -17,7 +19,6 @@ from lcam_cli.maps.hdf5_reader import MapsFile
 from lcam_cli.maps.hdf5_writer import Hdf5Writer
 from lcam_cli.maps.merged import merge
 from lcam_cli.maps.record import Shard
-from lcam_cli.methods.base import Method
 from lcam_cli.methods.explain import no_rows
 from lcam_cli.metrics.compare import Entrant, Terms, sweep, sweep_batch
 from lcam_cli.scale.ranks import RESUME, Ranks
@@ -98,32 +99,46 @@ class CompareRun:
             if ranks.is_first:
                 ranks.wait_for_others(lambda: False)
 
-    def collect(self) -> None:
+    def collect(self, skip: Callable[[Skipped], None]) -> None:
         """Bring together what all ranks have kept, on the first of them.
+
+        Args:
+            skip: Called with each picture that a method failed on in a part of which it explained
+                nothing, while it explained others.
 
         Raises:
             LcamError: A part is not there any more.
         """
         state = self.comparison.state
+        untold: list[tuple[Entrant, range, str]] = []
         for entrant in self.comparison.entrants:
-            parts, why = state.parts(entrant.method), ""
+            parts = state.parts(entrant)
+            failures = {}
             for pictures in parts:
-                terms, failed = self._load(entrant.method, pictures)
+                terms, failed = self._load(entrant, pictures)
                 entrant.terms.enter(pictures, terms, self.comparison.task)
-                why = why or failed
+                if failed:
+                    failures[pictures] = failed
             if not entrant.terms.scored.any():
-                entrant.failed = why
+                entrant.failed = next(iter(failures.values()), "it explained no picture")
                 for pictures in parts:  # to be tried anew
-                    state.forget(entrant.method, pictures)
+                    state.forget(entrant, pictures)
             elif self.comparison.keep_maps and len(parts) > 1:
-                of_parts = [state.maps_path(entrant.method, part) for part in parts]
+                of_parts = [state.maps_path(entrant, part) for part in parts]
                 if all(path.exists() for path in of_parts):  # else it was done before
-                    merge(state.maps_path(entrant.method), of_parts)
+                    merge(state.maps_path(entrant), of_parts)
                 for path in of_parts:
                     path.unlink(missing_ok=True)
+            if not entrant.failed:
+                untold += [(entrant, pictures, why) for pictures, why in failures.items()]
+        readable = np.logical_or.reduce([e.terms.scored for e in self.comparison.entrants])
+        for entrant, pictures, why in untold:
+            for i in pictures:
+                if readable[i] and not entrant.terms.scored[i]:
+                    skip(Skipped(self.comparison.task.paths[i], f"{entrant.name}: {why}"))
 
     def _plan(self, resume: bool) -> Plan:
-        kept = {e.name: self._kept(e.method, resume) for e in self.comparison.entrants}
+        kept = {e.name: self._kept(e, resume) for e in self.comparison.entrants}
         every = len(self.comparison.task.paths)
         taken = [name for name, parts in kept.items() if not gaps_between(parts, every)]
         sweeps = list(_sweeps([e for e in self.comparison.entrants if e.name not in taken]))
@@ -137,21 +152,21 @@ class CompareRun:
             shares.append(([entrant.name for entrant in together], parts))
         return Plan(taken, shares)
 
-    def _kept(self, method: Method, resume: bool) -> list[range]:
+    def _kept(self, entrant: Entrant, resume: bool) -> list[range]:
         """Return the parts of a method that stay, in order; remove what else there is."""
         kept: list[range] = []
-        for pictures in self.comparison.state.parts(method):
-            found = self.comparison.state.load(method, pictures) if resume else None
+        for pictures in self.comparison.state.parts(entrant):
+            found = self.comparison.state.load(entrant, pictures) if resume else None
             stays = (
                 found is not None
                 and not found[1]
                 and pictures.start >= (kept[-1].stop if kept else 0)
-                and (not self.comparison.keep_maps or self._has_maps(method, pictures))
+                and (not self.comparison.keep_maps or self._has_maps(entrant, pictures))
             )
             if stays:
                 kept.append(pictures)
             else:
-                self.comparison.state.forget(method, pictures)
+                self.comparison.state.forget(entrant, pictures)
         return kept
 
     def _in_common(
@@ -175,7 +190,7 @@ class CompareRun:
         for entrant in together:
             for part in kept[entrant.name]:
                 if part not in done:
-                    self.comparison.state.forget(entrant.method, part)
+                    self.comparison.state.forget(entrant, part)
         return done
 
     def _explain(
@@ -203,7 +218,7 @@ class CompareRun:
                 skip=skip,
             )
         for entrant in fresh:
-            what.state.save(entrant.method, pictures, entrant.terms, entrant.failed)
+            what.state.save(entrant, pictures, entrant.terms, entrant.failed)
 
     def _advance(self, done: int) -> None:
         self.ranks.advance(done)
@@ -233,7 +248,7 @@ class CompareRun:
             writers = []
             for entrant in together:
                 info = replace(maps_info(backbone, entrant.method, what.found.root), shard=part)
-                path = what.state.maps_path(entrant.method, pictures)
+                path = what.state.maps_path(entrant, pictures)
                 writer = Hdf5Writer(path, info, size=(side, side), room=room, overwrite=True)
                 writers.append(stack.enter_context(writer))
                 entrant.write = writer.append
@@ -243,20 +258,20 @@ class CompareRun:
                 writer.append(no_rows(what.engine, unread + lost))
                 writer.finish()
 
-    def _load(self, method: Method, pictures: range) -> tuple[Terms, str]:
-        found = self.comparison.state.load(method, pictures)
+    def _load(self, entrant: Entrant, pictures: range) -> tuple[Terms, str]:
+        found = self.comparison.state.load(entrant, pictures)
         if found is None:
             raise LcamError(
-                f"pictures {pictures.start} to {pictures.stop} of {method.name} cannot be read "
+                f"pictures {pictures.start} to {pictures.stop} of {entrant.name} cannot be read "
                 f"any more in {self.comparison.state.folder}",
                 RESUME,
             )
         return found
 
-    def _has_maps(self, method: Method, pictures: range | None = None) -> bool:
+    def _has_maps(self, entrant: Entrant, pictures: range | None = None) -> bool:
         """Whether the maps of a part are there, by themselves or in the file of all pictures."""
         state = self.comparison.state
-        for path in {state.maps_path(method, pictures), state.maps_path(method)}:
+        for path in {state.maps_path(entrant, pictures), state.maps_path(entrant)}:
             with suppress(LcamError), MapsFile(path, tried=True) as maps:
                 if maps.complete:
                     return True

@@ -49,13 +49,13 @@ class Comparison:
 
     def join_maps(self, out: Path) -> None:
         """Bring the maps of all methods together in one file."""
-        join_methods(out, {e.name: self.state.maps_path(e.method) for e in self.entrants})
+        join_methods(out, {e.name: self.state.maps_path(e) for e in self.entrants})
 
     def drop_maps(self) -> None:
         """Remove the maps kept so far, once all outputs have been made from them."""
         if self.keep_maps:
             for entrant in self.entrants:
-                self.state.maps_path(entrant.method).unlink()
+                self.state.maps_path(entrant).unlink()
 
     def results(self, seed: int) -> Results:
         """Score the rows on the pictures that all of them have."""
@@ -114,7 +114,7 @@ class Comparison:
         shown = Shown.of(backbone, names, floor, task.nus, task.space)
         with ExitStack() as stack:
             maps = [
-                stack.enter_context(MapsFile(self.state.maps_path(e.method), tried=True))
+                stack.enter_context(MapsFile(self.state.maps_path(e), tried=True))
                 for e in self.entrants
             ]
             report = stack.enter_context(Report(folder, "compare", shown))

@@ -141,6 +141,11 @@ class Entrant:
     untold: list[Skipped] = field(default_factory=list)
     failed: str = ""
 
+    @property
+    def last_failure(self) -> str:
+        """Why it failed on the last picture that nobody has been told of; else empty."""
+        return self.untold[-1].reason.removeprefix(f"{self.name}: ") if self.untold else ""
+
 
 @dataclass
 class _Batch:
@@ -208,14 +213,16 @@ def sweep(
         engine: The engine with the classifier.
         entrants: The methods; their ``terms`` are filled in.
         task: What is to be scored.
-        pictures: Which of the task's, a range of whole batches; None for all.
+        pictures: Which of the task's, a range of whole batches; None for all. Of a part, all are
+            tried: whether a method fails on every picture is not seen in a part.
         workers: Processes that read pictures.
         max_pixels: Pictures with more are skipped.
         row_path: What a picture is called in the maps written.
         advance: Called with the pictures done, after every batch.
         skip: Called with each picture that cannot be read, and each that a method fails on.
     """
-    part = range(len(task.paths)) if pictures is None else pictures
+    everything = range(len(task.paths))
+    part = everything if pictures is None else pictures
     stream = stream_batches(
         task.paths[: part.stop],
         engine.backbone.preprocess,
@@ -230,13 +237,13 @@ def sweep(
         for entrant in entrants:
             entrant.lost += read.skipped
         if read.indices:
-            _score_batch(engine, entrants, task, read, row_path, skip)
+            _score_batch(engine, entrants, task, read, row_path, skip, part == everything)
         advance(len(read.indices) + len(read.skipped))
         if all(entrant.failed for entrant in entrants):
             break
     for entrant in entrants:
         if not entrant.terms.scored.any():
-            why = entrant.untold[-1].reason if entrant.untold else "none could be read"
+            why = entrant.last_failure or "none could be read"
             entrant.failed = entrant.failed or f"it explained no picture ({why})"
 
 
@@ -252,6 +259,7 @@ def _score_batch(
     read: Batch,
     row_path: Callable[[str], str],
     skip: Callable[[Skipped], None],
+    gives_up: bool,
 ) -> None:
     began = _now(engine)
     batch = _Batch.of(engine, task, read)
@@ -274,8 +282,8 @@ def _score_batch(
             for lost in entrant.untold:
                 skip(lost)
             entrant.untold.clear()
-        elif len(entrant.untold) >= _TRIES:
-            entrant.failed = f"it fails on every picture ({entrant.untold[-1].reason})"
+        elif gives_up and len(entrant.untold) >= _TRIES:
+            entrant.failed = f"it fails on every picture ({entrant.last_failure})"
 
 
 def _pieces(entrant: Entrant, batch: _Batch) -> list[tuple[_Batch, list[Maps] | str]]:

@@ -19,9 +19,9 @@ import numpy as np
 
 from lcam_cli.engine.engine import Engine
 from lcam_cli.errors import LcamError
+from lcam_cli.images.tars import locate
 from lcam_cli.maps.whole import whole_file
-from lcam_cli.methods.base import Method
-from lcam_cli.metrics.compare import Task, Terms
+from lcam_cli.metrics.compare import Entrant, Task, Terms
 from lcam_cli.metrics.curves import STEPS
 
 _VERSION = 2
@@ -57,9 +57,10 @@ def comparison_id(engine: Engine, task: Task) -> str:
     )
 
 
-def method_id(method: Method) -> str:
-    """Return a name for a method and its settings, a digest in hexadecimal."""
-    return _digest([method.name, method.params, method.forward_passes])
+def entrant_id(entrant: Entrant) -> str:
+    """Return a name for a row, its method and its settings, a digest in hexadecimal."""
+    method = entrant.method
+    return _digest([entrant.name, method.name, method.params, method.forward_passes])
 
 
 class CompareState:
@@ -79,30 +80,30 @@ class CompareState:
         self._task = task
         self.folder = folder / comparison_id(engine, task)
 
-    def maps_path(self, method: Method, pictures: range | None = None) -> Path:
+    def maps_path(self, entrant: Entrant, pictures: range | None = None) -> Path:
         """Where a method's maps lie until they are joined with the others'.
 
         Args:
-            method: The method.
+            entrant: The row.
             pictures: Those that they are of; None for all.
         """
         if pictures is None or len(pictures) == len(self._task.paths):
-            return self.folder / f"{method_id(method)}.h5"
-        return self._terms_path(method, pictures).with_suffix(".h5")
+            return self.folder / f"{entrant_id(entrant)}.h5"
+        return self._terms_path(entrant, pictures).with_suffix(".h5")
 
-    def parts(self, method: Method) -> list[range]:
+    def parts(self, entrant: Entrant) -> list[range]:
         """Return the parts of a method that are kept, in order."""
-        name = re.compile(rf"{method_id(method)}\.(\d+)-(\d+)\.npz")
+        name = re.compile(rf"{entrant_id(entrant)}\.(\d+)-(\d+)\.npz")
         there = self.folder.iterdir() if self.folder.is_dir() else ()
         matches = [match for path in there if (match := name.fullmatch(path.name))]
         found = [range(int(match[1]), int(match[2])) for match in matches]
         return sorted(found, key=lambda part: (part.start, part.stop))
 
-    def save(self, method: Method, pictures: range, terms: Terms, failed: str = "") -> None:
+    def save(self, entrant: Entrant, pictures: range, terms: Terms, failed: str = "") -> None:
         """Keep the terms of a finished part, whole or not at all.
 
         Args:
-            method: The method.
+            entrant: The row.
             pictures: The part.
             terms: Of all pictures; those of the part count.
             failed: Why the method was given up there; empty where it was not.
@@ -112,7 +113,7 @@ class CompareState:
         """
         try:
             with (
-                whole_file(self._terms_path(method, pictures)) as temporary,
+                whole_file(self._terms_path(entrant, pictures)) as temporary,
                 temporary.open("wb") as file,
             ):
                 np.savez_compressed(file, failed=failed, **_arrays(terms))  # type: ignore[arg-type]
@@ -122,11 +123,11 @@ class CompareState:
                 "free some space, or name another folder: --state DIR",
             ) from error
 
-    def load(self, method: Method, pictures: range) -> tuple[Terms, str] | None:
+    def load(self, entrant: Entrant, pictures: range) -> tuple[Terms, str] | None:
         """Return what :meth:`save` was given for a part; None where it is missing or damaged."""
         like = _arrays(Terms.empty(self._task, self._side))
         try:
-            with np.load(self._terms_path(method, pictures), allow_pickle=False) as file:
+            with np.load(self._terms_path(entrant, pictures), allow_pickle=False) as file:
                 found = {name: file[name] for name in like}
                 failed = str(file["failed"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
@@ -139,14 +140,14 @@ class CompareState:
             return None
         return Terms(**{**found, "seconds": float(found["seconds"])}), failed
 
-    def forget(self, method: Method, pictures: range) -> None:
+    def forget(self, entrant: Entrant, pictures: range) -> None:
         """Remove what is kept of a part."""
-        self._terms_path(method, pictures).unlink(missing_ok=True)
-        self.maps_path(method, pictures).unlink(missing_ok=True)
+        self._terms_path(entrant, pictures).unlink(missing_ok=True)
+        self.maps_path(entrant, pictures).unlink(missing_ok=True)
 
-    def _terms_path(self, method: Method, pictures: range) -> Path:
+    def _terms_path(self, entrant: Entrant, pictures: range) -> Path:
         part = f"{pictures.start}-{pictures.stop}"
-        return self.folder / f"{method_id(method)}.{part}.npz"
+        return self.folder / f"{entrant_id(entrant)}.{part}.npz"
 
 
 def shown_pictures(count: int, wanted: int) -> Sequence[int]:
@@ -162,11 +163,12 @@ def _arrays(terms: Terms) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
 
 def _picture(path: str) -> list[object]:
     absolute = Path(path).absolute()
+    file, place = locate(str(absolute))  # a picture in a tar is as old as the tar
     try:
-        status = absolute.stat()
+        status = Path(file).stat()
     except (OSError, ValueError):
         return [str(absolute)]
-    return [str(absolute), status.st_size, status.st_mtime_ns]
+    return [str(absolute), status.st_size, status.st_mtime_ns, place]
 
 
 def _digest(content: object) -> str:

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from lcam_cli.engine.engine import Engine, Forward
+from lcam_cli.images import tars
 from lcam_cli.methods.base import Maps
 from lcam_cli.methods.gradient import GradCam
 from lcam_cli.methods.registry import METHODS, Entry
@@ -391,6 +393,45 @@ def test_other_settings_or_pictures_are_not_taken_over(
         kept.write_bytes(kept.read_bytes()[:100])
     assert lcam(*words).code == 0, "a damaged file is no reason to fail"
     assert quick.count == before + 20
+
+
+def test_a_tar_that_changed_is_not_taken_over(
+    folder: Path, lcam: Lcam, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = Counting("quick", 1)
+    enter(monkeypatch, "quick", lambda *_: quick)
+    pictures = sorted((folder / "photos").iterdir())
+
+    def pack(first: int) -> None:
+        with tarfile.open("photos.tar", "w") as tar:
+            for k, path in enumerate(pictures[first : first + 4]):
+                tar.add(path, f"{k}.jpg")
+        tars._indexes.clear()  # as in another process
+
+    words = ("compare", "photos.tar", "--methods", "quick", "--resume")
+    pack(0)
+    for expected in (4, 4):
+        assert lcam(*words).code == 0
+        assert quick.count == expected
+    pack(4)
+    assert lcam(*words).code == 0
+    assert quick.count == 8
+
+
+def test_two_rows_of_one_name_inside_are_two_rows(
+    folder: Path, lcam: Lcam, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Dim(Counting):
+        def __call__(self, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
+            return Maps(super().__call__(engine, seen, classes).saliency / 2)
+
+    enter(monkeypatch, "bright", lambda *_: Counting("same", 1))
+    enter(monkeypatch, "dim", lambda *_: Dim("same", 1))
+    words = ("compare", "photos", "--methods", "bright,dim", "--no-floor", "--out", "m.h5")
+    done = lcam(*words, "--format", "json")
+    assert done.code == 0, done.err
+    bright, dim = (row["mean_saliency"] for row in json.loads(done.out)["rows"])
+    assert dim == pytest.approx(bright / 2, abs=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,16 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from lcam_cli.cli.compare_run import CompareRun, Plan
 from lcam_cli.cli.comparison import Comparison
 from lcam_cli.cli.console import Console
-from lcam_cli.engine.engine import Engine
+from lcam_cli.engine.engine import Engine, Forward
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Found, Skipped
+from lcam_cli.images.stream import stream_batches
+from lcam_cli.methods.base import Maps
 from lcam_cli.methods.explain import ClassChoice
 from lcam_cli.methods.gradient import GradCam, GradCamPlusPlus
 from lcam_cli.methods.noise import RandomMap
@@ -72,6 +75,10 @@ def do(run: CompareRun, plan: Plan) -> list[str]:
     return skipped
 
 
+def untold(skipped: Skipped) -> None:
+    raise AssertionError(f"{skipped} was told of already")
+
+
 def parts_of(plan: Plan) -> list[range]:
     return [part for _, shares in plan.sweeps for share in shares for part in share]
 
@@ -105,7 +112,7 @@ def whole(paths: list[str], tmp_path: Path) -> CompareRun:
     """A comparison by one process."""
     run = a_run(paths, tmp_path / "whole")
     assert do(run, run.plan(resume=False)) == [paths[5]] * 2, "once a sweep"
-    run.collect()
+    run.collect(untold)
     return run
 
 
@@ -121,7 +128,7 @@ def test_ranks_together_score_as_one_process(
     for rank in reversed(range(size)):  # in any order
         do(a_run(paths, tmp_path / "state", rank, size), plan)
     first = a_run(paths, tmp_path / "state", 0, size)
-    first.collect()
+    first.collect(untold)
     assert_same(first, whole)
     ours, theirs = maps_of(first, tmp_path / "ours.h5"), maps_of(whole, tmp_path / "theirs.h5")
     assert ours.keys() == theirs.keys()
@@ -142,7 +149,7 @@ def test_what_one_rank_left_is_done_by_others(
     assert kept == {range(4, 8)}
     assert set(parts_of(rest)) == {range(4), range(8, 11)}
     do(again, rest)
-    again.collect()
+    again.collect(untold)
     assert_same(again, whole)
     assert sorted(maps_of(again, tmp_path / "m.h5")) == sorted(maps_of(whole, tmp_path / "n.h5"))
     # And once it is finished, nothing is left to do, by however many.
@@ -158,7 +165,7 @@ def test_a_part_is_kept_where_it_fits(paths: list[str], tmp_path: Path) -> None:
     assert more.taken == ["gradcam", "random", "slow"]
     assert more.sweeps == [(["gradcam++"], [[range(PICTURES)]])]
     state = a_run(paths, tmp_path / "state").comparison.state
-    slow = a_run(paths, tmp_path / "state").comparison.entrants[-1].method
+    slow = a_run(paths, tmp_path / "state").comparison.entrants[-1]
     damaged = next(state.folder.glob(f"{state.maps_path(slow).stem}.4-8.npz"))
     damaged.write_bytes(damaged.read_bytes()[:50])
     rest = a_run(paths, tmp_path / "state").plan(resume=True)
@@ -185,7 +192,7 @@ def test_a_part_that_vanishes_is_named(paths: list[str], tmp_path: Path) -> None
     for file in run.comparison.state.folder.glob("*.npz"):
         file.write_bytes(b"")
     with pytest.raises(LcamError, match=r"pictures 0 to 11 of gradcam cannot be read any more"):
-        run.collect()
+        run.collect(untold)
 
 
 class Sulking(GradCam):
@@ -208,12 +215,48 @@ def test_a_method_is_given_up_where_no_rank_could_use_it(paths: list[str], tmp_p
         plan = with_sulking(0, True).plan(resume=False)
         do(with_sulking(0, True), plan)
         do(with_sulking(1, not one_does), plan)
-        first = with_sulking(0, True)
-        first.collect()
+        first, told = with_sulking(0, True), []
+        first.collect(told.append)
         entrant = first.comparison.entrants[-1]
         if one_does:
             assert not entrant.failed
+            why = "sulking: it explained no picture (it sulks)"
+            assert told == [Skipped(paths[i], why) for i in range(6) if i != 5]
             assert entrant.terms.scored.nonzero()[0].tolist() == [6, 7, 8, 9, 10]
         else:
             assert "it sulks" in entrant.failed
-            assert not first.comparison.state.parts(entrant.method), "to be tried anew"
+            assert not told, "that the method was given up is enough"
+            assert not first.comparison.state.parts(entrant), "to be tried anew"
+
+
+def test_a_part_is_tried_to_its_end(paths: list[str], tmp_path: Path) -> None:
+    """Though a method fails on so many pictures that one process would give it up."""
+    more = write_pictures(tmp_path / "more", 24)
+
+    class FailsOnSome(GradCam):
+        def __call__(self, engine: Engine, seen: Forward, classes: torch.Tensor) -> Maps:
+            if any(float(x.mean()) in bad for x in seen.x):
+                raise LcamError("it fails", "")
+            return super().__call__(engine, seen, classes)
+
+    engine = Engine(tiny_backbone(), device="cpu", precision="fp32", batch_size=2)
+    views = next(stream_batches(more, engine.backbone.preprocess, 24, workers=1)).images
+    bad = {float(x.mean()) for x in engine.forward(engine.pixels(views)).x[12:21]}
+    task = Task(more, ClassChoice(), [50.0])
+
+    def run(rank: int, size: int, state: str) -> CompareRun:
+        entrant = Entrant("picky", FailsOnSome(), Terms.empty(task, 32))
+        found = Found(more, [], str(tmp_path / "more"))
+        kept = CompareState(tmp_path / state, engine, task)
+        comparison = Comparison(engine, found, task, [entrant], kept, keep_maps=False)
+        return CompareRun(comparison, Ranks(Place(rank, size, rank, size)))
+
+    told: dict[int, list[str]] = {}
+    for size in (1, 2):
+        plan = run(0, size, f"s{size}").plan(resume=False)
+        runs = [run(rank, size, f"s{size}") for rank in range(size)]
+        told[size] = [path for one in runs for path in do(one, plan)]
+        first = run(0, size, f"s{size}")
+        first.collect(untold)
+        assert first.comparison.entrants[0].terms.scored.sum() == 15
+    assert told[1] == told[2] == more[12:21]

@@ -71,10 +71,10 @@ def test_batches_do_not_matter_and_terms_survive_the_disk(tmp_path: Path) -> Non
         state = CompareState(tmp_path / "state", engine, task)
         for entrant in entrants:
             everything = range(len(paths))
-            state.save(entrant.method, everything, entrant.terms, "why")
-            assert state.parts(entrant.method) == [everything]
-            assert state.load(entrant.method, range(3)) is None
-            kept = state.load(entrant.method, everything)
+            state.save(entrant, everything, entrant.terms, "why")
+            assert state.parts(entrant) == [everything]
+            assert state.load(entrant, range(3)) is None
+            kept = state.load(entrant, everything)
             assert kept is not None
             again, failed = kept
             assert failed == "why"
