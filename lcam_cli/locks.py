@@ -40,24 +40,28 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def lock_file(path: Path) -> Iterator[None]:
+def lock_file(path: Path, *, wait: bool = False) -> Iterator[None]:
     """Keep other runs from writing to a file, which need not exist; its folder is made.
+
+    Args:
+        path: The file.
+        wait: Whether to wait while another run is writing to it.
 
     Raises:
         LcamError: Another run is writing to it, or its folder cannot be written to.
     """
     # Whichever way the file is spelt, by links too, there is one lock.
     real = Path(os.path.realpath(path))
-    with _locked(path, real.with_name(f".{real.name}{LOCK_NAME}")):
+    with _locked(path, real.with_name(f".{real.name}{LOCK_NAME}"), wait):
         yield
 
 
 @contextlib.contextmanager
-def _locked(output: Path, lock: Path) -> Iterator[None]:
+def _locked(output: Path, lock: Path, wait: bool = False) -> Iterator[None]:
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
         lock = lock.parent.resolve() / lock.name  # the working folder may change meanwhile
-        descriptor = _take(output, lock)
+        descriptor = _take(output, lock, wait)
     except OSError as error:
         raise LcamError(
             f"cannot write to {lock.parent}: {error.strerror or error}", "use another --out"
@@ -71,13 +75,13 @@ def _locked(output: Path, lock: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _take(output: Path, lock: Path) -> int:
+def _take(output: Path, lock: Path, wait: bool) -> int:
     """Return the open, locked lock file, with our name in it."""
     while True:
         # A link in its place could have us write to any file.
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
-            _lock_now(output, descriptor)
+            _lock(output, descriptor, wait)
             if _is_at(descriptor, lock):
                 os.ftruncate(descriptor, 0)
                 os.pwrite(
@@ -90,9 +94,9 @@ def _take(output: Path, lock: Path) -> int:
         os.close(descriptor)  # the run before us has just ended and removed it
 
 
-def _lock_now(output: Path, descriptor: int) -> None:
+def _lock(output: Path, descriptor: int, wait: bool) -> None:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         owner = os.pread(descriptor, _LONGEST_OWNER, 0).decode("utf-8", "replace")
         raise LcamError(

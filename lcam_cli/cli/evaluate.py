@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,6 +13,17 @@ from lcam_cli.cli.console import Console, interruptible
 from lcam_cli.cli.readers import start_readers
 from lcam_cli.cli.reporting import claim_report
 from lcam_cli.cli.targets import check_target
+
+
+def _check_gate(value: float | None) -> float | None:
+    """Return the value of a gate.
+
+    Raises:
+        typer.BadParameter: It is no number: every score would pass.
+    """
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is no percentage")
+    return value
 
 
 def evaluate(
@@ -37,10 +49,16 @@ def evaluate(
     ] = None,
     report: o.Report = None,
     max_ad: Annotated[
-        float | None, typer.Option(metavar="X", help="Exit 1 where AD is above X at any ν asked.")
+        float | None,
+        typer.Option(
+            metavar="X", callback=_check_gate, help="Exit 1 where AD is above X at any ν asked."
+        ),
     ] = None,
     min_ic: Annotated[
-        float | None, typer.Option(metavar="X", help="Exit 1 where IC is below X at any ν asked.")
+        float | None,
+        typer.Option(
+            metavar="X", callback=_check_gate, help="Exit 1 where IC is below X at any ν asked."
+        ),
     ] = None,
     mask_space: Annotated[
         Literal["pixel", "normalized"],

@@ -11,6 +11,8 @@ import subprocess
 from pathlib import Path
 
 from lcam_cli.errors import LcamError
+from lcam_cli.images.tars import read_index
+from lcam_cli.locks import lock_file
 from lcam_cli.maps.whole import cannot_write, whole_file
 
 FOLDER = Path("runs/pipes")
@@ -35,23 +37,40 @@ def stored(item: str, folder: Path = FOLDER) -> str:
         folder: Where it is stored, under a name made of the command.
 
     Raises:
-        LcamError: The command failed, or the tar cannot be written.
+        LcamError: The command failed or printed no whole tar, or that cannot be written.
     """
+    tar = place_of(item, folder)
+    with lock_file(tar, wait=True):  # the other shards of a job array may have the same tars
+        if not tar.exists():
+            _store(item, tar)
+    return str(tar)
+
+
+def place_of(item: str, folder: Path = FOLDER) -> Path:
+    """Return where the tar of a command is stored, a name made of the command."""
     command = item.removeprefix(_PIPE).strip()
     digest = hashlib.sha256(command.encode("utf-8", "surrogateescape")).hexdigest()
-    tar = folder / f"{digest[:_DIGITS]}.tar"
-    if tar.exists():
-        return str(tar)
+    return folder / f"{digest[:_DIGITS]}.tar"
+
+
+def _store(item: str, tar: Path) -> None:
     try:
-        with whole_file(tar) as temporary, temporary.open("wb") as file:
-            ended = subprocess.run(
-                command, shell=True, check=False, stdin=subprocess.DEVNULL, stdout=file
-            )
-            if ended.returncode:
-                raise LcamError(
-                    f"{item} ended with exit code {ended.returncode}", "try the command by itself"
+        with whole_file(tar) as temporary:
+            with temporary.open("wb") as file:
+                ended = subprocess.run(
+                    item.removeprefix(_PIPE),
+                    shell=True,
+                    check=False,
+                    stdin=subprocess.DEVNULL,
+                    stdout=file,
                 )
+            if ended.returncode:
+                why = f"it ended with exit code {ended.returncode}"
+            else:
+                index = read_index(str(temporary))
+                why = index.broken or ("" if index.places else "it printed no tar of pictures")
+            if why:  # and what it printed is not kept
+                raise LcamError(f"{item}: {why}", "try the command by itself")
     except OSError as error:
         hint = "free some space, or start in a folder of another disk"
         raise cannot_write(tar, error, needed="the whole tar", hint=hint) from error
-    return str(tar)

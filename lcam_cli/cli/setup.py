@@ -37,6 +37,8 @@ from lcam_cli.methods.registry import find_method, make_method
 from lcam_cli.methods.trained import LCAM, is_trained, method_of, names_of, newest_run, no_run
 from lcam_cli.scale.place import Place
 
+log = logging.getLogger("lcam")
+
 
 @dataclass(frozen=True)
 class BackboneOptions:
@@ -250,11 +252,16 @@ def pictures(inputs: list[str], null: bool) -> Found:
         try:
             named.append(pipes.stored(item) if pipes.is_pipe(item) else item)
         except LcamError as error:
-            broken.append((Skipped(item, error.what), error))
+            if not pipes.is_pipe(item):
+                raise
+            broken.append((item, error))
     if broken and not named:
         raise broken[0][1]
     found = find_images(named, listed)
-    found.skipped[:0] = [skipped for skipped, _ in broken]
+    for item, failed in broken:
+        # A command may hold passwords: it is told, and in the output there is its digest.
+        log.warning("%s", failed.what)
+        found.skipped.append(Skipped(str(pipes.place_of(item)), "its command failed"))
     return found
 
 

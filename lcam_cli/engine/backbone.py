@@ -261,15 +261,23 @@ class Backbone:
         return caught[0] if caught else None
 
     def class_index(self, name_or_index: str) -> int:
-        """Find a class by its name (any case) or index.
+        """Find a class by its name, in any case where only one has it, or by its index.
 
         Raises:
-            LcamError: No class has that name or index; the message suggests near ones.
+            LcamError: No class has that name or index, and the message suggests near ones; or
+                several have that name, as ``CARDIGAN`` is a dog and a jacket of ImageNet.
         """
-        lowered = name_or_index.strip().lower()
-        for index, name in enumerate(self.class_names):
-            if name.lower() == lowered:
-                return index
+        wanted = name_or_index.strip()
+        lowered = wanted.lower()
+        for same in (
+            [i for i, name in enumerate(self.class_names) if name == wanted],
+            [i for i, name in enumerate(self.class_names) if name.lower() == lowered],
+        ):
+            if len(same) > 1:
+                listed = f"{', '.join(map(str, same[:-1]))} and {same[-1]}"
+                raise LcamError(f"{name_or_index!r} names classes {listed}", "give the index")
+            if same:
+                return same[0]
         if lowered.isdigit():
             if int(lowered) < self.num_classes:
                 return int(lowered)

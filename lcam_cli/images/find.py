@@ -71,7 +71,10 @@ def find_images(inputs: Sequence[str], stdin_paths: Iterable[str] = ()) -> Found
             except LcamError as error:
                 found.skipped.append(Skipped(listed, error.what))
     if not found.paths:
-        raise LcamError("no pictures to work on", "name picture files or folders that hold some")
+        why = "".join(f": {one.path}: {one.reason}" for one in found.skipped[:1])
+        raise LcamError(
+            f"no pictures to work on{why}", "name picture files or folders that hold some"
+        )
     found.root = os.path.commonpath(places)
     return found
 

@@ -53,7 +53,7 @@ def index_of(tar: str) -> Index:
     key = os.path.abspath(tar)  # noqa: PTH100
     with _lock:
         if key not in _indexes:
-            _indexes[key] = _read_index(key)
+            _indexes[key] = read_index(key)
         return _indexes[key]
 
 
@@ -88,7 +88,8 @@ def expand_braces(path: str) -> list[str]:
     return [f"{begin}{number:0{width}}{end}" for number in range(first, last + 1)]
 
 
-def _read_index(path: str) -> Index:
+def read_index(path: str) -> Index:
+    """Look through a tar; see :func:`index_of`."""
     places: dict[str, tuple[int, int]] = {}
     wrong: dict[str, str] = {}
     broken = ""

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any, Literal
 
 import numpy as np
@@ -194,8 +195,28 @@ class MapBatch:
                 crop_box=(x0, y0, x1, y1),
             )
 
+    def finite(self) -> NDArray[np.bool_]:
+        """Which rows hold numbers alone, (B,)."""
+        found = np.isfinite(self.saliency).all((1, 2)) & np.isfinite(self.confidence)
+        if self.cam is not None:
+            found &= np.isfinite(self.cam).all((1, 2))
+        return np.asarray(found)
+
+    def only(self, rows: NDArray[np.bool_]) -> MapBatch:
+        """Some of the rows, (B,), without what was skipped."""
+        return MapBatch(
+            saliency=self.saliency[rows],
+            cam=None if self.cam is None else self.cam[rows],
+            paths=list(compress(self.paths, rows)),
+            class_index=self.class_index[rows],
+            predicted_index=self.predicted_index[rows],
+            class_names=list(compress(self.class_names, rows)),
+            confidence=self.confidence[rows],
+            crop_box=self.crop_box[rows],
+        )
+
     def check(self) -> None:
-        """Raise ValueError where the parts do not fit together or V leaves [0, 1].
+        """Raise ValueError where the parts do not fit together, or a number is none or outside.
 
         Every writer calls this, so that no file is written that the reader would refuse.
         """
@@ -207,3 +228,5 @@ class MapBatch:
         # Written so that NaN, which compares false with everything, fails too.
         if rows and not (self.saliency.min() >= 0 and self.saliency.max() <= 1):
             raise ValueError("saliency outside [0, 1]")
+        if not self.finite().all():
+            raise ValueError("a map or a confidence is not finite")

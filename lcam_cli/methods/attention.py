@@ -31,10 +31,11 @@ def class_activation_map(A: Tensor, w: Tensor, b: Tensor | None = None) -> Tenso
 
 
 def min_max(L: Tensor) -> Tensor:
-    """ζ: scale each map of (B, H, W) to [0, 1]; a constant map becomes zeros."""
+    """ζ: scale each map of (B, H, W) to [0, 1]; a constant map becomes zeros, NaN stays NaN."""
     low = L.amin((1, 2), keepdim=True)
     span = L.amax((1, 2), keepdim=True) - low
-    return torch.where(span > 0, (L - low) / torch.where(span > 0, span, 1), 0)
+    flat = span == 0
+    return torch.where(flat, 0, (L - low) / torch.where(flat, 1, span))
 
 
 def upsample(maps: Tensor, size: int | tuple[int, int], grid: Grid | None = None) -> Tensor:

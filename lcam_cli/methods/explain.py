@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import compress
 
 import numpy as np
 import torch
@@ -83,10 +84,11 @@ def explain(
 
     Yields:
         Rows in the order of the pictures, the classes of a picture side by side; and the pictures
-        that could not be read.
+        that could not be read, or whose maps or scores are no numbers.
 
     Raises:
-        LcamError: More classes are asked for than the classifier has.
+        LcamError: More classes are asked for than the classifier has, or the method does not do
+            what a method does.
     """
     if choice.top_k > engine.backbone.num_classes:
         raise LcamError(
@@ -105,8 +107,9 @@ def explain(
     outstanding = 1 if engine.device.type == "cuda" else 0
     begun: deque[Callable[[], MapBatch]] = deque()
     for batch in stream:
-        names = [row_path(paths[i]) for i in batch.indices]
-        begun.append(_begin(engine, method, batch, choice, names))
+        here = [paths[i] for i in batch.indices]
+        rows = _begin(engine, method, batch, choice, [row_path(path) for path in here])
+        begun.append(partial(_fetch, rows, method.name, here))
         if len(begun) > outstanding:
             yield begun.popleft()()
     for rows in begun:
@@ -121,8 +124,44 @@ def _begin(
         return partial(no_rows, engine, batch.skipped)
     seen = engine.forward(engine.pixels(batch.images))
     classes = choice.of(seen)
-    maps = [method(engine, seen, classes[:, c].contiguous()) for c in range(classes.shape[1])]
+    columns = (classes[:, c].contiguous() for c in range(classes.shape[1]))
+    maps = [_explained(engine, method, seen, column) for column in columns]
     return partial(map_rows, engine, batch, seen, classes, maps, names)
+
+
+def _explained(engine: Engine, method: Method, seen: Forward, classes: Tensor) -> Maps:
+    """Maps of one class a picture, as a method has to make them."""
+    try:
+        maps = method(engine, seen, classes)
+    except Exception as error:
+        if isinstance(error, LcamError) or type(method).__module__.startswith("lcam_cli."):
+            raise
+        raise LcamError(
+            f"the plug-in {method.name} failed: {type(error).__name__}: {error}",
+            "tell its author; --debug shows where",
+        ) from error
+    wanted = (len(seen.x), *seen.x.shape[2:])
+    if maps.saliency.shape != wanted:
+        raise LcamError(
+            f"{method.name} gives maps of shape {tuple(maps.saliency.shape)}, not {wanted}",
+            "tell its author",
+        )
+    return maps
+
+
+def _fetch(fetch: Callable[[], MapBatch], method: str, paths: Sequence[str]) -> MapBatch:
+    """Rows, less those of pictures whose maps or scores are no numbers: these are skipped."""
+    batch = fetch()
+    rows_finite = batch.finite()
+    if rows_finite.all():
+        return batch
+    per_picture = len(batch) // len(paths)
+    finite = np.asarray(rows_finite.reshape(len(paths), per_picture).all(axis=1), np.bool_)
+    why = f"{method}: its map is not finite; --precision fp32 may help"
+    lost = [Skipped(path, why) for path in compress(paths, ~finite)]
+    kept = batch.only(np.repeat(finite, per_picture))
+    kept.skipped = batch.skipped + lost
+    return kept
 
 
 def map_rows(

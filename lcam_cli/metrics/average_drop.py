@@ -40,6 +40,9 @@ def increase(full: Tensor, masked: Tensor) -> Tensor:
 class AverageDrop:
     """Gathers AD(ν) and IC(ν) over the images of a run.
 
+    Where several classes of an image are explained, its term is their mean: intervals are over
+    images, whose classes are not drawn one by one.
+
     Args:
         nus: The percentages ν, in the order of the rows given to ``update``.
         seed: Seed of the bootstrap.
@@ -50,18 +53,21 @@ class AverageDrop:
         self._seed = seed
         self._drops: list[NDArray[np.float32]] = []
         self._increases: list[NDArray[np.bool_]] = []
+        self._images: list[NDArray[np.int64]] = []
 
     @property
     def count(self) -> int:
         """How many images have been scored."""
-        return sum(part.shape[1] for part in self._drops)
+        return len(np.unique(np.concatenate(self._images))) if self._images else 0
 
-    def update(self, full: Tensor, masked: Tensor) -> None:
-        """Add a batch of images.
+    def update(self, full: Tensor, masked: Tensor, images: Sequence[int] | None = None) -> None:
+        """Add a batch of rows, each an image and a class.
 
         Args:
             full: Scores f(X) of the class explained, in [0, 1], shape (B,).
             masked: The scores f(X ⊙ φ_ν(V)), shape (len(nus), B).
+            images: A number for each row's image, the same for all its rows; None where each row
+                is an image of its own.
 
         Raises:
             LcamError: A score is not a finite number.
@@ -74,6 +80,10 @@ class AverageDrop:
                 "the classifier's confidence is not a number on some image",
                 "try --precision fp32, and check the weights",
             )
+        if images is None:
+            first = sum(map(len, self._images))
+            images = range(first, first + len(full))
+        self._images.append(np.array(images, np.int64))
         self._drops.append(drop(full, masked).numpy())
         self._increases.append(increase(full, masked).numpy())
 
@@ -85,8 +95,11 @@ class AverageDrop:
         """
         if self.count == 0:
             raise LcamError("no image was scored", "check that the images can be read")
-        drops = np.concatenate(self._drops, axis=1).astype(np.float64)
-        increases = np.concatenate(self._increases, axis=1) * 100.0
+        image = np.concatenate(self._images)
+        drops = _by_image(np.concatenate(self._drops, axis=1).astype(np.float64), image)
+        increases = _by_image(
+            100.0 * np.concatenate(self._increases, axis=1).astype(np.float64), image
+        )
         low, high = bootstrap(np.concatenate([drops, increases]), self._seed)
         n = len(self.nus)
         return {
@@ -98,6 +111,14 @@ class AverageDrop:
             )
             for i, nu in enumerate(self.nus)
         }
+
+
+def _by_image(terms: NDArray[np.float64], image: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The mean term of each image, (M, images), from those of rows, (M, rows)."""
+    _, place, rows = np.unique(image, return_inverse=True, return_counts=True)
+    sums = np.stack([np.bincount(place, weights=term) for term in terms])
+    means: NDArray[np.float64] = sums / rows
+    return means
 
 
 def bootstrap(

@@ -313,7 +313,8 @@ def _explain_and_score(entrant: Entrant, batch: _Batch) -> list[Maps]:
         maps = entrant.method(engine, seen, classes)
         seconds += _now(engine) - began
         V = maps.saliency.clamp(0, 1)
-        if V.shape != (len(seen.x), *seen.x.shape[2:]) or not V.isfinite().all():
+        finite = V.isfinite().all() and (maps.cam is None or maps.cam.isfinite().all())
+        if V.shape != (len(seen.x), *seen.x.shape[2:]) or not finite:
             raise LcamError("its map is not finite, or not of the input's size")
         shown = top_percents(V, task.nus)
         masked.append(

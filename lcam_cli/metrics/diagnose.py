@@ -140,9 +140,14 @@ def diagnose(
             found.pictures[label] += 1
         if batch.indices:
             names = [row_path(paths[i]) for i in batch.indices]
-            for shown in _mistakes(engine, method, batch, truth, names, rules):
-                found.mistakes.append(shown.mistake)
-                show(shown)
+            for k, shown in _mistakes(engine, method, batch, truth, names, rules):
+                if shown is None:  # as if it could not be read
+                    found.pictures[truth[k]] -= 1
+                    why = f"{method.name}: its map is not finite"
+                    skip(Skipped(paths[batch.indices[k]], why))
+                else:
+                    found.mistakes.append(shown.mistake)
+                    show(shown)
         advance(len(batch.indices) + len(batch.skipped))
         if stop():
             return found
@@ -153,8 +158,8 @@ def diagnose(
 
 def _mistakes(
     engine: Engine, method: Method, batch: Batch, truth: list[int], names: list[str], rules: Rules
-) -> list[Shown]:
-    """The misclassified pictures of a batch."""
+) -> list[tuple[int, Shown | None]]:
+    """The misclassified pictures of a batch, by place; None where one has no map."""
     everything = engine.forward(engine.pixels(batch.images))
     if not everything.logits.isfinite().all():
         raise LcamError(
@@ -170,16 +175,14 @@ def _mistakes(
     predicted = seen.predicted
     maps = [method(engine, seen, classes).saliency.clamp(0, 1) for classes in (true, predicted)]
     evidence = gather_evidence(engine, seen, true, maps[0], maps[1], rules.nu)
+    finite = torch.stack(maps).isfinite().all(0).all(1).all(1).tolist()
     true_maps, predicted_maps = (V.float().cpu().numpy() for V in maps)
-    return [
-        Shown(
-            Mistake(names[i], truth[i], int(predicted[k]), one, group_of(one, rules)),
-            batch.images[i],
-            true_maps[k],
-            predicted_maps[k],
-        )
-        for k, (i, one) in enumerate(zip(wrong.tolist(), evidence, strict=True))
-    ]
+    found: list[tuple[int, Shown | None]] = []
+    for k, (i, one) in enumerate(zip(wrong.tolist(), evidence, strict=True)):
+        mistake = Mistake(names[i], truth[i], int(predicted[k]), one, group_of(one, rules))
+        shown = Shown(mistake, batch.images[i], true_maps[k], predicted_maps[k])
+        found.append((i, shown if finite[k] else None))
+    return found
 
 
 def gather_evidence(

@@ -48,7 +48,7 @@ class Evaluation:
 
     Attributes:
         scores: The file's maps, and the floor if it was asked for.
-        images: Maps scored: one a row of the file.
+        images: Pictures scored, each with all its rows.
         skipped: Pictures that could not be read again.
         accuracy: The classifier's top-1 and top-5 where labels were given.
     """
@@ -65,30 +65,43 @@ class _Tally:
     def __init__(self, name: str, nus: Sequence[float], seed: int) -> None:
         self.name = name
         self._measure = AverageDrop(nus, seed)
+        self._rows = 0
         self._saliency = 0.0
         self._seconds = 0.0
 
     def add(
-        self, engine: Engine, seen: Forward, V: Tensor, classes: Tensor, full: Tensor, space: str
+        self,
+        engine: Engine,
+        seen: Forward,
+        V: Tensor,
+        classes: Tensor,
+        full: Tensor,
+        space: str,
+        pictures: Sequence[int],
     ) -> Tensor:
-        """Score a batch; return the scores of the masked pictures, (M, B)."""
+        """Score a batch of rows; return the scores of the masked pictures, (M, B)."""
         began = time.monotonic()
         shown = top_percents(V, self._measure.nus)
         masked = torch.stack(
             [engine.masked_confidence(seen.x, mask, classes, space) for mask in shown]
         )
-        self._measure.update(full, masked)
+        self._measure.update(full, masked, pictures)
+        self._rows += len(V)
         self._saliency += float(V.mean((1, 2)).sum())
         self._seconds += time.monotonic() - began
         return masked
 
+    @property
+    def pictures(self) -> int:
+        """How many pictures have been scored."""
+        return self._measure.count
+
     def score(self) -> MethodScore:
-        count = self._measure.count
         return MethodScore(
             self.name,
             self._measure.summary(),
-            self._saliency / count,
-            count / max(self._seconds, 1e-9),
+            self._saliency / self._rows,
+            self._rows / max(self._seconds, 1e-9),
         )
 
 
@@ -134,6 +147,8 @@ def evaluate(
     """
     _check_fits(engine, maps)
     paths, outside = _resolve(maps, images)
+    pictures = _pictures(maps.paths())
+    untold = set(paths)
     tallies = [_Tally(maps.info.method, nus, seed)]
     if floor is not None:
         tallies.append(_Tally(floor.name, nus, seed))
@@ -151,15 +166,28 @@ def evaluate(
         for skipped in batch.skipped:
             reason = outside.get(skipped.path, skipped.reason)
             named = Skipped(skipped.path.removesuffix("\0"), reason)
-            outcome.skipped.append(named)
-            skip(named)
+            if skipped.path in untold:  # it has a row for each of its classes
+                untold.remove(skipped.path)
+                outcome.skipped.append(named)
+                skip(named)
         if batch.indices:
             _score_batch(
-                engine, maps, batch, first, last, tallies, floor, space, labels, outcome, show
+                engine,
+                maps,
+                batch,
+                range(first, last),
+                pictures,
+                tallies,
+                floor,
+                space,
+                labels,
+                outcome,
+                show,
             )
         advance(last - first)
         if stop():
             break
+    outcome.images = tallies[0].pictures
     if not outcome.images:
         raise LcamError(
             f"none of the {len(paths)} pictures of {maps.path} could be read",
@@ -173,8 +201,8 @@ def _score_batch(
     engine: Engine,
     maps: MapsFile,
     batch: Batch,
-    first: int,
-    last: int,
+    part: range,
+    pictures: Sequence[int],
     tallies: list[_Tally],
     floor: Method | None,
     space: str,
@@ -182,15 +210,16 @@ def _score_batch(
     outcome: Evaluation,
     show: Callable[[ScoredBatch], None] | None,
 ) -> None:
-    rows = maps.rows(first, last)
-    kept = np.array(batch.indices) - first
+    rows = maps.rows(part.start, part.stop)
+    kept = np.array(batch.indices) - part.start
+    pictures_here = [pictures[i] for i in batch.indices]
     V = torch.from_numpy(rows.saliency[kept]).to(engine.device)
     classes = torch.from_numpy(rows.class_index[kept].astype(np.int64)).to(engine.device)
     seen = engine.forward(engine.pixels(batch.images))
     full = seen.confidence(classes)
     maps_of = [V] if floor is None else [V, floor(engine, seen, classes).saliency]
     masked = [
-        tally.add(engine, seen, saliency, classes, full, space)
+        tally.add(engine, seen, saliency, classes, full, space, pictures_here)
         for tally, saliency in zip(tallies, maps_of, strict=True)
     ]
     if show is not None:
@@ -207,8 +236,12 @@ def _score_batch(
             )
         )
     if labels is not None and outcome.accuracy is not None:
-        outcome.accuracy.update(seen.logits, [labels.get(rows.paths[k]) for k in kept])
-    outcome.images += len(kept)
+        # A picture counts once, however many of its classes are explained.
+        new = [not i or pictures[i] != pictures[i - 1] for i in batch.indices]
+        truth = [
+            labels.get(rows.paths[k]) if one else None for k, one in zip(kept, new, strict=True)
+        ]
+        outcome.accuracy.update(seen.logits, truth)
 
 
 def _check_fits(engine: Engine, maps: MapsFile) -> None:
@@ -228,6 +261,12 @@ def _check_fits(engine: Engine, maps: MapsFile) -> None:
             f"{engine.backbone.identity.name} has {engine.backbone.num_classes} classes",
             "give the backbone and weights the maps were made with",
         )
+
+
+def _pictures(row_paths: Sequence[str]) -> list[int]:
+    """A number for each row's picture: 0 for the first picture, and so on."""
+    known: dict[str, int] = {}
+    return [known.setdefault(path, len(known)) for path in row_paths]
 
 
 def _resolve(maps: MapsFile, images: Path | None) -> tuple[list[str], dict[str, str]]:

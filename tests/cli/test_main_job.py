@@ -118,11 +118,37 @@ def test_evaluate_prints_every_format_and_gates(trained: Path, lcam: Lcam) -> No
     assert missed.code == 1
     assert "lcam-img: IC(15) is" in missed.err
     assert "below 101" in missed.err
+    never = lcam("evaluate", "--max-ad", "nan")
+    assert never.code == 2, "no score is above it"
+    assert "nan is no percentage" in never.err
     assert lcam("evaluate", "--out", "r.json", "--format", "json").code == 0
     assert json.loads((trained / "r.json").read_text())["images"] == 7
     again = lcam("evaluate", "--out", "r.json", "--format", "json")
     assert again.code == 2
     assert "r.json exists" in again.err
+
+
+def test_several_classes_of_a_picture_are_one_image(trained: Path, lcam: Lcam) -> None:
+    assert lcam("explain", "photos", "--class", "0", "--class", "2", "--class", "3").code == 0
+    labels = "".join(f"{i:03}.jpg {i % 4}\n" for i in range(7))
+    (trained / "labels.txt").write_text(labels)
+    words = ("--nu", "50", "--format", "json")
+    scored = json.loads(lcam("evaluate", *words, "--labels", "labels.txt").out)
+    assert scored["images"] == 7
+    assert scored["accuracy"]["labelled"] == 7
+    attention = ("--attention", "runs/own.py-net-img", "--backbone", "own.py:net")
+    named = ("--class", "0", "--class", "2", "--class", "3")
+    side_by_side = lcam("compare", "photos", *attention, "--methods", "random", *named, *words)
+    compared = json.loads(side_by_side.out)
+    one = next(row for row in scored["rows"] if row["method"] == "lcam-img")
+    other = next(row for row in compared["rows"] if row["method"] == "lcam-img")
+    for name in ("ad", "ic", "ad_ci95", "ic_ci95"):
+        assert one["nu"]["50"][name] == pytest.approx(other["nu"]["50"][name], abs=2), name
+    # A picture that is gone is missed once.
+    (trained / "photos" / "003.jpg").unlink()
+    left = lcam("evaluate", *words)
+    assert left.err.count("003.jpg") == 1
+    assert json.loads(left.out)["skipped"] == 1
 
 
 def test_the_maps_file_is_as_documented(trained: Path, lcam: Lcam) -> None:

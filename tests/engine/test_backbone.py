@@ -127,5 +127,14 @@ def test_classes_are_found_by_name_and_index() -> None:
     assert "goldfish" in caught.value.hint
     with pytest.raises(LcamError, match="out of range"):
         backbone.class_index("1000")
+    # A dog and a jacket.
+    assert backbone.class_names[backbone.class_index("cardigan")] == "cardigan"
+    assert backbone.class_names[backbone.class_index("Cardigan")] == "Cardigan"
+    with pytest.raises(LcamError, match="'CARDIGAN' names classes 264 and 474") as caught:
+        backbone.class_index("CARDIGAN")
+    assert caught.value.hint == "give the index"
+    cranes = load_backbone("squeezenet1_1", "none", classes=["crane"] * 3 + ["x"] * 997)
+    with pytest.raises(LcamError, match="'crane' names classes 0, 1 and 2"):
+        cranes.class_index("crane")
     with pytest.raises(LcamError, match="2 class names for 1000 classes"):
         load_backbone("squeezenet1_1", "none", classes=["a", "b"])

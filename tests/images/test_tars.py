@@ -6,6 +6,7 @@ import io
 import json
 import os
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
@@ -16,6 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from lcam_cli.__main__ import run
+from lcam_cli.cli import pipes
 from lcam_cli.cli.app import lcam_app
 from lcam_cli.cli.setup import pictures
 from lcam_cli.errors import BadImageError, LcamError
@@ -243,12 +245,30 @@ def test_a_command_that_fails_is_listed(
 ) -> None:
     found = pictures(["pipe:cat absent.tar", str(shards[0])], False)
     assert len(found.paths) == 10
-    assert found.skipped == [
-        Skipped("pipe:cat absent.tar", "pipe:cat absent.tar ended with exit code 1")
-    ]
-    with pytest.raises(LcamError, match="cat half ended with exit code 1"):
+    (skipped,) = found.skipped
+    assert skipped == Skipped(str(pipes.place_of("pipe:cat absent.tar")), "its command failed")
+    assert "absent" not in skipped.path, "a command may hold a password"
+    with pytest.raises(LcamError, match="cat half: it ended with exit code 1"):
         pictures(["pipe:cat shards-000.tar; cat half"], False)
+    for nothing, why in (("true", "empty file"), ("head -c 3000 shards-000.tar", "a tar")):
+        with pytest.raises(LcamError, match=why):
+            pictures([f"pipe:{nothing}"], False)
     assert not list(Path("runs/pipes").iterdir()), "half a tar is not kept"
+
+
+def test_jobs_that_share_a_tar_fetch_it_once(shards: list[Path]) -> None:
+    slow = "pipe:echo run >> runs.txt; head -c 3000 shards-000.tar; sleep 1; "
+    slow += "tail -c +3001 shards-000.tar"
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: pictures([slow], False), range(3)))
+    assert [len(one.paths) for one in found] == [10, 10, 10]
+    assert Path("runs.txt").read_text() == "run\n"
+
+
+def test_what_is_wrong_with_the_only_tar_is_told(shards: list[Path]) -> None:
+    Path("half.tar").write_bytes(shards[0].read_bytes()[:100])
+    with pytest.raises(LcamError, match=r"no pictures to work on: half.tar: cannot be read as a"):
+        find_images(["half.tar"])
 
 
 def test_a_list_runs_no_commands(shards: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:

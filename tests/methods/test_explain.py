@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from lcam_cli.engine.engine import Engine
+from lcam_cli.engine.engine import Engine, Forward
+from lcam_cli.errors import LcamError
+from lcam_cli.methods.base import Maps
 from lcam_cli.methods.explain import ClassChoice, explain
 from lcam_cli.methods.gradient import GradCam
 from lcam_cli.methods.noise import RandomMap
@@ -71,3 +74,58 @@ def test_random_maps_are_uniform_cells(engine: Engine) -> None:
     assert abs(float(maps.cam.mean()) - 0.5) < 0.02
     assert abs(float(maps.cam.std()) - (1 / 12) ** 0.5) < 0.02
     assert len({float(m) for m in maps.cam.mean((1, 2))}) == 64
+
+
+class Sometimes(RandomMap):
+    """Maps that are no numbers where a picture's first pixel is bright."""
+
+    def __call__(self, engine: Engine, seen: Forward, classes: torch.Tensor) -> Maps:
+        maps = super().__call__(engine, seen, classes)
+        maps.saliency[seen.x[:, 0, 0, 0] > 0.5] = float("nan")
+        return maps
+
+
+def test_a_map_that_is_no_number_is_skipped(engine: Engine, tmp_path: Path) -> None:
+    paths = write_pictures(tmp_path, 6)
+    for i in (1, 4):
+        Image.new("RGB", (40, 40), "white").save(paths[i])
+    for i in (0, 2, 3, 5):
+        Image.new("RGB", (40, 40), "black").save(paths[i])
+    choice = ClassChoice((3, 1))
+    batches = list(explain(engine, Sometimes(), paths, choice=choice, row_path=lambda p: p[-7:]))
+    assert [path for b in batches for path in b.paths] == [
+        paths[i][-7:] for i in (0, 2, 3, 5) for _ in range(2)
+    ]
+    assert [s.path for b in batches for s in b.skipped] == [paths[1], paths[4]]
+    assert "random: its map is not finite" in batches[0].skipped[0].reason
+    for batch in batches:
+        batch.check()
+
+
+def test_gradients_that_are_no_numbers_are_seen(tmp_path: Path) -> None:
+    """And not drawn as a map of zeros."""
+    backbone = tiny_backbone()
+    with torch.no_grad():
+        next(p for n, p in backbone.network.named_parameters() if n.endswith("bias"))[0] = 1e38
+    engine = Engine(backbone, device="cpu", batch_size=4)
+    (batch,) = explain(engine, GradCam(), write_pictures(tmp_path, 2))
+    assert len(batch) == 0
+    assert len(batch.skipped) == 2
+
+
+@pytest.mark.parametrize("fault", ["raises", "shape"])
+def test_a_faulty_plug_in_is_named(engine: Engine, tmp_path: Path, fault: str) -> None:
+    class Faulty(RandomMap):
+        name = "faulty"
+
+        def __call__(self, engine: Engine, seen: Forward, classes: torch.Tensor) -> Maps:
+            if fault == "raises":
+                raise KeyError("mine")
+            return Maps(torch.zeros(len(seen.x), 3, 3))
+
+    told = {
+        "raises": "the plug-in faulty failed: KeyError: 'mine'",
+        "shape": r"faulty gives maps of shape \(2, 3, 3\), not \(2, 32, 32\)",
+    }
+    with pytest.raises(LcamError, match=told[fault]):
+        next(explain(engine, Faulty(), write_pictures(tmp_path, 2)))

@@ -158,3 +158,17 @@ def test_nothing_scored_is_told() -> None:
 def test_a_row_for_each_nu_is_wanted() -> None:
     with pytest.raises(ValueError, match=r"\(1, 2\)"):
         AverageDrop([100, 50]).update(torch.ones(2), torch.ones(1, 2))
+
+
+def test_the_rows_of_an_image_are_one_term() -> None:
+    full = torch.tensor([0.5, 0.5, 0.5, 0.5])
+    masked = torch.tensor([[0.5, 0.25, 0.0, 0.75]])  # drops 0, 50, 100, 0; one rise
+    rows, together = AverageDrop([50]), AverageDrop([50])
+    rows.update(full, masked)
+    together.update(full[:3], masked[:, :3], [7, 7, 9])
+    together.update(full[3:], masked[:, 3:], [9])  # an image's rows may lie in two batches
+    assert (rows.count, together.count) == (4, 2)
+    score = together.summary()[50]
+    assert (score.ad, score.ic) == (37.5, 25)
+    assert score.ad_ci95 == (25, 50), "two images are drawn: 25 and 50"
+    assert rows.summary()[50].ad == 37.5

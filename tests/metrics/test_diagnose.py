@@ -158,3 +158,19 @@ def test_a_part_of_a_forward_pass_keeps_what_other_layers_gave(engine: Engine) -
     torch.testing.assert_close(part.A, seen.A[[1, 3]])
     torch.testing.assert_close(engine.outputs_of(part, ["1"])[0], whole[[1, 3]])
     assert part.predicted.tolist() == seen.predicted[[1, 3]].tolist()
+
+
+def test_a_map_that_is_no_number_puts_a_picture_in_no_group(engine: Engine, tmp_path: Path) -> None:
+    class Broken(GradCam):
+        def __call__(self, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
+            maps = super().__call__(engine, seen, classes)
+            maps.saliency[0] = float("nan")
+            return maps
+
+    paths = write_pictures(tmp_path, 4)
+    labels = [(p + 1) % 4 for p in predictions(engine, paths)]
+    told: list[Skipped] = []
+    outcome = diagnose(engine, Broken(), paths, labels, skip=told.append)
+    assert [m.path for m in outcome.mistakes] == paths[1:]
+    assert told == [Skipped(paths[0], "gradcam: its map is not finite")]
+    assert outcome.images == 3
