@@ -26,7 +26,6 @@ from tests.faults.counts import count
 from tests.networks import tiny_swin, tiny_vit
 from tests.tiny import tiny_network
 
-
 EXPORTED = ["resnet18", "efficientnet_b0", "squeezenet1_1", "swin_t"]
 EXPORTED += ["mobilenet_v2", "vgg11", "densenet121", "vit_b_32"]
 
