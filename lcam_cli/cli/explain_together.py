@@ -128,4 +128,13 @@ def _join(run: ExplainRun, out: Path) -> int:
 def _survey(run: ExplainRun) -> Survey:
     info = maps_info(run.engine.backbone, run.method, run.found.root)
     inputs = run.describe(range(0)).inputs
-    return Survey(info, run.names, inputs, run.choice.per_picture, run.at_once)
+    side = run.engine.backbone.preprocess.image_size
+    return Survey(
+        info,
+        run.names,
+        inputs,
+        run.choice.per_picture,
+        run.at_once,
+        size=(side, side),
+        map_dtype=run.map_dtype,
+    )

@@ -23,7 +23,7 @@ from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
 from lcam_cli.maps import hdf5_layout as layout
 from lcam_cli.maps.paths import resolve_path
-from lcam_cli.maps.record import MapBatch
+from lcam_cli.maps.record import MapBatch, MapsInfo
 from lcam_cli.maps.trial import try_out
 
 # A row larger than this is a lie about its shape, or a trap for our memory.
@@ -139,6 +139,23 @@ class MapsFile:
         if wrong:
             raise self._refused(f"{wrong} in rows {start} to {stop}")
         return batch
+
+    def difference(self, info: MapsInfo, size: tuple[int, int], map_dtype: str) -> str:
+        """Name the first thing that makes maps of a run no continuation of this file's.
+
+        Args:
+            info: What the run's maps have in common.
+            size: (H, W) of one.
+            map_dtype: What they are stored as.
+
+        Returns:
+            E.g. ``"map dtype is 'uint8', not 'float16'"``; empty where nothing differs.
+        """
+        return (
+            self.info.difference(info)
+            or _unequal("map size", self.size, size)
+            or _unequal("map dtype", self.map_dtype, map_dtype)
+        )
 
     def batches(self, size: int) -> Iterator[MapBatch]:
         """Read all rows, ``size`` at a time or fewer where they are large, in constant memory."""
@@ -279,6 +296,10 @@ class MapsFile:
 
     def _refused(self, why: str) -> LcamError:
         return LcamError(f"{self.path}: {why}", "it is damaged, or not written by lcam")
+
+
+def _unequal(what: str, old: object, new: object) -> str:
+    return "" if old == new else f"{what} is {old!r}, not {new!r}"
 
 
 def _wrong_values(batch: MapBatch) -> str:

@@ -191,11 +191,7 @@ class Hdf5Writer:
 
     def _resume(self) -> None:
         with MapsFile(self.path) as old:
-            differs = (
-                old.info.difference(self._info)
-                or _unequal("map size", old.size, self._size)
-                or _unequal("map dtype", old.map_dtype, self._dtype)
-            )
+            differs = old.difference(self._info, self._size, self._dtype)
             if differs:
                 raise LcamError(
                     f"{self.path} holds other maps: {differs}",
@@ -342,7 +338,3 @@ def _pack(rows: Sequence[bytes] | NDArray[Any] | Floats, column: layout.Column) 
     if packed.shape[1:] != column.shape:
         raise ValueError(f"{column.name} has rows of {packed.shape[1:]}, not {column.shape}")
     return packed
-
-
-def _unequal(what: str, old: object, new: object) -> str:
-    return "" if old == new else f"{what} is {old!r}, not {new!r}"

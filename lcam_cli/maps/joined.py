@@ -27,7 +27,7 @@ def join(out: Path, kept: Sequence[Kept]) -> int:
         Its rows.
 
     Raises:
-        LcamError: It cannot be written.
+        LcamError: It cannot be written, or the shards' rows are not of one type.
     """
     try:
         with ExitStack() as stack, whole_file(out) as temporary:

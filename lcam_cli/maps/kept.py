@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,8 +10,7 @@ from pathlib import Path
 
 from lcam_cli.errors import LcamError
 from lcam_cli.maps.hdf5_reader import MapsFile
-from lcam_cli.maps.record import MapsInfo, Shard
-from lcam_cli.maps.shards import without_shard
+from lcam_cli.maps.record import MapDtype, MapsInfo, Shard
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ class Survey:
         inputs: Of :class:`Shard`.
         per_picture: Rows a picture.
         batch: Pictures a batch.
+        size: (H, W) of a saliency map.
+        map_dtype: How maps are stored.
     """
 
     info: MapsInfo
@@ -65,6 +67,8 @@ class Survey:
     inputs: str
     per_picture: int
     batch: int
+    size: tuple[int, int]
+    map_dtype: MapDtype
 
     def kept(self, files: Iterable[Path]) -> list[Kept]:
         """Return what stays of shards, in order: all of a finished one, else its whole batches.
@@ -91,7 +95,7 @@ class Survey:
             rows = maps.paths()[:: self.per_picture]
             unread = {one.path for one in maps.skipped}
             done, with_rows = pictures_done(here, rows, unread)
-            self._check(file, maps.info, shard, rows[with_rows:])
+            self._check(maps, shard, rows[with_rows:])
             if limit is not None:
                 done = min(done, limit - shard.first)
             elif done < len(here):
@@ -104,14 +108,16 @@ class Survey:
                 sum(one.path not in to_do for one in maps.skipped) if done else 0,
             )
 
-    def _check(self, file: Path, info: MapsInfo, shard: Shard, foreign: Sequence[str]) -> None:
-        differs = without_shard(info).difference(self.info)
+    def _check(self, maps: MapsFile, shard: Shard, foreign: Sequence[str]) -> None:
+        # Which pictures it is of is looked at apart from the settings.
+        same = dataclasses.replace(self.info, shard=maps.info.shard)
+        differs = maps.difference(same, self.size, self.map_dtype)
         if not differs and (shard.pictures, shard.inputs) != (len(self.names), self.inputs):
             differs = "they are of other pictures or classes"
         if not differs and foreign:
             differs = f"where it has {foreign[0]} there is another picture, or none"
         if differs:
             raise LcamError(
-                f"{file} holds other maps: {differs}",
+                f"{maps.path} holds other maps: {differs}",
                 "use the same pictures and settings, --overwrite or another --out",
             )

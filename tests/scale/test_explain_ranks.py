@@ -12,8 +12,11 @@ import pytest
 
 from lcam_cli.__main__ import run
 from lcam_cli.cli.app import lcam_app
+from lcam_cli.errors import LcamError
 from lcam_cli.locks import lock_file
 from lcam_cli.maps.hdf5_reader import MapsFile
+from lcam_cli.maps.joined import join
+from lcam_cli.maps.kept import Kept
 from tests.scale.starting import by_hand, torchrun
 from tests.tiny import write_pictures
 
@@ -22,6 +25,7 @@ NETWORK = ["--backbone", "own.py:net", "--weights", "none", "--image-size", "32"
 EXPLAIN = ["explain", "photos", *NETWORK, "--method", "gradcam", "--batch-size", "4"]
 EXPLAIN += ["--device", "cpu", "--workers", "1"]
 MINUTE = 60.0
+SHARDS = ["maps.from-0000000.h5", "maps.from-0000016.h5"]
 
 
 @pytest.fixture
@@ -123,6 +127,36 @@ def test_one_process_finishes_what_shards_have_begun(
     assert lcam(*EXPLAIN, "--overwrite") == 3
     assert_same(folder / "maps.h5", folder / "whole.h5")
     assert len(list(folder.glob("maps.from-*.h5"))) <= 1
+
+
+def begin_shards(*words: str, count: int = 1) -> None:
+    """Leave the first ``count`` of two shards, as ranks that were killed leave them."""
+    for index, shard in enumerate(SHARDS[:count]):
+        assert lcam(*EXPLAIN, *words, "--shard", f"{index}/2") in (0, 3)
+        Path(f"maps.{index}-of-2.h5").rename(shard)
+
+
+def test_shards_of_another_map_dtype_are_refused(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """HDF5 would cast the ones of float16 to zeros of uint8."""
+    begin_shards("--map-dtype", "uint8")
+    assert lcam(*EXPLAIN, "--resume") == 2
+    told = capfd.readouterr().err
+    assert "maps.from-0000000.h5 holds other maps: map dtype is 'uint8', not 'float16'" in told
+    assert not (folder / "maps.h5").exists()
+
+
+def test_rows_of_two_types_are_not_joined(folder: Path) -> None:
+    begin_shards("--map-dtype", "uint8")
+    assert lcam(*EXPLAIN, "--shard", "1/2") == 0
+    kept = [
+        Kept(folder / SHARDS[0], range(16), 15, 1),
+        Kept(folder / "maps.1-of-2.h5", range(16, 31), 15, 0),
+    ]
+    with pytest.raises(LcamError, match=r"/saliency is float16 in .*, and uint8 in"):
+        join(folder / "maps.h5", kept)
+    assert not (folder / "maps.h5").exists()
 
 
 def test_ranks_go_on_with_what_one_process_began(folder: Path) -> None:
