@@ -106,7 +106,7 @@ class ExplainRun:
             self.method,
             self.found,
             self.names,
-            self.choice.per_picture,
+            self.choice,
             map_dtype=self.map_dtype,
             overlay=self.overlay,
             max_pixels=self.max_pixels,

@@ -126,7 +126,7 @@ def _join(run: ExplainRun, out: Path) -> int:
 
 
 def _survey(run: ExplainRun) -> Survey:
-    info = maps_info(run.engine.backbone, run.method, run.found.root)
+    info = maps_info(run.engine.backbone, run.method, run.found.root, run.choice)
     inputs = run.describe(range(0)).inputs
     side = run.engine.backbone.preprocess.image_size
     return Survey(

@@ -163,6 +163,7 @@ def create(path: Path, info: MapsInfo, layout: Sequence[Column]) -> None:
             "preprocess": json.dumps(info.preprocess, sort_keys=True),
             "root": info.root,
             "created": info.created,
+            **_classes(info),
             **({"shard": json.dumps(dataclasses.asdict(info.shard))} if info.shard else {}),
         }
         for name, text in attributes.items():
@@ -182,6 +183,12 @@ def create(path: Path, info: MapsInfo, layout: Sequence[Column]) -> None:
         file.create_group("skipped")
         for column in layout:
             _reserve(file, column)
+
+
+def _classes(info: MapsInfo) -> dict[str, str]:
+    if not info.classes_explained:  # not known, as of a file that said nothing
+        return {}
+    return {"classes_explained": json.dumps(info.classes_explained, sort_keys=True)}
 
 
 def _reserve(file: h5py.File, column: Column) -> None:
@@ -300,6 +307,9 @@ def read_info(attributes: h5py.AttributeManager) -> MapsInfo:
         if "method_params" in attributes
         else {},
         preprocess=_json_object(attributes, "preprocess"),
+        classes_explained=_json_object(attributes, "classes_explained")
+        if "classes_explained" in attributes
+        else {},
         shard=_shard(attributes) if "shard" in attributes else None,
     )
 

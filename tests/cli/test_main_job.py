@@ -355,6 +355,22 @@ def test_a_finished_output_says_what_it_lacks(trained: Path, lcam: Lcam, out: st
     assert _rows(trained / out) == rows + 1
 
 
+@pytest.mark.parametrize("out", ["maps.h5", "pngs"])
+@pytest.mark.parametrize("unfinished", [True, False])
+def test_a_resumed_run_explains_the_classes_it_began_with(
+    folder: Path, lcam: Lcam, out: str, unfinished: bool
+) -> None:
+    words = ["explain", "photos", "--method", "random", "--out", out]
+    assert lcam(*words, "--class", "1").code == 0
+    if unfinished:
+        _unfinish(folder / out)
+    for other in (["--class", "2"], ["--top-k", "2"], []):
+        done = lcam(*words, *other, "--resume")
+        assert done.code == 2
+        assert "holds other maps: classes_explained is {'classes': [1]}, not" in done.err
+    assert lcam(*words, "--class", "1", "--resume").code == 0
+
+
 def test_code_named_by_a_file_is_not_run_unless_the_user_names_it(
     trained: Path, lcam: Lcam
 ) -> None:

@@ -94,7 +94,9 @@ def test_what_is_no_whole_run_is_not_merged(
     assert f"{second} is of another run than other.0-of-3.h5: preprocess" in refused(
         "other.0-of-3.h5", second, third
     )
-    assert "other pictures or classes" in refused("top.0-of-3.h5", second, third)
+    assert "classes_explained is {'top_k': 1}, not {'top_k': 2}" in refused(
+        "top.0-of-3.h5", second, third
+    )
     assert "whole.h5 is no shard" in refused(first, second, "whole.h5")
     with h5py.File(folder / second, "r+") as file:
         file.attrs.modify("complete", np.bool_(False))

@@ -215,6 +215,7 @@ def test_resumed_file_equals_one_never_stopped(tmp_path: Path) -> None:
         ({"method_params": {"mode": "fm"}}, {}),
         ({"weights": "sha256:00"}, {}),
         ({"root": "/elsewhere"}, {}),
+        ({"classes_explained": {"classes": [2]}}, {}),
         ({}, {"map_dtype": "uint8"}),
         ({}, {"size": (7, 7)}),
     ],
@@ -229,6 +230,19 @@ def test_resume_refuses_other_settings(
         Hdf5Writer(
             tmp_path / "maps.h5", dataclasses.replace(INFO, **change), resume=True, **settings
         )
+
+
+def test_files_that_say_no_classes_are_resumed_and_still_say_none(tmp_path: Path) -> None:
+    """Those of older versions; what their rows are of is not known later either."""
+    old = dataclasses.replace(INFO, classes_explained={})
+    small = dataclasses.replace(ROOM, rows=1)
+    for info, room in ((old, small), (INFO, ROOM)):
+        settings: dict[str, Any] = {"size": SIZE, "room": room, "resume": True}
+        with Hdf5Writer(tmp_path / "maps.h5", info, **settings) as out:
+            out.append(make_batch(out.rows, 1))
+    with h5py.File(tmp_path / "maps.h5") as file:
+        assert len(file["path"]) == 2
+        assert "classes_explained" not in file.attrs
 
 
 @pytest.mark.parametrize("dtype", sorted(ERROR))
@@ -437,6 +451,7 @@ CHANGES = {
     "method is a number": lambda f: f.attrs.__setitem__("method", 3),
     "broken JSON": lambda f: f.attrs.__setitem__("preprocess", "{"),
     "JSON list": lambda f: f.attrs.__setitem__("preprocess", "[]"),
+    "classes are a list": lambda f: f.attrs.__setitem__("classes_explained", "[]"),
     "external link": external_link,
     "external storage": external_storage,
     "shard above": virtual("../other.h5"),
