@@ -9,8 +9,22 @@ import h5py
 import numpy as np
 
 from lcam_cli.errors import LcamError
+from lcam_cli.maps import hdf5_layout as layout
 
 _ROWS_AT_ONCE = 256
+
+
+def copy_attributes(old: h5py.File, new: h5py.Group, *left_out: str) -> None:
+    """Copy what a file says of its maps, and not what it says of itself as a file.
+
+    Args:
+        old: The file.
+        new: Where the attributes go.
+        left_out: Further ones that do not hold for the copy.
+    """
+    for name, value in old.attrs.items():
+        if name not in (*left_out, layout.FILE_ID, layout.JOINED_IDS):
+            new.attrs[name] = value
 
 
 def copy_rows(sources: Sequence[h5py.Dataset], group: h5py.Group) -> None:

@@ -37,7 +37,7 @@ def contents(path: Path) -> dict[str, object]:
     with MapsFile(path) as maps, h5py.File(path, locking=False) as file:
         assert maps.complete
         found: dict[str, object] = {"skipped": maps.skipped, "size": maps.size}
-        found |= {k: v for k, v in file.attrs.items() if k != "created"}
+        found |= {k: v for k, v in file.attrs.items() if k not in ("created", "file_id")}
         found |= {name: file[name][:].tolist() for name in file if name != "skipped"}
         return found
 

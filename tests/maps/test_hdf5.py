@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -16,9 +17,11 @@ from hypothesis.extra import numpy as hnp
 
 from lcam_cli.errors import BadImageError, LcamError
 from lcam_cli.maps import hdf5_reader
-from lcam_cli.maps.hdf5_layout import Room
+from lcam_cli.maps.hdf5_layout import Room, read_joined_ids
 from lcam_cli.maps.hdf5_reader import MapsFile
 from lcam_cli.maps.hdf5_writer import Hdf5Writer
+from lcam_cli.maps.joined import join
+from lcam_cli.maps.kept import Kept
 from lcam_cli.maps.record import MapBatch
 from tests.maps.making import INFO, ROOM, SIZE, make_batch, writer
 
@@ -452,6 +455,7 @@ CHANGES = {
     "broken JSON": lambda f: f.attrs.__setitem__("preprocess", "{"),
     "JSON list": lambda f: f.attrs.__setitem__("preprocess", "[]"),
     "classes are a list": lambda f: f.attrs.__setitem__("classes_explained", "[]"),
+    "ids are no JSON": lambda f: f.attrs.__setitem__("joined_files", "{"),
     "external link": external_link,
     "external storage": external_storage,
     "shard above": virtual("../other.h5"),
@@ -497,6 +501,50 @@ def test_shards_beside_the_file_are_read(finished: Path) -> None:
         virtual("shard.h5")(file)
     with MapsFile(finished) as maps:
         assert_same(maps.rows(0, 4), make_batch(0, 4))
+
+
+def test_a_shard_that_was_written_anew_is_refused(finished: Path) -> None:
+    """Its rows would be read as the old ones."""
+    folder = finished.parent
+    first, second, joined = folder / "first.h5", folder / "second.h5", folder / "joined.h5"
+    for shard, begin in ((first, 0), (second, 2)):
+        with writer(shard) as out:
+            out.append(make_batch(begin, 2))
+            out.finish()
+    kept = [Kept(first, range(2), 2, 0), Kept(second, range(2, 4), 2, 0)]
+    join(joined, kept)
+    with MapsFile(joined) as maps:
+        assert_same(maps.rows(0, 4), make_batch(0, 4))
+    joined.rename(folder / "best.h5")
+    with writer(second, overwrite=True) as out:
+        out.append(make_batch(7, 2))
+        out.finish()
+    with pytest.raises(LcamError, match=r"best\.h5 joins second\.h5, which has been written anew"):
+        MapsFile(folder / "best.h5")
+    # Made again it is read.
+    join(joined, kept)
+    MapsFile(joined).close()
+
+
+@pytest.mark.parametrize("without", ["shard", "joined"])
+def test_joined_files_of_older_versions_are_read(finished: Path, without: str) -> None:
+    shard, joined = finished, finished.parent / "joined.h5"
+    if without == "shard":
+        with h5py.File(shard, "r+") as file:
+            del file.attrs["file_id"]
+    join(joined, [Kept(shard, range(4), 4, 0)])
+    if without == "joined":
+        with h5py.File(joined, "r+") as file:
+            del file.attrs["joined_files"]
+    with MapsFile(joined) as maps:
+        assert_same(maps.rows(0, 4), make_batch(0, 4))
+
+
+def test_ids_of_thousands_of_shards_have_room(tmp_path: Path) -> None:
+    names = {f"{'shard' * 20}.from-{number:07}.h5": "0" * 32 for number in range(5000)}
+    with h5py.File(tmp_path / "maps.h5", "w") as file:
+        file.attrs["joined_files"] = json.dumps(names)
+        assert read_joined_ids(file.attrs) == names
 
 
 def test_shards_may_have_any_name(finished: Path) -> None:

@@ -147,6 +147,22 @@ def test_shards_of_another_map_dtype_are_refused(
     assert not (folder / "maps.h5").exists()
 
 
+def test_a_joined_file_does_not_show_a_later_run(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    begin_shards()
+    assert lcam(*EXPLAIN, "--resume") in (0, 3)
+    (folder / "maps.h5").rename("best.h5")
+    other = [word if word != "gradcam" else "random" for word in EXPLAIN]
+    assert lcam(*other, "--overwrite") == 3
+    for words in (["evaluate", "best.h5", "--nu", "50"], ["merge", "plain.h5", "best.h5"]):
+        capfd.readouterr()
+        assert lcam(*words) == 2
+        told = capfd.readouterr().err
+        assert "best.h5 joins maps.from-0000000.h5, which has been written anew since" in told
+    assert not (folder / "plain.h5").exists()
+
+
 def test_rows_of_two_types_are_not_joined(folder: Path) -> None:
     begin_shards("--map-dtype", "uint8")
     assert lcam(*EXPLAIN, "--shard", "1/2") == 0
