@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lcam_cli.cli.explain_run import Ended, ExplainRun
@@ -12,7 +12,7 @@ from lcam_cli.errors import LcamError
 from lcam_cli.locks import lock_file
 from lcam_cli.maps.hdf5_reader import MapsFile
 from lcam_cli.maps.joined import join
-from lcam_cli.maps.kept import Survey
+from lcam_cli.maps.kept import Kept, Survey
 from lcam_cli.maps.names import claim_folder
 from lcam_cli.scale.ranks import RESUME, Ranks
 from lcam_cli.scale.shares import gaps_between, shard_from, shards_of, share_out
@@ -93,13 +93,15 @@ def _prepare(run: ExplainRun, out: Path, ranks: Ranks) -> list[list[range]] | No
     if out.exists():
         with MapsFile(out) as maps:
             complete = maps.complete
-        has = sum(len(one.pictures) for one in survey.kept([out]))
+        whole = survey.kept([out])
+        has = sum(len(one.pictures) for one in whole)
         if complete and has < len(run.names):
             raise LcamError(
                 f"{out} is finished, and lacks some of the pictures",
                 "explain what is new with another --out, or all with --overwrite",
             )
         if complete:
+            _tell(run, whole)
             return None
         # One process began it: it is the first shard now.
         first = shard_from(out, 0)
@@ -111,8 +113,15 @@ def _prepare(run: ExplainRun, out: Path, ranks: Ranks) -> list[list[range]] | No
     for path in shards_of(out):
         if path not in files:  # it has no whole batch
             path.unlink()
+    _tell(run, kept)
     gaps = gaps_between([one.pictures for one in kept], len(run.names))
     return share_out(gaps, run.at_once, ranks.place.size)
+
+
+def _tell(run: ExplainRun, kept: Sequence[Kept]) -> None:
+    """Tell of what was left out of the parts that are kept; of the others' the ranks tell."""
+    has_first = bool(kept) and kept[0].pictures.start == 0
+    run.tell([item for one in kept for item in one.skipped], run.found.skipped * has_first)
 
 
 def _join(run: ExplainRun, out: Path) -> int:

@@ -163,6 +163,11 @@ class Outputs:
         """Maps written."""
         return self._maps.rows
 
+    @property
+    def skipped(self) -> list[Skipped]:
+        """What could not be read so far, by its name in the rows."""
+        return list(self._maps.skipped)
+
     def row_path(self, path: str) -> str:
         """What a picture is called in the rows."""
         return stored_path(path, self._root)

@@ -45,7 +45,7 @@ def join(out: Path, kept: Sequence[Kept]) -> int:
             with_rows = [k for k in range(len(kept)) if kept[k].rows] or [0]
             for name in dataset_names(old[with_rows[0]]):
                 if name.startswith("skipped/"):
-                    parts = [old[k][name][: kept[k].skipped] for k in range(len(kept))]
+                    parts = [old[k][name][: len(kept[k].skipped)] for k in range(len(kept))]
                     values = [value for part in parts for value in part]
                     kind = common_type([file[name] for file in old])
                     new.create_dataset(name, data=values, shape=(len(values),), dtype=kind)

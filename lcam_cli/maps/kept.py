@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lcam_cli.errors import LcamError
+from lcam_cli.images.find import Skipped
 from lcam_cli.maps.hdf5_reader import MapsFile
 from lcam_cli.maps.record import MapDtype, MapsInfo, Shard
 
@@ -21,13 +22,13 @@ class Kept:
         file: The shard.
         pictures: Those that are done, counted from 0 in the whole run.
         rows: Rows of theirs, the first of the file.
-        skipped: Unread inputs up to there, the first of the file.
+        skipped: The unread inputs up to there, the first of the file.
     """
 
     file: Path
     pictures: range
     rows: int
-    skipped: int
+    skipped: Sequence[Skipped]
 
 
 def pictures_done(names: Sequence[str], rows: Sequence[str], unread: set[str]) -> tuple[int, int]:
@@ -105,7 +106,7 @@ class Survey:
                 file,
                 range(shard.first, shard.first + done),
                 sum(name not in unread for name in here[:done]) * self.per_picture,
-                sum(one.path not in to_do for one in maps.skipped) if done else 0,
+                [one for one in maps.skipped if one.path not in to_do] if done else [],
             )
 
     def _check(self, maps: MapsFile, shard: Shard, foreign: Sequence[str]) -> None:

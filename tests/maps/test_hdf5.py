@@ -511,7 +511,7 @@ def test_a_shard_that_was_written_anew_is_refused(finished: Path) -> None:
         with writer(shard) as out:
             out.append(make_batch(begin, 2))
             out.finish()
-    kept = [Kept(first, range(2), 2, 0), Kept(second, range(2, 4), 2, 0)]
+    kept = [Kept(first, range(2), 2, []), Kept(second, range(2, 4), 2, [])]
     join(joined, kept)
     with MapsFile(joined) as maps:
         assert_same(maps.rows(0, 4), make_batch(0, 4))
@@ -532,7 +532,7 @@ def test_joined_files_of_older_versions_are_read(finished: Path, without: str) -
     if without == "shard":
         with h5py.File(shard, "r+") as file:
             del file.attrs["file_id"]
-    join(joined, [Kept(shard, range(4), 4, 0)])
+    join(joined, [Kept(shard, range(4), 4, [])])
     if without == "joined":
         with h5py.File(joined, "r+") as file:
             del file.attrs["joined_files"]

@@ -76,7 +76,7 @@ def test_two_ranks_write_what_one_process_writes(
     assert lcam("merge", "plain.h5", "maps.h5") == 0
     assert lcam(*EXPLAIN) == 2
     assert "maps.h5 exists" in capfd.readouterr().err
-    assert lcam(*EXPLAIN, "--resume") == 0
+    assert lcam(*EXPLAIN, "--resume") == 3
     assert "complete already" in capfd.readouterr().err
     for shard in folder.glob("maps.from-*.h5"):
         shard.unlink()
@@ -113,7 +113,7 @@ def test_one_process_finishes_what_shards_have_begun(
     assert "maps.from-0000000.h5 exists" in capfd.readouterr().err
     assert lcam(*EXPLAIN, "--resume", "--fit", "squash") == 2
     assert "holds other maps" in capfd.readouterr().err
-    assert lcam(*EXPLAIN, "--resume") == 0
+    assert lcam(*EXPLAIN, "--resume") == 3
     with MapsFile(folder / "maps.h5") as maps:
         assert [(path.name, first, last) for path, first, last in maps.shards] == [
             (first.name, 0, 6),
@@ -147,11 +147,30 @@ def test_shards_of_another_map_dtype_are_refused(
     assert not (folder / "maps.h5").exists()
 
 
+def test_what_kept_shards_left_out_is_told_and_counted(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "photos" / "030-bad.jpg").write_text("no picture")
+    (folder / "broken.tar").write_bytes(b"no tar" * 100)
+    begin_shards("broken.tar")
+    words = [*EXPLAIN, "broken.tar", "--resume"]
+    for said in ("30 maps in maps.h5", "complete already"):
+        capfd.readouterr()
+        assert lcam(*words) == 3
+        told = "".join(capfd.readouterr())
+        assert said in told
+        for bad in ("photos/007-bad.jpg", "photos/030-bad.jpg", "broken.tar"):
+            assert told.count(f"skipped {bad}: ") == 1, bad
+        assert "3 of the inputs could not be read" in told
+    assert lcam(*words, "--strict") == 2
+    assert "broken.tar: " in capfd.readouterr().err
+
+
 def test_a_joined_file_does_not_show_a_later_run(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     begin_shards()
-    assert lcam(*EXPLAIN, "--resume") in (0, 3)
+    assert lcam(*EXPLAIN, "--resume") == 3
     (folder / "maps.h5").rename("best.h5")
     other = [word if word != "gradcam" else "random" for word in EXPLAIN]
     assert lcam(*other, "--overwrite") == 3
@@ -167,8 +186,8 @@ def test_rows_of_two_types_are_not_joined(folder: Path) -> None:
     begin_shards("--map-dtype", "uint8")
     assert lcam(*EXPLAIN, "--shard", "1/2") == 0
     kept = [
-        Kept(folder / SHARDS[0], range(16), 15, 1),
-        Kept(folder / "maps.1-of-2.h5", range(16, 31), 15, 0),
+        Kept(folder / SHARDS[0], range(16), 15, []),
+        Kept(folder / "maps.1-of-2.h5", range(16, 31), 15, []),
     ]
     with pytest.raises(LcamError, match=r"/saliency is float16 in .*, and uint8 in"):
         join(folder / "maps.h5", kept)
