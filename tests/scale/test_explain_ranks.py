@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from torch import Tensor
 
 from lcam_cli.__main__ import run
 from lcam_cli.cli.app import lcam_app
+from lcam_cli.engine.engine import Engine, Forward
 from lcam_cli.errors import LcamError
 from lcam_cli.locks import lock_file
 from lcam_cli.maps.hdf5_reader import MapsFile
 from lcam_cli.maps.joined import join
 from lcam_cli.maps.kept import Kept
+from lcam_cli.methods.base import Maps
+from lcam_cli.methods.gradient import GradCam
 from tests.scale.starting import by_hand, torchrun
 from tests.tiny import write_pictures
 
@@ -164,6 +172,65 @@ def test_what_kept_shards_left_out_is_told_and_counted(
         assert "3 of the inputs could not be read" in told
     assert lcam(*words, "--strict") == 2
     assert "broken.tar: " in capfd.readouterr().err
+
+
+@contextmanager
+def dies_after(batches: int) -> Iterator[None]:
+    """Let GradCAM fail in the batch behind so many."""
+    batch = itertools.count()
+
+    def fails(self: GradCam, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
+        if next(batch) == batches:
+            raise LcamError("no luck", "")
+        return explained(self, engine, seen, classes)
+
+    explained = GradCam.__call__
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(GradCam, "__call__", fails)
+        yield
+
+
+@pytest.mark.parametrize("old", ["joined", "plain"])
+def test_a_finished_run_stays_until_the_new_one_is_whole(
+    folder: Path, capfd: pytest.CaptureFixture[str], old: str
+) -> None:
+    assert lcam(*EXPLAIN, "--out", "whole.h5") == 3
+    assert lcam(*EXPLAIN, "--out", "squashed.h5", "--fit", "squash") == 3
+    if old == "plain":
+        shutil.copy("whole.h5", "maps.h5")
+    else:
+        begin_shards()
+        assert lcam(*EXPLAIN, "--resume") == 3
+    there = set(folder.glob("maps.from-*.h5"))
+    anew = [*EXPLAIN, "--fit", "squash"]
+    for batches in (0, 2):
+        if old == "plain":  # as ranks would, who need no shard to begin with
+            begin_shards()
+        with dies_after(batches):
+            assert lcam(*anew, "--overwrite") == 2
+        assert "no luck" in capfd.readouterr().err
+        assert_same(folder / "maps.h5", folder / "whole.h5")
+    # Of the old shards, those that maps.h5 joins; and one of the new run, with two batches.
+    new = folder / "maps.from-0000000.2.h5"
+    assert set(folder.glob("maps.from-*.h5")) == {*there, new}
+    with dies_after(6):  # of the eight, two of which are kept
+        assert lcam(*anew, "--resume") == 3
+    assert_same(folder / "maps.h5", folder / "squashed.h5")
+    assert {path.name for path in folder.glob("maps.from-*.h5")} == {
+        "maps.from-0000000.2.h5",
+        "maps.from-0000008.2.h5",
+    }
+    # Killed before it removed what it had replaced.
+    shutil.copy("whole.h5", "maps.from-0000000.h5")
+    capfd.readouterr()
+    assert lcam(*anew, "--resume") == 3
+    assert "complete already" in capfd.readouterr().err
+    assert not (folder / "maps.from-0000000.h5").exists()
+    assert_same(folder / "maps.h5", folder / "squashed.h5")
+    # And so on.
+    assert lcam(*EXPLAIN, "--overwrite") == 3
+    assert_same(folder / "maps.h5", folder / "whole.h5")
+    assert [path.name for path in folder.glob("maps.from-*.h5")] == ["maps.from-0000000.3.h5"]
 
 
 def test_a_joined_file_does_not_show_a_later_run(
