@@ -97,6 +97,8 @@ def _prepare(run: ExplainRun, out: Path, ranks: Ranks) -> Plan | None:
             f"{out} is a folder, which several processes cannot share",
             "name a maps file, e.g. --out maps.h5",
         )
+    if out.is_dir():  # before any work: the file takes its place at the very end
+        raise LcamError(f"{out} is a folder", "name a file ending in .h5")
     if run.overlay.folder is not None:
         claim_folder(run.overlay.folder, may_exist=run.resume or run.overwrite)
     there = [path for path in (out, *shards_of(out)) if path.exists()]

@@ -233,6 +233,17 @@ def test_a_finished_run_stays_until_the_new_one_is_whole(
     assert [path.name for path in folder.glob("maps.from-*.h5")] == ["maps.from-0000000.3.h5"]
 
 
+def test_a_folder_in_the_place_of_the_file_is_refused_at_once(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    begin_shards()
+    (folder / "maps.h5").mkdir()
+    for option in ("--overwrite", "--resume"):
+        assert lcam(*EXPLAIN, option) == 2
+        assert "maps.h5 is a folder" in capfd.readouterr().err
+    assert (folder / SHARDS[0]).exists()
+
+
 def test_a_joined_file_does_not_show_a_later_run(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
