@@ -247,7 +247,8 @@ class CompareRun:
         with ExitStack() as stack:
             writers = []
             for entrant in together:
-                info = replace(maps_info(backbone, entrant.method, what.found.root), shard=part)
+                info = maps_info(backbone, entrant.method, what.found.root, what.task.choice)
+                info = replace(info, shard=part)
                 path = what.state.maps_path(entrant, pictures)
                 writer = Hdf5Writer(path, info, size=(side, side), room=room, overwrite=True)
                 writers.append(stack.enter_context(writer))

@@ -186,6 +186,6 @@ def explain(
             return
         if ended.was_complete:
             console.info(f"{part.out} is complete already: nothing to do")
-            return
-        console.result(f"{ended.rows} maps in {part.out}")
+        else:
+            console.result(f"{ended.rows} maps in {part.out}")
         raise typer.Exit(skipped.exit_code())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,7 @@ from lcam_cli.cli.outputs import Outputs, OverlayOptions, Part, is_hdf5
 from lcam_cli.cli.setup import SkippedPictures
 from lcam_cli.engine.engine import Engine
 from lcam_cli.errors import LcamError
-from lcam_cli.images.find import Found
+from lcam_cli.images.find import Found, Skipped
 from lcam_cli.maps.paths import stored_path
 from lcam_cli.maps.record import MapDtype, Shard
 from lcam_cli.methods.base import Method
@@ -84,6 +84,25 @@ class ExplainRun:
         """What a file of some of the pictures says of itself."""
         return Shard.of(pictures, self.names, repr(self.choice))
 
+    def tell(self, kept: Sequence[Skipped], found: Sequence[Skipped]) -> None:
+        """Tell of the inputs that are left out before any picture is explained, each once.
+
+        Args:
+            kept: Those that an earlier run could not read, as they are called in its output. They
+                are no more in this one's, and it does not try them again.
+            found: Those that lead nowhere now.
+
+        Raises:
+            LcamError: There are some, with ``--strict``.
+        """
+        known = {one.path for one in kept}
+        spelt = dict(zip(self.names, self.found.paths, strict=True)) if kept else {}
+        for one in kept:
+            self.skipped(Skipped(spelt.get(one.path, one.path), one.reason))
+        for one in found:
+            if one.path not in known:
+                self.skipped(one)
+
     def explain(
         self, part: Part, advance: Callable[[int], None], stop: Callable[[], bool]
     ) -> Ended | None:
@@ -106,7 +125,7 @@ class ExplainRun:
             self.method,
             self.found,
             self.names,
-            self.choice.per_picture,
+            self.choice,
             map_dtype=self.map_dtype,
             overlay=self.overlay,
             max_pixels=self.max_pixels,
@@ -117,10 +136,9 @@ class ExplainRun:
         with outputs:
             start = outputs.rewind(self.at_once)
             advance(start)
+            self.tell(outputs.skipped, outputs.found_skipped)
             if outputs.complete:
                 return Ended(outputs.rows, was_complete=True)
-            for item in outputs.found_skipped:
-                self.skipped(item)
             for batch in explain(
                 self.engine,
                 self.method,

@@ -26,6 +26,7 @@ from lcam_cli.maps.paths import stored_path
 from lcam_cli.maps.png import PngWriter
 from lcam_cli.maps.record import Map, MapBatch, MapDtype, MapsInfo, Shard
 from lcam_cli.methods.base import Method
+from lcam_cli.methods.explain import ClassChoice
 
 _HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 
@@ -74,7 +75,7 @@ class Outputs:
         method: How.
         found: All pictures of the run.
         names: What they are called in the rows.
-        classes_per_picture: Rows a picture.
+        choice: Which classes of a picture are explained.
         map_dtype: How maps are stored in HDF5.
         overlay: What overlays are drawn.
         max_pixels: A picture with more has no overlay.
@@ -94,7 +95,7 @@ class Outputs:
         method: Method,
         found: Found,
         names: Sequence[str],
-        classes_per_picture: int,
+        choice: ClassChoice,
         *,
         map_dtype: MapDtype,
         overlay: OverlayOptions,
@@ -108,11 +109,11 @@ class Outputs:
         out = self._out = part.out
         self._root = found.root
         self.found_skipped = [] if part.pictures.start else found.skipped
-        self._per_picture = classes_per_picture
+        self._per_picture = choice.per_picture
         self._max_pixels = max_pixels
         self._behind: Behind[list[Skipped]] = Behind()
         self._drawing = ThreadPoolExecutor(workers, thread_name_prefix="lcam-draw")
-        info = replace(maps_info(backbone, method, found.root), shard=part.shard)
+        info = replace(maps_info(backbone, method, found.root, choice), shard=part.shard)
         side = backbone.preprocess.image_size
         to_hdf5 = is_hdf5(out)
         folder = overlay.folder or (None if to_hdf5 else out / "overlays")
@@ -161,6 +162,11 @@ class Outputs:
     def rows(self) -> int:
         """Maps written."""
         return self._maps.rows
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        """What could not be read so far, by its name in the rows."""
+        return list(self._maps.skipped)
 
     def row_path(self, path: str) -> str:
         """What a picture is called in the rows."""
@@ -278,7 +284,7 @@ def is_hdf5(out: Path) -> bool:
     return out.suffix.lower() in _HDF5_SUFFIXES
 
 
-def maps_info(backbone: Backbone, method: Method, root: str) -> MapsInfo:
+def maps_info(backbone: Backbone, method: Method, root: str, choice: ClassChoice) -> MapsInfo:
     """What all maps of a run have in common."""
     identity = backbone.identity
     return MapsInfo(
@@ -292,4 +298,5 @@ def maps_info(backbone: Backbone, method: Method, root: str) -> MapsInfo:
         activation=identity.activation,
         preprocess=backbone.preprocess.to_json(),
         root=root,
+        classes_explained=choice.to_json(),
     )

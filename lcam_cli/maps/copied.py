@@ -8,7 +8,23 @@ from typing import Any
 import h5py
 import numpy as np
 
+from lcam_cli.errors import LcamError
+from lcam_cli.maps import hdf5_layout as layout
+
 _ROWS_AT_ONCE = 256
+
+
+def copy_attributes(old: h5py.File, new: h5py.Group, *left_out: str) -> None:
+    """Copy what a file says of its maps, and not what it says of itself as a file.
+
+    Args:
+        old: The file.
+        new: Where the attributes go.
+        left_out: Further ones that do not hold for the copy.
+    """
+    for name, value in old.attrs.items():
+        if name not in (*left_out, layout.FILE_ID, layout.JOINED_IDS):
+            new.attrs[name] = value
 
 
 def copy_rows(sources: Sequence[h5py.Dataset], group: h5py.Group) -> None:
@@ -39,12 +55,23 @@ def copy_rows(sources: Sequence[h5py.Dataset], group: h5py.Group) -> None:
 
 
 def common_type(sources: Sequence[h5py.Dataset]) -> np.dtype[Any]:
-    """Return a type that holds the rows of every one: texts are as wide as the widest."""
+    """Return a type that holds the rows of every one: texts are as wide as the widest.
+
+    Raises:
+        LcamError: Numbers are of several types; HDF5 would cast them without a word.
+    """
     text = [h5py.check_string_dtype(dataset.dtype) for dataset in sources]
     widths = [info.length for info in text if info is not None]
     kind: np.dtype[Any] = sources[0].dtype
     if widths:
         kind = h5py.string_dtype("utf-8", None if None in widths else max(widths))
+    for dataset in sources:
+        if not widths and dataset.dtype != kind:
+            raise LcamError(
+                f"{dataset.name} is {dataset.dtype} in {dataset.file.filename}, and {kind} in "
+                f"{sources[0].file.filename}",
+                "they are of two runs: join those of one",
+            )
     return kind
 
 

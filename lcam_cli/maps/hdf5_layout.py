@@ -24,6 +24,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,11 @@ SCHEMA = "lcam-maps"
 METHODS_SCHEMA = "lcam-maps-by-method"
 """Of a file that holds a group a method, each of which is laid out as a file of ``SCHEMA``."""
 SCHEMA_VERSION = 1
+
+FILE_ID = "file_id"
+"""A random name for what was written; a file that is written anew has another one."""
+JOINED_IDS = "joined_files"
+"""In a file that joins others: the ``FILE_ID`` of each, or nothing, by its name (JSON)."""
 
 # Reasons are short phrases of ours; a longer one is cut here.
 REASON_BYTES = 240
@@ -163,6 +169,8 @@ def create(path: Path, info: MapsInfo, layout: Sequence[Column]) -> None:
             "preprocess": json.dumps(info.preprocess, sort_keys=True),
             "root": info.root,
             "created": info.created,
+            FILE_ID: new_id(),
+            **_classes(info),
             **({"shard": json.dumps(dataclasses.asdict(info.shard))} if info.shard else {}),
         }
         for name, text in attributes.items():
@@ -182,6 +190,35 @@ def create(path: Path, info: MapsInfo, layout: Sequence[Column]) -> None:
         file.create_group("skipped")
         for column in layout:
             _reserve(file, column)
+
+
+def new_id() -> str:
+    """Return a name for a file about to be written."""
+    return uuid.uuid4().hex
+
+
+def read_id(attributes: h5py.AttributeManager) -> str:
+    """Return the name of what was written; empty for files of older versions and other programs.
+
+    Raises:
+        LcamError: It is no text; the message lacks the file's name.
+    """
+    return attribute(attributes, FILE_ID, str) if FILE_ID in attributes else ""
+
+
+def read_joined_ids(attributes: h5py.AttributeManager) -> dict[str, Any]:
+    """Return what the joined files were when they were joined; empty where nothing says so.
+
+    Raises:
+        LcamError: It is not as the format says; the message lacks the file's name.
+    """
+    return _json_object(attributes, JOINED_IDS) if JOINED_IDS in attributes else {}
+
+
+def _classes(info: MapsInfo) -> dict[str, str]:
+    if not info.classes_explained:  # not known, as of a file that said nothing
+        return {}
+    return {"classes_explained": json.dumps(info.classes_explained, sort_keys=True)}
 
 
 def _reserve(file: h5py.File, column: Column) -> None:
@@ -300,6 +337,9 @@ def read_info(attributes: h5py.AttributeManager) -> MapsInfo:
         if "method_params" in attributes
         else {},
         preprocess=_json_object(attributes, "preprocess"),
+        classes_explained=_json_object(attributes, "classes_explained")
+        if "classes_explained" in attributes
+        else {},
         shard=_shard(attributes) if "shard" in attributes else None,
     )
 

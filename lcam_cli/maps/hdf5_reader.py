@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Self
@@ -23,7 +24,7 @@ from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
 from lcam_cli.maps import hdf5_layout as layout
 from lcam_cli.maps.paths import resolve_path
-from lcam_cli.maps.record import MapBatch
+from lcam_cli.maps.record import MapBatch, MapsInfo
 from lcam_cli.maps.trial import try_out
 
 # A row larger than this is a lie about its shape, or a trap for our memory.
@@ -51,6 +52,19 @@ _SKIPPED: dict[str, tuple[str | tuple[str, ...], int]] = {
     "skipped/path": (_TEXT, 1),
     "skipped/reason": (_TEXT, 1),
 }
+
+
+@dataclass(frozen=True)
+class _Joining:
+    """A file that may join others beside it.
+
+    Attributes:
+        path: The file.
+        ids: What the others were when it joined them, by their names; empty where it is not known.
+    """
+
+    path: Path
+    ids: dict[str, Any]
 
 
 class MapsFile:
@@ -140,6 +154,23 @@ class MapsFile:
             raise self._refused(f"{wrong} in rows {start} to {stop}")
         return batch
 
+    def difference(self, info: MapsInfo, size: tuple[int, int], map_dtype: str) -> str:
+        """Name the first thing that makes maps of a run no continuation of this file's.
+
+        Args:
+            info: What the run's maps have in common.
+            size: (H, W) of one.
+            map_dtype: What they are stored as.
+
+        Returns:
+            E.g. ``"map dtype is 'uint8', not 'float16'"``; empty where nothing differs.
+        """
+        return (
+            self.info.difference(info)
+            or _unequal("map size", self.size, size)
+            or _unequal("map dtype", self.map_dtype, map_dtype)
+        )
+
     def batches(self, size: int) -> Iterator[MapBatch]:
         """Read all rows, ``size`` at a time or fewer where they are large, in constant memory."""
         size = max(1, min(size, _MOST_BATCH_BYTES // (4 * math.prod(self.size))))
@@ -209,11 +240,12 @@ class MapsFile:
         self._file_bytes = self.path.stat().st_size
         self.info = layout.read_info(self._group.attrs)
         self.complete = layout.is_complete(self._group.attrs)
+        joining = _Joining(self.path, layout.read_joined_ids(self._group.attrs))
         kinds = dict(_ROWS)
         if "cam" in self._group:
             kinds["cam"] = (("float32",), 3)
         for name, (kind, dimensions) in (kinds | _SKIPPED).items():
-            _check_dataset(self._group, name, kind, dimensions, self.path)
+            _check_dataset(self._group, name, kind, dimensions, joining)
         self._rows = self._common_length(kinds)
         skipped = self._common_length(_SKIPPED)
         saliency = self._group["saliency"]
@@ -281,6 +313,10 @@ class MapsFile:
         return LcamError(f"{self.path}: {why}", "it is damaged, or not written by lcam")
 
 
+def _unequal(what: str, old: object, new: object) -> str:
+    return "" if old == new else f"{what} is {old!r}, not {new!r}"
+
+
 def _wrong_values(batch: MapBatch) -> str:
     """Name the first part with values that the format excludes; empty where there is none."""
 
@@ -306,7 +342,7 @@ def _check_dataset(
     name: str,
     kind: str | tuple[str, ...],
     dimensions: int,
-    joins_shards: Path | None,
+    joining: _Joining | None,
 ) -> None:
     """Check that a dataset lies where and is what it should be.
 
@@ -315,7 +351,7 @@ def _check_dataset(
         name: Its name, from the file's root.
         kind: The types it may have.
         dimensions: How many it must have.
-        joins_shards: The file's path, if its datasets may be joined from shards beside it.
+        joining: The file, if its datasets may be joined from shards beside it.
 
     Raises:
         LcamError: if it does not, or is not.
@@ -334,9 +370,9 @@ def _check_dataset(
     if dataset.external:
         raise LcamError(f"{name} lies in another file")
     if dataset.is_virtual:
-        if joins_shards is None:
+        if joining is None:
             raise LcamError(f"{name} is joined from files that are joined themselves")
-        _check_shards(dataset, name, kind, dimensions, joins_shards)
+        _check_shards(dataset, name, kind, dimensions, joining)
     elif not _is_stored(dataset):
         raise LcamError(f"{name} says it has {dataset.shape[0]} rows and does not hold them")
 
@@ -369,10 +405,14 @@ def _is_stored(dataset: h5py.Dataset) -> bool:
 
 
 def _check_shards(
-    dataset: h5py.Dataset, name: str, kind: str | tuple[str, ...], dimensions: int, path: Path
+    dataset: h5py.Dataset,
+    name: str,
+    kind: str | tuple[str, ...],
+    dimensions: int,
+    joining: _Joining,
 ) -> None:
-    """Check that the sources of a virtual dataset are whole files in the same folder."""
-    joined = 0
+    """Check that the sources of a virtual dataset are the files it joined, whole, beside it."""
+    joined, path = 0, joining.path
     for source in dataset.virtual_sources():
         if "%" in source.file_name.replace("%%", ""):
             raise LcamError(f"{name} lies in files known by a pattern, {source.file_name}")
@@ -386,10 +426,20 @@ def _check_shards(
         if not found.is_file() or found == path.resolve():
             raise LcamError(f"{name} lies in {source.file_name}, which is missing")
         with h5py.File(found, "r", locking=False) as file:
+            _check_unchanged(file, shard.name, joining)
             _check_dataset(file, source.dset_name.strip("/"), kind, dimensions, None)
     # What no shard holds would be read as zeros.
     if joined < math.prod(dataset.shape):
         raise LcamError(f"{name} says it has {dataset.shape[0]} rows and does not join them")
+
+
+def _check_unchanged(shard: h5py.File, name: str, joining: _Joining) -> None:
+    """Check that a shard is the file that was joined, and not that of a later run."""
+    if name in joining.ids and layout.read_id(shard.attrs) != joining.ids[name]:
+        raise LcamError(
+            f"{joining.path} joins {name}, which has been written anew since",
+            "make it anew with --overwrite, or put back the file that it joined",
+        )
 
 
 def _shard_name(stored: str) -> PurePosixPath:

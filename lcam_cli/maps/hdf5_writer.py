@@ -191,16 +191,15 @@ class Hdf5Writer:
 
     def _resume(self) -> None:
         with MapsFile(self.path) as old:
-            differs = (
-                old.info.difference(self._info)
-                or _unequal("map size", old.size, self._size)
-                or _unequal("map dtype", old.map_dtype, self._dtype)
-            )
+            differs = old.difference(self._info, self._size, self._dtype)
             if differs:
                 raise LcamError(
                     f"{self.path} holds other maps: {differs}",
                     "use the same settings, --overwrite or another --out",
                 )
+            # What was not known of the old rows is not known of the file.
+            known = old.info.classes_explained and self._info.classes_explained
+            self._info = dataclasses.replace(self._info, classes_explained=known)
             self.complete = old.complete
             self.paths = old.paths()
             self.skipped = old.skipped
@@ -342,7 +341,3 @@ def _pack(rows: Sequence[bytes] | NDArray[Any] | Floats, column: layout.Column) 
     if packed.shape[1:] != column.shape:
         raise ValueError(f"{column.name} has rows of {packed.shape[1:]}, not {column.shape}")
     return packed
-
-
-def _unequal(what: str, old: object, new: object) -> str:
-    return "" if old == new else f"{what} is {old!r}, not {new!r}"

@@ -5,13 +5,15 @@ The shards stay where they are, in the same folder; the file has their names alo
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import h5py
 
-from lcam_cli.maps.copied import common_type, dataset_names
+from lcam_cli.maps import hdf5_layout as layout
+from lcam_cli.maps.copied import common_type, copy_attributes, dataset_names
 from lcam_cli.maps.kept import Kept
 from lcam_cli.maps.whole import cannot_write, whole_file
 
@@ -27,21 +29,23 @@ def join(out: Path, kept: Sequence[Kept]) -> int:
         Its rows.
 
     Raises:
-        LcamError: It cannot be written.
+        LcamError: It cannot be written, or the shards' rows are not of one type.
     """
     try:
         with ExitStack() as stack, whole_file(out) as temporary:
             new = stack.enter_context(h5py.File(temporary, "w", locking=False))
             old = [stack.enter_context(h5py.File(k.file, "r", locking=False)) for k in kept]
-            for name, value in old[0].attrs.items():
-                if name not in ("shard", "complete", "created"):
-                    new.attrs[name] = value
+            copy_attributes(old[0], new, "shard", "complete", "created")
+            new.attrs[layout.FILE_ID] = layout.new_id()
+            # So that a reader notices when one of them is another run's.
+            ids = {k.file.name: layout.read_id(o.attrs) for k, o in zip(kept, old, strict=True)}
+            new.attrs[layout.JOINED_IDS] = json.dumps(ids, sort_keys=True)
             new.attrs["created"] = min(file.attrs["created"] for file in old)
             new.attrs["complete"] = True
             with_rows = [k for k in range(len(kept)) if kept[k].rows] or [0]
             for name in dataset_names(old[with_rows[0]]):
                 if name.startswith("skipped/"):
-                    parts = [old[k][name][: kept[k].skipped] for k in range(len(kept))]
+                    parts = [old[k][name][: len(kept[k].skipped)] for k in range(len(kept))]
                     values = [value for part in parts for value in part]
                     kind = common_type([file[name] for file in old])
                     new.create_dataset(name, data=values, shape=(len(values),), dtype=kind)

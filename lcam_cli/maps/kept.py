@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lcam_cli.errors import LcamError
+from lcam_cli.images.find import Skipped
 from lcam_cli.maps.hdf5_reader import MapsFile
-from lcam_cli.maps.record import MapsInfo, Shard
-from lcam_cli.maps.shards import without_shard
+from lcam_cli.maps.record import MapDtype, MapsInfo, Shard
 
 
 @dataclass(frozen=True)
@@ -21,13 +22,13 @@ class Kept:
         file: The shard.
         pictures: Those that are done, counted from 0 in the whole run.
         rows: Rows of theirs, the first of the file.
-        skipped: Unread inputs up to there, the first of the file.
+        skipped: The unread inputs up to there, the first of the file.
     """
 
     file: Path
     pictures: range
     rows: int
-    skipped: int
+    skipped: Sequence[Skipped]
 
 
 def pictures_done(names: Sequence[str], rows: Sequence[str], unread: set[str]) -> tuple[int, int]:
@@ -58,6 +59,8 @@ class Survey:
         inputs: Of :class:`Shard`.
         per_picture: Rows a picture.
         batch: Pictures a batch.
+        size: (H, W) of a saliency map.
+        map_dtype: How maps are stored.
     """
 
     info: MapsInfo
@@ -65,6 +68,8 @@ class Survey:
     inputs: str
     per_picture: int
     batch: int
+    size: tuple[int, int]
+    map_dtype: MapDtype
 
     def kept(self, files: Iterable[Path]) -> list[Kept]:
         """Return what stays of shards, in order: all of a finished one, else its whole batches.
@@ -91,7 +96,7 @@ class Survey:
             rows = maps.paths()[:: self.per_picture]
             unread = {one.path for one in maps.skipped}
             done, with_rows = pictures_done(here, rows, unread)
-            self._check(file, maps.info, shard, rows[with_rows:])
+            self._check(maps, shard, rows[with_rows:])
             if limit is not None:
                 done = min(done, limit - shard.first)
             elif done < len(here):
@@ -101,17 +106,19 @@ class Survey:
                 file,
                 range(shard.first, shard.first + done),
                 sum(name not in unread for name in here[:done]) * self.per_picture,
-                sum(one.path not in to_do for one in maps.skipped) if done else 0,
+                [one for one in maps.skipped if one.path not in to_do] if done else [],
             )
 
-    def _check(self, file: Path, info: MapsInfo, shard: Shard, foreign: Sequence[str]) -> None:
-        differs = without_shard(info).difference(self.info)
+    def _check(self, maps: MapsFile, shard: Shard, foreign: Sequence[str]) -> None:
+        # Which pictures it is of is looked at apart from the settings.
+        same = dataclasses.replace(self.info, shard=maps.info.shard)
+        differs = maps.difference(same, self.size, self.map_dtype)
         if not differs and (shard.pictures, shard.inputs) != (len(self.names), self.inputs):
             differs = "they are of other pictures or classes"
         if not differs and foreign:
             differs = f"where it has {foreign[0]} there is another picture, or none"
         if differs:
             raise LcamError(
-                f"{file} holds other maps: {differs}",
+                f"{maps.path} holds other maps: {differs}",
                 "use the same pictures and settings, --overwrite or another --out",
             )

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import h5py
 
-from lcam_cli.maps.copied import copy_rows, dataset_names
+from lcam_cli.maps import hdf5_layout as layout
+from lcam_cli.maps.copied import copy_attributes, copy_rows, dataset_names
 from lcam_cli.maps.hdf5_reader import MapsFile
 from lcam_cli.maps.shards import in_order
 from lcam_cli.maps.whole import cannot_write, size, whole_file
@@ -37,9 +38,8 @@ def merge(out: Path, files: Sequence[Path]) -> int:
                     stack.enter_context(h5py.File(shard.path, "r", locking=False))
                     for shard in shards
                 ]
-                for name, value in old[0].attrs.items():
-                    if name not in ("shard", "created"):
-                        new.attrs[name] = value
+                copy_attributes(old[0], new, "shard", "created")
+                new.attrs[layout.FILE_ID] = layout.new_id()
                 new.attrs["created"] = min(shard.info.created for shard in shards)
                 with_rows = [file for file in old if len(file["path"])] or old
                 for column in dataset_names(with_rows[0]):

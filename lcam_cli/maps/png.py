@@ -184,17 +184,23 @@ class PngWriter:
         """Take over what an earlier run wrote."""
         saved = next(_read_lines(self.folder / INFO_NAME), {})
         names = {field.name for field in dataclasses.fields(MapsInfo)}
-        # Softmax scores, patches found by themselves and whole runs were all there was at first.
-        may_be_missing = {"grid", "activation", "shard"}
+        # Softmax scores, patches found by themselves and whole runs were all there was at first,
+        # and nothing told the classes.
+        may_be_missing = {"grid", "activation", "shard", "classes_explained"}
         if saved.get("schema") != SCHEMA or names - saved.keys() - may_be_missing:
             raise self._refused(INFO_NAME)
-        differs = MapsInfo(**{n: saved[n] for n in names & saved.keys()}).difference(self._info)
+        old = MapsInfo(**{n: saved[n] for n in names & saved.keys()})
+        differs = old.difference(self._info)
         if differs:
             raise LcamError(
                 f"{self.folder} holds other maps: {differs}",
                 "use the same settings, --overwrite or another --out",
             )
-        self._info = dataclasses.replace(self._info, created=saved["created"])
+        # What was not known of the old maps is not known of the folder.
+        known = old.classes_explained and self._info.classes_explained
+        self._info = dataclasses.replace(
+            self._info, created=saved["created"], classes_explained=known
+        )
         self.complete = saved.get("complete") is True
         self._lines = list(self._read_rows())
         for line in _read_lines(self.folder / SKIPPED_NAME):

@@ -64,6 +64,8 @@ class MapsInfo:
         activation: What turned logits into scores, ``"softmax"`` or ``"sigmoid"``.
         preprocess: ``Preprocess.to_json()``: how a picture became the network's input.
         root: The folder that relative row paths start from.
+        classes_explained: Which classes of every picture, ``{"classes": [281, 282]}`` for named
+            ones and ``{"top_k": 1}`` for the best-scored; empty where it is not known.
         lcam_version: The version that wrote the maps.
         created: When writing began, ISO 8601; writers fill it in where it is empty.
         shard: Which of the run's pictures these are the maps of; None for all of them.
@@ -79,6 +81,7 @@ class MapsInfo:
     weights_file: str = ""
     grid: str = ""
     activation: str = "softmax"
+    classes_explained: dict[str, Any] = field(default_factory=dict)
     lcam_version: str = __version__
     created: str = ""
     shard: Shard | None = None
@@ -99,7 +102,8 @@ class MapsInfo:
 
         Returns:
             E.g. ``"method is 'rise', not 'lcam'"`` (these first); empty where none differs.
-            Where the weights' file lies, the version and the date may differ.
+            Where the weights' file lies, the version and the date may differ; and the classes
+            where one of the two does not say which.
         """
         for name in (
             "method",
@@ -111,8 +115,11 @@ class MapsInfo:
             "activation",
             "preprocess",
             "root",
+            "classes_explained",
         ):
             mine, theirs = getattr(self, name), getattr(other, name)
+            if name == "classes_explained" and not (mine and theirs):
+                continue
             # As JSON, where a tuple is the list that it was read back as.
             if json.dumps(mine, sort_keys=True) != json.dumps(theirs, sort_keys=True):
                 return f"{name} is {mine!r}, not {theirs!r}"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import compress
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,6 +40,10 @@ class ClassChoice:
     def per_picture(self) -> int:
         """Rows a picture."""
         return len(self.indices) or self.top_k
+
+    def to_json(self) -> dict[str, Any]:
+        """What files say of it."""
+        return {"classes": list(self.indices)} if self.indices else {"top_k": self.top_k}
 
     def of(self, seen: Forward) -> Tensor:
         """Classes (B, C), int64, for a batch, best first."""

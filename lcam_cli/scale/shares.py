@@ -83,20 +83,30 @@ def parse_shard(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def shard_from(out: Path, first: int) -> Path:
+def shard_from(out: Path, first: int, attempt: int = 1) -> Path:
     """Return where the shard of ``out`` that begins at a picture lies: ``maps.from-0000000.h5``.
 
     So it is called where ranks share a run: after each interruption they share what is left anew.
+
+    Args:
+        out: The file that joins the shards in the end.
+        first: The picture.
+        attempt: Counts the runs that replace a finished one, whose shards stay while theirs are
+            made; the second has ``maps.from-0000000.2.h5``.
     """
-    return out.with_name(f"{out.stem}.from-{first:07}{out.suffix}")
+    number = f".{attempt}" if attempt > 1 else ""
+    return out.with_name(f"{out.stem}.from-{first:07}{number}{out.suffix}")
 
 
-def shards_of(out: Path) -> list[Path]:
-    """Return the files there are that :func:`shard_from` names."""
-    name = re.compile(rf"{re.escape(out.stem)}\.from-[0-9]{{7,}}{re.escape(out.suffix)}")
+def shards_of(out: Path) -> dict[Path, int]:
+    """Return the files there are that :func:`shard_from` names, in order, and their attempts."""
+    stem, suffix = re.escape(out.stem), re.escape(out.suffix)
+    name = re.compile(rf"{stem}\.from-[0-9]{{7,}}(?:\.([0-9]{{1,9}}))?{suffix}")
     if not out.parent.is_dir():
-        return []
-    return sorted(path for path in out.parent.iterdir() if name.fullmatch(path.name))
+        return {}
+    there = sorted(out.parent.iterdir())
+    matches = {path: match for path in there if (match := name.fullmatch(path.name))}
+    return {path: int(match[1] or 1) for path, match in matches.items()}
 
 
 def shard_file(out: Path, index: int, count: int) -> Path:

@@ -104,6 +104,7 @@ def maps_of(run: CompareRun, out: Path) -> dict[str, np.ndarray]:
     with h5py.File(out) as file:
         file.visititems(keep)
         assert not any("shard" in file[group].attrs for group in file)
+        assert {file[group].attrs["classes_explained"] for group in file} == {'{"top_k": 1}'}
     return found
 
 

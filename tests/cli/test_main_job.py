@@ -381,6 +381,43 @@ def test_a_finished_output_says_what_it_lacks(trained: Path, lcam: Lcam, out: st
     assert _rows(trained / out) == rows + 1
 
 
+@pytest.mark.parametrize("out", ["maps.h5", "pngs"])
+def test_what_an_earlier_run_left_out_is_told_again(folder: Path, lcam: Lcam, out: str) -> None:
+    """And counts: finished, but some inputs could not be read."""
+    (folder / "photos" / "bad.jpg").write_text("no picture")
+    (folder / "broken.tar").write_bytes(b"no tar" * 100)
+    words = ["explain", "photos", "broken.tar", "--method", "random", "--out", out]
+    assert lcam(*words).code == 3
+    for unfinished in (False, True):
+        if unfinished:
+            _unfinish(folder / out)
+        strict = lcam(*words, "--resume", "--strict")
+        assert strict.code == 2
+        assert "broken.tar: " in strict.err
+        done = lcam(*words, "--resume")
+        assert done.code == 3
+        for bad in ("photos/bad.jpg", "broken.tar"):
+            assert done.err.count(f"skipped {bad}: ") == 1
+        assert "2 of the inputs could not be read" in done.err
+        assert ("complete already" in done.err) is not unfinished
+
+
+@pytest.mark.parametrize("out", ["maps.h5", "pngs"])
+@pytest.mark.parametrize("unfinished", [True, False])
+def test_a_resumed_run_explains_the_classes_it_began_with(
+    folder: Path, lcam: Lcam, out: str, unfinished: bool
+) -> None:
+    words = ["explain", "photos", "--method", "random", "--out", out]
+    assert lcam(*words, "--class", "1").code == 0
+    if unfinished:
+        _unfinish(folder / out)
+    for other in (["--class", "2"], ["--top-k", "2"], []):
+        done = lcam(*words, *other, "--resume")
+        assert done.code == 2
+        assert "holds other maps: classes_explained is {'classes': [1]}, not" in done.err
+    assert lcam(*words, "--class", "1", "--resume").code == 0
+
+
 def test_code_named_by_a_file_is_not_run_unless_the_user_names_it(
     trained: Path, lcam: Lcam
 ) -> None:

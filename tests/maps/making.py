@@ -20,6 +20,7 @@ INFO = MapsInfo(
     layer="features.29",
     root="/pictures",
     preprocess={"mean": (0.1, 0.2, 0.3)},
+    classes_explained={"top_k": 1},
 )
 ROOM = Room(rows=64, skipped=64, path_bytes=40, class_name_bytes=20)
 

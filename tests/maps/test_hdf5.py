@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -16,9 +17,11 @@ from hypothesis.extra import numpy as hnp
 
 from lcam_cli.errors import BadImageError, LcamError
 from lcam_cli.maps import hdf5_reader
-from lcam_cli.maps.hdf5_layout import Room
+from lcam_cli.maps.hdf5_layout import Room, read_joined_ids
 from lcam_cli.maps.hdf5_reader import MapsFile
 from lcam_cli.maps.hdf5_writer import Hdf5Writer
+from lcam_cli.maps.joined import join
+from lcam_cli.maps.kept import Kept
 from lcam_cli.maps.record import MapBatch
 from tests.maps.making import INFO, ROOM, SIZE, make_batch, writer
 
@@ -215,6 +218,7 @@ def test_resumed_file_equals_one_never_stopped(tmp_path: Path) -> None:
         ({"method_params": {"mode": "fm"}}, {}),
         ({"weights": "sha256:00"}, {}),
         ({"root": "/elsewhere"}, {}),
+        ({"classes_explained": {"classes": [2]}}, {}),
         ({}, {"map_dtype": "uint8"}),
         ({}, {"size": (7, 7)}),
     ],
@@ -229,6 +233,19 @@ def test_resume_refuses_other_settings(
         Hdf5Writer(
             tmp_path / "maps.h5", dataclasses.replace(INFO, **change), resume=True, **settings
         )
+
+
+def test_files_that_say_no_classes_are_resumed_and_still_say_none(tmp_path: Path) -> None:
+    """Those of older versions; what their rows are of is not known later either."""
+    old = dataclasses.replace(INFO, classes_explained={})
+    small = dataclasses.replace(ROOM, rows=1)
+    for info, room in ((old, small), (INFO, ROOM)):
+        settings: dict[str, Any] = {"size": SIZE, "room": room, "resume": True}
+        with Hdf5Writer(tmp_path / "maps.h5", info, **settings) as out:
+            out.append(make_batch(out.rows, 1))
+    with h5py.File(tmp_path / "maps.h5") as file:
+        assert len(file["path"]) == 2
+        assert "classes_explained" not in file.attrs
 
 
 @pytest.mark.parametrize("dtype", sorted(ERROR))
@@ -437,6 +454,8 @@ CHANGES = {
     "method is a number": lambda f: f.attrs.__setitem__("method", 3),
     "broken JSON": lambda f: f.attrs.__setitem__("preprocess", "{"),
     "JSON list": lambda f: f.attrs.__setitem__("preprocess", "[]"),
+    "classes are a list": lambda f: f.attrs.__setitem__("classes_explained", "[]"),
+    "ids are no JSON": lambda f: f.attrs.__setitem__("joined_files", "{"),
     "external link": external_link,
     "external storage": external_storage,
     "shard above": virtual("../other.h5"),
@@ -482,6 +501,50 @@ def test_shards_beside_the_file_are_read(finished: Path) -> None:
         virtual("shard.h5")(file)
     with MapsFile(finished) as maps:
         assert_same(maps.rows(0, 4), make_batch(0, 4))
+
+
+def test_a_shard_that_was_written_anew_is_refused(finished: Path) -> None:
+    """Its rows would be read as the old ones."""
+    folder = finished.parent
+    first, second, joined = folder / "first.h5", folder / "second.h5", folder / "joined.h5"
+    for shard, begin in ((first, 0), (second, 2)):
+        with writer(shard) as out:
+            out.append(make_batch(begin, 2))
+            out.finish()
+    kept = [Kept(first, range(2), 2, []), Kept(second, range(2, 4), 2, [])]
+    join(joined, kept)
+    with MapsFile(joined) as maps:
+        assert_same(maps.rows(0, 4), make_batch(0, 4))
+    joined.rename(folder / "best.h5")
+    with writer(second, overwrite=True) as out:
+        out.append(make_batch(7, 2))
+        out.finish()
+    with pytest.raises(LcamError, match=r"best\.h5 joins second\.h5, which has been written anew"):
+        MapsFile(folder / "best.h5")
+    # Made again it is read.
+    join(joined, kept)
+    MapsFile(joined).close()
+
+
+@pytest.mark.parametrize("without", ["shard", "joined"])
+def test_joined_files_of_older_versions_are_read(finished: Path, without: str) -> None:
+    shard, joined = finished, finished.parent / "joined.h5"
+    if without == "shard":
+        with h5py.File(shard, "r+") as file:
+            del file.attrs["file_id"]
+    join(joined, [Kept(shard, range(4), 4, [])])
+    if without == "joined":
+        with h5py.File(joined, "r+") as file:
+            del file.attrs["joined_files"]
+    with MapsFile(joined) as maps:
+        assert_same(maps.rows(0, 4), make_batch(0, 4))
+
+
+def test_ids_of_thousands_of_shards_have_room(tmp_path: Path) -> None:
+    names = {f"{'shard' * 20}.from-{number:07}.h5": "0" * 32 for number in range(5000)}
+    with h5py.File(tmp_path / "maps.h5", "w") as file:
+        file.attrs["joined_files"] = json.dumps(names)
+        assert read_joined_ids(file.attrs) == names
 
 
 def test_shards_may_have_any_name(finished: Path) -> None:

@@ -80,6 +80,22 @@ def test_overwrite_removes_the_older_maps_and_nothing_else(tmp_path: Path) -> No
     assert victim.exists()
 
 
+def test_resume_refuses_other_classes(tmp_path: Path) -> None:
+    with PngWriter(tmp_path, INFO) as out:
+        out.append(make_batch(0, 1))
+    assert lines(tmp_path / "info.json")[0]["classes_explained"] == {"top_k": 1}
+    other = dataclasses.replace(INFO, classes_explained={"classes": [2]})
+    with pytest.raises(LcamError, match="holds other maps: classes_explained is"):
+        PngWriter(tmp_path, other, resume=True)
+    # An older version has not said which; then nothing is compared, nor known later.
+    info = lines(tmp_path / "info.json")[0]
+    del info["classes_explained"]
+    (tmp_path / "info.json").write_text(json.dumps(info) + "\n")
+    with PngWriter(tmp_path, other, resume=True) as out:
+        assert out.rows == 1
+    assert lines(tmp_path / "info.json")[0]["classes_explained"] == {}
+
+
 def test_resume_refuses_a_folder_of_something_else(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").touch()
     with pytest.raises(LcamError, match="not empty"):

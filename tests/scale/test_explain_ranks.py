@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from torch import Tensor
 
 from lcam_cli.__main__ import run
 from lcam_cli.cli.app import lcam_app
+from lcam_cli.engine.engine import Engine, Forward
+from lcam_cli.errors import LcamError
 from lcam_cli.locks import lock_file
 from lcam_cli.maps.hdf5_reader import MapsFile
+from lcam_cli.maps.joined import join
+from lcam_cli.maps.kept import Kept
+from lcam_cli.methods.base import Maps
+from lcam_cli.methods.gradient import GradCam
 from tests.scale.starting import by_hand, torchrun
 from tests.tiny import write_pictures
 
@@ -22,6 +33,7 @@ NETWORK = ["--backbone", "own.py:net", "--weights", "none", "--image-size", "32"
 EXPLAIN = ["explain", "photos", *NETWORK, "--method", "gradcam", "--batch-size", "4"]
 EXPLAIN += ["--device", "cpu", "--workers", "1"]
 MINUTE = 60.0
+SHARDS = ["maps.from-0000000.h5", "maps.from-0000016.h5"]
 
 
 @pytest.fixture
@@ -72,7 +84,7 @@ def test_two_ranks_write_what_one_process_writes(
     assert lcam("merge", "plain.h5", "maps.h5") == 0
     assert lcam(*EXPLAIN) == 2
     assert "maps.h5 exists" in capfd.readouterr().err
-    assert lcam(*EXPLAIN, "--resume") == 0
+    assert lcam(*EXPLAIN, "--resume") == 3
     assert "complete already" in capfd.readouterr().err
     for shard in folder.glob("maps.from-*.h5"):
         shard.unlink()
@@ -109,7 +121,7 @@ def test_one_process_finishes_what_shards_have_begun(
     assert "maps.from-0000000.h5 exists" in capfd.readouterr().err
     assert lcam(*EXPLAIN, "--resume", "--fit", "squash") == 2
     assert "holds other maps" in capfd.readouterr().err
-    assert lcam(*EXPLAIN, "--resume") == 0
+    assert lcam(*EXPLAIN, "--resume") == 3
     with MapsFile(folder / "maps.h5") as maps:
         assert [(path.name, first, last) for path, first, last in maps.shards] == [
             (first.name, 0, 6),
@@ -123,6 +135,141 @@ def test_one_process_finishes_what_shards_have_begun(
     assert lcam(*EXPLAIN, "--overwrite") == 3
     assert_same(folder / "maps.h5", folder / "whole.h5")
     assert len(list(folder.glob("maps.from-*.h5"))) <= 1
+
+
+def begin_shards(*words: str, count: int = 1) -> None:
+    """Leave the first ``count`` of two shards, as ranks that were killed leave them."""
+    for index, shard in enumerate(SHARDS[:count]):
+        assert lcam(*EXPLAIN, *words, "--shard", f"{index}/2") in (0, 3)
+        Path(f"maps.{index}-of-2.h5").rename(shard)
+
+
+def test_shards_of_another_map_dtype_are_refused(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """HDF5 would cast the ones of float16 to zeros of uint8."""
+    begin_shards("--map-dtype", "uint8")
+    assert lcam(*EXPLAIN, "--resume") == 2
+    told = capfd.readouterr().err
+    assert "maps.from-0000000.h5 holds other maps: map dtype is 'uint8', not 'float16'" in told
+    assert not (folder / "maps.h5").exists()
+
+
+def test_what_kept_shards_left_out_is_told_and_counted(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "photos" / "030-bad.jpg").write_text("no picture")
+    (folder / "broken.tar").write_bytes(b"no tar" * 100)
+    begin_shards("broken.tar")
+    words = [*EXPLAIN, "broken.tar", "--resume"]
+    for said in ("30 maps in maps.h5", "complete already"):
+        capfd.readouterr()
+        assert lcam(*words) == 3
+        told = "".join(capfd.readouterr())
+        assert said in told
+        for bad in ("photos/007-bad.jpg", "photos/030-bad.jpg", "broken.tar"):
+            assert told.count(f"skipped {bad}: ") == 1, bad
+        assert "3 of the inputs could not be read" in told
+    assert lcam(*words, "--strict") == 2
+    assert "broken.tar: " in capfd.readouterr().err
+
+
+@contextmanager
+def dies_after(batches: int) -> Iterator[None]:
+    """Let GradCAM fail in the batch behind so many."""
+    batch = itertools.count()
+
+    def fails(self: GradCam, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
+        if next(batch) == batches:
+            raise LcamError("no luck", "")
+        return explained(self, engine, seen, classes)
+
+    explained = GradCam.__call__
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(GradCam, "__call__", fails)
+        yield
+
+
+@pytest.mark.parametrize("old", ["joined", "plain"])
+def test_a_finished_run_stays_until_the_new_one_is_whole(
+    folder: Path, capfd: pytest.CaptureFixture[str], old: str
+) -> None:
+    assert lcam(*EXPLAIN, "--out", "whole.h5") == 3
+    assert lcam(*EXPLAIN, "--out", "squashed.h5", "--fit", "squash") == 3
+    if old == "plain":
+        shutil.copy("whole.h5", "maps.h5")
+    else:
+        begin_shards()
+        assert lcam(*EXPLAIN, "--resume") == 3
+    there = set(folder.glob("maps.from-*.h5"))
+    anew = [*EXPLAIN, "--fit", "squash"]
+    for batches in (0, 2):
+        if old == "plain":  # as ranks would, who need no shard to begin with
+            begin_shards()
+        with dies_after(batches):
+            assert lcam(*anew, "--overwrite") == 2
+        assert "no luck" in capfd.readouterr().err
+        assert_same(folder / "maps.h5", folder / "whole.h5")
+    # Of the old shards, those that maps.h5 joins; and one of the new run, with two batches.
+    new = folder / "maps.from-0000000.2.h5"
+    assert set(folder.glob("maps.from-*.h5")) == {*there, new}
+    with dies_after(6):  # of the eight, two of which are kept
+        assert lcam(*anew, "--resume") == 3
+    assert_same(folder / "maps.h5", folder / "squashed.h5")
+    assert {path.name for path in folder.glob("maps.from-*.h5")} == {
+        "maps.from-0000000.2.h5",
+        "maps.from-0000008.2.h5",
+    }
+    # Killed before it removed what it had replaced.
+    shutil.copy("whole.h5", "maps.from-0000000.h5")
+    capfd.readouterr()
+    assert lcam(*anew, "--resume") == 3
+    assert "complete already" in capfd.readouterr().err
+    assert not (folder / "maps.from-0000000.h5").exists()
+    assert_same(folder / "maps.h5", folder / "squashed.h5")
+    # And so on.
+    assert lcam(*EXPLAIN, "--overwrite") == 3
+    assert_same(folder / "maps.h5", folder / "whole.h5")
+    assert [path.name for path in folder.glob("maps.from-*.h5")] == ["maps.from-0000000.3.h5"]
+
+
+def test_a_folder_in_the_place_of_the_file_is_refused_at_once(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    begin_shards()
+    (folder / "maps.h5").mkdir()
+    for option in ("--overwrite", "--resume"):
+        assert lcam(*EXPLAIN, option) == 2
+        assert "maps.h5 is a folder" in capfd.readouterr().err
+    assert (folder / SHARDS[0]).exists()
+
+
+def test_a_joined_file_does_not_show_a_later_run(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    begin_shards()
+    assert lcam(*EXPLAIN, "--resume") == 3
+    (folder / "maps.h5").rename("best.h5")
+    other = [word if word != "gradcam" else "random" for word in EXPLAIN]
+    assert lcam(*other, "--overwrite") == 3
+    for words in (["evaluate", "best.h5", "--nu", "50"], ["merge", "plain.h5", "best.h5"]):
+        capfd.readouterr()
+        assert lcam(*words) == 2
+        told = capfd.readouterr().err
+        assert "best.h5 joins maps.from-0000000.h5, which has been written anew since" in told
+    assert not (folder / "plain.h5").exists()
+
+
+def test_rows_of_two_types_are_not_joined(folder: Path) -> None:
+    begin_shards("--map-dtype", "uint8")
+    assert lcam(*EXPLAIN, "--shard", "1/2") == 0
+    kept = [
+        Kept(folder / SHARDS[0], range(16), 15, []),
+        Kept(folder / "maps.1-of-2.h5", range(16, 31), 15, []),
+    ]
+    with pytest.raises(LcamError, match=r"/saliency is float16 in .*, and uint8 in"):
+        join(folder / "maps.h5", kept)
+    assert not (folder / "maps.h5").exists()
 
 
 def test_ranks_go_on_with_what_one_process_began(folder: Path) -> None:

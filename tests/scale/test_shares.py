@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lcam_cli.errors import LcamError
-from lcam_cli.scale.shares import parse_shard, shard_range, share_out
+from lcam_cli.scale.shares import (
+    parse_shard,
+    shard_from,
+    shard_range,
+    shards_of,
+    share_out,
+)
 
 COUNTS = st.integers(1, 9)
 
@@ -41,6 +49,17 @@ def test_every_gap_is_filled_once(edges: set[int], batch: int, count: int) -> No
             gap = next(gap for gap in gaps if part.start in gap)
             assert part.stop <= gap.stop
             assert (part.start - gap.start) % batch == 0
+
+
+def test_shards_and_their_attempts_are_known_by_name(tmp_path: Path) -> None:
+    out = tmp_path / "a+b.h5"
+    assert shards_of(tmp_path / "nowhere" / "maps.h5") == {}
+    assert shard_from(out, 16).name == "a+b.from-0000016.h5"
+    made = {shard_from(out, 16): 1, shard_from(out, 16, 2): 2, shard_from(out, 10**8, 11): 11}
+    others = ["a+b.h5", "aab.from-0000000.h5", "a+b.from-000.h5", "a+b.from-0000000.x.h5"]
+    for path in [*made, *(tmp_path / name for name in others)]:
+        path.touch()
+    assert shards_of(out) == made
 
 
 @pytest.mark.parametrize("text", ["3/3", "-1/3", "1", "1/0", "a/b", "1/3/5", "", "0/99999999999"])
