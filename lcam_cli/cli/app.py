@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -9,15 +10,16 @@ import typer
 from typer.core import TyperCommand
 
 from lcam_cli.cli.compare import compare
+from lcam_cli.cli.console import Console
 from lcam_cli.cli.demo import demo
 from lcam_cli.cli.diagnose import diagnose
 from lcam_cli.cli.evaluate import evaluate
 from lcam_cli.cli.explain import explain
 from lcam_cli.cli.merge import merge
-from lcam_cli.cli.options import Config, Debug, Quiet
+from lcam_cli.cli.options import Config, Debug, Flags, Quiet
 from lcam_cli.cli.settings import key_of
 from lcam_cli.cli.train import train
-from lcam_cli.errors import LcamError
+from lcam_cli.errors import LcamError, did_you_mean
 from lcam_cli.scale.place import Place
 from lcam_cli.version import __version__
 
@@ -41,14 +43,39 @@ class Command(TyperCommand):
         """Run the command, if it can be run the way it was started.
 
         Raises:
-            LcamError: By several ranks, which it is not made for.
+            LcamError: By several ranks, which it is not made for; or a variable in the environment
+                is named like an option that there is not.
         """
-        if self.name not in _BY_RANKS and (size := Place.of_environment().size) > 1:
+        place = Place.of_environment()
+        if self.name not in _BY_RANKS and place.size > 1:
             raise LcamError(
-                f"lcam {self.name} runs in one process, and this is one of {size}",
+                f"lcam {self.name} runs in one process, and this is one of {place.size}",
                 "start it without torchrun",
             )
+        self._check_variables()
+        flags = ctx.ensure_object(Flags)
+        params: list[Any] = list(self.params)
+        used = [key_of(p).replace("_", "-") for p in params if _is_from_file(ctx, p)]
+        if used:
+            console = Console(flags.quiet, follows=place.rank > 0)
+            console.info(f"from {flags.settings}: {', '.join(used)}")
         return super().invoke(ctx)
+
+    def _check_variables(self) -> None:
+        prefix = f"LCAM_{self.name}_".upper()
+        known = [str(param.envvar) for param in self.params]
+        for name in os.environ:
+            if name.startswith(prefix) and name not in known:
+                raise LcamError(
+                    f"{name} is in the environment, and lcam {self.name} has no such option",
+                    did_you_mean(name, known) or f"`lcam {self.name} --help` lists them",
+                )
+
+
+def _is_from_file(ctx: Any, param: Any) -> bool:
+    """Whether a parameter's value stands in the settings file and nowhere nearer."""
+    source = ctx.get_parameter_source(param.name)
+    return source is not None and source.name == "DEFAULT_MAP"
 
 
 def new_app() -> typer.Typer:

@@ -73,6 +73,8 @@ class Comparison:
             skipped=len(self.task.paths) - common + len(self.found.skipped),
             precision=self.engine.hardware.precision,
             device=self.engine.hardware.name,
+            mask_space=self.task.space,
+            activation=identity.activation,
             rows=[
                 Row(
                     s.name,

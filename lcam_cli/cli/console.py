@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 import time
@@ -64,6 +65,11 @@ class Console:
     def result(self, text: str) -> None:
         """Write a finished text (JSON, CSV, Markdown) to stdout as it is."""
         sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+
+    @property
+    def width(self) -> int | None:
+        """Columns of the terminal that stdout is; None where it is none."""
+        return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
     def table(self, renderable: RenderableType) -> None:
         """Draw a Rich table on stdout: styled on a terminal, plain and uncut elsewhere."""

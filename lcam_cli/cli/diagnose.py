@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -58,6 +59,9 @@ def diagnose(
             help="Share of the predicted class's score that the true one must reach somewhere.",
         ),
     ] = DEFAULT_RULES.evidence,
+    max_images: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Take N of the pictures, by the seed.")
+    ] = None,
     format_: Annotated[
         Literal["table", "json", "csv", "markdown"],
         typer.Option("--format", help="Of the result."),
@@ -132,16 +136,18 @@ def diagnose(
     from lcam_cli.metrics.diagnose import diagnose as run_diagnose
     from lcam_cli.metrics.error_groups import Rules
     from lcam_cli.metrics.labels import labels_of_files
-    from lcam_cli.reports.diagnosis import TEXT_FORMATS, DiagnosisReport, headline, to_rich
+    from lcam_cli.reports.diagnosis import TEXT_FORMATS, DiagnosisReport, to_rich
     from lcam_cli.reports.diagnosis_figure import Worst, draw_diagnosis
     from lcam_cli.reports.diagnosis_page import DiagnosisPage
     from lcam_cli.reports.output import deliver
+    from lcam_cli.training.files import sample
 
     chosen = setup.BackboneOptions(
         backbone, weights, layer, classes, image_size, resize, mean, std, fit, grid, activation
     )
     network, how = setup.backbone_and_method(method, attention, chosen, seed)
     found = setup.pictures(images, null)
+    found.paths = sample(found.paths, max_images, seed)
     truth = labels_of_files(labels, found.paths, found.root, network)
     labelled = [path for path in found.paths if path in truth]
     unlabelled = len(found.paths) - len(labelled)
@@ -170,7 +176,7 @@ def diagnose(
 
     with (
         interruptible() as interrupt,
-        console.progress(len(labelled), "diagnose", "images") as progress,
+        console.progress(len(labelled), "diagnose", "pictures") as progress,
     ):
         diagnosis = run_diagnose(
             engine,
@@ -203,8 +209,6 @@ def diagnose(
         precision=engine.hardware.precision,
         device=engine.hardware.name,
     )
-    if not diagnosis.mistakes:
-        console.info(headline(result))
     if figure is not None and diagnosis.mistakes:
         draw_diagnosis(figure, worst, network.class_names)
         console.info(f"the worst of each group are drawn in {figure}")
@@ -213,5 +217,5 @@ def diagnose(
     if page is not None:
         console.info(f"every misclassified picture is in {page.finish(result)}")
     texts = {name: lambda render=render: render(result) for name, render in TEXT_FORMATS.items()}
-    deliver(texts, lambda: to_rich(result), format_, out, console)
+    deliver(texts, partial(to_rich, result), format_, out, console)
     raise typer.Exit(skipped.exit_code())

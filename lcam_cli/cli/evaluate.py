@@ -205,6 +205,9 @@ def evaluate(
             )
             for s in outcome.scores
         ],
+        mask_space=mask_space,
+        activation=info.activation,
+        speed="scored",
         accuracy=outcome.accuracy,
     )
     output.write(results, format_, out, console)

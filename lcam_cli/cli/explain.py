@@ -44,6 +44,9 @@ def explain(
     top_k: Annotated[
         int, typer.Option(min=1, metavar="K", help="Explain the K best-scored classes.")
     ] = 1,
+    max_images: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Take N of the pictures, by the seed.")
+    ] = None,
     overlays: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Draw the maps over the pictures, in DIR.")
     ] = None,
@@ -114,8 +117,10 @@ def explain(
 
         show_log(console)
         known = {name: entry.summary for name, entry in known_methods().items()}
-        for name, summary in ({LCAM: SUMMARIES[LCAM]} | known | SUMMARIES).items():
-            console.result(f"{name:<12} {summary}")
+        everything = {LCAM: SUMMARIES[LCAM]} | known | SUMMARIES
+        width = max(map(len, everything))
+        for name, summary in everything.items():
+            console.result(f"{name:<{width}}  {summary}")
         return
     if not images:
         raise LcamError("no pictures to explain", "name files or folders: lcam explain ./photos")
@@ -131,7 +136,9 @@ def explain(
     from lcam_cli.cli.outputs import OverlayOptions, is_hdf5, locks_of
     from lcam_cli.images.read import MAX_PIXELS
     from lcam_cli.methods.explain import ClassChoice
+    from lcam_cli.reports.text import plural
     from lcam_cli.scale.ranks import device_of, together
+    from lcam_cli.training.files import sample
 
     device = device_of(place, device)
     with together(place, device) as ranks:
@@ -141,6 +148,7 @@ def explain(
         network, how = setup.backbone_and_method(method, attention, chosen, seed)
         choice = ClassChoice(tuple(network.class_index(name) for name in class_ or ()), top_k)
         found = ranks.share(lambda: setup.pictures(images, null))
+        found.paths = sample(found.paths, max_images, seed)
         engine = setup.new_engine(
             network, console, device=device, precision=precision, batch_size=batch_size
         )
@@ -166,7 +174,7 @@ def explain(
         if ranks.is_first:
             for lock in locks_of(part.out, None if wanted else overlays):
                 context.with_resource(lock)
-        console.info(f"explaining {len(part.pictures)} images with {how.name}")
+        console.info(f"explaining {plural(len(part.pictures), 'image')} with {how.name}")
         with (
             interruptible() as interrupt,
             console.progress(len(part.pictures), "explain", "images") as progress,

@@ -148,6 +148,7 @@ def train(
     from lcam_cli.locks import lock_folder
     from lcam_cli.methods.learned import LCAM_MODES
     from lcam_cli.metrics.labels import read_labels
+    from lcam_cli.reports.text import plural
     from lcam_cli.scale.exchange import Exchange
     from lcam_cli.scale.ranks import device_of, together
     from lcam_cli.training.files import claim_run, run_folder, sample
@@ -228,7 +229,8 @@ def train(
         title = f"L-CAM-{mode.capitalize()}" if mode in LCAM_MODES else mode.upper()
         title += " and the head" if train_head else ""
         console.info(
-            f"training {title} on {len(paths)} images, {recipe_settings.epochs} epochs, "
+            f"training {title} on {plural(len(paths), 'image')}, "
+            f"{plural(recipe_settings.epochs, 'epoch')}, "
             f"recipe {recipe}"
         )
         exchange = Exchange(ranks)

@@ -36,7 +36,8 @@ class Hardware:
         if self.device.type == "cuda":
             name = f"{self.device} ({torch.cuda.get_device_name(self.device)})"
         elif self.device.type == "cpu":
-            name = f"cpu ({torch.get_num_threads()} threads)"
+            threads = torch.get_num_threads()
+            name = f"cpu ({threads} thread{'s' if threads > 1 else ''})"
         return name
 
 

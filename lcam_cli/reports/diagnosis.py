@@ -13,20 +13,26 @@ from typing import TYPE_CHECKING, Any
 from lcam_cli.metrics.diagnose import Diagnosis, Mistake
 from lcam_cli.metrics.error_groups import Group, Rules
 from lcam_cli.metrics.suspicion import ClassErrors, class_errors
-from lcam_cli.reports.text import csv_text, markdown_text, printable
+from lcam_cli.reports.table import natural_width
+from lcam_cli.reports.text import csv_text, markdown_text, plural, printable, short_weights
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.table import Table
 
 SCHEMA = "lcam-diagnosis/1"
 
 _CLASSES_SHOWN = 15
 _COMMON = 3
+_OF_OTHERS = ("false alarms", "lured")
 _CLASS_COLUMNS = (
     *("class", "suspicion", "signs", "pictures", "recall"),
     *(group.value for group in Group),
-    *("taken for", "false alarms", "lured"),
+    "taken for",
+    *_OF_OTHERS,
 )
+FEW_SIGNS = 3
+"""Of fewer, the order of suspicion is that of chance."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +89,14 @@ def headline(report: DiagnosisReport) -> str:
     found = report.diagnosis
     wrong = len(found.mistakes)
     if not wrong:
-        return f"no misclassified picture among {found.images}"
+        return f"no misclassified picture among {plural(found.images, 'picture')}"
     right = 100 * (1 - wrong / found.images)
     parts = ", ".join(
         f"{report.groups[group]} {group.words} ({report.share(group):.0%})" for group in Group
     )
-    return f"{wrong} of {found.images} pictures misclassified (top-1 {right:.2f}): {parts}"
+    return (
+        f"{wrong} of {plural(found.images, 'picture')} misclassified (top-1 {right:.2f}%): {parts}"
+    )
 
 
 def caption(report: DiagnosisReport) -> str:
@@ -101,35 +109,72 @@ def caption(report: DiagnosisReport) -> str:
     ]
     without = f" ({', '.join(left_out)})" if left_out else ""
     return printable(
-        f"{report.method} on {report.backbone}, {report.weights}, {report.layer}; "
-        f"{report.diagnosis.images} images{without}; "
+        f"{report.method} on {report.backbone}, {short_weights(report.weights)}, {report.layer}; "
+        f"{plural(report.diagnosis.images, 'picture')}{without}; "
         f"regions {rules.nu:g}%, same from {rules.same_region:g}, evidence from "
         f"{rules.evidence:g}; {report.precision} on {report.device}"
     )
 
 
-def to_rich(report: DiagnosisReport) -> Table:
-    """Return the table for the terminal: the classes most suspected of a bias."""
-    from rich.table import Table
+def to_rich(report: DiagnosisReport, width: int | None = None) -> RenderableType:
+    """Return what the terminal shows: the classes most suspected of a bias.
+
+    Args:
+        report: What was found.
+        width: Columns of the terminal. Where the table is wider, it is parted: nothing is cut.
+    """
+    from rich.console import Group as Together
     from rich.text import Text
 
     shown = report.classes[:_CLASSES_SHOWN]
     hidden = len(report.classes) - len(shown)
-    more = f"\nand {hidden} more classes: --format markdown lists all" if hidden else ""
-    table = Table(
-        title=Text(headline(report)),
-        title_justify="left",
-        title_style="",
-        caption=Text(caption(report) + more),
-        caption_justify="left",
-    )
+    below = [caption(report)]
+    if has_few_signs(report):
+        below.append(few_signs())
+    if hidden:
+        below.append(f"and {hidden} more classes: --format markdown lists all")
+    head, foot = Text(headline(report)), Text("\n".join(below))
     if not shown:
-        table.show_header = False
-    for title in _CLASS_COLUMNS if shown else ("",):
-        left = title in ("class", "taken for")
-        table.add_column(Text(title), justify="left" if left else "right")
+        return Together(head, foot)
+    whole = _drawn(report, shown, _CLASS_COLUMNS)
+    if width is None or natural_width(whole) <= width:
+        return Together(head, whole, foot)
+    groups = [group.value for group in Group]
+    first = [title for title in _CLASS_COLUMNS if title not in (*groups, *_OF_OTHERS)]
+    return Together(
+        head,
+        _drawn(report, shown, first),
+        _drawn(report, shown, ["class", *groups, *_OF_OTHERS]),
+        foot,
+    )
+
+
+def has_few_signs(report: DiagnosisReport) -> bool:
+    """Whether even the class that leads has too few signs to be suspected for a reason."""
+    return bool(report.classes) and report.classes[0].signs < FEW_SIGNS
+
+
+def few_signs() -> str:
+    """Return what is said where no class has enough signs to lead for a reason."""
+    return (
+        f"no class has {FEW_SIGNS} signs: this order means little yet; "
+        "diagnose more pictures of each class"
+    )
+
+
+def _drawn(report: DiagnosisReport, shown: Sequence[ClassErrors], titles: Sequence[str]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    for title in titles:
+        if title in ("class", "taken for"):  # words may go on in the next line, a number not
+            table.add_column(Text(title), overflow="fold")
+        else:
+            table.add_column(Text(title), justify="right", no_wrap=True)
     for row in shown:
-        table.add_row(*(Text(cell) for cell in _cells(report, row)))
+        cells = dict(zip(_CLASS_COLUMNS, _cells(report, row), strict=True))
+        table.add_row(*(Text(cells[title]) for title in titles))
     return table
 
 

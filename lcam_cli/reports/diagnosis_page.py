@@ -12,7 +12,14 @@ from lcam_cli.maps.overlay import overlay
 from lcam_cli.maps.record import Floats
 from lcam_cli.metrics.diagnose import Shown
 from lcam_cli.metrics.error_groups import Group
-from lcam_cli.reports.diagnosis import DiagnosisReport, caption, headline, percent
+from lcam_cli.reports.diagnosis import (
+    DiagnosisReport,
+    caption,
+    few_signs,
+    has_few_signs,
+    headline,
+    percent,
+)
 from lcam_cli.reports.page import PageFolder
 from lcam_cli.reports.text import printable
 
@@ -74,6 +81,7 @@ class DiagnosisPage:
         return self._pages.finish(
             "diagnosis.html.j2",
             report=report,
+            few=few_signs() if has_few_signs(report) else "",
             headline=headline(report),
             caption=caption(report),
             percent=percent,

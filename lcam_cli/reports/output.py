@@ -26,6 +26,10 @@ TEXT_FORMATS: dict[str, Callable[[Results], str]] = {
 class Console(Protocol):
     """Where results are shown."""
 
+    @property
+    def width(self) -> int | None:
+        """Columns of the terminal; None where there is none."""
+
     def result(self, text: str) -> None:
         """Write a finished text to stdout."""
 
@@ -40,12 +44,12 @@ def write(results: Results, format_: str, out: Path | None, console: Console) ->
         LcamError: The file cannot be written.
     """
     texts = {name: partial(render, results) for name, render in TEXT_FORMATS.items()}
-    deliver(texts, lambda: to_rich(results), format_, out, console)
+    deliver(texts, partial(to_rich, results), format_, out, console)
 
 
 def deliver(
     texts: Mapping[str, Callable[[], str]],
-    table: Callable[[], RenderableType],
+    table: Callable[[int | None], RenderableType],
     format_: str,
     out: Path | None,
     console: Console,
@@ -54,7 +58,7 @@ def deliver(
 
     Args:
         texts: What renders it, by format; there is ``"markdown"``.
-        table: What draws it on a terminal.
+        table: What draws it on a terminal of so many columns; of any width for None.
         format_: ``"table"``, which is Markdown in a file, or one of ``texts``.
         out: The file; None for stdout.
         console: Stdout.
@@ -63,7 +67,7 @@ def deliver(
         LcamError: The file cannot be written.
     """
     if out is None and format_ == "table":
-        console.table(table())
+        console.table(table(console.width))
     elif out is None:
         console.result(texts[format_]())
     else:

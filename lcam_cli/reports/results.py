@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lcam_cli.metrics.score import CurveScore, Difference, NuScore
+from lcam_cli.version import __version__
 
 if TYPE_CHECKING:
     from lcam_cli.metrics.accuracy import Accuracy
@@ -26,7 +27,7 @@ class Row:
         nu: Its scores by ν, the percentage kept.
         forward_passes: Forward passes a map costs; None where the maps' file does not say.
         mean_saliency: Mean of V over all maps, in [0, 1].
-        images_per_second: How fast the maps were scored, or, where methods were compared, made.
+        images_per_second: How fast maps were scored, or made; see ``Results.speed``.
         curves: Areas under the ``"insertion"`` and ``"deletion"`` curves, where asked for.
         align: Whether the maps are placed by the receptive fields of their cells (else these tile
             the picture evenly); None where the maps' file does not say.
@@ -54,6 +55,9 @@ class Results:
         precision: ``fp32``, ``bf16`` or ``fp16``.
         device: The device's name.
         rows: One a method.
+        mask_space: ``"pixel"`` or ``"normalized"``: hidden with black, or with the mean colour.
+        activation: What turned logits into scores, ``"softmax"`` or ``"sigmoid"``.
+        speed: What the rows' speeds are of: ``"images"`` explained, or maps ``"scored"``.
         accuracy: How often the classifier itself is right; None where labels were not given.
     """
 
@@ -65,6 +69,9 @@ class Results:
     precision: str
     device: str
     rows: Sequence[Row]
+    mask_space: str = "pixel"
+    activation: str = "softmax"
+    speed: str = "images"
     accuracy: Accuracy | None = None
 
     @property
@@ -98,6 +105,9 @@ def to_json(results: Results) -> str:
         "precision": results.precision,
         "device": results.device,
         "rows": [_row(row) for row in results.rows],
+        "mask_space": results.mask_space,
+        "activation": results.activation,
+        "lcam_version": __version__,
     }
     if results.accuracy is not None:
         content["accuracy"] = {

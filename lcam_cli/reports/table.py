@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING
 
 from lcam_cli.metrics.score import CurveScore, Difference
 from lcam_cli.reports.results import FLOOR, Results, Row, nu_key
-from lcam_cli.reports.text import csv_text, markdown_text, printable
+from lcam_cli.reports.text import csv_text, markdown_text, plural, printable, short_weights
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.table import Table
+    from rich.text import Text
 
 BEST, SECOND = 1, 2
+
+_PLAIN = 3  # columns behind the measures
+_ENOUGH = 10_000  # columns of a terminal
 
 CLOSE = "≈"
 """Stands behind a number that does not differ significantly from the best of its column."""
@@ -24,7 +29,7 @@ _ITSELF = (0.0, 0.0)  # the interval of the best row's difference to itself
 
 CSV_COLUMNS = (
     *("method", "nu", "ad", "ad_low", "ad_high", "ic", "ic_low", "ic_high", "images"),
-    *("forward_passes", "mean_saliency", "images_per_second"),
+    *("forward_passes", "mean_saliency", "images_per_second", "mask_space"),
 )
 
 
@@ -114,17 +119,22 @@ def columns(results: Results) -> list[Column]:
         *measures,
         plain("#FW", lambda row: "?" if row.forward_passes is None else str(row.forward_passes)),
         plain("mean V", lambda row: f"{row.mean_saliency:.3f}"),
-        plain("images/s", lambda row: f"{row.images_per_second:.1f}"),
+        plain(f"{results.speed}/s", lambda row: f"{row.images_per_second:.1f}"),
     ]
 
 
 def _close(found: Sequence[_Measured], ranks: Sequence[int]) -> list[bool]:
-    """Which rows, beside the best, have a difference to it whose interval covers 0."""
+    """Which rows, beside the best, have a difference to it whose interval covers 0.
+
+    The best itself, and what is equal to it on every image, stands out by its rank; the floor,
+    which has none, is marked.
+    """
+    best = {one.shown for one, rank in zip(found, ranks, strict=True) if rank == BEST}
     return [
         rank != BEST
         and one.to_best is not None
-        and one.to_best.ci95 != _ITSELF
         and not one.to_best.significant
+        and (one.to_best.ci95 != _ITSELF or one.shown in best)
         for one, rank in zip(found, ranks, strict=True)
     ]
 
@@ -150,7 +160,7 @@ def caption(results: Results) -> str:
     skipped = f" ({results.skipped} skipped)" if results.skipped else ""
     right = results.accuracy
     accuracy = (
-        f"; top-1 {right.top1:.2f}, top-5 {right.top5:.2f} on {right.count} labelled"
+        f"; top-1 {right.top1:.2f}%, top-5 {right.top5:.2f}% on {right.count} labelled"
         if right is not None
         else ""
     )
@@ -160,25 +170,58 @@ def caption(results: Results) -> str:
         else ""
     )
     named = ", ".join(row.method for row in results.rows if row.align)
-    aligned = f"; cells where their receptive fields are: {named}" if named else ""
+    aligned = f"; placed by receptive fields: {named}" if named else ""
+    if named and not all(row.align for row in results.rows):
+        aligned += " (the others tile the picture; --align: all alike)"
+    hidden = "; hidden with the mean colour" if results.mask_space == "normalized" else ""
     return printable(
-        f"{results.backbone}, {results.weights}, {results.layer}; {results.images} images"
-        f"{skipped}{accuracy}; {results.precision} on {results.device}{aligned}{close}"
+        f"{results.backbone}, {short_weights(results.weights)}, {results.layer}; "
+        f"{plural(results.images, 'image')}{skipped}{accuracy}{hidden}; "
+        f"{results.precision} on {results.device}{aligned}{close}"
     )
 
 
-def to_rich(results: Results) -> Table:
-    """Return the table for the terminal: best bold, second underlined."""
+def to_rich(results: Results, width: int | None = None) -> RenderableType:
+    """Return the table for the terminal: best bold, second underlined.
+
+    Args:
+        results: What was measured.
+        width: Columns of the terminal. Where the table is wider, it is parted: nothing is cut.
+    """
+    from rich.console import Group
+    from rich.text import Text
+
+    shown = columns(results)
+    whole = _drawn(shown, Text(caption(results)))
+    if width is None or natural_width(whole) <= width:
+        return whole
+    name, rest = shown[0], shown[1:]
+    pairs = 2 * len(results.nus)  # AD and IC at a ν stay together
+    parts = [rest[i : i + 2] for i in range(0, pairs, 2)]
+    parts += [rest[pairs:-_PLAIN], rest[-_PLAIN:]]
+    tables = [_drawn([name, *part]) for part in parts if part]
+    return Group(*tables, Text(caption(results)))
+
+
+def natural_width(table: Table) -> int:
+    """Return how many columns of a terminal a table takes where there are enough."""
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    console = Console(width=_ENOUGH)
+    return Measurement.get(console, console.options, table).maximum
+
+
+def _drawn(shown: Sequence[Column], below: Text | None = None) -> Table:
     from rich.table import Table
     from rich.text import Text
 
     styles = {0: "", BEST: "bold", SECOND: "underline"}
-    table = Table(caption=Text(caption(results)), caption_justify="left")
-    shown = columns(results)
-    for column in shown:
-        justify = "left" if column is shown[0] else "right"
-        table.add_column(Text(column.title), justify=justify)  # type: ignore[arg-type]
-    for i in range(len(results.rows)):
+    table = Table(caption=below, caption_justify="left")
+    table.add_column(Text(shown[0].title), overflow="fold")
+    for column in shown[1:]:
+        table.add_column(Text(column.title), justify="right", no_wrap=True)
+    for i in range(len(shown[0].cells)):
         # Assembled, so that the style ends where the text does and no padding is underlined.
         table.add_row(
             *(Text.assemble((c.cells[i], styles[c.ranks[i]]), _mark(c, i)) for c in shown)
@@ -236,6 +279,7 @@ def _csv_line(results: Results, row: Row, nu: float) -> dict[str, object]:
         "" if row.forward_passes is None else row.forward_passes,
         f"{row.mean_saliency:.4f}",
         f"{row.images_per_second:.4f}",
+        results.mask_space,
     )
     return {
         **dict(zip(CSV_COLUMNS, values, strict=True)),

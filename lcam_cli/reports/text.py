@@ -7,6 +7,9 @@ import re
 # Some spreadsheets take the wide ones too.
 _FORMULA = tuple("=+-@＝＋－＠")
 
+_DIGEST = "sha256:"
+_DIGITS = 12
+
 
 def printable(text: str) -> str:
     r"""Return ``text`` with every character that does not print written as an escape.
@@ -28,3 +31,14 @@ def csv_text(name: str) -> str:
     """Return a name that a spreadsheet does not run as a formula."""
     formula = name.lstrip().startswith(_FORMULA)
     return f"'{printable(name)}" if formula else printable(name)
+
+
+def plural(count: int, what: str) -> str:
+    """Return ``"1 image"`` or ``"2 images"``."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def short_weights(weights: str) -> str:
+    """Return how weights are called in a line: of a file's digest, what tells files apart."""
+    digest = weights.removeprefix(_DIGEST)
+    return weights if digest == weights else f"{_DIGEST}{digest[:_DIGITS]}"

@@ -88,7 +88,7 @@ def draw_losses(log: Path, picture: Path) -> None:
         line = axes.plot(steps, values, alpha=0.25, linewidth=0.8)[0]
         axes.plot(steps, _smooth(values), color=line.get_color(), label=label)
     axes.set_xlabel("step")
-    axes.set_ylabel("before λ, but for the loss itself")
+    axes.set_ylabel("value (terms unweighted, loss weighted)")
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(picture, dpi=150)

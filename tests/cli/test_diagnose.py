@@ -155,8 +155,10 @@ def test_wrong_usage_is_one_line(
 ) -> None:
     done = lcam(*words)
     assert done.code == 2
-    assert done.err.startswith("error: ")
-    assert told in done.err.splitlines()[0]
+    settings, first, *_ = done.err.splitlines()
+    assert settings.startswith("from lcam.toml: ")
+    assert first.startswith("error: ")
+    assert told in first
 
 
 def test_unknown_labels_are_named_in_one_line(folder: Path, lcam: Lcam) -> None:
@@ -164,7 +166,7 @@ def test_unknown_labels_are_named_in_one_line(folder: Path, lcam: Lcam) -> None:
         (folder / "photos" / old).rename(folder / "photos" / new)
     done = lcam("photos", "--labels", "folders")
     assert done.code == 2
-    first = done.err.splitlines()[0]
+    first = done.err.splitlines()[1]
     assert "no class named" in first
     assert "'owl'" in first
     assert "'newt'" in first

@@ -521,4 +521,5 @@ def test_a_signal_while_the_network_loads_ends_the_run_with_a_line(folder: Path)
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (130, b"error: interrupted\n")
+    told = b"from lcam.toml: backbone\nerror: interrupted\n"
+    assert (process.returncode, err) == (130, told)

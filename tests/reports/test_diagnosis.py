@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from lcam_cli.metrics.diagnose import Diagnosis, Mistake, Shown
 from lcam_cli.metrics.error_groups import Evidence, Group, Rules
@@ -110,7 +111,7 @@ def test_csv_has_a_line_a_picture_and_no_formula() -> None:
 
 def test_markdown_lists_groups_classes_and_pictures() -> None:
     text = to_markdown(some())
-    assert text.startswith("4 of 20 pictures misclassified (top-1 80.00): 1 related classes (25%)")
+    assert text.startswith("4 of 20 pictures misclassified (top-1 80.00%): 1 related classes (25%)")
     assert "| class bias candidates | 2 | 50.0% |" in text
     assert "| boat | 0." in text
     assert "<script>" not in text
@@ -119,22 +120,36 @@ def test_markdown_lists_groups_classes_and_pictures() -> None:
     assert len(rows) == 3
 
 
+def drawn(found: DiagnosisReport, width: int | None = None) -> str:
+    console = Console(file=io.StringIO(), width=width or 1000)
+    console.print(to_rich(found, width))
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return text
+
+
 def test_the_terminals_table_names_the_most_suspicious_first() -> None:
-    table = to_rich(some())
-    first = [str(next(iter(column.cells))) for column in table.columns]
-    assert (first[0], first[2]) == ("boat", "3 of 17")
+    text = drawn(some())
+    first = next(line for line in text.splitlines() if line.startswith("│"))
+    assert "boat" in first
+    assert "3 of 17" in first
     many = report(*(mistake(f"{i}.jpg", 0, 1, Group.BIAS) for i in range(3)))
-    assert "and " not in str(to_rich(many).caption)
+    assert "more classes" not in drawn(many)
+    assert "no class has 3 signs" not in drawn(many)
+    few = report(*(mistake(f"{i}.jpg", 0, 1, Group.BIAS) for i in range(2)))
+    assert "no class has 3 signs: this order means little yet" in drawn(few)
     assert "2 skipped" in caption(many)
 
 
 def test_without_a_mistake_there_is_nothing_but_the_headline() -> None:
     nothing = report()
-    assert headline(nothing) == "no misclassified picture among 20"
+    assert headline(nothing) == "no misclassified picture among 20 pictures"
     assert to_markdown(nothing).startswith("no misclassified picture among 20")
     assert json.loads(to_json(nothing))["groups"]["bias"] == {"pictures": 0, "share": 0.0}
     assert to_csv(nothing).count("\n") == 1
-    assert to_rich(nothing).row_count == 0
+    text = drawn(nothing)
+    assert text.startswith("no misclassified picture among 20 pictures\n")
+    assert "─" not in text
+    assert len(text) < 500, "no frame of an empty table"
 
 
 def test_the_figure_keeps_the_worst_of_each_group() -> None:
@@ -196,6 +211,15 @@ def test_more_classes_than_fit_are_told(count: int) -> None:
         Diagnosis([3] * (count + 1), [mistake("x", i + 1, 0, Group.RELATED) for i in range(count)]),
         *(0, 0, "fp32", "cpu"),
     )
-    table = to_rich(found)
-    assert table.row_count == min(count + 1, 15)
-    assert ("and 16 more classes" in str(table.caption)) == (count == 30)
+    text = drawn(found)
+    assert sum(line.startswith("│ c") for line in text.splitlines()) == min(count + 1, 15)
+    assert ("and 16 more classes" in text) == (count == 30)
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_narrow_terminal_cuts_nothing(width: int) -> None:
+    text = drawn(some(), width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    for title in ("class", "suspicion", "3 of 17", "recall", "taken", "false alarms", "lured"):
+        assert title in text

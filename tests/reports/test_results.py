@@ -11,6 +11,7 @@ import torch
 from lcam_cli.metrics.accuracy import Accuracy
 from lcam_cli.reports.results import nu_key, to_json
 from lcam_cli.reports.table import caption
+from lcam_cli.version import __version__
 from tests.reports.sample import FOUR, results, row
 
 
@@ -46,6 +47,9 @@ def test_json_is_the_contract() -> None:
                 "images_per_second": 61.25,
             }
         ],
+        "mask_space": "pixel",
+        "activation": "softmax",
+        "lcam_version": __version__,
     }
 
 
@@ -53,7 +57,7 @@ def test_keys_come_in_the_contracts_order() -> None:
     loaded = json.loads(to_json(FOUR))
     assert list(loaded) == [
         *("schema", "backbone", "weights", "layer", "images", "skipped"),
-        *("precision", "device", "rows"),
+        *("precision", "device", "rows", "mask_space", "activation", "lcam_version"),
     ]
     assert [entry["method"] for entry in loaded["rows"]] == [
         *("lcam-img", "gradcam", "rise", "random"),
@@ -74,7 +78,7 @@ def test_accuracy_comes_where_labels_were_given() -> None:
         "top5": 66.6667,
         "labelled": 3,
     }
-    assert "top-1 33.33, top-5 66.67 on 3 labelled" in caption(labelled)
+    assert "top-1 33.33%, top-5 66.67% on 3 labelled" in caption(labelled)
     assert "accuracy" not in json.loads(to_json(FOUR))
 
 

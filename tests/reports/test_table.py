@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 
+import pytest
 from rich.console import Console
 
 from lcam_cli.metrics.score import CurveScore, Difference, NuScore
 from lcam_cli.reports.results import Results, Row, to_json
-from lcam_cli.reports.table import BEST, SECOND, columns, to_csv, to_markdown, to_rich
+from lcam_cli.reports.table import BEST, SECOND, caption, columns, to_csv, to_markdown, to_rich
 from tests.reports.sample import FOUR, results, row
 
 
@@ -86,6 +88,7 @@ def test_csv_has_a_line_a_method_and_nu() -> None:
         "forward_passes": "1",
         "mean_saliency": "0.1235",
         "images_per_second": "61.2500",
+        "mask_space": "pixel",
     }
 
 
@@ -109,6 +112,39 @@ def test_terminal_table_marks_best_and_second() -> None:
     assert "\x1b[1m8.74\x1b[0m" in text
     assert "\x1b[4m12.96\x1b[0m" in text
     assert "650 images (2 skipped)" in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_a_narrow_terminal_cuts_nothing(width: int) -> None:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(to_rich(FOUR, width))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    for column in columns(FOUR):
+        assert column.title in text
+        for cell in column.cells:
+            assert cell in text
+    assert text.count("650 images") == 1
+    assert text.count("gradcam") == (1 if width == 200 else 3)
+
+
+def test_what_a_speed_is_of_and_what_hides_is_said() -> None:
+    scored = replace(FOUR, speed="scored", mask_space="normalized")
+    assert "| scored/s |" in to_markdown(scored)
+    assert "; hidden with the mean colour; " in caption(scored)
+    assert "| images/s |" in to_markdown(FOUR)
+    long = replace(FOUR, weights=f"sha256:{'0123456789abcdef' * 4}", images=1)
+    assert ", sha256:0123456789ab, " in caption(long)
+    assert "; 1 image (2 skipped); " in caption(long)
+
+
+def test_the_floor_is_marked_where_it_equals_the_best() -> None:
+    score = NuScore(5.0, 0.0, (5.0, 5.0), (0.0, 0.0), *[Difference(0.0, (0.0, 0.0))] * 2)
+    rows = [Row(name, {15.0: score}, 1, 0.5, 1.0) for name in ("a", "b", "random")]
+    text = to_markdown(results(*rows))
+    assert "| a | **5.00** | **0.00** |" in text
+    assert "| random | 5.00≈ | 0.00≈ |" in text
 
 
 def test_terminal_table_takes_no_markup_or_escapes_from_names() -> None:
