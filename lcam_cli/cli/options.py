@@ -237,7 +237,8 @@ Classes = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        show_default="an attention's own; ImageNet's for torchvision's and timm's 1000, else numbers",
+        show_default="an attention's own; ImageNet's for torchvision's and timm's 1000; "
+        "else numbers",
         help="The classes' names, one a line.",
     ),
 ]
