@@ -65,12 +65,17 @@ def typed(name: str, kind: Any, info: OptionInfo | ArgumentInfo) -> str:
     """Return a parameter as a user types it."""
     value = cell(info.metavar or "|".join(choices(kind)))
     if isinstance(info, ArgumentInfo):
-        return f"`{value or name.upper()}`"
+        return f"`{(value or name.upper()).strip('[.]')}`{' …' if takes_many(kind) else ''}"
     # In an annotation, typer keeps the first name where a default would stand.
     told = [one for one in (info.default, *(info.param_decls or ())) if isinstance(one, str)]
     names = [part for decl in told for part in decl.split("/")]
     names = names or [f"--{name.rstrip('_').replace('_', '-')}"]
     return ", ".join(f"`{one}`" for one in names) + (f" `{value}`" if value else "")
+
+
+def takes_many(kind: Any) -> bool:
+    """Return whether a parameter takes any number of words."""
+    return list in (get_origin(kind), *map(get_origin, get_args(kind)))
 
 
 def choices(kind: Any) -> list[str]:
@@ -86,6 +91,8 @@ def default(value: Any, info: OptionInfo | ArgumentInfo) -> str:
     """Return the default as the help shows it."""
     if isinstance(info.show_default, str):
         return cell(info.show_default)
+    if value is inspect.Parameter.empty:
+        return "required"
     if not info.show_default or value is None or isinstance(value, bool) or value == ():
         return ""
     values = value if isinstance(value, list | tuple) else [value]

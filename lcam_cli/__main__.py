@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import select
 import signal
 import sys
@@ -109,7 +110,7 @@ def _invoke(app: typer.Typer, args: list[str], flags: Flags) -> int:
 
 def _usage_error(error: Any, flags: Flags) -> tuple[str, str]:
     """Return what is wrong with the words typed, or read from file, and what to do."""
-    what: str = error.format_message()
+    what: str = error.format_message().replace("Value error, ", "")  # pydantic's words
     context, param = error.ctx, getattr(error, "param", None)
     hint = f"`{context.command_path if context else 'lcam'} --help` tells what there is"
     if getattr(error, "option_name", None) and hasattr(error, "possibilities"):
@@ -122,6 +123,9 @@ def _usage_error(error: Any, flags: Flags) -> tuple[str, str]:
     given = _given(error)
     if given is not None and repr(given) not in what:
         what = f"{what} ({given!r} was given)"
+    choice = _near_choice(what)
+    if choice:
+        hint = f"did you mean {choice}? {hint}"
     source = context.get_parameter_source(param.name)
     if source is not None and source.name == "DEFAULT_MAP":
         key = key_of(param).replace("_", "-")
@@ -135,6 +139,14 @@ def _given(error: BaseException) -> object:
     """Return the value that Typer, with pydantic, refused; None where it is not known."""
     details = getattr(error.__cause__, "errors", None)
     return details()[0].get("input") if callable(details) else None
+
+
+def _near_choice(what: str) -> str:
+    """Return the choice that the word typed looks like, of those an error message names, if any."""
+    typed, _, choices = what.partition(" is not one of ")
+    words = re.findall(r"'([^']*)'", choices)
+    near = near_names(typed.rpartition(" ")[2].strip("'"), words) if words else []
+    return near[0] if near else ""
 
 
 def _trace(flags: Flags) -> None:

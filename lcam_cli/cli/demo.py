@@ -40,7 +40,7 @@ COMMANDS = (
 
 def demo(
     folder: Annotated[
-        Path, typer.Argument(metavar="[DIR]", help="A folder to make and fill.")
+        Path, typer.Argument(metavar="DIR", help="A folder to make and fill.")
     ] = Path("lcam-demo"),
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier demo.")

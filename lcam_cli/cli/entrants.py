@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -167,6 +168,8 @@ def _backbone(files: list[AttentionFile], options: BackboneOptions, seed: int) -
     """Load the one backbone that all attentions belong to, or the one typed."""
     settings = [(file, file.settings) for file in files if file.settings is not None]
     if not settings:
+        if options.backbone is None and options.weights is None:
+            raise _no_backbone()
         backbone = new_backbone(options, seed)
     else:
         first, known = settings[0]
@@ -193,6 +196,18 @@ def _backbone(files: list[AttentionFile], options: BackboneOptions, seed: int) -
     for file in files:
         check_fits(file, backbone)
     return backbone
+
+
+def _no_backbone() -> LcamError:
+    """What to say where nothing names the backbone; a run under runs/ would know its own."""
+    newest = None
+    with suppress(LcamError):  # another one's file may be damaged
+        newest = newest_run(LCAM)
+    return LcamError(
+        "no backbone named",
+        "name one, e.g. --backbone resnet50, or in lcam.toml"
+        + ("" if newest is None else f", or --attention {newest.path.parent}"),
+    )
 
 
 def _told(identity: Identity) -> str:

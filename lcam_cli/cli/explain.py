@@ -19,7 +19,7 @@ def explain(
     context: typer.Context,
     images: Annotated[
         list[str] | None,
-        typer.Argument(metavar="IMAGES...", help="Pictures, folders of them, or - for stdin."),
+        typer.Argument(metavar="IMAGES", help="Pictures, folders of them, or - for stdin."),
     ] = None,
     out: Annotated[
         Path,
@@ -57,7 +57,8 @@ def explain(
         str, typer.Option(metavar="NAME", help="Overlays' colours, any name matplotlib knows.")
     ] = "inferno",
     alpha: Annotated[
-        float, typer.Option(min=0, max=1, metavar="X", help="Overlays' strength where V is 1.")
+        float,
+        typer.Option(min=0, max=1, metavar="X", help="Overlays' strength where the map is 1."),
     ] = 0.8,
     caption: Annotated[
         bool, typer.Option("--caption/--no-caption", help="Overlays show class name and score.")

@@ -12,7 +12,7 @@ from lcam_cli.cli.explain_run import Ended, ExplainRun
 from lcam_cli.cli.outputs import Part, is_hdf5, maps_info
 from lcam_cli.errors import LcamError
 from lcam_cli.locks import lock_file
-from lcam_cli.maps.hdf5_reader import MapsFile
+from lcam_cli.maps.hdf5_reader import WRITE_ANEW, MapsFile
 from lcam_cli.maps.joined import join
 from lcam_cli.maps.kept import Kept, Survey
 from lcam_cli.maps.names import claim_folder
@@ -151,7 +151,7 @@ def _is_complete(run: ExplainRun, out: Path) -> bool:
     Raises:
         LcamError: It is finished without some, or of another run.
     """
-    with MapsFile(out) as maps:
+    with MapsFile(out, instead=WRITE_ANEW) as maps:
         complete = maps.complete
     kept = _survey(run).kept([out])
     has = sum(len(one.pictures) for one in kept)

@@ -17,7 +17,7 @@ def merge(
     out: Annotated[Path, typer.Argument(metavar="OUT.h5", help="The file to write.")],
     shards: Annotated[
         list[Path],
-        typer.Argument(metavar="SHARDS...", help="All shards of a run, in any order."),
+        typer.Argument(metavar="SHARDS", help="All shards of a run, in any order."),
     ],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.h5.")] = False,
     quiet: o.Quiet = False,

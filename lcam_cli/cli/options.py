@@ -188,18 +188,24 @@ def _check_triple(value: str | None) -> str | None:
     return value
 
 
+_BACKBONE = (
+    "The classifier: torchvision's name, timm/NAME, an exported program FILE.pt2, "
+    "package.module:function, or file.py:function."
+)
+_WEIGHTS_OWN = "the weights' own"
+
 Backbone = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME",
-        help="The classifier: torchvision's name, timm/NAME, an exported program FILE.pt2, "
-        "package.module:function, or file.py:function.",
+        metavar="NAME", show_default="an attention's or a maps file's own", help=_BACKBONE
     ),
 ]
+BackboneToTrain = Annotated[str | None, typer.Option(metavar="NAME", help=_BACKBONE)]
 Weights = Annotated[
     str | None,
     typer.Option(
         metavar="DEFAULT|none|FILE",
+        show_default="DEFAULT, a download; with an attention or a maps file, its own",
         help="Its weights: those it is known with, random ones, or a state dict (.pt, .pth, "
         ".safetensors).",
     ),
@@ -208,8 +214,8 @@ Layer = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        show_default="the last features with a place",
-        help="The module whose output is A, the feature maps.",
+        show_default="the last one that gives feature maps",
+        help="The layer whose feature maps are weighed.",
     ),
 ]
 Grid = Annotated[
@@ -228,28 +234,48 @@ Activation = Annotated[
     ),
 ]
 Classes = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="The classes' names, one a line.")
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        show_default="an attention's own; ImageNet's for torchvision's and timm's 1000; "
+        "else numbers",
+        help="The classes' names, one a line.",
+    ),
 ]
 ImageSize = Annotated[
     int | None,
-    typer.Option(min=1, metavar="N", help="Side of the network's input, in pixels."),
+    typer.Option(
+        min=1,
+        metavar="N",
+        show_default=_WEIGHTS_OWN,
+        help="Side of the network's input, in pixels.",
+    ),
 ]
 Resize = Annotated[
     int | None,
-    typer.Option(min=1, metavar="N", help="Shorter side before the crop, in pixels."),
+    typer.Option(
+        min=1,
+        metavar="N",
+        show_default="the weights' own, in proportion to --image-size",
+        help="Shorter side before the crop, in pixels.",
+    ),
 ]
 Mean = Annotated[
     str | None,
     typer.Option(
         metavar="R,G,B",
         callback=_check_triple,
+        show_default=_WEIGHTS_OWN,
         help="Mean of the colours, taken off pixels in 0-1.",
     ),
 ]
 Std = Annotated[
     str | None,
     typer.Option(
-        metavar="R,G,B", callback=_check_triple, help="Spread of the colours, divided by after."
+        metavar="R,G,B",
+        callback=_check_triple,
+        show_default=_WEIGHTS_OWN,
+        help="Spread of the colours, divided by after.",
     ),
 ]
 
@@ -257,7 +283,13 @@ Std = Annotated[
 # --- Images -----------------------------------------------------------------------------------
 
 MaxPixels = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Refuse a picture of more pixels than this.")
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        show_default="178956970",
+        help="Refuse a picture of more pixels than this.",
+    ),
 ]
 Null = Annotated[
     bool,

@@ -23,9 +23,9 @@ def train(
     context: typer.Context,
     data: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[DATA]...", help="Folders of pictures, files, or - for stdin."),
+        typer.Argument(metavar="DATA", help="Folders of pictures, files, or - for stdin."),
     ] = None,
-    backbone: o.Backbone = None,
+    backbone: o.BackboneToTrain = None,
     mode: Annotated[
         Literal["img", "fm", "bla", "bla-t", "l2x-f", "amg", "tame"],
         typer.Option(
@@ -55,8 +55,8 @@ def train(
         typer.Option(
             metavar="NAME",
             show_default="the last convolutional features",
-            help="The module whose output is A. Repeatable for tame, in the network's order "
-            "(default there: the ends of the last three stages).",
+            help="The layer whose feature maps are weighed. Repeatable for tame, in the network's "
+            "order (default there: the ends of the last three stages).",
         ),
     ] = None,
     grid: o.Grid = None,
@@ -76,27 +76,52 @@ def train(
     ] = None,
     lambda_tv: Annotated[
         float | None,
-        typer.Option(min=0, metavar="λ1", show_default=_RECIPE, help="Weight of TV (Eq. 8)."),
+        typer.Option(
+            min=0,
+            metavar="λ1",
+            show_default=_RECIPE,
+            help="Weight of the map's total variation, its roughness (Eq. 8 of the paper).",
+        ),
     ] = None,
     lambda_av: Annotated[
         float | None,
-        typer.Option(min=0, metavar="λ2", show_default=_RECIPE, help="Weight of AV (Eq. 7)."),
+        typer.Option(
+            min=0,
+            metavar="λ2",
+            show_default=_RECIPE,
+            help="Weight of the map's average value, its size (Eq. 7 of the paper).",
+        ),
     ] = None,
     lambda_ce: Annotated[
         float | None,
-        typer.Option(min=0, metavar="λ3", show_default=_RECIPE, help="Weight of cross-entropy."),
+        typer.Option(
+            min=0,
+            metavar="λ3",
+            show_default=_RECIPE,
+            help="Weight of the masked picture's cross-entropy (Eq. 6 of the paper).",
+        ),
     ] = None,
     lambda4: Annotated[
         float | None,
-        typer.Option(min=0, metavar="λ4", show_default=_RECIPE, help="Exponent in AV (Eq. 7)."),
+        typer.Option(
+            min=0,
+            metavar="λ4",
+            show_default=_RECIPE,
+            help="Exponent of the map's values in their average (Eq. 7 of the paper).",
+        ),
     ] = None,
     init: Annotated[
         Literal["auto", "random", "classifier"],
-        typer.Option(help="Where W starts: the recipe's choice, random, or the classifier's own."),
+        typer.Option(
+            help="What the attention's weights start from: the recipe's choice, random numbers, or "
+            "the classifier's weights."
+        ),
     ] = "auto",
     loss: Annotated[
         Literal["full", "ce"],
-        typer.Option(help="Eq. 6, or cross-entropy alone (the paper's ablation, marked *)."),
+        typer.Option(
+            help="All terms (Eq. 6 of the paper), or cross-entropy alone (its ablation, marked *)."
+        ),
     ] = "full",
     out: Annotated[
         Path | None,

@@ -188,9 +188,8 @@ def _read_pickle(path: Path) -> object:
     except Exception as error:  # a damaged pickle can raise anything
         wanted = _globals_asked_for(path, error)
         if not wanted:
-            raise LcamError(
-                f"cannot read {path}: {_first_line(error)}",
-                "it must be a file written by torch.save or safetensors",
+            raise _unreadable(
+                path, error, "it must be a file written by torch.save or safetensors"
             ) from None
     refused = sorted(wanted - _HYPER_PARAMETER_TYPES)
     if refused:
@@ -202,10 +201,7 @@ def _read_pickle(path: Path) -> object:
         with torch.serialization.safe_globals([(_Inert, name) for name in wanted]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise LcamError(
-            f"cannot read {path}: {_first_line(error)}",
-            "save only the state dict and give that file",
-        ) from None
+        raise _unreadable(path, error, "save only the state dict and give that file") from None
 
 
 def _globals_asked_for(path: Path, error: Exception) -> set[str]:
@@ -215,6 +211,16 @@ def _globals_asked_for(path: Path, error: Exception) -> set[str]:
     except Exception:  # not a zip, or damaged
         # The old format: the refusal itself names the global.
         return set(re.findall(r"GLOBAL ([\w.]+)", str(error)))
+
+
+def _unreadable(path: Path, error: Exception, hint: str) -> LcamError:
+    """Tell why PyTorch could not read a file, without its advice to read it unsafely."""
+    if re.search(r"weights[_ ]only", str(error), re.IGNORECASE):
+        return LcamError(
+            f"cannot read {path}: it is no weights file, or a damaged one",
+            "give a state dict written by torch.save, or a .safetensors file",
+        )
+    return LcamError(f"cannot read {path}: {_first_line(error)}", hint)
 
 
 def _first_line(error: Exception) -> str:

@@ -64,7 +64,9 @@ def _timm() -> ModuleType:
     try:
         import timm  # noqa: PLC0415 (an extra)
     except ImportError:
-        raise LcamError("timm is not installed", "pip install 'lcam-cli[timm]'") from None
+        raise LcamError(
+            "timm is not installed", "pip install timm, or in lcam's clone: pip install '.[timm]'"
+        ) from None
     module: ModuleType = timm
     return module
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -13,6 +14,10 @@ from typing import BinaryIO
 from lcam_cli.errors import LcamError
 from lcam_cli.images.formats import picture_extensions
 from lcam_cli.images.tars import expand_braces, index_of, is_tar
+
+# Those that most pictures have, of all that are read.
+_USUAL = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jp2", ".avif")
+_OTHERS_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -110,8 +115,9 @@ def _add(item: str, found: Found, seen: set[str]) -> str:
     real_item = os.path.realpath(item)
     has_pictures = is_tar(item) and not is_folder  # or its damage is listed
     pictures: Iterable[tuple[str, str]] = [(item, real_item)]
+    others: Counter[str] = Counter()
     if is_folder:
-        pictures = _walk(item, real_item, found.skipped)
+        pictures = _walk(item, real_item, found.skipped, others)
     elif has_pictures:
         pictures = _members(item, real_item, found.skipped)
     for path, real in pictures:
@@ -120,11 +126,19 @@ def _add(item: str, found: Found, seen: set[str]) -> str:
             seen.add(real)
             found.paths.append(path)
     if not has_pictures:
-        raise LcamError(
-            f"no pictures in {item}",
-            "hidden files and links to folders inside it are passed over; name those directly",
-        )
+        raise LcamError(f"no pictures in {item}", _why_none(others))
     return os.path.abspath(item if is_folder else os.path.dirname(item))
+
+
+def _why_none(others: Counter[str]) -> str:
+    """Return what a folder without pictures has instead, by extensions, and what would be read."""
+    shown = [f"{count} {extension}" for extension, count in others.most_common(_OTHERS_SHOWN)]
+    has = f"it has {others.total()} other files ({', '.join(shown)}); " if shown else ""
+    read = ", ".join(one for one in _USUAL if one in picture_extensions())
+    return (
+        f"{has}read are {read} and rarer ones; hidden files and links to folders inside it are "
+        "passed over; name those directly"
+    )
 
 
 def _members(tar: str, real_tar: str, skipped: list[Skipped]) -> Iterator[tuple[str, str]]:
@@ -137,8 +151,13 @@ def _members(tar: str, real_tar: str, skipped: list[Skipped]) -> Iterator[tuple[
         yield f"{tar}/{name}", f"{real_tar}/{name}"
 
 
-def _walk(top: str, real_top: str, skipped: list[Skipped]) -> Iterator[tuple[str, str]]:
-    """Yield the path and the real path of each picture below the folder ``top``, in order."""
+def _walk(
+    top: str, real_top: str, skipped: list[Skipped], others: Counter[str]
+) -> Iterator[tuple[str, str]]:
+    """Yield the path and the real path of each picture below the folder ``top``, in order.
+
+    Other files are counted in ``others``, by their extension.
+    """
     extensions = picture_extensions()
     pending = [(top, real_top, True)]  # a stack: folders may be nested deeper than calls can be
     while pending:
@@ -157,13 +176,16 @@ def _walk(top: str, real_top: str, skipped: list[Skipped]) -> Iterator[tuple[str
         shown.sort(key=lambda entry: os.fsencode(entry.name), reverse=True)
         for entry in shown:
             below = os.path.join(real, entry.name)
+            extension = os.path.splitext(entry.name)[1].lower()
             if entry.is_dir(follow_symlinks=False):
                 pending.append((entry.path, below, True))
-            elif os.path.splitext(entry.name)[1].lower() in extensions:
+            elif extension in extensions:
                 if not entry.is_symlink():
                     pending.append((entry.path, below, False))
                 elif not os.path.isdir(entry.path):
                     pending.append((entry.path, os.path.realpath(entry.path), False))
+            elif not entry.is_symlink():
+                others[extension or "without an extension"] += 1
 
 
 def _reason(error: OSError | ValueError) -> str:

@@ -27,6 +27,10 @@ from lcam_cli.maps.paths import resolve_path
 from lcam_cli.maps.record import MapBatch, MapsInfo
 from lcam_cli.maps.trial import try_out
 
+_GIVE_MAPS = "give a maps file: lcam explain … --out FILE.h5"
+WRITE_ANEW = "write it anew with --overwrite"
+"""What to do about a file that cannot be gone on with."""
+
 # A row larger than this is a lie about its shape, or a trap for our memory.
 _MOST_ROW_BYTES = 1 << 26
 _MOST_BATCH_BYTES = 1 << 28
@@ -76,6 +80,7 @@ class MapsFile:
         path: The HDF5 file.
         method: Whose maps, in a file that holds those of several methods.
         tried: Whether it is known that HDF5 comes to no harm by the file.
+        instead: What to do where it is no HDF5 file.
 
     Attributes:
         path: The file.
@@ -92,9 +97,21 @@ class MapsFile:
         LcamError: if it is missing, no maps file, or not as the format says.
     """
 
-    def __init__(self, path: str | Path, method: str | None = None, *, tried: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        method: str | None = None,
+        *,
+        tried: bool = False,
+        instead: str = _GIVE_MAPS,
+    ) -> None:
         path = Path(path)
         self.path = path
+        if path.is_dir():
+            raise LcamError(
+                f"{path} is a folder; only HDF5 files can be evaluated or merged",
+                "make one with lcam explain … --out FILE.h5",
+            )
         if not path.is_file():
             raise LcamError(f"no maps file {path}", "make one with lcam explain … --out FILE.h5")
         if not tried:
@@ -102,9 +119,7 @@ class MapsFile:
         try:
             self._file = h5py.File(path, "r", locking=False)
         except (OSError, RuntimeError, ValueError, KeyError, MemoryError) as error:
-            raise LcamError(
-                f"{path} is no HDF5 file, or a damaged one", "write it anew with --overwrite"
-            ) from error
+            raise LcamError(f"{path} is no HDF5 file, or a damaged one", instead) from error
         try:
             self._group = self._group_of(method)
             self._check()

@@ -22,7 +22,7 @@ from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
 from lcam_cli.maps import hdf5_layout as layout
 from lcam_cli.maps.hdf5_layout import Room
-from lcam_cli.maps.hdf5_reader import MapsFile
+from lcam_cli.maps.hdf5_reader import WRITE_ANEW, MapsFile
 from lcam_cli.maps.record import Floats, MapBatch, MapDtype, MapsInfo
 from lcam_cli.maps.whole import cannot_write, size, whole_file
 
@@ -190,7 +190,7 @@ class Hdf5Writer:
         self._resume()
 
     def _resume(self) -> None:
-        with MapsFile(self.path) as old:
+        with MapsFile(self.path, instead=WRITE_ANEW) as old:
             differs = old.difference(self._info, self._size, self._dtype)
             if differs:
                 raise LcamError(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
-from lcam_cli.maps.hdf5_reader import MapsFile
+from lcam_cli.maps.hdf5_reader import WRITE_ANEW, MapsFile
 from lcam_cli.maps.record import MapDtype, MapsInfo, Shard
 
 
@@ -89,7 +89,7 @@ class Survey:
         return found
 
     def _kept(self, file: Path, limit: int | None = None) -> Kept:
-        with MapsFile(file) as maps:
+        with MapsFile(file, instead=WRITE_ANEW) as maps:
             whole = Shard(0, len(self.names), len(self.names), self.inputs)
             shard = maps.info.shard or whole
             here = self.names[shard.first : shard.stop]

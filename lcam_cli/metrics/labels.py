@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path, PurePosixPath
 
 from lcam_cli.engine.backbone import Backbone
-from lcam_cli.errors import LcamError
+from lcam_cli.errors import LcamError, did_you_mean
 from lcam_cli.maps.paths import stored_path
 
 FOLDERS = "folders"
@@ -34,14 +34,20 @@ def read_labels(source: str, row_paths: Sequence[str], backbone: Backbone) -> di
             label.
     """
     if source == FOLDERS:
-        named = {path: PurePosixPath(path).parent.name for path in row_paths}
+        named = _named_by_folder(row_paths)
         where = "the folders' names"
     else:
         by_name = _read_file(Path(source))
         found = {p: by_name.get(p, by_name.get(PurePosixPath(p).name)) for p in row_paths}
         named = {path: label for path, label in found.items() if label is not None}
         where = source
-    known = _classes_of(list(dict.fromkeys(named.values())), backbone, where)
+    of_label = {label: path for path, label in reversed(named.items())}
+    try:
+        known = _classes_of(list(dict.fromkeys(named.values())), backbone, where)
+    except _UnknownClassError as error:
+        if source != FOLDERS:
+            raise
+        raise _no_class_folder(error, of_label[error.label], backbone) from None
     if not named:
         raise LcamError(
             f"{source} has a label for none of the {len(row_paths)} pictures",
@@ -73,6 +79,43 @@ def labels_of_files(
     return {path: known[name] for path, name in names.items() if name in known}
 
 
+class _UnknownClassError(LcamError):
+    """A label that is no class, and all that is to be told of it."""
+
+    def __init__(self, label: str, what: str, hint: str) -> None:
+        super().__init__(what, hint)
+        self.label = label
+
+
+def _named_by_folder(paths: Sequence[str]) -> dict[str, str]:
+    """Return the name of each picture's folder.
+
+    Raises:
+        LcamError: A picture lies in none.
+    """
+    named = {path: PurePosixPath(path).parent.name for path in paths}
+    flat = [path for path, label in named.items() if not label]
+    if flat:
+        all_of_them = len(flat) == len(named)
+        raise LcamError(
+            "these pictures lie in no folder of their class"
+            if all_of_them
+            else f"{flat[0]} lies in no folder of its class",
+            "use --labels FILE, with lines `name class`",
+        )
+    return named
+
+
+def _no_class_folder(error: _UnknownClassError, path: str, backbone: Backbone) -> LcamError:
+    """Tell of a folder whose name is no class, by a picture in it."""
+    picture = "/".join(PurePosixPath(path).parts[-2:])
+    near = did_you_mean(error.label, backbone.class_names)
+    return LcamError(
+        f"{error.what} (…/{picture})",
+        f"{near} `--labels {FOLDERS}` wants …/CLASS/picture.jpg; else use --labels FILE".lstrip(),
+    )
+
+
 def _classes_of(labels: Sequence[str], backbone: Backbone, where: str) -> dict[str, int]:
     """Find the class of each label; one error tells of all that have none."""
     wordnet = _wordnet_ids()
@@ -87,12 +130,12 @@ def _classes_of(labels: Sequence[str], backbone: Backbone, where: str) -> dict[s
         except LcamError as error:
             unknown.append((label, error))
     if unknown:
-        _, first = unknown[0]
+        label, first = unknown[0]
         others = ", ".join(repr(label) for label, _ in unknown[1:_UNKNOWN_SHOWN])
         more = len(unknown) - _UNKNOWN_SHOWN
         also = f", nor {others}" if others else ""
         also += f" and {more} more" if more > 0 else ""
-        raise LcamError(f"{where}: {first.what}{also}", first.hint)
+        raise _UnknownClassError(label, f"{where}: {first.what}{also}", first.hint)
     return known
 
 

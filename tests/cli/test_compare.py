@@ -150,6 +150,14 @@ def test_rows_say_where_their_cells_lie(attention: Path, lcam: Lcam) -> None:
     assert "receptive" not in lcam("compare", "photos", *words, "--no-align").out
 
 
+def test_without_a_backbone_a_run_that_knows_one_is_named(attention: Path, lcam: Lcam) -> None:
+    Path("lcam.toml").unlink()
+    done = lcam("compare", "photos", "--methods", "gradcam")
+    assert done.code == 2
+    assert "no backbone named" in done.err
+    assert "or --attention runs/own.py-net-img" in done.err
+
+
 def test_attentions_of_different_backbones_are_refused_by_name(attention: Path, lcam: Lcam) -> None:
     assert lcam("train", "--backbone", "own.py:other").code == 0
     other = attention.parent / "own.py-other-img"

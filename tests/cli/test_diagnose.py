@@ -170,6 +170,8 @@ def test_unknown_labels_are_named_in_one_line(folder: Path, lcam: Lcam) -> None:
     assert "no class named" in first
     assert "'owl'" in first
     assert "'newt'" in first
+    assert "(…/newt/000.jpg)" in first or "(…/owl/000.jpg)" in first
+    assert "`--labels folders` wants …/CLASS/picture.jpg; else use --labels FILE" in done.err
 
 
 def test_bad_pictures_are_skipped(folder: Path, lcam: Lcam) -> None:

@@ -283,6 +283,7 @@ def test_bad_pictures_are_listed_and_the_others_finished(trained: Path, lcam: Lc
         (["train", "--backbone", "vgg17"], ["vgg17", "vgg16"]),
         (["train", "--weights", "no.pt"], ["no.pt"]),
         (["train", "--layer", "9"], ["no layer '9'"]),
+        (["train", "--mode", "imgg"], ["'--mode': 'imgg' is not", "did you mean img?"]),
         (["train"], ["holds a finished run", "--overwrite"]),
         (["evaluate", "nowhere.h5"], ["nowhere.h5"]),
         (["evaluate", "own.py"], ["own.py"]),
@@ -474,6 +475,10 @@ def test_labels_from_a_file_and_from_folders(trained: Path, lcam: Lcam) -> None:
     assert right["accuracy"] == {"top1": 100.0, "top5": 100.0, "labelled": 7}
     (trained / "labels.txt").write_text("000.jpg owl\n")
     assert "no class named 'owl'" in lcam("evaluate", "--labels", "labels.txt").err
+    assert lcam("explain", "photos", "--overwrite").code == 0
+    flat = lcam("evaluate", "--labels", "folders")
+    assert "these pictures lie in no folder of their class" in flat.err
+    assert "use --labels FILE" in flat.err
 
 
 @pytest.mark.slow

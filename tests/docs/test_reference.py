@@ -16,3 +16,4 @@ def test_the_reference_is_the_program_s_own() -> None:
     written = module.PAGE.read_text(encoding="utf-8")
     assert written == module.page(), "run python docs/make_reference.py"
     assert "`--nu` `PERCENT[,...]` | 100,50,15" in written
+    assert "`SHARDS` … | required |" in written

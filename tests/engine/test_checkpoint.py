@@ -78,6 +78,11 @@ def test_damaged_and_missing_files_are_named(tmp_path: Path) -> None:
         (tmp_path / name).write_text("hello" if "text" in name else "")
         with pytest.raises(LcamError, match=f"cannot read .*{name}"):
             read_state_dict(tmp_path / name)
+    (tmp_path / "photo.JPEG").write_bytes(b"\xff\xd8\xff\xe0 a picture")
+    with pytest.raises(LcamError, match="no weights file, or a damaged one") as caught:
+        read_state_dict(tmp_path / "photo.JPEG")
+    assert "weights_only" not in str(caught.value)  # PyTorch's advice, to run what is in there
+    assert "a state dict written by torch.save" in caught.value.hint
     torch.save(STATE, tmp_path / "cut.pt")
     (tmp_path / "cut.pt").write_bytes((tmp_path / "cut.pt").read_bytes()[:-200])
     with pytest.raises(LcamError, match="cannot read"):

@@ -140,4 +140,4 @@ def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(LcamError, match="timm is not installed") as caught:
         load_network("timm/resnet18", "none")
-    assert "lcam-cli[timm]" in caught.value.hint
+    assert "pip install '.[timm]'" in caught.value.hint

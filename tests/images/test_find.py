@@ -117,6 +117,14 @@ def test_a_folder_without_pictures_is_named_even_beside_others(tmp_path: Path) -
         find_images([str(tmp_path / "full"), str(tmp_path / "void")])
 
 
+def test_a_folder_of_other_files_is_told_what_would_be_read(tmp_path: Path) -> None:
+    touch(tmp_path, "a.xyz", "deep/b.XYZ", "notes.txt", ".hidden.txt", "README")
+    with pytest.raises(LcamError, match="no pictures in") as caught:
+        find_images([str(tmp_path)])
+    assert "it has 4 other files (2 .xyz, 1 " in caught.value.hint
+    assert "read are .jpg, .jpeg, .png" in caught.value.hint
+
+
 def test_nothing_at_all() -> None:
     with pytest.raises(LcamError, match="no pictures"):
         find_images(["-"], [])

@@ -211,6 +211,12 @@ def test_resumed_file_equals_one_never_stopped(tmp_path: Path) -> None:
             out.append(make_batch(0, 1))
 
 
+def test_resume_onto_what_is_no_maps_file_says_how_to_write_it_anew(tmp_path: Path) -> None:
+    (tmp_path / "maps.h5").write_bytes(b"a picture")
+    with pytest.raises(LcamError, match="write it anew with --overwrite"):
+        writer(tmp_path / "maps.h5", resume=True)
+
+
 @pytest.mark.parametrize(
     ("change", "options"),
     [
@@ -582,6 +588,11 @@ def test_cut_or_garbled_files_are_refused(finished: Path) -> None:
         finished.write_bytes(part)
         with pytest.raises(LcamError):
             MapsFile(finished)
+    finished.write_bytes(b"a picture")
+    with pytest.raises(LcamError, match="no HDF5 file, or a damaged one\ngive a maps file: lcam"):
+        MapsFile(finished)
+    with pytest.raises(LcamError, match="a folder; only HDF5 files can be evaluated"):
+        MapsFile(finished.parent)
     with pytest.raises(LcamError, match="no maps file"):
         MapsFile(finished.parent / "none.h5")
 
