@@ -48,7 +48,7 @@ def compare(
     context: typer.Context,
     images: Annotated[
         list[str] | None,
-        typer.Argument(metavar="IMAGES...", help="Pictures, folders of them, or - for stdin."),
+        typer.Argument(metavar="IMAGES", help="Pictures, folders of them, or - for stdin."),
     ] = None,
     methods: Annotated[
         list[str] | None,

@@ -22,7 +22,7 @@ def diagnose(
     context: typer.Context,
     images: Annotated[
         list[str] | None,
-        typer.Argument(metavar="IMAGES...", help="Pictures, folders of them, or - for stdin."),
+        typer.Argument(metavar="IMAGES", help="Pictures, folders of them, or - for stdin."),
     ] = None,
     labels: Annotated[
         str | None,

@@ -29,7 +29,7 @@ def _check_gate(value: float | None) -> float | None:
 def evaluate(
     context: typer.Context,
     maps: Annotated[
-        Path, typer.Argument(metavar="[MAPS]", help="The maps file of lcam explain.")
+        Path, typer.Argument(metavar="MAPS", help="The maps file of lcam explain.")
     ] = Path("maps.h5"),
     nu: o.Nus = None,
     images: Annotated[
@@ -51,13 +51,13 @@ def evaluate(
     max_ad: Annotated[
         float | None,
         typer.Option(
-            metavar="X", callback=_check_gate, help="Exit 1 where AD is above X at any ν asked."
+            metavar="X", callback=_check_gate, help="Exit 1 where AD is above X at any ν of --nu."
         ),
     ] = None,
     min_ic: Annotated[
         float | None,
         typer.Option(
-            metavar="X", callback=_check_gate, help="Exit 1 where IC is below X at any ν asked."
+            metavar="X", callback=_check_gate, help="Exit 1 where IC is below X at any ν of --nu."
         ),
     ] = None,
     mask_space: Annotated[
