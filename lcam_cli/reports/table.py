@@ -171,8 +171,8 @@ def caption(results: Results) -> str:
     )
     named = ", ".join(row.method for row in results.rows if row.align)
     aligned = f"; placed by receptive fields: {named}" if named else ""
-    if named and not all(row.align for row in results.rows):
-        aligned += " (the others tile the picture; --align: all alike)"
+    if named and any(row.align is False and row.method != FLOOR for row in results.rows):
+        aligned += " (the others not: see --align)"
     hidden = "; hidden with the mean colour" if results.mask_space == "normalized" else ""
     return printable(
         f"{results.backbone}, {short_weights(results.weights)}, {results.layer}; "

@@ -145,7 +145,7 @@ def test_rows_say_where_their_cells_lie(attention: Path, lcam: Lcam) -> None:
     assert aligned("--align") == [True, True, False, True], "rise's cells are its own"
     assert aligned("--no-align") == [False] * 4
     table = lcam("compare", "photos", *words, "--format", "markdown").out
-    named = "; placed by receptive fields: lcam-img (the others tile the picture; --align: all"
+    named = "; placed by receptive fields: lcam-img (the others not: see --align); "
     assert named in table
     assert "receptive" not in lcam("compare", "photos", *words, "--no-align").out
 
