@@ -86,9 +86,7 @@ def compare(
             help="The class to explain. Repeatable.",
         ),
     ] = None,
-    max_images: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Take N of the pictures, by the seed.")
-    ] = None,
+    max_images: o.MaxImages = None,
     format_: Annotated[
         Literal["table", "json", "csv", "markdown", "latex"],
         typer.Option("--format", help="Of the result."),
@@ -180,7 +178,7 @@ def compare(
     from lcam_cli.metrics.compare import Entrant, Task, Terms
     from lcam_cli.metrics.compare_state import CompareState, shown_pictures
     from lcam_cli.reports import output
-    from lcam_cli.scale.ranks import device_of, together
+    from lcam_cli.scale.ranks import RESUME, device_of, together
     from lcam_cli.training.files import sample
 
     names = parse_methods(methods)
@@ -251,7 +249,7 @@ def compare(
             # At once: a batch of RISE can take an hour, and what is finished is saved already.
             console.error(
                 f"interrupted; what was finished is saved in {comparison.state.folder}",
-                "go on with the same command and --resume",
+                RESUME,
             )
             raise typer.Exit(130) from None
     if not ranks.is_first:

@@ -59,9 +59,7 @@ def diagnose(
             help="Share of the predicted class's score that the true one must reach somewhere.",
         ),
     ] = DEFAULT_RULES.evidence,
-    max_images: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Take N of the pictures, by the seed.")
-    ] = None,
+    max_images: o.MaxImages = None,
     format_: Annotated[
         Literal["table", "json", "csv", "markdown"],
         typer.Option("--format", help="Of the result."),

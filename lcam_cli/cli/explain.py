@@ -44,9 +44,7 @@ def explain(
     top_k: Annotated[
         int, typer.Option(min=1, metavar="K", help="Explain the K best-scored classes.")
     ] = 1,
-    max_images: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Take N of the pictures, by the seed.")
-    ] = None,
+    max_images: o.MaxImages = None,
     overlays: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Draw the maps over the pictures, in DIR.")
     ] = None,
@@ -138,7 +136,7 @@ def explain(
     from lcam_cli.images.read import MAX_PIXELS
     from lcam_cli.methods.explain import ClassChoice
     from lcam_cli.reports.text import plural
-    from lcam_cli.scale.ranks import device_of, together
+    from lcam_cli.scale.ranks import RESUME, device_of, together
     from lcam_cli.training.files import sample
 
     device = device_of(place, device)
@@ -188,7 +186,7 @@ def explain(
         if ended is None:
             console.error(
                 f"interrupted; what is done is saved in {part.out}",
-                "go on with the same command and --resume",
+                RESUME,
             )
             raise typer.Exit(130)
         if not ranks.is_first:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from lcam_cli.cli.outputs import Outputs, OverlayOptions, Part, is_hdf5
+from lcam_cli.cli.outputs import Outputs, OverlayOptions, Part, check_shared
 from lcam_cli.cli.setup import SkippedPictures
 from lcam_cli.engine.engine import Engine
-from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Found, Skipped
 from lcam_cli.maps.paths import stored_path
 from lcam_cli.maps.record import MapDtype, Shard
@@ -72,11 +71,7 @@ class ExplainRun:
         Raises:
             LcamError: ``out`` is a folder of PNGs.
         """
-        if not is_hdf5(out):
-            raise LcamError(
-                f"{out} is a folder, which several processes cannot share",
-                "name a maps file, e.g. --out maps.h5",
-            )
+        check_shared(out)
         pictures = shard_range(len(self.found.paths), self.at_once, index, count)
         return Part(shard_file(out, index, count), pictures, self.describe(pictures))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lcam_cli.cli.explain_run import Ended, ExplainRun
-from lcam_cli.cli.outputs import Part, is_hdf5, maps_info
+from lcam_cli.cli.outputs import Part, check_shared, maps_info
 from lcam_cli.errors import LcamError
 from lcam_cli.locks import lock_file
 from lcam_cli.maps.hdf5_reader import WRITE_ANEW, MapsFile
@@ -92,11 +92,7 @@ def _check(ranks: Ranks) -> None:
 
 def _prepare(run: ExplainRun, out: Path, ranks: Ranks) -> Plan | None:
     """Look through what there is, and share out the rest; None where all is done."""
-    if not is_hdf5(out):
-        raise LcamError(
-            f"{out} is a folder, which several processes cannot share",
-            "name a maps file, e.g. --out maps.h5",
-        )
+    check_shared(out)
     if out.is_dir():  # before any work: the file takes its place at the very end
         raise LcamError(f"{out} is a folder", "name a file ending in .h5")
     if run.overlay.folder is not None:

@@ -291,6 +291,9 @@ MaxPixels = Annotated[
         help="Refuse a picture of more pixels than this.",
     ),
 ]
+MaxImages = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Take N of the pictures, by the seed.")
+]
 Null = Annotated[
     bool,
     typer.Option("--null", "-0", help="Paths on stdin end in NUL instead of a line break."),

@@ -284,6 +284,19 @@ def is_hdf5(out: Path) -> bool:
     return out.suffix.lower() in _HDF5_SUFFIXES
 
 
+def check_shared(out: Path) -> None:
+    """Refuse an ``--out`` that several processes cannot write to.
+
+    Raises:
+        LcamError: It is a folder of PNGs.
+    """
+    if not is_hdf5(out):
+        raise LcamError(
+            f"{out} is a folder, which several processes cannot share",
+            "name a maps file, e.g. --out maps.h5",
+        )
+
+
 def maps_info(backbone: Backbone, method: Method, root: str, choice: ClassChoice) -> MapsInfo:
     """What all maps of a run have in common."""
     identity = backbone.identity

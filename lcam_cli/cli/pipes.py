@@ -48,9 +48,12 @@ def stored(item: str, folder: Path = FOLDER) -> str:
 
 def place_of(item: str, folder: Path = FOLDER) -> Path:
     """Return where the tar of a command is stored, a name made of the command."""
-    command = item.removeprefix(_PIPE).strip()
-    digest = hashlib.sha256(command.encode("utf-8", "surrogateescape")).hexdigest()
+    digest = hashlib.sha256(_command(item).encode("utf-8", "surrogateescape")).hexdigest()
     return folder / f"{digest[:_DIGITS]}.tar"
+
+
+def _command(item: str) -> str:
+    return item.removeprefix(_PIPE).strip()
 
 
 def _store(item: str, tar: Path) -> None:
@@ -58,7 +61,7 @@ def _store(item: str, tar: Path) -> None:
         with whole_file(tar) as temporary:
             with temporary.open("wb") as file:
                 ended = subprocess.run(
-                    item.removeprefix(_PIPE),
+                    _command(item),
                     shell=True,
                     check=False,
                     stdin=subprocess.DEVNULL,

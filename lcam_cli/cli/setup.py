@@ -248,13 +248,15 @@ def pictures(inputs: list[str], null: bool) -> Found:
     """
     listed = read_path_list(sys.stdin.buffer, null) if "-" in inputs else ()
     named, broken = [], []
-    for item in (path for given in inputs for path in expand_braces(given)):
-        try:
-            named.append(pipes.stored(item) if pipes.is_pipe(item) else item)
-        except LcamError as error:
-            if not pipes.is_pipe(item):
-                raise
-            broken.append((item, error))
+    for given in inputs:
+        if not pipes.is_pipe(given):
+            named.append(given)
+            continue
+        for item in expand_braces(given):
+            try:
+                named.append(pipes.stored(item))
+            except LcamError as error:
+                broken.append((item, error))
     if broken and not named:
         raise broken[0][1]
     found = find_images(named, listed)

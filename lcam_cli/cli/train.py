@@ -175,7 +175,7 @@ def train(
     from lcam_cli.metrics.labels import read_labels
     from lcam_cli.reports.text import plural
     from lcam_cli.scale.exchange import Exchange
-    from lcam_cli.scale.ranks import device_of, together
+    from lcam_cli.scale.ranks import RESUME, device_of, together
     from lcam_cli.training.files import claim_run, run_folder, sample
     from lcam_cli.training.loop import TrainingSettings, share_of_batches
     from lcam_cli.training.loop import train as run_training
@@ -279,7 +279,7 @@ def train(
         if result is None:
             console.error(
                 f"interrupted; the run is saved in {folder}",
-                "go on with the same command and --resume",
+                RESUME,
             )
             raise typer.Exit(130)
         if not ranks.is_first:

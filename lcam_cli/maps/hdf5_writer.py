@@ -197,9 +197,7 @@ class Hdf5Writer:
                     f"{self.path} holds other maps: {differs}",
                     "use the same settings, --overwrite or another --out",
                 )
-            # What was not known of the old rows is not known of the file.
-            known = old.info.classes_explained and self._info.classes_explained
-            self._info = dataclasses.replace(self._info, classes_explained=known)
+            self._info = self._info.after(old.info)
             self.complete = old.complete
             self.paths = old.paths()
             self.skipped = old.skipped

@@ -196,11 +196,7 @@ class PngWriter:
                 f"{self.folder} holds other maps: {differs}",
                 "use the same settings, --overwrite or another --out",
             )
-        # What was not known of the old maps is not known of the folder.
-        known = old.classes_explained and self._info.classes_explained
-        self._info = dataclasses.replace(
-            self._info, created=saved["created"], classes_explained=known
-        )
+        self._info = dataclasses.replace(self._info.after(old), created=saved["created"])
         self.complete = saved.get("complete") is True
         self._lines = list(self._read_rows())
         for line in _read_lines(self.folder / SKIPPED_NAME):

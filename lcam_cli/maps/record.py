@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import compress
 from typing import Any, Literal
 
@@ -96,6 +96,15 @@ class MapsInfo:
         """Forward passes of the classifier that a map cost; None where the file does not say."""
         passes = self.method_params.get("forward_passes")
         return passes if isinstance(passes, int) and not isinstance(passes, bool) else None
+
+    def after(self, old: MapsInfo) -> MapsInfo:
+        """What is said of old maps and these together: what was not known of the old ones is not.
+
+        Args:
+            old: Of the maps that these go on from; :meth:`difference` names nothing.
+        """
+        known = old.classes_explained and self.classes_explained
+        return replace(self, classes_explained=known)
 
     def difference(self, other: MapsInfo) -> str:
         """Name the first setting that makes maps of ``other`` no continuation of these.

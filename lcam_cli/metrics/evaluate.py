@@ -146,8 +146,9 @@ def evaluate(
         LcamError: The file's maps or classes do not fit the classifier, or no picture can be read.
     """
     _check_fits(engine, maps)
-    paths, outside = _resolve(maps, images)
-    pictures = _pictures(maps.paths())
+    names = maps.paths()
+    paths, outside = _resolve(maps, names, images)
+    pictures = _pictures(names)
     untold = set(paths)
     tallies = [_Tally(maps.info.method, nus, seed)]
     if floor is not None:
@@ -269,11 +270,13 @@ def _pictures(row_paths: Sequence[str]) -> list[int]:
     return [known.setdefault(path, len(known)) for path in row_paths]
 
 
-def _resolve(maps: MapsFile, images: Path | None) -> tuple[list[str], dict[str, str]]:
+def _resolve(
+    maps: MapsFile, names: Sequence[str], images: Path | None
+) -> tuple[list[str], dict[str, str]]:
     """Where each row's picture lies, and why some are not looked for."""
     paths: list[str] = []
     outside: dict[str, str] = {}
-    for row_path in maps.paths():
+    for row_path in names:
         try:
             paths.append(str(maps.resolve(row_path, images)))
         except BadImageError as error:

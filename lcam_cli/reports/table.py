@@ -192,7 +192,8 @@ def to_rich(results: Results, width: int | None = None) -> RenderableType:
     from rich.text import Text
 
     shown = columns(results)
-    whole = _drawn(shown, Text(caption(results)))
+    below = Text(caption(results))
+    whole = _drawn(shown, below)
     if width is None or natural_width(whole) <= width:
         return whole
     name, rest = shown[0], shown[1:]
@@ -200,7 +201,7 @@ def to_rich(results: Results, width: int | None = None) -> RenderableType:
     parts = [rest[i : i + 2] for i in range(0, pairs, 2)]
     parts += [rest[pairs:-_PLAIN], rest[-_PLAIN:]]
     tables = [_drawn([name, *part]) for part in parts if part]
-    return Group(*tables, Text(caption(results)))
+    return Group(*tables, below)
 
 
 def natural_width(table: Table) -> int:

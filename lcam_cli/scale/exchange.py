@@ -77,30 +77,21 @@ class Exchange:
             return pictures, numbers
         self.steps += 1
         with torch.no_grad(), self.ranks.talking():
-            return self._exchange(named, by_class, pictures, numbers)
-
-    def _exchange(
-        self,
-        named: Mapping[str, nn.Parameter],
-        by_class: Sequence[str],
-        pictures: int,
-        numbers: Tensor,
-    ) -> tuple[int, Tensor]:
-        shared = [p for name, p in named.items() if name not in by_class]
-        count = numbers.new_tensor([float(pictures)])
-        weighted = [numbers * pictures if pictures else torch.zeros_like(numbers)]
-        weighted += [_gradient(p).flatten() * pictures for p in shared]
-        flat = torch.cat([count, *weighted])
-        dist.all_reduce(flat)
-        self.sent += _bytes(flat)
-        total = int(flat[0])
-        rest = flat[1:] / max(total, 1)
-        means, *parts = torch.split(rest, [len(numbers), *(p.numel() for p in shared)])
-        for parameter, part in zip(shared, parts, strict=True):
-            parameter.grad = part.view_as(parameter) if total else None
-        for name in by_class:
-            self._exchange_rows(named[name], pictures / max(total, 1))
-        return total, means
+            shared = [p for name, p in named.items() if name not in by_class]
+            count = numbers.new_tensor([float(pictures)])
+            weighted = [numbers * pictures if pictures else torch.zeros_like(numbers)]
+            weighted += [_gradient(p).flatten() * pictures for p in shared]
+            flat = torch.cat([count, *weighted])
+            dist.all_reduce(flat)
+            self.sent += _bytes(flat)
+            total = int(flat[0])
+            rest = flat[1:] / max(total, 1)
+            means, *parts = torch.split(rest, [len(numbers), *(p.numel() for p in shared)])
+            for parameter, part in zip(shared, parts, strict=True):
+                parameter.grad = part.view_as(parameter) if total else None
+            for name in by_class:
+                self._exchange_rows(named[name], pictures / max(total, 1))
+            return total, means
 
     def _exchange_rows(self, parameter: nn.Parameter, share: float) -> None:
         """Exchange the touched rows of one parameter, (R, …); each rank may have others."""
