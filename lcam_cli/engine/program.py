@@ -22,7 +22,7 @@ from torch import Tensor, fx, nn
 from lcam_cli.engine.archive import DTYPES, read_archive
 from lcam_cli.engine.checkpoint import sha256_of_file
 from lcam_cli.engine.networks import Network
-from lcam_cli.engine.operators import ATEN, changes_in_place, find_function
+from lcam_cli.engine.operators import ATEN, by_name, find_function, takes_device
 from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Preprocess
 
@@ -30,7 +30,11 @@ SUFFIX = ".pt2"
 
 # Those that only check, and give nothing.
 _CHECKS = (f"{ATEN}_assert", f"{ATEN}sym_constrain_range")
-_DROPOUTS = tuple(f"{ATEN}{n}.default" for n in ("dropout", "dropout_", "feature_dropout"))
+_DROPOUTS = tuple(
+    f"{ATEN}{kind}dropout{in_place}.default"
+    for kind in ("", "feature_", "alpha_", "feature_alpha_")
+    for in_place in ("", "_")
+)
 # Where the first size may be a number that means the batch.
 _RESHAPES = tuple(f"{ATEN}{n}.default" for n in ("view", "_unsafe_view", "reshape", "expand"))
 # Modules without parameters, whose settings are called as their functions' are.
@@ -252,8 +256,11 @@ class _Builder:
                 named[given["name"]] = value
             else:
                 positional.append(value)
-        if changes_in_place(function) and positional[0].op == "get_attr":
-            raise LcamError("it changes its own weights", _EXPORT)
+        bound = by_name(function, positional, named)
+        if _trains(bound):
+            raise LcamError("it was exported in training mode", _EXPORT)
+        if any(takes_device(function, k) and isinstance(v, str) for k, v in bound.items()):
+            raise LcamError("it names a device of its own", _EXPORT)
         return self._graph.call_function(function, tuple(positional), named)
 
     def _is_of_batch(self, node: Mapping[str, Any]) -> bool:
@@ -358,6 +365,12 @@ def _size(told: Mapping[str, Any]) -> int | str:
     return int(value) if kind == "as_int" else str(value["expr_str"])
 
 
+def _trains(given: Mapping[str, Any]) -> bool:
+    """Whether a function, given this, would draw random numbers or update running statistics."""
+    updates = given.get("use_input_stats") is True and given.get("running_mean") is not None
+    return updates or any(given.get(name) for name in ("train", "training", "dropout_p"))
+
+
 def _is_one_tensor(node: Mapping[str, Any]) -> bool:
     return len(node["outputs"]) == 1 and _only(node["outputs"][0])[0] == "as_tensor"
 
@@ -390,13 +403,20 @@ def _checked(name: str) -> str:
 
 @torch.no_grad()
 def _check_batches(module: nn.Module, builder: _Builder) -> None:
-    """Check that two pictures together get the logits that each gets alone.
+    """Check that two pictures together get the logits that each gets alone, and change nothing.
 
     Raises:
-        LcamError: They do not: the program is for batches of one size.
+        LcamError: They do not: the program is for batches of one size. Or it changes what it is
+            given, or its weights, which the next picture would find changed.
     """
     generator = torch.Generator().manual_seed(0)
     pictures = torch.randn(2, 3, builder.side, builder.side, generator=generator)
+    # Of a view as well as of the tensor itself, whichever of them a function changes in place.
+    kept = {
+        "its pictures": [pictures],
+        "its own weights": [*module.parameters(), *module.buffers()],
+    }
+    before = {what: [t._version for t in tensors] for what, tensors in kept.items()}
     try:
         alone = torch.cat([module(picture[None]) for picture in pictures])
         close = torch.allclose(module(pictures), alone, rtol=1e-3, atol=1e-4)
@@ -404,5 +424,8 @@ def _check_batches(module: nn.Module, builder: _Builder) -> None:
         if isinstance(builder.batch, str):
             raise
         close = False
+    for what, tensors in kept.items():
+        if [t._version for t in tensors] != before[what]:
+            raise LcamError(f"it changes {what}", _EXPORT)
     if not close:
         raise LcamError("it was exported for batches of one size", _DYNAMIC)
