@@ -1,14 +1,17 @@
-"""Reading exported programs (``.pt2``), without unpickling or running anything in them.
+"""Reading exported programs (``.pt2``), without running anything in them.
 
 ``torch.export.load`` cannot be used on a file from a stranger: its documentation says that it
 unpickles, and it also evaluates text of the file (sizes, through sympy) and loads compiled
-libraries. An archive is a zip of JSON and raw numbers, though, and these are enough: the program is
-one JSON file, and a table says which bytes are which tensor.
+libraries. An archive is a zip of JSON and numbers, though, and these are enough: the program is one
+JSON file, and a table says which bytes are which tensor. Until PyTorch 2.8 the tensors lay in files
+of ``torch.save``; these are read as elsewhere, by PyTorch's restricted unpickler.
 """
 
 from __future__ import annotations
 
+import io
 import json
+import pickle
 import re
 import zipfile
 from collections.abc import Mapping
@@ -19,11 +22,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lcam_cli.engine.checkpoint import check_archive
+from lcam_cli.engine.checkpoint import check_archive, tensors_of
 from lcam_cli.errors import LcamError
 
 # The first number of the format's version; the second grows with what older readers can ignore.
 _SCHEMA = 8
+# The program's name before PyTorch 2.8, when all files lay beside each other.
+_FLAT = "serialized_exported_program.json"
 # The format's numbers for the types that weights and arguments come in.
 DTYPES = {
     1: torch.uint8,
@@ -72,39 +77,84 @@ def read_archive(path: Path) -> Archive:
 
 
 def _read(path: Path, archive: zipfile.ZipFile) -> Archive:
-    models = [
-        m for n in archive.namelist() if (m := re.fullmatch(r"((?:[^/]+/)?)models/(.+)\.json", n))
-    ]
-    if len(models) != 1:
-        raise LcamError(
-            f"{path} holds {len(models) or 'no'} exported programs of the present format",
-            "export one network again with a newer PyTorch: torch.export.save",
-        )
-    root, model = models[0].groups()
-    program = json.loads(archive.read(models[0][0]))
+    names = archive.namelist()
+    models = [m for name in names if (m := re.fullmatch(r"((?:[^/]+/)?)models/(.+)\.json", name))]
+    if len(models) == 1:
+        root, model = models[0].groups()
+        program = _program(path, archive.read(models[0][0]))
+        tensors: dict[str, Tensor] = {}
+        for kind in ("weights", "constants"):
+            folder = f"{root}data/{kind}/"
+            table = f"{folder}{model}_{kind}_config.json"
+            if table in names:
+                entries = json.loads(archive.read(table))["config"]
+                tensors |= _read_raw(path, kind, archive, folder, entries)
+            else:
+                tensors |= _read_pickled(path, kind, archive.read(f"{folder}{model}.pt"))
+        return Archive(program, tensors)
+    if not models and _FLAT in names:
+        program = _program(path, archive.read(_FLAT))
+        weights = _read_pickled(path, "weights", archive.read("serialized_state_dict.pt"))
+        constants = _read_pickled(path, "constants", archive.read("serialized_constants.pt"))
+        return Archive(program, weights | constants)
+    raise LcamError(
+        f"{path} holds {len(models) or 'no'} exported programs",
+        "give a file of one network, written by torch.export.save",
+    )
+
+
+def _program(path: Path, content: bytes) -> Mapping[str, Any]:
+    """The graph and its signature, if they are of the format that is known."""
+    program: Mapping[str, Any] = json.loads(content)
     if program["schema_version"]["major"] != _SCHEMA:
         raise LcamError(
             f"{path} is of format {program['schema_version']['major']}, not {_SCHEMA}",
             "export it again with another PyTorch",
         )
-    tensors: dict[str, Tensor] = {}
-    for kind in ("weights", "constants"):
-        folder = f"{root}data/{kind}/"
-        table = f"{folder}{model}_{kind}_config.json"
-        if table not in archive.namelist():
-            raise LcamError(
-                f"{path} keeps its {kind} as a pickle, which is not opened",
-                "export it again with a newer PyTorch: torch.export.save",
-            )
-        for name, entry in json.loads(archive.read(table))["config"].items():
-            if entry["use_pickle"] or entry["tensor_meta"] is None:
-                raise LcamError(
-                    f"{path} refused: {name} of its {kind} would have to be unpickled",
-                    "export a network whose weights are plain tensors",
-                )
-            content = archive.read(folder + entry["path_name"])
-            tensors[name] = _tensor(name, content, entry["tensor_meta"])
-    return Archive(program, tensors)
+    return program
+
+
+def _read_raw(
+    path: Path, kind: str, archive: zipfile.ZipFile, folder: str, entries: Mapping[str, Any]
+) -> dict[str, Tensor]:
+    """Tensors that lie in the archive as their bytes, one file each."""
+    tensors = {}
+    for name, entry in entries.items():
+        if entry["use_pickle"] or entry["tensor_meta"] is None:
+            raise _more_than_tensors(path, f"{name} of its {kind}")
+        content = archive.read(folder + entry["path_name"])
+        tensors[name] = _tensor(name, content, entry["tensor_meta"])
+    return tensors
+
+
+def _read_pickled(path: Path, kind: str, content: bytes) -> dict[str, Tensor]:
+    """Tensors of a file of ``torch.save``, which PyTorch's restricted unpickler reads.
+
+    Raises:
+        LcamError: It holds anything else; nothing of that is run.
+    """
+    with zipfile.ZipFile(io.BytesIO(content)) as inner:
+        entries = inner.infolist()
+    if sum(entry.file_size for entry in entries) > len(content):
+        raise ValueError(f"its {kind} claim to hold more than their own size")
+    try:
+        held = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        held = None
+    if not isinstance(held, Mapping):
+        raise _more_than_tensors(path, f"something in its {kind}")
+    tensors = tensors_of(held)
+    for name in held:
+        if name not in tensors:
+            raise _more_than_tensors(path, f"{name} of its {kind}")
+    return {name: tensor.detach() for name, tensor in tensors.items()}
+
+
+def _more_than_tensors(path: Path, what: str) -> LcamError:
+    return LcamError(
+        f"{path} refused: {what} would have to be unpickled",
+        "export a network whose weights are plain tensors",
+    )
 
 
 def _tensor(name: str, content: bytes, meta: Mapping[str, Any]) -> Tensor:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -109,14 +109,11 @@ def find_function(target: str) -> Callable[..., Any] | None:
     return function
 
 
-def by_name(
-    function: Callable[..., Any], positional: Sequence[Any], named: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What a function is given, by the names that PyTorch's schema has; its defaults left out."""
+def positional_names(function: Callable[..., Any]) -> list[str]:
+    """The names, in order, of what a function of PyTorch's own takes without their names."""
     if not isinstance(function, torch._ops.OpOverload):
-        return dict(named)
-    names = [argument.name for argument in function._schema.arguments]
-    return dict(zip(names, positional, strict=False)) | dict(named)
+        return []
+    return [argument.name for argument in function._schema.arguments if not argument.kwarg_only]
 
 
 def takes_device(function: Callable[..., Any], name: str) -> bool:

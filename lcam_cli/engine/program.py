@@ -22,7 +22,7 @@ from torch import Tensor, fx, nn
 from lcam_cli.engine.archive import DTYPES, read_archive
 from lcam_cli.engine.checkpoint import sha256_of_file
 from lcam_cli.engine.networks import Network
-from lcam_cli.engine.operators import ATEN, by_name, find_function, takes_device
+from lcam_cli.engine.operators import ATEN, find_function, positional_names, takes_device
 from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Preprocess
 
@@ -56,7 +56,9 @@ _PLAIN: dict[str, Callable[..., nn.Module]] = {
 }
 _MEMORY_FORMATS = {1: torch.contiguous_format, 2: torch.channels_last, 4: torch.preserve_format}
 _STRIDED = 7
-_KEYWORD = 2
+# What PyTorch 2.6 writes for a module where a function was called in none.
+_NO_MODULE = "_empty_nn_module_stack"
+_UNKNOWN, _KEYWORD = 0, 2
 
 _EXPORT = "export it so: torch.export.export(model.eval(), (picture,))"
 _DYNAMIC = (
@@ -64,6 +66,11 @@ _DYNAMIC = (
     "dynamic_shapes=({0: torch.export.Dim('batch')},))"
 )
 _OWN = "load it in a function of yours, if you trust it: --backbone file.py:function"
+
+
+def is_known(target: str) -> bool:
+    """Whether a program may call a function of that name."""
+    return target.startswith(_CHECKS) or target in _DROPOUTS or find_function(target) is not None
 
 
 def program_network(name: str, weights: str) -> Network:
@@ -252,11 +259,11 @@ class _Builder:
             if fixed and isinstance(value, list) and value and value[0] == self.batch:
                 size = self._graph.call_method("size", (self._picture, 0))
                 value = [size, *value[1:]]
-            if given.get("kind") == _KEYWORD:
+            if _is_named(function, given, len(positional)):
                 named[given["name"]] = value
             else:
                 positional.append(value)
-        bound = by_name(function, positional, named)
+        bound = dict(zip(positional_names(function), positional, strict=False)) | named
         if _trains(bound):
             raise LcamError("it was exported in training mode", _EXPORT)
         if any(takes_device(function, k) and isinstance(v, str) for k, v in bound.items()):
@@ -347,7 +354,8 @@ def _with_parameters(
             R, K = own["weight"].shape
             return nn.Linear(K, R, bias="bias" in own, device="meta")
         case "layer_norm", ["weight", "bias"]:
-            return nn.LayerNorm(settings["normalized_shape"], eps=settings["eps"])
+            chosen = {name: settings[name] for name in ("eps",) if name in settings}
+            return nn.LayerNorm(settings["normalized_shape"], **chosen)
         case "batch_norm", ["weight", "bias", "running_mean", "running_var"]:
             return nn.BatchNorm2d(len(own["weight"]), eps=settings["eps"])
     return None
@@ -363,6 +371,14 @@ def _size(told: Mapping[str, Any]) -> int | str:
     """A size: a number, or the text of an expression, which is compared and never evaluated."""
     kind, value = _only(told)
     return int(value) if kind == "as_int" else str(value["expr_str"])
+
+
+def _is_named(function: Callable[..., Any], given: Mapping[str, Any], place: int) -> bool:
+    """Whether an argument goes by its name: as the program says, or else as the function has it."""
+    kind = given.get("kind") or _UNKNOWN
+    if kind == _UNKNOWN and (names := positional_names(function)):  # before PyTorch 2.7
+        return names[place : place + 1] != [given["name"]]
+    return bool(kind == _KEYWORD)
 
 
 def _trains(given: Mapping[str, Any]) -> bool:
@@ -387,17 +403,17 @@ def _calls(node: Mapping[str, Any]) -> list[_Call]:
     """The modules that a function was called within, outermost first, but for the network."""
     told = node["metadata"].get("nn_module_stack", "")
     entries = [entry.split(",") for entry in told.split(";") if "," in entry]
-    return [_Call(entry[0], entry[1]) for entry in entries if entry[1]]
+    return [_Call(e[0], e[1]) for e in entries if e[1] and not e[1].startswith(_NO_MODULE)]
 
 
 def _checked(name: str) -> str:
     """The name of a tensor or module, if it is one: names become part of Python code in torch.fx.
 
     Raises:
-        LcamError: It is not letters, digits and underscores between dots.
+        LcamError: It is not letters, digits, underscores and hyphens between dots.
     """
-    if not re.fullmatch(r"\w+(\.\w+)*", name, re.ASCII):
-        raise LcamError(f"it has a part named {name!r}", _OWN)
+    if not re.fullmatch(r"[\w-]+(\.[\w-]+)*", name, re.ASCII):
+        raise LcamError(f"it has a part named {name!r}", f"export it with strict=False, or {_OWN}")
     return name
 
 

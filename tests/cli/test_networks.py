@@ -20,6 +20,7 @@ from tests.cli import job
 from tests.cli.job import Lcam
 from tests.conftest import ROOT
 from tests.networks import tiny_vit
+from tests.programs import export
 from tests.tiny import tiny_network
 
 OWN = """
@@ -199,12 +200,7 @@ def test_what_does_not_fit_is_one_error(
 def test_an_exported_program_gives_the_networks_maps_and_is_found_again(
     folder: Path, lcam: Lcam
 ) -> None:
-    program = torch.export.export(
-        tiny_network().eval(),
-        (torch.rand(2, 3, 32, 32),),
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-    )
-    torch.export.save(program, "model.pt2")
+    export(tiny_network(), Path("model.pt2"))
     line = ("explain", "photos", "--method", "gradcam", "--image-size", "32", "--backbone")
     maps = {}
     for name in ("model.pt2", "own.py:exported", "own.py:tiny_network"):
@@ -228,8 +224,7 @@ def test_an_exported_program_gives_the_networks_maps_and_is_found_again(
 
 @pytest.mark.parametrize("mode", ["img", "fm"])
 def test_both_modes_train_on_an_exported_program(folder: Path, lcam: Lcam, mode: str) -> None:
-    program = torch.export.export(tiny_network().eval(), (torch.rand(1, 3, 32, 32),))
-    torch.export.save(program, "model.pt2")
+    export(tiny_network(), Path("model.pt2"), batch=1, dynamic=False)
     line = ("train", "photos", "--backbone", "model.pt2", "--mode", mode)
     done = lcam(*line, "--epochs", "1", "--batch-size", "4")
     assert done.code == 0, done.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from torch import Tensor, nn
 
 from lcam_cli.engine.backbone import load_backbone
 from lcam_cli.engine.operators import ATEN, find_function
+from lcam_cli.engine.program import is_known
 from lcam_cli.errors import LcamError
-from tests.engine.test_program import changed_json, check_same, export
+from tests.engine.test_program import MODEL, SAVED, check_same
+from tests.programs import changed_json, export
 
 # None of these is arithmetic on a tensor of one's own. Each is searched for in the names allowed.
 HARMFUL = """
@@ -131,6 +134,22 @@ def test_what_is_no_function_of_that_form_is_refused(target: str) -> None:
     assert find_function(target) is None
 
 
+def test_what_each_version_exports_is_known() -> None:
+    # As tests/engine/exported/write.py found it; what this PyTorch has not, it cannot call.
+    versions = json.loads((SAVED / "functions.json").read_text())
+    assert "2.6.0" in versions
+    assert len(versions) > 1
+    for version, functions in versions.items():
+        assert len(functions) > 50, version
+        unknown = [name for name in functions if not is_known(name) and _is_here(name)]
+        assert unknown == [], version
+
+
+def _is_here(name: str) -> bool:
+    operation, _, overload = name.removeprefix(ATEN).partition(".")
+    return not name.startswith(ATEN) or hasattr(getattr(torch.ops.aten, operation, None), overload)
+
+
 class _InPlace(nn.Module):
     """In-place variants on tensors of its own: some on a view, some with a tensor for a number."""
 
@@ -184,6 +203,6 @@ def test_a_program_changes_neither_its_weights_nor_the_pictures(tmp_path: Path, 
 
     with pytest.raises(LcamError, match=f"changes its ({which}|own)|more than logits"):
         load_backbone(str(path))
-    changed_json(path, "models/model.json", leave_out_the_mutation)
+    changed_json(path, MODEL, leave_out_the_mutation)
     with pytest.raises(LcamError, match=f"changes its {which}"):
         load_backbone(str(path))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import pickle
-import zipfile
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,17 @@ from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Preprocess
 from tests.faults.counts import count
 from tests.networks import tiny_swin, tiny_vit
+from tests.programs import LAYOUTS, changed, changed_json, entries, export, relaid, write
 from tests.tiny import tiny_network
+
+# What these entries are called, in any layout.
+MODEL = ("models/model.json", "serialized_exported_program.json")
+SAMPLES = ("data/sample_inputs/model.pt", "serialized_example_inputs.pt")
+PICKLED = {
+    "weights": ("data/weights/model.pt", "serialized_state_dict.pt"),
+    "constants": ("data/constants/model.pt", "serialized_constants.pt"),
+}
+SAVED = Path(__file__).parent / "exported"
 
 EXPORTED = ["resnet18", "efficientnet_b0", "squeezenet1_1", "swin_t"]
 EXPORTED += ["mobilenet_v2", "vgg11", "densenet121", "vit_b_32"]
@@ -58,16 +69,6 @@ def _residual() -> nn.Module:
             nn.init.uniform_(module.running_var, 0.5, 2)
             nn.init.uniform_(module.weight, 0.5, 2)
     return network
-
-
-def export(
-    network: nn.Module, path: Path, *, side: int = 32, batch: int = 2, dynamic: bool = True
-) -> Path:
-    shapes = ({0: torch.export.Dim("batch")},) if dynamic else None
-    picture = torch.rand(batch, 3, side, side)
-    program = torch.export.export(network.eval(), (picture,), dynamic_shapes=shapes)
-    torch.export.save(program, path)
-    return path
 
 
 def plain(network: nn.Module, side: int = 32) -> Backbone:
@@ -114,6 +115,16 @@ def test_a_transformer_is_the_network_it_was(
     check_same(export(build(), tmp_path / "net.pt2"), build())
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_is_read(tmp_path: Path, layout: str) -> None:
+    check_same(relaid(export(_residual(), tmp_path / "net.pt2"), layout), _residual())
+
+
+@pytest.mark.parametrize("path", sorted(SAVED.glob("*.pt2")), ids=lambda path: path.stem)
+def test_what_older_versions_wrote_is_read(path: Path) -> None:
+    check_same(path, _residual())
+
+
 def test_its_layers_have_the_names_of_its_modules(tmp_path: Path) -> None:
     path = export(_residual(), tmp_path / "net.pt2")
     x = torch.rand(2, 3, 32, 32)
@@ -126,6 +137,15 @@ def test_its_layers_have_the_names_of_its_modules(tmp_path: Path) -> None:
     assert ours.class_names == ["0", "1", "2", "3", "4"]
     with pytest.raises(LcamError, match="no layer 'layer2'"):
         load_backbone(str(path), layer="layer2")
+
+
+def test_a_modules_name_may_have_hyphens_as_regnets_do(tmp_path: Path) -> None:
+    named = nn.Sequential(OrderedDict([("block-1", tiny_network()), ("act", nn.Softplus())]))
+    ours = load_backbone(str(export(named, tmp_path / "net.pt2")), layer="block-1.3")
+    own = Backbone(Network(named, "own", "none", preprocess=Preprocess(32, 32)), "block-1.3")
+    x = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(ours.features(x), own.features(x))
+    torch.testing.assert_close(ours(x), own(x))
 
 
 def test_the_head_that_pools_and_multiplies_is_known(tmp_path: Path) -> None:
@@ -209,36 +229,15 @@ class _Attack:
         return os.system, (f"touch {self._target}",)
 
 
-def changed(path: Path, change: Callable[[str, bytes], bytes]) -> None:
-    """Write an archive anew, with ``change(name, content)`` in each entry's place."""
-    with zipfile.ZipFile(path) as archive:
-        entries = {name: archive.read(name) for name in archive.namelist()}
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for name, content in entries.items():
-            archive.writestr(name, change(name, content))
-
-
-def changed_json(path: Path, ending: str, change: Callable[[Any], None]) -> None:
-    def apply(name: str, content: bytes) -> bytes:
-        if not name.endswith(ending):
-            return content
-        told = json.loads(content)
-        change(told)
-        return json.dumps(told).encode()
-
-    changed(path, apply)
-
-
 def test_pickles_in_it_are_not_opened(tmp_path: Path) -> None:
     path, target = export(tiny_network(), tmp_path / "net.pt2"), tmp_path / "ran"
     attack = pickle.dumps(_Attack(target))
     # Sample inputs are a pickle in every archive. They are not needed: the file loads.
-    changed(path, lambda name, content: attack if "sample_inputs" in name else content)
+    changed(path, lambda name, content: attack if name.endswith(SAMPLES) else content)
     assert load_backbone(str(path)).num_classes == 4
     assert not target.exists()
-    with zipfile.ZipFile(path) as archive:
-        (name,) = [n for n in archive.namelist() if "sample_inputs" in n]
-        pickle.loads(archive.read(name))  # the attack is real
+    (sample,) = (one for name, one in entries(path).items() if name.endswith(SAMPLES))
+    pickle.loads(sample)  # the attack is real
     assert target.exists()
     target.unlink()
 
@@ -246,11 +245,38 @@ def test_pickles_in_it_are_not_opened(tmp_path: Path) -> None:
         for entry in table["config"].values():
             entry["use_pickle"] = True
 
-    changed_json(path, "weights_config.json", pickled)
+    changed_json(relaid(path), "weights_config.json", pickled)
     changed(path, lambda name, content: attack if "/weight_" in name else content)
     with pytest.raises(LcamError, match="would have to be unpickled"):
         load_backbone(str(path))
     assert not target.exists()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS[:-1])
+@pytest.mark.parametrize("kind", ["weights", "constants"])
+def test_pickled_weights_are_tensors_or_refused(tmp_path: Path, layout: str, kind: str) -> None:
+    path, target = relaid(export(tiny_network(), tmp_path / "net.pt2"), layout), tmp_path / "ran"
+    whole = entries(path)
+    (name,) = (n for n in whole if n.endswith(PICKLED[kind]))
+    claims = torch.zeros(1).expand(10**6, 10**6)  # in a file of a few bytes
+    for held in (_Attack(target), {"0.weight": _Attack(target)}, {"0.weight": claims}, {"a": 1}):
+        write(path, whole | {name: _saved(held)})
+        with pytest.raises(LcamError, match="would have to be unpickled"):
+            load_backbone(str(path))
+        assert not target.exists()
+    for content in (b"", b"PK", whole[name][:-200], pickle.dumps(_Attack(target))):
+        write(path, whole | {name: content})
+        with pytest.raises(LcamError, match=r"cannot read .*net\.pt2"):
+            load_backbone(str(path))
+        assert not target.exists()
+    torch.load(io.BytesIO(_saved(_Attack(target))), weights_only=False)  # the attack is real
+    assert target.exists()
+
+
+def _saved(held: object) -> bytes:
+    file = io.BytesIO()
+    torch.save(held, file)
+    return file.getvalue()
 
 
 def test_text_in_it_is_not_evaluated(tmp_path: Path) -> None:
@@ -269,7 +295,7 @@ def test_text_in_it_is_not_evaluated(tmp_path: Path) -> None:
         program.update(everywhere(program))
         assert attack in json.dumps(program)
 
-    changed_json(path, "models/model.json", change)
+    changed_json(path, MODEL, change)
     assert load_backbone(str(path)).num_classes == 4
     assert not target.exists()
 
@@ -295,7 +321,7 @@ def test_a_function_that_is_not_arithmetic_is_refused(tmp_path: Path, target: st
     def change(program: dict[str, Any]) -> None:
         program["graph_module"]["graph"]["nodes"][0]["target"] = target
 
-    changed_json(path, "models/model.json", change)
+    changed_json(path, MODEL, change)
     with pytest.raises(LcamError, match="which is not known here") as caught:
         load_backbone(str(path))
     assert target in caught.value.what
@@ -320,14 +346,14 @@ def test_names_are_not_taken_for_code(tmp_path: Path, where: str) -> None:
 
     if where == "parameter":
         changed_json(path, "weights_config.json", weights)
-    changed_json(path, "models/model.json", program)
+    changed_json(path, MODEL, program)
     with pytest.raises(LcamError, match="a part named"):
         load_backbone(str(path))
     assert not target.exists()
 
 
 def test_weights_that_claim_more_than_they_hold_are_refused(tmp_path: Path) -> None:
-    path = export(tiny_network(), tmp_path / "net.pt2")
+    path = relaid(export(tiny_network(), tmp_path / "net.pt2"))
 
     def larger(table: dict[str, Any]) -> None:
         meta = table["config"]["0.weight"]["tensor_meta"]
@@ -365,9 +391,8 @@ def test_damaged_files_are_one_error(tmp_path: Path) -> None:
 def test_any_part_of_the_json_may_be_wrong(tmp_path: Path) -> None:
     """Each value of the graph replaced in turn: an error of ours, or a network; nothing else."""
     path = export(tiny_network(), tmp_path / "net.pt2")
-    with zipfile.ZipFile(path) as archive:
-        (name,) = [n for n in archive.namelist() if n.endswith("models/model.json")]
-        told = json.loads(archive.read(name))
+    (name,) = (n for n in entries(path) if n.endswith(MODEL))
+    told = json.loads(entries(path)[name])
     nodes = told["graph_module"]["graph"]["nodes"]
     keys = [(i, key) for i, node in enumerate(nodes) for key in node]
     for (i, key), wrong in ((k, w) for k in keys for w in (None, 7, [], {})):

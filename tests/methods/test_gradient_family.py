@@ -96,7 +96,7 @@ def test_smooth_grad_cam_plus_plus_agrees_with_torchcam(name: str) -> None:
     network = engine.backbone.network
     with SmoothGradCAMpp(network, engine.backbone.identity.layer, num_samples=3) as theirs:
         theirs._distrib.sample = lambda _size: draws.pop()
-        network(engine.normalise(x))
+        network(engine.normalise(x).requires_grad_())  # torchcam 0.4 hooks what has a gradient
         (alpha,) = theirs._get_weights(CLASSES.tolist(), eps=1e-6)
     assert not draws
     expected = (alpha[:, :, None, None] * seen.A).sum(1).relu()
