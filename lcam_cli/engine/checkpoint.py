@@ -17,7 +17,7 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeGuard
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -93,7 +93,7 @@ def tensors_of(content: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
     return {k: v for k, v in content.items() if isinstance(k, str) and is_plain(v)}
 
 
-def is_plain(value: object) -> bool:
+def is_plain(value: object) -> TypeGuard[torch.Tensor]:
     """Whether this is a dense tensor of numbers that are all there.
 
     Sparse, meta and expanded tensors can claim any size in a file of a few bytes.
@@ -227,7 +227,8 @@ def _bytes_at(file: IO[bytes], entry: zipfile.ZipInfo) -> torch.Tensor:
 
 def _read_bytes(file: IO[bytes], size: int) -> torch.Tensor:
     content = torch.empty(size, dtype=torch.uint8)
-    if file.readinto(memoryview(content.numpy())) != size:  # type: ignore[attr-defined]
+    into: Any = content.numpy()
+    if file.readinto(into.data) != size:  # type: ignore[attr-defined]
         raise ValueError("the file ends in a tensor")
     return content
 
@@ -354,5 +355,3 @@ def _unreadable(path: Path, error: Exception) -> LcamError:
     return LcamError(
         f"cannot read {path}: {text}", "it must be a file written by torch.save or safetensors"
     )
-
-

@@ -31,7 +31,11 @@ _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
     (rb"GGUF", "a GGUF file, of quantised language models", _SAVE),
     (rb"(?s).{4}TFL3", "a TensorFlow Lite model", _SAVE),
     (rb"\x93NUMPY", "a NumPy array", _SAVE),
-    (rb"(?s)\x08[\x01-\x14].{0,200}(pytorch|onnx|tf2onnx|keras2onnx|skl2onnx)", "an ONNX model", ""),
+    (
+        rb"(?s)\x08[\x01-\x14].{0,200}(pytorch|onnx|tf2onnx|keras2onnx|skl2onnx)",
+        "an ONNX model",
+        "",
+    ),
     (rb"(?s).{257}ustar", "a tar archive", "unpack it, and give what was in it"),
 )
 _ONNX_HINT = "give the PyTorch weights it was made from, or a function that returns the network"

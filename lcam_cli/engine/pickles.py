@@ -11,23 +11,23 @@ from __future__ import annotations
 import pickletools
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
 import torch
 
 # What no weights file has a reason to name, called or not.
-_NEVER = frozenset(
-    "asyncio bdb cProfile code codeop commands concurrent ctypes _ctypes ensurepip ftplib gc http "
-    "importlib inspect io _io marshal multiprocessing nt operator _operator os pdb pickle _pickle "
-    "pip posix profile pty runpy shutil signal site smtplib socket subprocess sys tempfile "
-    "threading _thread timeit trace urllib venv webbrowser".split()
+_NEVER = re.compile(
+    r"asyncio|bdb|cProfile|code|codeop|concurrent|_?ctypes|ensurepip|ftplib|gc|http|importlib"
+    r"|inspect|_?io|marshal|multiprocessing|nt|_?operator|os|pdb|_?pickle|pip|posix|profile|pty"
+    r"|runpy|shutil|signal|site|smtplib|socket|subprocess|sys|tempfile|threading|_thread|timeit"
+    r"|trace|urllib|venv|webbrowser"
 )
-# Python's own types. Its functions, eval and open among them, are not here.
-_BUILTIN_TYPES = frozenset(
-    "bool bytearray bytes complex dict float frozenset getattr int list memoryview object range "
-    "set slice str tuple type long unicode xrange".split()  # the last three in Python 2
+# Python's own types, the last three of Python 2. Its functions, eval and open, are not here.
+_BUILTIN_TYPES = re.compile(
+    r"bool|bytearray|bytes|complex|dict|float|frozenset|getattr|int|list|memoryview|object|range"
+    r"|set|slice|str|tuple|type|long|unicode|xrange"
 )
 # Functions, and types whose names begin as functions' do, that only make a piece of data.
 _MAKES_DATA = re.compile(
@@ -113,7 +113,7 @@ class Machine:
                 return stack.pop()
             if name in _CONSTANTS:
                 stack.append(_CONSTANTS[name])
-            elif name in _LITERALS:
+            elif _LITERALS.fullmatch(name):
                 stack.append(argument)
             elif name in _EMPTY:
                 stack.append(_EMPTY[name]())
@@ -127,41 +127,49 @@ class Machine:
                 self._step(name, argument)
         raise ValueError("the pickle has no end")
 
-    def _step(self, name: str, argument: Any) -> None:  # noqa: PLR0912 (one branch an opcode)
+    def _step(self, name: str, argument: Any) -> None:
+        if not (self._collect(name) or self._build(name, argument) or self._move(name)):
+            raise ValueError(f"{name} in a file")
+
+    def _collect(self, name: str) -> bool:
+        """Make and fill containers; False where the instruction is another."""
         stack = self._stack
         if name in ("TUPLE1", "TUPLE2", "TUPLE3"):
             n = int(name[-1])
             stack[-n:] = [tuple(stack[-n:])]
-        elif name in ("TUPLE", "LIST", "FROZENSET"):
+        elif name == "TUPLE":
+            stack.append(tuple(self._marked()))
+        elif name == "LIST":
+            stack.append(self._marked())
+        elif name == "FROZENSET":
+            stack.append(frozenset(map(_key, self._marked())))
+        elif name == "DICT":
             items = self._marked()
-            if name == "FROZENSET":
-                stack.append(frozenset(map(_key, items)))
-            else:
-                stack.append(tuple(items) if name == "TUPLE" else items)
+            stack.append(dict(_pairs(items)))
         elif name in ("APPEND", "APPENDS", "ADDITEMS"):
             items = [stack.pop()] if name == "APPEND" else self._marked()
-            if isinstance(stack[-1], list):
-                stack[-1].extend(items)
-            elif isinstance(stack[-1], set):
-                stack[-1].update(map(_key, items))
-            elif not isinstance(stack[-1], Inert):
-                raise ValueError(f"{name} to no list")
-        elif name in ("SETITEM", "SETITEMS", "DICT"):
+            _add(stack[-1], items)
+        elif name in ("SETITEM", "SETITEMS"):
             items = [stack.pop(-2), stack.pop()] if name == "SETITEM" else self._marked()
-            if name == "DICT":
-                stack.append({})
             into = stack[-1].entries if isinstance(stack[-1], Inert) else stack[-1]
             if not isinstance(into, dict):
                 raise ValueError(f"{name} to no dictionary")
-            into.update(zip(map(_key, items[::2]), items[1::2], strict=True))
-        elif name in ("GLOBAL", "STACK_GLOBAL"):
+            into.update(_pairs(items))
+        else:
+            return False
+        return True
+
+    def _build(self, name: str, argument: Any) -> bool:
+        """Names, calls and objects; False where the instruction is another."""
+        stack = self._stack
+        if name in ("GLOBAL", "STACK_GLOBAL"):
             parts = argument.split(" ", 1) if argument else [stack.pop(-2), stack.pop()]
             stack.append(self._named(*parts))
         elif name == "REDUCE":
             arguments, function = stack.pop(), stack.pop()
             stack.append(self._called(function, arguments))
         elif name in ("NEWOBJ", "NEWOBJ_EX"):
-            del stack[len(stack) - (1 if name == "NEWOBJ" else 2) :]
+            del stack[len(stack) - (1 if name == "NEWOBJ" else 2) :]  # the arguments
             stack.append(_instance(stack.pop()))
         elif name == "INST":
             self._marked()
@@ -172,16 +180,23 @@ class Machine:
             _set_state(stack[-2], stack.pop())
         elif name in ("PERSID", "BINPERSID"):
             stack.append(self._persistent(argument if name == "PERSID" else stack.pop()))
-        elif name == "MARK":
-            stack.append(_MARK)
+        else:
+            return False
+        return True
+
+    def _move(self, name: str) -> bool:
+        """Marks and copies; False where the instruction is another."""
+        if name == "MARK":
+            self._stack.append(_MARK)
         elif name == "POP":
-            stack.pop()
+            self._stack.pop()
         elif name == "POP_MARK":
             self._marked()
         elif name == "DUP":
-            stack.append(stack[-1])
+            self._stack.append(self._stack[-1])
         else:
-            raise ValueError(f"{name} in a file")
+            return False
+        return True
 
     def _marked(self) -> list[Any]:
         """Take what was pushed since the last mark, and the mark."""
@@ -198,7 +213,7 @@ class Machine:
     def _named(self, module: str, name: str) -> object:
         module = _OLD_MODULES.get(module, module)
         root = module.partition(".")[0]
-        if root in _NEVER or (root == "builtins" and _is_function(f"builtins.{name}")):
+        if _NEVER.fullmatch(root) or (root == "builtins" and _is_function(f"builtins.{name}")):
             self.would_run.add(f"{module}.{name}")
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
             return getattr(torch, name)
@@ -234,7 +249,7 @@ def _is_function(name: str) -> bool:
     """Whether calling what has this name runs more than a class that only holds data."""
     module, _, last = name.rpartition(".")
     if module == "builtins":
-        return last not in _BUILTIN_TYPES and not last[:1].isupper()
+        return not (_BUILTIN_TYPES.fullmatch(last) or last[:1].isupper())
     return not last.lstrip("_")[:1].isupper() and not _MAKES_DATA.fullmatch(name)
 
 
@@ -250,6 +265,19 @@ def _key(value: Any) -> Any:
     if isinstance(value, tuple) and any(isinstance(v, tuple | frozenset) for v in value):
         return Inert("builtins.tuple")
     return value
+
+
+def _pairs(items: list[Any]) -> Iterator[tuple[Any, Any]]:
+    return zip(map(_key, items[::2]), items[1::2], strict=True)
+
+
+def _add(into: Any, items: list[Any]) -> None:
+    if isinstance(into, list):
+        into.extend(items)
+    elif isinstance(into, set):
+        into.update(map(_key, items))
+    elif not isinstance(into, Inert):
+        raise ValueError(f"items for a {type(into).__name__}")
 
 
 def _set_state(made: object, state: object) -> None:
@@ -294,8 +322,7 @@ _EMPTY: dict[str, Callable[[], Any]] = {
     "EMPTY_SET": set,
     "EMPTY_TUPLE": tuple,
 }
-_LITERALS = frozenset(
-    "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING "
-    "BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8 UNICODE SHORT_BINUNICODE BINUNICODE "
-    "BINUNICODE8".split()
+_LITERALS = re.compile(
+    r"(BIN)?INT[12]?|LONG[14]?|(BIN)?FLOAT|BYTEARRAY8"
+    r"|(SHORT_)?BIN(STRING|BYTES|UNICODE)|BIN(BYTES|UNICODE)8|STRING|UNICODE"
 )
