@@ -170,13 +170,6 @@ def _torchvision_from_file(name: str, weights: str) -> Network:
     if name in ("googlenet", "inception_v3"):
         # As torchvision does for its own weights: they expect the other normalisation.
         options = {"init_weights": False, "transform_input": True}
-        log.warning(
-            "%s: the input is renormalised as for torchvision's own weights (transform_input); if "
-            "these were trained without, have a function return torchvision.models.%s("
-            "transform_input=False): --backbone file.py:function",
-            name,
-            name,
-        )
     skeleton = _shapes_only(name, **options)
     state = file.named_for(skeleton)
     classes = _class_count_in(state, skeleton)
@@ -191,6 +184,17 @@ def _torchvision_from_file(name: str, weights: str) -> Network:
     else:
         module = _without_auxiliary_heads(_build_torchvision(name, **options))
     file.put(module, fit, name)
+    if "transform_input" in options:
+        log.warning(
+            "%s gets its input as torchvision's own weights do (transform_input); if these were "
+            "trained without: --backbone net.py:build, --image-size %d, and in net.py: "
+            '"import torchvision" and "def build(): return torchvision.models.%s('
+            'num_classes=%d, aux_logits=False, init_weights=False)"',
+            name,
+            299 if name == "inception_v3" else 224,
+            name,
+            _class_count(module),
+        )
     return Network(module, name, file.identity, file.found_at)
 
 
