@@ -22,7 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lcam_cli.engine.checkpoint import check_archive, tensors_of
+from lcam_cli.engine.checkpoint import tensors_of
+from lcam_cli.engine.file_kinds import check_archive
 from lcam_cli.errors import LcamError
 
 # The first number of the format's version; the second grows with what older readers can ignore.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib
 import importlib.util
+import logging
 import math
 import re
 import sys
@@ -18,12 +18,16 @@ import torchvision
 from torch import nn
 from torchvision.models import VisionTransformer
 
-from lcam_cli.engine.checkpoint import read_state_dict, sha256_of_file
+from lcam_cli.engine.checkpoint import is_plain
+from lcam_cli.engine.fingerprint import sha256_of_state
+from lcam_cli.engine.weights import WeightsFile, load_weights, split_key
 from lcam_cli.errors import LcamError, did_you_mean
 from lcam_cli.images.preprocess import Preprocess
 
 DEMO_BACKBONE = "lcam-demo"
 """The small classifier that ships with the package, for ``lcam demo``."""
+
+log = logging.getLogger("lcam")
 
 # Auxiliary training heads of GoogLeNet and Inception v3: never run in eval mode.
 _AUXILIARY = ("AuxLogits", "aux1", "aux2")
@@ -66,7 +70,7 @@ def load_network(name: str, weights: str = "DEFAULT", *, seed: int = 0) -> Netwo
             an ``nn.Module``).
         weights: ``"DEFAULT"`` or another name of torchvision's weights (downloaded and checked by
             its hash, cached) or timm's, ``"none"`` (random, from ``seed``), or a file (``.pt``,
-            ``.pth``, ``.safetensors``).
+            ``.pth``, ``.safetensors``; ``FILE#KEY`` for one of several state dicts in it).
         seed: For ``"none"``; with ``"none:seed=N"`` that N is taken instead.
 
     Raises:
@@ -118,17 +122,16 @@ def _torchvision_network(name: str, weights: str, seed: int) -> Network:
         network = Network(_download(name, entry), name, entry.name)
         network.preprocess = _preset(entry)
     elif looks_like_file(weights):
-        path = Path(weights)
-        network = _torchvision_from_file(name, path)
+        network = _torchvision_from_file(name, weights)
         network.preprocess = _preset(next(iter(known)))
         if isinstance(network.module, VisionTransformer):
-            network.preprocess = _of_size(network.preprocess, network.module.image_size)
+            network.preprocess = of_size(network.preprocess, network.module.image_size)
     else:
         raise LcamError(
             f"unknown weights {weights!r} for {name}",
             f"give a file, none, DEFAULT or one of: {', '.join(known.__members__)}",
         )
-    _drop_auxiliary_heads(network.module)
+    _without_auxiliary_heads(network.module)
     network.class_names = imagenet_names(network.module)
     return network
 
@@ -160,59 +163,82 @@ def _download(name: str, entry: Any) -> nn.Module:
     return module
 
 
-def _torchvision_from_file(name: str, path: Path) -> Network:
+def _torchvision_from_file(name: str, weights: str) -> Network:
     """Build the network around the file's weights; the file decides the number of classes."""
-    identity = sha256_of_file(path)
-    state = read_state_dict(path)
+    file = WeightsFile(weights)
     options: dict[str, Any] = {}
     if name in ("googlenet", "inception_v3"):
         # As torchvision does for its own weights: they expect the other normalisation.
         options = {"init_weights": False, "transform_input": True}
-    with torch.device("meta"):  # shapes only: the file brings every value
-        module = _build_torchvision(name, **options)
-        classes = _class_count_in(state, module)
-        if classes is not None:
-            options["num_classes"] = classes
-        if isinstance(module, VisionTransformer):
-            options["image_size"] = _image_size_in(state, module)
-        module = _build_torchvision(name, **options)
-    _drop_auxiliary_heads(module)
-    state = {k: v for k, v in state.items() if k.split(".")[0] not in _AUXILIARY}
-    check_weights(module, state, str(path), name)  # before any memory is taken
-    module.to_empty(device="cpu")
-    load_weights(module, state, str(path), name)
-    return Network(module, name, identity, str(path.resolve()))
+    skeleton = _shapes_only(name, **options)
+    state = file.named_for(skeleton)
+    classes = _class_count_in(state, skeleton)
+    if classes is not None:
+        options["num_classes"] = classes
+    if isinstance(skeleton, VisionTransformer):
+        options["image_size"] = _image_size_in(state, skeleton)
+    module = _shapes_only(name, **options)
+    fit = file.fit(module, name, passed_over=_AUXILIARY)  # before any memory is taken
+    if all(k.endswith("num_batches_tracked") for k in fit.missing):
+        module.to_empty(device="cpu")  # the file brings every value that is read
+    else:
+        module = _without_auxiliary_heads(_build_torchvision(name, **options))
+    file.put(module, fit, name)
+    if "transform_input" in options:
+        log.warning(
+            "%s gets its input as torchvision's own weights do (transform_input); if these were "
+            "trained without: --backbone net.py:build, --image-size %d, and in net.py: "
+            '"import torchvision" and "def build(): return torchvision.models.%s('
+            'num_classes=%d, aux_logits=False, init_weights=False)"',
+            name,
+            299 if name == "inception_v3" else 224,
+            name,
+            _class_count(module),
+        )
+    return Network(module, name, file.identity, file.found_at)
 
 
-def _class_count_in(state: dict[str, torch.Tensor], skeleton: nn.Module) -> int | None:
+def _shapes_only(name: str, **options: Any) -> nn.Module:
+    """The classifier without its values, where it can be built so."""
+    try:
+        with torch.device("meta"):
+            module = _build_torchvision(name, **options)
+    except NotImplementedError:  # RegNets compute their widths with tensors
+        module = _build_torchvision(name, **options)
+    return _without_auxiliary_heads(module)
+
+
+def _class_count_in(state: dict[str, Any], skeleton: nn.Module) -> int | None:
     """How many classes the state dict's last layer has, or None if it is the skeleton's number."""
-    last = list(skeleton.state_dict())[-1]
-    if last not in state or state[last].ndim == 0:
+    own = skeleton.state_dict()
+    last = list(own)[-1]
+    if not is_plain(state.get(last)) or state[last].ndim != own[last].ndim:
         return None
-    count = state[last].shape[0]
-    return None if count == skeleton.state_dict()[last].shape[0] else count
+    count = int(state[last].shape[0])
+    return None if count in (0, own[last].shape[0]) else count
 
 
-def _image_size_in(state: dict[str, torch.Tensor], skeleton: VisionTransformer) -> int:
+def _image_size_in(state: dict[str, Any], skeleton: VisionTransformer) -> int:
     """The picture's side that the state dict's position embeddings are for, in pixels."""
-    positions = state.get("encoder.pos_embedding", torch.empty(0))
-    if positions.ndim != 3:
+    positions = state.get("encoder.pos_embedding")
+    if not is_plain(positions) or positions.ndim != 3:
         return int(skeleton.image_size)
     return math.isqrt(max(positions.shape[1] - 1, 1)) * int(skeleton.patch_size)
 
 
-def _of_size(preprocess: Preprocess, image_size: int) -> Preprocess:
+def of_size(preprocess: Preprocess, image_size: int) -> Preprocess:
     """The same preprocessing for another input size; the crop keeps its share of the picture."""
     resize = round(preprocess.resize * image_size / preprocess.image_size)
     return dataclasses.replace(preprocess, image_size=image_size, resize=resize)
 
 
-def _drop_auxiliary_heads(module: nn.Module) -> None:
+def _without_auxiliary_heads(module: nn.Module) -> nn.Module:
     for name in _AUXILIARY:
         if getattr(module, name, None) is not None:
             setattr(module, name, None)
     if hasattr(module, "aux_logits"):
         setattr(module, "aux_logits", False)  # noqa: B010 (Module types every attribute as a tensor)
+    return module
 
 
 def _preset(entry: Any) -> Preprocess:
@@ -241,11 +267,9 @@ def _user_network(name: str, weights: str, seed: int) -> Network:
     if weights == "none":
         return Network(module, name, f"none:seed={seed}")
     if weights == "DEFAULT":  # the function has loaded what it wants; its content is the identity
-        return Network(module, name, _sha256_of_state(module))
-    path = Path(weights)
-    identity = sha256_of_file(path)
-    load_weights(module, read_state_dict(path), str(path), name)
-    return Network(module, name, identity, str(path.resolve()))
+        return Network(module, name, sha256_of_state(module))
+    file = load_weights(module, weights, name)
+    return Network(module, name, file.identity, file.found_at)
 
 
 def _import_function(name: str) -> Any:
@@ -285,15 +309,6 @@ def _import_file(path: Path) -> Any:
     return module
 
 
-def _sha256_of_state(module: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(str((tensor.dtype, tuple(tensor.shape))).encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return "sha256:" + digest.hexdigest()
-
-
 # --- the demo's -----------------------------------------------------------------------------------
 
 
@@ -316,49 +331,6 @@ def _demo_network(name: str, weights: str) -> Network:
 
 
 # --- shared ---------------------------------------------------------------------------------------
-
-
-def load_weights(module: nn.Module, state: dict[str, torch.Tensor], source: str, name: str) -> None:
-    """Load ``state`` into ``module``, or say what differs.
-
-    Raises:
-        LcamError: Names are missing or left over, or shapes differ.
-    """
-    check_weights(module, state, source, name)
-    module.load_state_dict(state, strict=False)
-
-
-def check_weights(
-    module: nn.Module, state: dict[str, torch.Tensor], source: str, name: str
-) -> None:
-    """Check that ``state`` fits ``module``.
-
-    Raises:
-        LcamError: As :func:`load_weights`.
-    """
-    own = module.state_dict()
-    # Old checkpoints lack BatchNorm's step counters, which inference never reads.
-    missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
-    unexpected = [k for k in state if k not in own]
-    shapes = [
-        f"{k} is {tuple(state[k].shape)} there, {tuple(own[k].shape)} here"
-        for k in own
-        if k in state and state[k].shape != own[k].shape
-    ]
-    if missing or unexpected or shapes:
-        parts = [
-            f"{len(keys)} {what} (e.g. {keys[0]})"
-            for keys, what in (
-                (missing, "missing"),
-                (unexpected, "unexpected"),
-                (shapes, "differ in shape"),
-            )
-            if keys
-        ]
-        raise LcamError(
-            f"weights {source} do not fit {name}: {'; '.join(parts)}",
-            "give the backbone these weights were trained with",
-        )
 
 
 def read_class_names(path: Path) -> list[str]:
@@ -391,7 +363,8 @@ def seeded(build: Any, seed: int) -> Any:
 
 def looks_like_file(weights: str) -> bool:
     """Tell whether ``--weights`` means a file and no name."""
-    return Path(weights).exists() or Path(weights).suffix != "" or "/" in weights
+    path, _ = split_key(weights)
+    return path.exists() or path.suffix != "" or "/" in weights
 
 
 def imagenet_names(module: nn.Module) -> list[str]:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from lcam_cli.engine.backbone import Backbone, Identity, load_backbone
 from lcam_cli.engine.networks import runs_user_code
+from lcam_cli.engine.weights import split_key
 from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Preprocess
 
@@ -110,7 +110,7 @@ def _weights_of(source: str, identity: Identity, given: Given) -> str:
             f"{source} does not say where its weights are ({_short(identity.weights)})",
             "give their file: --weights FILE",
         )
-    if not Path(identity.weights_file).is_file():
+    if not split_key(identity.weights_file)[0].is_file():
         raise LcamError(
             f"the weights {source} was made with are no longer at {identity.weights_file}",
             "say where they are: --weights FILE",

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
 from torch import nn
 
-from lcam_cli.engine.checkpoint import read_state_dict, sha256_of_file
-from lcam_cli.engine.networks import (
-    Network,
-    imagenet_names,
-    load_weights,
-    looks_like_file,
-    seeded,
-)
+from lcam_cli.engine.checkpoint import is_plain
+from lcam_cli.engine.networks import Network, imagenet_names, looks_like_file, of_size, seeded
+from lcam_cli.engine.weights import WeightsFile
 from lcam_cli.errors import LcamError, did_you_mean
 from lcam_cli.images.preprocess import Preprocess
 
@@ -50,11 +43,13 @@ def timm_network(name: str, weights: str, seed: int) -> Network:
         network = Network(module, name, f"none:seed={seed}")
     elif looks_like_file(weights):
         config = _config(timm, architecture, named)
-        network = _from_file(timm, name, architecture, config, Path(weights))
+        network = _from_file(timm, name, architecture, config, weights)
     else:
         config = _config(timm, architecture, "" if weights == "DEFAULT" else weights)
         network = Network(_download(timm, name, architecture, config), name, config.tag)
     network.preprocess = _preprocess(timm, name, network.module, config)
+    if side := _side(network.module):
+        network.preprocess = of_size(network.preprocess, side)
     network.class_names = imagenet_names(network.module)
     network.grid = _grid(network.module)
     return network
@@ -99,16 +94,52 @@ def _download(timm: ModuleType, name: str, architecture: str, config: Any) -> nn
     return module
 
 
-def _from_file(timm: ModuleType, name: str, architecture: str, config: Any, path: Path) -> Network:
-    """Build the network around the file's weights; the file decides the number of classes."""
-    identity = sha256_of_file(path)
-    state = read_state_dict(path)
+def _from_file(
+    timm: ModuleType, name: str, architecture: str, config: Any, weights: str
+) -> Network:
+    """Build the network around the file's weights.
+
+    The file decides the number of classes and, by its position embeddings, the picture's size.
+    """
+    file = WeightsFile(weights)
+    options: dict[str, Any] = {"num_classes": config.num_classes}
+    module = timm.create_model(architecture, pretrained=False, **options)
+    state = file.named_for(module)
     classifier = config.classifier if isinstance(config.classifier, str) else config.classifier[0]
-    last = state.get(f"{classifier}.weight", torch.empty(0))
-    classes = len(last) or config.num_classes
-    module = timm.create_model(architecture, pretrained=False, num_classes=classes)
-    load_weights(module, state, str(path), name)
-    return Network(module, name, identity, str(path.resolve()))
+    last = state.get(f"{classifier}.weight")
+    if is_plain(last) and len(last):
+        options["num_classes"] = len(last)
+    if side := _side_in(state, module):
+        options["img_size"] = side
+    if options != {"num_classes": config.num_classes}:
+        module = timm.create_model(architecture, pretrained=False, **options)
+    file.put(module, file.fit(module, name), name)
+    return Network(module, name, file.identity, file.found_at)
+
+
+def _side_in(state: dict[str, Any], module: Any) -> int | None:
+    """The picture's side that position embeddings are for; None if it is the module's, or unknown.
+
+    Args:
+        state: The file's entries.
+        module: The network at the size that its name says.
+    """
+    own, there = getattr(module, "pos_embed", None), state.get("pos_embed")
+    side = _side(module)
+    if side is None or own is None or own.ndim != 3 or not is_plain(there) or there.ndim != 3:
+        return None
+    tokens = own.shape[1] - module.patch_embed.num_patches  # those that are no patches
+    cells = math.isqrt(max(there.shape[1] - tokens, 0))
+    if cells == 0 or cells**2 + tokens != there.shape[1]:
+        return None
+    found: int = cells * side // math.isqrt(module.patch_embed.num_patches)
+    return None if found == side else found
+
+
+def _side(module: Any) -> int | None:
+    """The side of the pictures that a network of patches is built for; None for any size."""
+    size = getattr(getattr(module, "patch_embed", None), "img_size", None)
+    return int(size[0]) if isinstance(size, tuple) else None
 
 
 def _grid(module: Any) -> str:

@@ -13,8 +13,9 @@ from safetensors.torch import save_file
 from torchvision.models import get_model
 
 from lcam_cli.engine.backbone import load_backbone
-from lcam_cli.engine.checkpoint import read_checkpoint, read_state_dict, sha256_of_file
+from lcam_cli.engine.checkpoint import read_checkpoint, sha256_of_file
 from lcam_cli.engine.networks import load_network
+from lcam_cli.engine.weights import WeightsFile, load_weights
 from lcam_cli.errors import LcamError
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
@@ -36,7 +37,7 @@ def test_a_checkpoint_that_would_run_code_is_refused_and_does_not_run(
     content = {"state_dict": STATE, "extra": _Attack(target)}
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(LcamError, match=r"would run .*system"):
-        read_state_dict(path)
+        read_checkpoint(path)
     assert not target.exists()
     torch.load(path, weights_only=False)  # the attack is real: this is what a careless tool does
     assert target.exists()
@@ -46,7 +47,7 @@ def test_a_bare_pickle_is_refused_too(tmp_path: Path) -> None:
     path, target = tmp_path / "evil.pth", tmp_path / "ran"
     path.write_bytes(pickle.dumps(_Attack(target)))
     with pytest.raises(LcamError):
-        read_state_dict(path)
+        read_checkpoint(path)
     assert not target.exists()
 
 
@@ -65,34 +66,39 @@ def test_wrappers_around_a_state_dict_come_off(tmp_path: Path, wrap: str, prefix
     state: dict[str, object] = {prefix + k: v for k, v in STATE.items()}
     path = tmp_path / "weights.pt"
     torch.save({wrap: state, "epoch": 3} if wrap else state, path)
-    read = read_state_dict(path)
-    assert list(read) == list(STATE)
-    assert torch.equal(read["a.weight"], STATE["a.weight"])
+    module = torch.nn.ModuleDict({"a": torch.nn.Linear(3, 2)})
+    load_weights(module, str(path), "own")
+    assert torch.equal(module["a"].weight, STATE["a.weight"])
+    assert torch.equal(module["a"].bias, STATE["a.bias"])
+
+
+def _weights(path: Path) -> WeightsFile:
+    return WeightsFile(str(path))
 
 
 def test_damaged_and_missing_files_are_named(tmp_path: Path) -> None:
     for name in ("no.pt", "no.safetensors"):
         with pytest.raises(LcamError, match="no such file"):
-            read_state_dict(tmp_path / name)
+            _weights(tmp_path / name)
     for name in ("text.pt", "text.safetensors", "empty.pt", "empty.safetensors"):
         (tmp_path / name).write_text("hello" if "text" in name else "")
         with pytest.raises(LcamError, match=f"cannot read .*{name}"):
-            read_state_dict(tmp_path / name)
+            _weights(tmp_path / name)
     (tmp_path / "photo.JPEG").write_bytes(b"\xff\xd8\xff\xe0 a picture")
     with pytest.raises(LcamError, match="no weights file, or a damaged one") as caught:
-        read_state_dict(tmp_path / "photo.JPEG")
+        _weights(tmp_path / "photo.JPEG")
     assert "weights_only" not in str(caught.value)  # PyTorch's advice, to run what is in there
     assert "a state dict written by torch.save" in caught.value.hint
     torch.save(STATE, tmp_path / "cut.pt")
     (tmp_path / "cut.pt").write_bytes((tmp_path / "cut.pt").read_bytes()[:-200])
     with pytest.raises(LcamError, match="cannot read"):
-        read_state_dict(tmp_path / "cut.pt")
+        _weights(tmp_path / "cut.pt")
     torch.save(torch.zeros(3), tmp_path / "tensor.pt")
     with pytest.raises(LcamError, match="not a state dict"):
-        read_state_dict(tmp_path / "tensor.pt")
+        _weights(tmp_path / "tensor.pt")
     torch.save({"epoch": 3}, tmp_path / "none.pt")
     with pytest.raises(LcamError, match="no tensors"):
-        read_state_dict(tmp_path / "none.pt")
+        _weights(tmp_path / "none.pt")
 
 
 def test_fine_tuned_weights_bring_their_number_of_classes(tmp_path: Path) -> None:

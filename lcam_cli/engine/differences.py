@@ -1,0 +1,303 @@
+"""Saying why weights do not fit a network: the kind of difference first, then the way on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from lcam_cli.errors import LcamError
+
+_Shape = tuple[int, ...]
+
+# What a position in a picture of one size has, so that it does not fit another size.
+_OF_POSITIONS = re.compile(r"pos_?emb|position_?emb|relative_position|rel_pos|abs_pos|\bpos$")
+_OF_QUANTISED = re.compile(r"\.(_packed_params(\..+)?|scale|zero_point)$")
+
+
+@dataclass
+class Misfit:
+    """How a state dict differs from what a network takes.
+
+    Attributes:
+        state: The state dict, as the network would name its entries.
+        missing: What the network has and the file lacks.
+        unexpected: What the file has within the network's modules and the network lacks.
+        shapes: The shapes there and here, where they differ.
+        errors: What the network's own loading said besides.
+        inert: Entries that are no tensors but objects that only running code could make, and their
+            classes.
+    """
+
+    state: Mapping[str, Any]
+    missing: Sequence[str]
+    unexpected: Sequence[str]
+    shapes: Mapping[str, tuple[_Shape, _Shape | None]]
+    errors: Sequence[str]
+    inert: Mapping[str, str]
+
+    def size(self) -> int:
+        """How much differs."""
+        listed = (self.missing, self.unexpected, self.shapes, self.errors, self.inert)
+        return sum(len(part) for part in listed)
+
+    @property
+    def names(self) -> list[str]:
+        """All names that differ."""
+        return [*self.missing, *self.unexpected, *self.shapes]
+
+
+def explain(source: str, name: str, module: nn.Module, misfit: Misfit) -> LcamError:
+    """Describe the difference.
+
+    Args:
+        source: The file, for the message.
+        name: What the user calls the network.
+        module: The network.
+        misfit: The closest that a state dict in the file comes to it.
+    """
+    for kind in (_inert, _quantised, _head, _input, _positions):
+        if told := kind(name, module, misfit):
+            what, hint = told
+            return LcamError(f"weights {source} do not fit {name}: {what}", hint)
+    parts = [
+        f"{len(names)} {what} (e.g. {names[0]})"
+        for names, what in (
+            (misfit.missing, "missing"),
+            (misfit.unexpected, "unexpected"),
+            ([_shapes_told(k, *v) for k, v in misfit.shapes.items()], "differ in shape"),
+        )
+        if names
+    ]
+    if not parts:
+        parts = [error.rstrip(".")[:200] for error in misfit.errors[:1]]
+    return LcamError(
+        f"weights {source} do not fit {name}: {'; '.join(parts)}", _way_on(name, module, misfit)
+    )
+
+
+def _shapes_told(key: str, there: _Shape, here: _Shape | None) -> str:
+    return f"{key} is {there} there, {here} here"
+
+
+def _inert(_name: str, _module: nn.Module, misfit: Misfit) -> tuple[str, str] | None:
+    """An entry that is no tensor, in the place of one."""
+    for key, of in misfit.inert.items():
+        if of.endswith("DTensor"):
+            return (
+                f"{key} is a shard of a tensor that is spread over several devices (DTensor)",
+                "save whole tensors: torch.distributed.checkpoint.state_dict.get_model_state_dict "
+                "with full_state_dict=True",
+            )
+        return (
+            f"{key} is a {of}, which only running code could make",
+            "save it as a plain tensor, or load it in a function of yours",
+        )
+    return None
+
+
+def _quantised(name: str, _module: nn.Module, misfit: Misfit) -> tuple[str, str] | None:
+    quantised = [k for k, v in misfit.state.items() if isinstance(v, Tensor) and v.is_quantized]
+    quantised += [k for k in misfit.unexpected if _OF_QUANTISED.search(k)]
+    if not quantised:
+        return None
+    return (
+        f"they are of a quantised network (e.g. {quantised[0]}), {name} is not",
+        "give the weights from before, or a function that quantises the network as it was done "
+        "then: --backbone file.py:function",
+    )
+
+
+# --- only the head --------------------------------------------------------------------------------
+
+
+def _head(name: str, module: nn.Module, misfit: Misfit) -> tuple[str, str] | None:
+    """Everything fits but the layers that give the classes."""
+    own = list(module.state_dict())
+    if not own or misfit.errors or len(misfit.missing) == len(own):
+        return None
+    prefix = common_prefix(own)
+    head = prefix + own[-1][len(prefix) :].partition(".")[0]
+    others = {_first(k, prefix) for k in own if not _within(k, head)}
+    if not others or any(not _within(k, head) for k in (*misfit.missing, *misfit.shapes)):
+        return None
+    strange = [k for k in misfit.unexpected if not _within(k, head)]
+    if any(_first(k, prefix) in others for k in strange):
+        return None
+    there = {k: tuple(v.shape) for k, v in misfit.state.items() if isinstance(v, Tensor)}
+    there = {k: s for k, s in there.items() if _within(k, head) or k in strange}
+    weights = [k for k, shape in there.items() if len(shape) >= 2]
+    here = [k for k in own if _within(k, head) and k in misfit.names]
+    lacking = here[0] if here else own[-1]
+    mine = tuple(module.state_dict()[lacking].shape)
+    if not weights:
+        return (
+            f"all but the head fits: the file has no {lacking} {mine}",
+            "give weights that were saved with their classifier",
+        )
+    last = weights[-1]
+    shape = there[last]
+    told = f"{last} is {shape} there, {lacking} {mine} here"
+    if last == lacking:
+        told = _shapes_told(last, shape, mine)
+    return (
+        f"only the head differs: {told}; {shape[0]} classes",
+        _head_to_write(name, head, there),
+    )
+
+
+def _head_to_write(name: str, head: str, there: Mapping[str, _Shape]) -> str:
+    """The lines that build a network with the head that the file has."""
+    linear = all(len(s) < 3 for s in there.values())
+    parts = {k[len(head) + 1 :].rpartition(".")[0] for k in there}
+    numbered = all(part.isdigit() for part in parts)
+    if not linear or not (numbered or parts == {""}) or not all(_within(k, head) for k in there):
+        return "give a function that builds the network with that head: --backbone file.py:function"
+    if parts == {""}:
+        layer, without = _layer(head, there), []
+    else:
+        last = max(map(int, parts))
+        layers = [_layer(f"{head}.{i}", there) for i in range(last + 1)]
+        without = [f"{head}.{i}" for i, layer in enumerate(layers) if not layer]
+        layers = [
+            layer or ("nn.Dropout()" if i == 0 or i == last - 1 else "nn.ReLU()")
+            for i, layer in enumerate(layers)
+        ]
+        layer = f"nn.Sequential({', '.join(layers)})"
+    if ":" in name and not name.startswith("timm/"):
+        return f"have the function set network.{head} = {layer}{_guessed(without)}"
+    build, imports = f"torchvision.models.{name}()", "torchvision"
+    if name.startswith("timm/"):
+        build, imports = f"timm.create_model({name.removeprefix('timm/')!r})", "timm"
+    return (
+        f'give --backbone net.py:build, and in net.py: "import {imports}; from torch import nn" '
+        f'and "def build(): network = {build}; network.{head} = {layer}; return network"'
+        f"{_guessed(without)}"
+    )
+
+
+def _guessed(without: Sequence[str]) -> str:
+    if not without:
+        return ""
+    kinds = ", ".join(without)
+    return f" ({kinds}: without weights, so put what you trained with)"
+
+
+def _layer(path: str, there: Mapping[str, _Shape]) -> str:
+    """What builds the layer of that name; empty where the file has nothing of it."""
+    shape = there.get(f"{path}.weight")
+    bias = "" if f"{path}.bias" in there else ", bias=False"
+    if shape is None:
+        return ""
+    if len(shape) == 2:
+        return f"nn.Linear({shape[1]}, {shape[0]}{bias})"
+    norm = "BatchNorm1d" if f"{path}.running_mean" in there else "LayerNorm"
+    return f"nn.{norm}({shape[0]})"
+
+
+# --- only the input, only the size ----------------------------------------------------------------
+
+
+def _input(name: str, module: nn.Module, misfit: Misfit) -> tuple[str, str] | None:
+    """Everything fits but the channels of the first layer."""
+    first = [
+        (path, layer)
+        for path, layer in module.named_modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear)
+    ][:1]
+    if not first or list(misfit.names) != [f"{first[0][0]}.weight"] or misfit.errors:
+        return None
+    (path, layer), ((key, (there, here)),) = first[0], misfit.shapes.items()
+    if not isinstance(layer, nn.Conv2d) or here is None or len(there) != 4:
+        return None
+    if (there[0], *there[2:]) != (here[0], *here[2:]):
+        return None
+    channels = there[1] * layer.groups
+    like = (
+        f"nn.Conv2d({channels}, {layer.out_channels}, {layer.kernel_size}, {layer.stride}, "
+        f"{layer.padding}, bias={layer.bias is not None})"
+    )
+    return (
+        f"only the input differs: {_shapes_told(key, there, here)}; they are for pictures of "
+        f"{channels} channel{'s' if channels > 1 else ''}",
+        f"give a function that builds {name} with {path} = {like}: --backbone file.py:function",
+    )
+
+
+def _positions(name: str, _module: nn.Module, misfit: Misfit) -> tuple[str, str] | None:
+    """Everything fits but what depends on the picture's size."""
+    if misfit.errors or not misfit.names or misfit.missing or misfit.unexpected:
+        return None
+    if not all(_OF_POSITIONS.search(k) for k in misfit.shapes):
+        return None
+    key, (there, here) = next(iter(misfit.shapes.items()))
+    return (
+        f"only the picture's size differs: {_shapes_told(key, there, here)}",
+        f"give a function that builds {name} at the size they were trained at "
+        "(--backbone file.py:function), and that --image-size",
+    )
+
+
+# --- another network ------------------------------------------------------------------------------
+
+
+def _way_on(name: str, module: nn.Module, misfit: Misfit) -> str:
+    if ":" not in name and (twin := _torchvision_twin(name, misfit.state)):
+        return f"they are of {twin}: --backbone {twin}"
+    own = module.state_dict()
+    shared = sum(k in own for k in misfit.state)
+    if not shared:
+        return f"no name is that of an entry of {name}: they are of another architecture"
+    return "give the backbone these weights were trained with"
+
+
+def _torchvision_twin(name: str, state: Mapping[str, Any]) -> str:
+    """The torchvision classifier that the state dict is of, but for its head; "" if of none."""
+    there = {k: tuple(v.shape) for k, v in state.items() if isinstance(v, Tensor)}
+    known = torchvision.models.list_models(module=torchvision.models)
+    for other in sorted(known, key=lambda k: -SequenceMatcher(None, name, k).ratio()):
+        try:
+            options = {"init_weights": False} if other in ("googlenet", "inception_v3") else {}
+            with torch.device("meta"):
+                module = torchvision.models.get_model(other, weights=None, **options)
+        except Exception:  # some compute with values as they are built
+            continue
+        own = {k: tuple(v.shape) for k, v in module.state_dict().items() if v.ndim}
+        head = list(own)[-1].rpartition(".")[0]
+        body = {k for k in own if not _within(k, head)}
+        extra = [k for k in there if k not in own and not _within(k, head) and there[k]]
+        if not extra and all(own[k] == there.get(k) for k in body):
+            return str(other)
+    return ""
+
+
+# --- names ----------------------------------------------------------------------------------------
+
+
+def common_prefix(names: Sequence[str]) -> str:
+    """What all names begin with, in whole parts: ``"net."`` of ``net.a.weight``, ``net.b``."""
+    *_, longest = common_prefixes(names)
+    return longest
+
+
+def common_prefixes(names: Sequence[str]) -> Iterator[str]:
+    """All of what names begin with, part by part, from nothing on."""
+    first = names[0] if names else ""
+    yield ""
+    for i, letter in enumerate(first):
+        if letter == "." and all(name.startswith(first[: i + 1]) for name in names):
+            yield first[: i + 1]
+
+
+def _first(name: str, prefix: str) -> str:
+    return name.removeprefix(prefix).partition(".")[0]
+
+
+def _within(name: str, module: str) -> bool:
+    return name == module or name.startswith(f"{module}.")
