@@ -146,7 +146,7 @@ def diagnose(
     network, how = setup.backbone_and_method(method, attention, chosen, seed)
     found = setup.pictures(images, null)
     found.paths = sample(found.paths, max_images, seed)
-    truth = labels_of_files(labels, found.paths, found.root, network)
+    truth = labels_of_files(labels, found.paths, found.root, network, console.warn)
     labelled = [path for path in found.paths if path in truth]
     unlabelled = len(found.paths) - len(labelled)
     engine = setup.new_engine(

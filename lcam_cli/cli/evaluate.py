@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -149,7 +150,16 @@ def evaluate(
             class_names=None,
             preprocess=Preprocess.from_json(info.preprocess),
         )
-        truth = None if labels is None else read_labels(labels, file.paths(), network)
+        truth = None
+        if labels is not None:
+            rows = file.paths()
+            root = os.path.abspath(images or maps.parent / info.root)  # noqa: PTH100
+            truth = read_labels(labels, rows, network, root=root, tell=console.warn)
+            if unlabelled := len(set(rows) - truth.keys()):
+                console.warn(
+                    f"{unlabelled} of {len(set(rows))} pictures have no label in {labels}: they "
+                    "do not count for top-1 and top-5"
+                )
         engine = setup.new_engine(
             network,
             console,
