@@ -272,7 +272,7 @@ class SkippedPictures:
 
     def __init__(self, console: Console, strict: bool) -> None:
         self._console = console
-        self._strict = strict
+        self.strict = strict
         self.count = 0
 
     def __call__(self, skipped: Skipped) -> None:
@@ -281,7 +281,7 @@ class SkippedPictures:
         Raises:
             LcamError: Where ``strict``.
         """
-        if self._strict:
+        if self.strict:
             raise LcamError(
                 f"{skipped.path}: {skipped.reason}",
                 "leave --strict out to go on without such pictures",
