@@ -63,7 +63,7 @@ class Forward:
 
     @property
     def finite(self) -> Tensor:
-        """Which pictures have scores that are numbers, (B,) bool. A logit may be −∞: a score of 0."""
+        """Which pictures have scores that are numbers, (B,) bool; a logit of −∞ is one of 0."""
         return self.scores.isfinite().all(1)
 
     def confidence(self, classes: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ class Maps:
 
 def flat_maps(V: Tensor) -> Tensor:
     """Return which maps of V (B, H, W) have one value everywhere, (B,) bool: they say nothing."""
-    return (V == V[:, :1, :1]).flatten(1).all(1)
+    return (V[:, :1, :1] == V).flatten(1).all(1)
 
 
 class Method(Protocol):

@@ -30,7 +30,9 @@ _PICTURES_OF_MANY_PASSES = 4
 def not_numbers(engine: Engine) -> str:
     """Why a picture is left out whose scores are no numbers."""
     precision = engine.hardware.precision
-    return NOT_NUMBERS + ("" if precision == "fp32" else f" in {precision}; --precision fp32 may help")
+    return NOT_NUMBERS + (
+        "" if precision == "fp32" else f" in {precision}; --precision fp32 may help"
+    )
 
 
 def no_numbers(pictures: int, precision: str) -> LcamError:
@@ -42,7 +44,8 @@ def no_numbers(pictures: int, precision: str) -> LcamError:
     """
     less = "" if precision == "fp32" else "--precision fp32 may help; else "
     return LcamError(
-        f"the classifier's scores are not numbers on any of the {pictures} pictures",
+        "the classifier's scores are not numbers on "
+        + (f"any of the {pictures} pictures" if pictures > 1 else "the only picture"),
         f"{less}its weights may hold NaN, or --mean and --std not be those it was trained with",
     )
 
@@ -172,9 +175,7 @@ def _begin(
 def _with_numbers(engine: Engine, batch: Batch, seen: Forward, paths: Sequence[str]) -> Batch:
     """A batch less the pictures whose scores are no numbers, which are skipped."""
     finite = seen.finite.cpu().numpy()
-    lost = [
-        Skipped(paths[i], not_numbers(engine)) for i in compress(batch.indices, ~finite)
-    ]
+    lost = [Skipped(paths[i], not_numbers(engine)) for i in compress(batch.indices, ~finite)]
     return Batch(
         list(compress(batch.indices, finite)),
         batch.images[finite],

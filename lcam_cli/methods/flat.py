@@ -1,4 +1,4 @@
-"""Why a map is flat: the same everywhere, so that it says nothing of where the classifier looked."""
+"""Why a map is flat: the same everywhere, so that it does not say where the classifier looked."""
 
 from __future__ import annotations
 
@@ -34,27 +34,31 @@ def why_flat(engine: Engine, method: str, seen: Forward, classes: Tensor) -> str
         return (
             f"the features of layer {layer} are the same everywhere, as on a picture of one colour"
         )
-    if method not in _BY_GRADIENT:
-        return ""
+    return _why_by_gradient(engine, seen, classes) if method in _BY_GRADIENT else ""
+
+
+def _why_by_gradient(engine: Engine, seen: Forward, classes: Tensor) -> str:
+    """The same, of a method whose maps are gradients times features."""
+    layer = engine.backbone.identity.layer
     try:
         g = engine.feature_gradients(seen, classes)
     except (LcamError, RuntimeError):
         return ""
+    if not g.any() and _are_probabilities(seen.logits):
+        return (
+            "the network gives probabilities, so sure that their gradients are 0: let it give "
+            "logits, without the softmax or sigmoid at its end"
+        )
     if not g.any():
-        if _are_probabilities(seen.logits):
-            return (
-                "the network gives probabilities, so sure that their gradients are 0: let it give "
-                "logits, without the softmax or sigmoid at its end"
-            )
         return (
             f"the scores have no gradient at layer {layer}: what it gives there does not reach "
             "them, as that of a transformer's patches behind the last attention; name an earlier "
             "--layer, or none"
         )
-    if _speak_against(seen.A, g).all():
-        sign = "; --method cam keeps the sign" if engine.backbone.linear_head() else ""
-        return f"nothing in layer {layer} speaks for the class, only against it{sign}"
-    return ""
+    if not _speak_against(seen.A, g).all():
+        return ""
+    sign = "; --method cam keeps the sign" if engine.backbone.linear_head() else ""
+    return f"nothing in layer {layer} speaks for the class, only against it{sign}"
 
 
 def _are_probabilities(outputs: Tensor) -> bool:

@@ -128,8 +128,10 @@ def _by_image(terms: NDArray[np.float64], image: NDArray[np.int64]) -> NDArray[n
     """
     _, place = np.unique(image, return_inverse=True)
     there = np.isfinite(terms)
-    sums = np.stack([np.bincount(place, weights=term) for term in np.where(there, terms, 0)])
-    rows = np.stack([np.bincount(place, weights=one) for one in there])
+    sums, rows = (
+        np.stack([np.bincount(place, weights=one) for one in weights]).astype(np.float64)
+        for weights in (np.where(there, terms, 0), there)
+    )
     return mean_of(sums, rows)
 
 

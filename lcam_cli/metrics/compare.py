@@ -493,6 +493,9 @@ def undefined(rows: Sequence[Terms], task: Task) -> dict[str, int]:
 
 
 def _nu_score(ad: Paired, ic: Paired) -> NuScore:
+    # Whether a score rises is known of every picture that is compared.
+    assert ic.mean is not None
+    assert ic.ci95 is not None
     return NuScore(ad.mean, ic.mean, ad.ci95, ic.ci95, ad.to_best, ic.to_best)
 
 

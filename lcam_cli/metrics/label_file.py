@@ -20,14 +20,16 @@ _LINE_ENDS = re.compile(r"\r\n|\r|\n")
 _SEPARATORS = "\t,; "
 # What columns are called, the surest first: of several that fit, that one is taken.
 _NAME_WORDS = (
-    "filename file_name filepath file_path path image_path img_path image_file image_name "
-    "imagename img_name fname file image images img picture photo name image_id id"
-).split()
+    *("filename", "file_name", "filepath", "file_path", "path", "image_path", "img_path"),
+    *("image_file", "image_name", "imagename", "img_name", "fname", "file", "image", "images"),
+    *("img", "picture", "photo", "name", "image_id", "id"),
+)
 _CLASS_WORDS = (
-    "class_name classname label_name category_name true_class ground_truth class label target "
-    "category classes labels targets wnid synset species class_index class_idx class_id classid "
-    "label_index label_id category_id y index"
-).split()
+    *("class_name", "classname", "label_name", "category_name", "true_class", "ground_truth"),
+    *("class", "label", "target", "category", "classes", "labels", "targets", "wnid", "synset"),
+    *("species", "class_index", "class_idx", "class_id", "classid", "label_index", "label_id"),
+    *("category_id", "y", "index"),
+)
 
 
 @dataclass(frozen=True)

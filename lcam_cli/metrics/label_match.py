@@ -53,7 +53,9 @@ def match_lines(lines: Sequence[Line], rows: Sequence[str], root: str) -> Matche
         root: The folder of the pictures; may be empty.
     """
     spelt = [_parts(row) for row in rows]
-    whole = [_parts(f"{root}/{row}") if root and not _is_absolute(row) else _parts(row) for row in rows]
+    whole = [
+        _parts(f"{root}/{row}") if root and not _is_absolute(row) else _parts(row) for row in rows
+    ]
     names = [_parts(line.name) for line in lines]
     if _folds(whole) and _folds(names):
         spelt, whole, names = ([_folded(one) for one in some] for some in (spelt, whole, names))

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lcam_cli.metrics.suspicion import lower_bound
+from lcam_cli.metrics.wilson import lower_bound
 
 # Of fewer pictures, or classes, an order that fits better is chance.
 _PICTURES = 10
@@ -52,7 +52,9 @@ class _Fit:
     def words(self) -> str:
         """Its numbers."""
         own, hits = (f"{count / self.pictures:.0%}" for count in (self.own, self.hits))
-        return f"of {self.pictures} labelled pictures {own} are classified as labelled and {hits} as"
+        return (
+            f"of {self.pictures} labelled pictures {own} are classified as labelled and {hits} as"
+        )
 
 
 class LabelOrder:

@@ -125,7 +125,9 @@ def table_cells(shown: Sequence[Column]) -> list[list[Cell]]:
         [
             Cell(
                 column.cells[i],
-                column.cells[i] if column is name or column.cells[i] not in ("?", UNDEFINED) else "",
+                column.cells[i]
+                if column is name or column.cells[i] not in ("?", UNDEFINED)
+                else "",
                 _RANKS[column.ranks[i]],
                 column.close[i],
                 column.intervals[i],

@@ -153,7 +153,10 @@ def _close(found: Sequence[_Measured], ranks: Sequence[int]) -> list[bool]:
 
 def _ranks(rows: Sequence[Row], cells: Sequence[str], sign: int) -> list[int]:
     """Rank what is shown, so that cells which look equal are equal; ``sign`` 1 puts low first."""
-    ranked = [cell not in ("", UNDEFINED) and row.method != FLOOR for row, cell in zip(rows, cells, strict=True)]
+    ranked = [
+        cell not in ("", UNDEFINED) and row.method != FLOOR
+        for row, cell in zip(rows, cells, strict=True)
+    ]
     rivals = [sign * float(cell) for cell, one in zip(cells, ranked, strict=True) if one]
     if len(rivals) < 2:
         return [0] * len(rows)
