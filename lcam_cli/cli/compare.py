@@ -173,11 +173,12 @@ def compare(
     from lcam_cli.cli.comparison import Comparison
     from lcam_cli.cli.entrants import choose_entrants, parse_methods
     from lcam_cli.images.read import MAX_PIXELS
-    from lcam_cli.methods.explain import ClassChoice
+    from lcam_cli.methods.explain import NOT_NUMBERS, ClassChoice, no_numbers
     from lcam_cli.methods.options import MethodOptions
     from lcam_cli.metrics.compare import Entrant, Task, Terms
     from lcam_cli.metrics.compare_state import CompareState, shown_pictures
     from lcam_cli.reports import output
+    from lcam_cli.reports.table import undefined_words
     from lcam_cli.scale.ranks import RESUME, device_of, together
     from lcam_cli.training.files import sample
 
@@ -257,6 +258,8 @@ def compare(
     run.collect(tell)
     failed = [entrant for entrant in comparison.entrants if entrant.failed]
     if len(failed) == len(comparison.entrants):
+        if NOT_NUMBERS in failed[0].failed:
+            raise no_numbers(len(task.paths), engine.hardware.precision)
         raise LcamError(
             f"no method explained any of the {len(task.paths)} pictures: {failed[0].failed}",
             "check the pictures and the backbone",
@@ -280,6 +283,9 @@ def compare(
         )
         console.info(f"the report is {page}")
     comparison.drop_maps()
+    for words in undefined_words(results):
+        console.warn(words)
+    comparison.tell_of_flat_maps(console, results)
     output.write(results, format_, None, console)
     if results.skipped:
         console.warn(f"{results.skipped} of the inputs are in no row (exit code 3)")

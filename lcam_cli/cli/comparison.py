@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lcam_cli.cli.console import Console
+from lcam_cli.cli.flat_maps import reason_of_picture, tell_of_flat_maps
 from lcam_cli.engine.engine import Engine
 from lcam_cli.errors import BadImageError
 from lcam_cli.images.decoder import read_whole
@@ -18,7 +20,7 @@ from lcam_cli.maps.groups import join_methods
 from lcam_cli.maps.hdf5_reader import MapsFile
 from lcam_cli.maps.paths import stored_path
 from lcam_cli.methods.placing import grid_of_maps
-from lcam_cli.metrics.compare import Entrant, Task, common_pictures, score_rows
+from lcam_cli.metrics.compare import Entrant, Task, common_pictures, score_rows, undefined
 from lcam_cli.metrics.compare_pictures import scored_pictures
 from lcam_cli.metrics.compare_state import CompareState
 from lcam_cli.reports.figure import Example, draw_figure
@@ -75,6 +77,7 @@ class Comparison:
             device=self.engine.hardware.name,
             mask_space=self.task.space,
             activation=identity.activation,
+            undefined=undefined(list(rows.values()), self.task),
             rows=[
                 Row(
                     s.name,
@@ -84,10 +87,30 @@ class Comparison:
                     s.images_per_second,
                     s.curves,
                     aligned[s.name],
+                    s.flat_maps,
                 )
                 for s in scores
             ],
         )
+
+    def tell_of_flat_maps(self, console: Console, results: Results) -> None:
+        """Say in one line which rows have flat maps, and why those of the first have."""
+        rows = {entrant.name: entrant for entrant in self.entrants}
+        common = common_pictures([entrant.terms for entrant in self.entrants])
+        counts = {row.method: (row.flat_maps or 0, self._maps(common)) for row in results.rows}
+        why = ""
+        for name, (flat, _) in counts.items():
+            if flat:
+                terms = rows[name].terms
+                picture, c = np.argwhere(terms.flat & common[:, None])[0]
+                path, class_index = self.task.paths[picture], int(terms.classes[picture, c])
+                why = reason_of_picture(self.engine, rows[name].method.name, path, class_index)
+                break
+        tell_of_flat_maps(console, counts, why)
+
+    def _maps(self, common: NDArray[np.bool_]) -> int:
+        """Maps a row that are compared."""
+        return int(common.sum()) * self.task.choice.per_picture
 
     def draw(self, target: Path, max_pixels: int) -> None:
         """Draw the maps of some pictures that all rows have, and that can still be read."""

@@ -128,6 +128,7 @@ def diagnose(
             context.with_resource(lock_file(target))
     readers = start_readers(workers)
     from lcam_cli.cli import setup
+    from lcam_cli.cli.flat_maps import tell_of_flat_maps
     from lcam_cli.images.read import MAX_PIXELS
     from lcam_cli.maps.paths import stored_path
     from lcam_cli.metrics.diagnose import Shown
@@ -146,7 +147,7 @@ def diagnose(
     network, how = setup.backbone_and_method(method, attention, chosen, seed)
     found = setup.pictures(images, null)
     found.paths = sample(found.paths, max_images, seed)
-    truth = labels_of_files(labels, found.paths, found.root, network)
+    truth = labels_of_files(labels, found.paths, found.root, network, console.warn)
     labelled = [path for path in found.paths if path in truth]
     unlabelled = len(found.paths) - len(labelled)
     engine = setup.new_engine(
@@ -193,6 +194,10 @@ def diagnose(
     if interrupt.stop:
         console.error("interrupted: no result", "run the same command again")
         raise typer.Exit(130)
+    maps = 2 * len(diagnosis.mistakes)
+    tell_of_flat_maps(console, {how.name: (diagnosis.flat_maps, maps)}, diagnosis.why_flat)
+    if other_order := diagnosis.order.warning(network.class_names):
+        console.warn(other_order)
     identity = network.identity
     result = DiagnosisReport(
         backbone=identity.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -105,6 +106,7 @@ def evaluate(
         claim_report(context, report, overwrite)
     readers = start_readers(workers)
     from lcam_cli.cli import setup
+    from lcam_cli.cli.flat_maps import tell_of_flat_maps
     from lcam_cli.engine.activation import check_activation
     from lcam_cli.engine.backbone import Identity
     from lcam_cli.images.preprocess import Preprocess
@@ -118,6 +120,7 @@ def evaluate(
     from lcam_cli.reports.gates import check_gates
     from lcam_cli.reports.report import Report
     from lcam_cli.reports.results import FLOOR, Results, Row
+    from lcam_cli.reports.table import undefined_words
 
     chosen = setup.BackboneOptions(
         backbone,
@@ -146,10 +149,19 @@ def evaluate(
                 check_activation(info.activation),
             ),
             chosen,
-            class_names=None,
+            class_names=None if classes or not info.classes else list(info.classes),
             preprocess=Preprocess.from_json(info.preprocess),
         )
-        truth = None if labels is None else read_labels(labels, file.paths(), network)
+        truth = None
+        if labels is not None:
+            rows = file.paths()
+            root = os.path.abspath(images or maps.parent / info.root)  # noqa: PTH100
+            truth = read_labels(labels, rows, network, root=root, tell=console.warn)
+            if unlabelled := len(set(rows) - truth.keys()):
+                console.warn(
+                    f"{unlabelled} of {len(set(rows))} pictures have no label in {labels}: they "
+                    "do not count for top-1 and top-5"
+                )
         engine = setup.new_engine(
             network,
             console,
@@ -202,6 +214,7 @@ def evaluate(
                 s.mean_saliency,
                 s.images_per_second,
                 align=aligned[s.name],
+                flat_maps=s.flat_maps,
             )
             for s in outcome.scores
         ],
@@ -209,7 +222,15 @@ def evaluate(
         activation=info.activation,
         speed="scored",
         accuracy=outcome.accuracy,
+        undefined={"ad": outcome.scores[0].undefined},
     )
+    for words in undefined_words(results):
+        console.warn(words)
+    flat = {s.name: (s.flat_maps, s.maps) for s in outcome.scores}
+    tell_of_flat_maps(console, flat, outcome.scores[0].why_flat)
+    labelled = outcome.accuracy
+    if labelled and (other_order := labelled.order.warning(network.class_names)):
+        console.warn(other_order)
     output.write(results, format_, out, console)
     if page is not None:
         console.info(f"the report is {page.finish(results, mask_space)}")

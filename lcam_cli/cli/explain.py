@@ -132,6 +132,7 @@ def explain(
     from lcam_cli.cli import setup
     from lcam_cli.cli.explain_run import ExplainRun
     from lcam_cli.cli.explain_together import explain_together
+    from lcam_cli.cli.flat_maps import reason_of_picture, tell_of_flat_maps
     from lcam_cli.cli.outputs import OverlayOptions, is_hdf5, locks_of
     from lcam_cli.images.read import MAX_PIXELS
     from lcam_cli.methods.explain import ClassChoice
@@ -195,4 +196,8 @@ def explain(
             console.info(f"{part.out} is complete already: nothing to do")
         else:
             console.result(f"{ended.rows} maps in {part.out}")
+        if ended.flat is not None:
+            path = str(Path(found.root) / ended.flat.path)
+            why = reason_of_picture(engine, how.name, path, ended.flat.class_index)
+            tell_of_flat_maps(console, {how.name: (ended.flat.rows, ended.rows)}, why)
         raise typer.Exit(skipped.exit_code())

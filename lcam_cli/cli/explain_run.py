@@ -11,10 +11,17 @@ from lcam_cli.cli.outputs import Outputs, OverlayOptions, Part, check_shared
 from lcam_cli.cli.setup import SkippedPictures
 from lcam_cli.engine.engine import Engine
 from lcam_cli.images.find import Found, Skipped
+from lcam_cli.maps.flat import Flat
 from lcam_cli.maps.paths import stored_path
 from lcam_cli.maps.record import MapDtype, Shard
 from lcam_cli.methods.base import Method
-from lcam_cli.methods.explain import ClassChoice, explain, pictures_at_once
+from lcam_cli.methods.explain import (
+    NOT_NUMBERS,
+    ClassChoice,
+    explain,
+    no_numbers,
+    pictures_at_once,
+)
 from lcam_cli.scale.shares import shard_file, shard_range
 
 
@@ -25,10 +32,12 @@ class Ended:
     Attributes:
         rows: Maps in its output.
         was_complete: Whether an earlier run had finished it.
+        flat: Those that are flat; None where none is.
     """
 
     rows: int
     was_complete: bool
+    flat: Flat | None = None
 
 
 @dataclass(frozen=True)
@@ -112,7 +121,7 @@ class ExplainRun:
             None where it was stopped.
 
         Raises:
-            LcamError: See :class:`Outputs`.
+            LcamError: See :class:`Outputs`; or no picture of the run has scores that are numbers.
         """
         outputs = Outputs(
             part,
@@ -133,7 +142,10 @@ class ExplainRun:
             advance(start)
             self.tell(outputs.skipped, outputs.found_skipped)
             if outputs.complete:
-                return Ended(outputs.rows, was_complete=True)
+                return Ended(outputs.rows, True, outputs.flat())
+            rows = outputs.rows
+            # Where no picture has numbers for scores, that is told once, and not of each.
+            untold: list[Skipped] = []
             for batch in explain(
                 self.engine,
                 self.method,
@@ -144,12 +156,40 @@ class ExplainRun:
                 max_pixels=self.max_pixels,
                 row_path=self.row_path,
             ):
-                for item in (*batch.skipped, *outputs.append(batch)):
-                    self.skipped(item)
+                rows += len(batch)
+                untold += [*batch.skipped, *outputs.append(batch)]
+                untold = self._tell(untold, all_of_them=rows > 0 or self.skipped.strict)
                 advance(len(batch) // self.choice.per_picture + len(batch.skipped))
                 if stop():
+                    self._tell(untold, all_of_them=True)
                     return None
-            for item in outputs.settle():
-                self.skipped(item)
+            untold += outputs.settle()
+            if part.shard is None:  # the other parts of a run may have numbers
+                check_numbers(rows, outputs.skipped, self.engine.hardware.precision)
+            self._tell(untold, all_of_them=True)
             outputs.finish()
-        return Ended(outputs.rows, was_complete=False)
+            return Ended(outputs.rows, False, outputs.flat())
+
+    def _tell(self, items: Sequence[Skipped], *, all_of_them: bool) -> list[Skipped]:
+        """Tell of what is left out, but for what has no numbers unless it is to be told too."""
+        wait = [one for one in items if not all_of_them and one.reason.startswith(NOT_NUMBERS)]
+        for one in items:
+            if one not in wait:
+                self.skipped(one)
+        return wait
+
+
+def check_numbers(rows: int, skipped: Sequence[Skipped], precision: str) -> None:
+    """Refuse a run without a row because no picture has scores that are numbers.
+
+    Args:
+        rows: What the run has.
+        skipped: What it left out.
+        precision: What the network computed in.
+
+    Raises:
+        LcamError: It is such a run.
+    """
+    lost = sum(one.reason.startswith(NOT_NUMBERS) for one in skipped)
+    if lost and not rows:
+        raise no_numbers(lost, precision)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from lcam_cli.cli.explain_run import Ended, ExplainRun
+from lcam_cli.cli.explain_run import Ended, ExplainRun, check_numbers
 from lcam_cli.cli.outputs import Part, check_shared, maps_info
 from lcam_cli.errors import LcamError
 from lcam_cli.locks import lock_file
@@ -56,7 +56,7 @@ def explain_together(
     plan = ranks.share(lambda: _prepare(run, out, ranks))
     if plan is None:
         with MapsFile(out) as maps:
-            return Ended(len(maps), was_complete=True)
+            return Ended(len(maps), True, maps.first_flat())
     to_do = sum(len(pictures) for share in plan.shares for pictures in share)
     if ranks.is_first:
         ranks.advance(len(run.found.paths) - to_do)
@@ -77,7 +77,9 @@ def explain_together(
     if stop():
         _check(ranks)
         return None
-    return Ended(_join(run, out, plan.attempt), was_complete=False)
+    rows = _join(run, out, plan.attempt)
+    with MapsFile(out) as maps:
+        return Ended(rows, False, maps.first_flat())
 
 
 def _check(ranks: Ranks) -> None:
@@ -191,6 +193,8 @@ def _join(run: ExplainRun, out: Path, attempt: int) -> int:
         raise LcamError(
             f"pictures {gaps[0].start} to {gaps[0].stop} are in no shard of {out}", RESUME
         )
+    lost = [one for part in kept for one in part.skipped]
+    check_numbers(sum(part.rows for part in kept), lost, run.engine.hardware.precision)
     rows = join(out, kept)
     _remove_replaced(out, attempt)
     return rows

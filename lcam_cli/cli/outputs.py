@@ -18,6 +18,7 @@ from lcam_cli.errors import BadImageError, LcamError
 from lcam_cli.images.decoder import read_whole
 from lcam_cli.images.find import Found, Skipped
 from lcam_cli.locks import lock_file, lock_folder
+from lcam_cli.maps.flat import Flat
 from lcam_cli.maps.hdf5_layout import Room
 from lcam_cli.maps.hdf5_writer import Hdf5Writer
 from lcam_cli.maps.kept import pictures_done
@@ -168,6 +169,10 @@ class Outputs:
         """What could not be read so far, by its name in the rows."""
         return list(self._maps.skipped)
 
+    def flat(self) -> Flat | None:
+        """The flat maps of a finished output; None where there are none."""
+        return self._maps.first_flat()
+
     def row_path(self, path: str) -> str:
         """What a picture is called in the rows."""
         return stored_path(path, self._root)
@@ -311,5 +316,6 @@ def maps_info(backbone: Backbone, method: Method, root: str, choice: ClassChoice
         activation=identity.activation,
         preprocess=backbone.preprocess.to_json(),
         root=root,
+        classes=tuple(backbone.class_names),
         classes_explained=choice.to_json(),
     )

@@ -31,6 +31,7 @@ from lcam_cli.methods.attention_file import (
     load_attention,
 )
 from lcam_cli.methods.base import Method
+from lcam_cli.methods.explain import NOT_NUMBERS
 from lcam_cli.methods.placing import grid_of_maps
 from lcam_cli.methods.recall import recall_classifier
 from lcam_cli.methods.registry import find_method, make_method
@@ -272,8 +273,9 @@ class SkippedPictures:
 
     def __init__(self, console: Console, strict: bool) -> None:
         self._console = console
-        self._strict = strict
+        self.strict = strict
         self.count = 0
+        self._what = "could not be read"
 
     def __call__(self, skipped: Skipped) -> None:
         """Note one.
@@ -281,18 +283,20 @@ class SkippedPictures:
         Raises:
             LcamError: Where ``strict``.
         """
-        if self._strict:
+        if self.strict:
             raise LcamError(
                 f"{skipped.path}: {skipped.reason}",
                 "leave --strict out to go on without such pictures",
             )
         self.count += 1
+        if skipped.reason.startswith(NOT_NUMBERS):
+            self._what = "are left out"
         self._console.warn(f"skipped {skipped.path}: {skipped.reason}")
 
     def exit_code(self) -> int:
         """3 where something was left out, else 0."""
         if self.count:
-            self._console.warn(f"{self.count} of the inputs could not be read (exit code 3)")
+            self._console.warn(f"{self.count} of the inputs {self._what} (exit code 3)")
         return 3 if self.count else 0
 
 

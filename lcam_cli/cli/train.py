@@ -172,7 +172,7 @@ def train(
     from lcam_cli.images.read import MAX_PIXELS
     from lcam_cli.locks import lock_folder
     from lcam_cli.methods.learned import LCAM_MODES
-    from lcam_cli.metrics.labels import read_labels
+    from lcam_cli.metrics.labels import labels_of_files
     from lcam_cli.reports.text import plural
     from lcam_cli.scale.exchange import Exchange
     from lcam_cli.scale.ranks import RESUME, device_of, together
@@ -228,7 +228,7 @@ def train(
         network = setup.new_backbone(chosen, seed)
         paths = sample(found.paths, max_images, seed)
         if labels is not None:
-            truth = read_labels(labels, paths, network)
+            truth = labels_of_files(labels, paths, found.root, network, console.warn)
             if len(truth) < len(paths):
                 console.warn(f"{len(paths) - len(truth)} images have no label: left out")
                 paths = [path for path in paths if path in truth]

@@ -278,7 +278,7 @@ class Backbone:
                 raise LcamError(f"{name_or_index!r} names classes {listed}", "give the index")
             if same:
                 return same[0]
-        if lowered.isdigit():
+        if lowered.isdecimal():  # not "²", which is a digit and no number
             if int(lowered) < self.num_classes:
                 return int(lowered)
             raise LcamError(

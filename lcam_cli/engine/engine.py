@@ -61,6 +61,11 @@ class Forward:
         """Scores (B, R) in [0, 1] of all classes."""
         return class_scores(self.logits, self.activation)
 
+    @property
+    def finite(self) -> Tensor:
+        """Which pictures have scores that are numbers, (B,) bool; a logit of −∞ is one of 0."""
+        return self.scores.isfinite().all(1)
+
     def confidence(self, classes: Tensor) -> Tensor:
         """Scores (B,) of ``classes`` (B,)."""
         return confidence(self.logits, classes, self.activation)

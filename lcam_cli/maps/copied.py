@@ -75,10 +75,16 @@ def common_type(sources: Sequence[h5py.Dataset]) -> np.dtype[Any]:
     return kind
 
 
+def copy_classes(old: h5py.Group, new: h5py.Group) -> None:
+    """Copy the names of all classes, where a file has them; shards of one run have the same."""
+    if layout.CLASSES in old:
+        old.copy(layout.CLASSES, new)
+
+
 def dataset_names(file: h5py.File) -> list[str]:
-    """Return the names of all datasets of a file."""
+    """Return the names of all datasets of a file that have rows."""
     names: list[str] = []
     file.visititems(
         lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None
     )
-    return names
+    return [name for name in names if name != layout.CLASSES]

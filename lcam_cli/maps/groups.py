@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 
 from lcam_cli.maps import hdf5_layout as layout
-from lcam_cli.maps.copied import copy_attributes, copy_rows, dataset_names
+from lcam_cli.maps.copied import copy_attributes, copy_classes, copy_rows, dataset_names
 from lcam_cli.maps.hdf5_reader import MapsFile
 from lcam_cli.maps.whole import cannot_write, size, whole_file
 
@@ -46,5 +46,6 @@ def _copy(source: Path, group: h5py.Group, name: str) -> None:
     with h5py.File(source, "r", locking=False) as old:
         copy_attributes(old, group)
         group.attrs["method"] = name
+        copy_classes(old, group)
         for column in dataset_names(old):
             copy_rows([old[column]], group)

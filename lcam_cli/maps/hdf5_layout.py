@@ -45,6 +45,10 @@ SCHEMA_VERSION = 1
 
 FILE_ID = "file_id"
 """A random name for what was written; a file that is written anew has another one."""
+CLASSES = "classes"
+"""The dataset of the names of all classes: not of rows, as all other datasets."""
+FLAT_ROWS = "flat_rows"
+"""How many maps have one value everywhere; -1 until the file is complete."""
 JOINED_IDS = "joined_files"
 """In a file that joins others: the ``FILE_ID`` of each, or nothing, by its name (JSON)."""
 
@@ -177,6 +181,9 @@ def create(path: Path, info: MapsInfo, layout: Sequence[Column]) -> None:
             file.attrs.create(name, utf8(text), dtype=h5py.string_dtype("utf-8"))
         file.attrs["schema_version"] = SCHEMA_VERSION
         file.attrs["complete"] = False
+        # Numbers that are set in place: a header that grew could not be trusted after a kill.
+        file.attrs[FLAT_ROWS] = np.int64(-1)
+        write_classes(file, info.classes)
     # Only an object's own format follows `libver` here; the superblock stays the old one.
     with h5py.File(
         path,
@@ -190,6 +197,17 @@ def create(path: Path, info: MapsInfo, layout: Sequence[Column]) -> None:
         file.create_group("skipped")
         for column in layout:
             _reserve(file, column)
+
+
+def write_classes(group: h5py.Group, names: Sequence[str]) -> None:
+    """Write the names of all classes, unless they are not known."""
+    if names:
+        texts = [utf8(name) for name in names]
+        kind = _text(max(map(len, texts)))
+        # A thousand names, mostly blanks behind short ones, take some 10 kB so.
+        group.create_dataset(
+            CLASSES, data=np.array(texts, kind), compression="gzip", track_times=False
+        )
 
 
 def new_id() -> str:
@@ -295,9 +313,16 @@ def set_lengths(path: Path, lengths: dict[str, int]) -> None:
                 file[name].resize(rows, axis=0)
 
 
-def set_complete(path: Path) -> None:
-    """Mark a file, all of whose rows are on disk, as finished."""
+def set_complete(path: Path, flat_rows: int) -> None:
+    """Mark a file, all of whose rows are on disk, as finished.
+
+    Args:
+        path: The file.
+        flat_rows: How many of them are flat.
+    """
     with h5py.File(path, "r+", locking=False) as file:
+        if FLAT_ROWS in file.attrs:  # files that older versions began have no room for it
+            file.attrs.modify(FLAT_ROWS, np.int64(flat_rows))
         file.attrs.modify("complete", np.bool_(True))
 
 
@@ -350,6 +375,18 @@ def _shard(attributes: h5py.AttributeManager) -> Shard:
     if kinds != {"first": int, "stop": int, "pictures": int, "inputs": str}:
         raise LcamError("attribute shard does not say which pictures it means")
     return Shard(**value)
+
+
+def read_flat_rows(attributes: h5py.AttributeManager) -> int | None:
+    """Return how many maps are said to be flat; None where that is not said.
+
+    Raises:
+        LcamError: It is no number; the message lacks the file's name.
+    """
+    if FLAT_ROWS not in attributes:
+        return None
+    count: int = attribute(attributes, FLAT_ROWS, int)
+    return count if count >= 0 else None
 
 
 def is_complete(attributes: h5py.AttributeManager) -> bool:

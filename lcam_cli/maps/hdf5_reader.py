@@ -9,6 +9,7 @@ on the file in another process (:mod:`lcam_cli.maps.trial`).
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
 from lcam_cli.maps import hdf5_layout as layout
+from lcam_cli.maps.flat import Flat, flat_rows
 from lcam_cli.maps.paths import resolve_path
 from lcam_cli.maps.record import MapBatch, MapsInfo
 from lcam_cli.maps.trial import try_out
@@ -40,6 +42,7 @@ _MOST_TEXT_BYTES = 1 << 30
 _TEXT_BLOCK_BYTES = 1 << 24
 _TEXT_OBJECT_BYTES = 64
 _INDICES_AT_ONCE = 1 << 20
+_MOST_CLASSES = 1 << 20
 
 _TEXT = "text"
 _ROWS: dict[str, tuple[str | tuple[str, ...], int]] = {
@@ -89,6 +92,7 @@ class MapsFile:
         size: (H, W) of a saliency map.
         cam_size: (P, Q) of a raw map; None where there are none.
         map_dtype: Name of the type that saliency is stored as.
+        flat_rows: How many maps have one value everywhere; None where the file does not say.
         skipped: Inputs that could not be read.
         shards: The files that it joins, and the first and last row of each; empty where it holds
             its rows itself.
@@ -218,6 +222,29 @@ class MapsFile:
         except (OSError, RuntimeError, ValueError, MemoryError) as error:
             raise self._refused(f"its classes cannot be read ({error})") from error
 
+    def flat(self) -> list[int]:
+        """Return the numbers of the rows whose maps have one value everywhere, by looking at all.
+
+        Raises:
+            LcamError: if they cannot be read.
+        """
+        try:
+            return flat_rows(self._group["saliency"], self._rows)
+        except (OSError, RuntimeError, ValueError, MemoryError) as error:
+            raise self._refused(f"its maps cannot be read ({error})") from error
+
+    def first_flat(self) -> Flat | None:
+        """Return how many maps are flat, and which is the first; None where the file says of none.
+
+        Raises:
+            LcamError: if they cannot be read.
+        """
+        rows = self.flat() if self.flat_rows else []
+        if not rows:
+            return None
+        first = self.rows(rows[0], rows[0] + 1)
+        return Flat(len(rows), first.paths[0], int(first.class_index[0]))
+
     def resolve(self, row_path: str, images: Path | None = None) -> Path:
         """Return where the picture of a row lies.
 
@@ -253,7 +280,10 @@ class MapsFile:
 
     def _check(self) -> None:
         self._file_bytes = self.path.stat().st_size
-        self.info = layout.read_info(self._group.attrs)
+        self.info = dataclasses.replace(
+            layout.read_info(self._group.attrs), classes=self._class_names()
+        )
+        self.flat_rows = layout.read_flat_rows(self._group.attrs)
         self.complete = layout.is_complete(self._group.attrs)
         joining = _Joining(self.path, layout.read_joined_ids(self._group.attrs))
         kinds = dict(_ROWS)
@@ -280,6 +310,16 @@ class MapsFile:
                 strict=True,
             )
         ]
+
+    def _class_names(self) -> tuple[str, ...]:
+        """The names of all classes; none where the file does not have them."""
+        if layout.CLASSES not in self._group:
+            return ()
+        _check_dataset(self._group, layout.CLASSES, _TEXT, 1, None)
+        names = self._group[layout.CLASSES]
+        if len(names) > _MOST_CLASSES or len(names) * names.dtype.itemsize > _MOST_BATCH_BYTES:
+            raise LcamError(f"{layout.CLASSES} has {len(names)} names")
+        return tuple(self._texts(layout.CLASSES, 0, len(names)))
 
     def _common_length(self, names: dict[str, Any]) -> int:
         """The rows that all these datasets have; a run that died may have cut them unevenly."""

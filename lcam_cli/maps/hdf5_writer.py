@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
 from lcam_cli.maps import hdf5_layout as layout
+from lcam_cli.maps.flat import Flat, is_flat
 from lcam_cli.maps.hdf5_layout import Room
 from lcam_cli.maps.hdf5_reader import WRITE_ANEW, MapsFile
 from lcam_cli.maps.record import Floats, MapBatch, MapDtype, MapsInfo
@@ -52,6 +53,8 @@ class Hdf5Writer:
     Attributes:
         paths: The path of each row, in order, those not yet flushed included.
         skipped: Inputs that could not be read, in order.
+        flat: The rows, by number, whose maps have one value everywhere as they are stored; of an
+            unfinished file.
         complete: Whether the file is finished; then nothing can be appended.
 
     Raises:
@@ -74,6 +77,7 @@ class Hdf5Writer:
         self.path = path
         self.paths: list[str] = []
         self.skipped: list[Skipped] = []
+        self.flat: list[int] = []
         self.complete = False
         self._info = dataclasses.replace(info, created=created)
         self._size = size
@@ -109,6 +113,8 @@ class Hdf5Writer:
             with self._telling():
                 self._open(None if batch.cam is None else batch.cam.shape[1:])
                 self._write_rows(batch, self.rows)
+            flat = np.flatnonzero(is_flat(_stored_maps(batch, self._dtype)))
+            self.flat += [self.rows + int(row) for row in flat]
         self.paths += batch.paths
         self.skipped += batch.skipped
         fresh = self.rows + len(self.skipped) - self._flushed_rows - self._flushed_skipped
@@ -133,6 +139,7 @@ class Hdf5Writer:
         if not (0 <= rows <= self.rows and 0 <= skipped <= len(self.skipped)):
             raise ValueError(f"cannot keep {rows} of {self.rows} rows")
         del self.paths[rows:], self.skipped[skipped:]
+        self.flat = [row for row in self.flat if row < rows]
         self._flushed_skipped = min(self._flushed_skipped, skipped)
         self.flush()
 
@@ -147,8 +154,13 @@ class Hdf5Writer:
         with self._telling():
             self._open(self._cam_size)
             self._commit(self.path)
-            layout.set_complete(self.path)
+            layout.set_complete(self.path, len(self.flat))
         self.complete = True
+
+    def first_flat(self) -> Flat | None:
+        """The flat maps of the finished file; None where there are none."""
+        with MapsFile(self.path, tried=True) as maps:
+            return maps.first_flat()
 
     def close(self) -> None:
         """Flush, leaving the file incomplete unless :meth:`finish` was called.
@@ -201,6 +213,7 @@ class Hdf5Writer:
             self.complete = old.complete
             self.paths = old.paths()
             self.skipped = old.skipped
+            self.flat = [] if old.complete else old.flat()
             cam_size = old.cam_size
         if self.complete:
             return
@@ -316,9 +329,6 @@ class Hdf5Writer:
 
 def _stored(batch: MapBatch, map_dtype: MapDtype) -> dict[str, Any]:
     """Return the datasets' rows of a batch, by name."""
-    saliency = batch.saliency
-    if map_dtype == "uint8":
-        saliency = np.rint(saliency * np.float32(255))
     return {
         "class_index": batch.class_index,
         "predicted_index": batch.predicted_index,
@@ -327,8 +337,14 @@ def _stored(batch: MapBatch, map_dtype: MapDtype) -> dict[str, Any]:
         "class_name": [layout.utf8(name) for name in batch.class_names],
         "path": [layout.utf8(path) for path in batch.paths],
         **({} if batch.cam is None else {"cam": batch.cam}),
-        "saliency": saliency,
+        "saliency": _stored_maps(batch, map_dtype),
     }
+
+
+def _stored_maps(batch: MapBatch, map_dtype: MapDtype) -> NDArray[Any]:
+    """Return V as it is stored."""
+    values = np.rint(batch.saliency * np.float32(255)) if map_dtype == "uint8" else batch.saliency
+    return values.astype(map_dtype)
 
 
 def _pack(rows: Sequence[bytes] | NDArray[Any] | Floats, column: layout.Column) -> NDArray[Any]:

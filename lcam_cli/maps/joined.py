@@ -13,7 +13,8 @@ from pathlib import Path
 import h5py
 
 from lcam_cli.maps import hdf5_layout as layout
-from lcam_cli.maps.copied import common_type, copy_attributes, dataset_names
+from lcam_cli.maps.copied import common_type, copy_attributes, copy_classes, dataset_names
+from lcam_cli.maps.flat import flat_rows
 from lcam_cli.maps.kept import Kept
 from lcam_cli.maps.whole import cannot_write, whole_file
 
@@ -35,7 +36,11 @@ def join(out: Path, kept: Sequence[Kept]) -> int:
         with ExitStack() as stack, whole_file(out) as temporary:
             new = stack.enter_context(h5py.File(temporary, "w", locking=False))
             old = [stack.enter_context(h5py.File(k.file, "r", locking=False)) for k in kept]
-            copy_attributes(old[0], new, "shard", "complete", "created")
+            copy_attributes(old[0], new, "shard", "complete", "created", layout.FLAT_ROWS)
+            copy_classes(old[0], new)
+            new.attrs[layout.FLAT_ROWS] = sum(
+                len(flat_rows(file["saliency"], k.rows)) for k, file in zip(kept, old, strict=True)
+            )
             new.attrs[layout.FILE_ID] = layout.new_id()
             # So that a reader notices when one of them is another run's.
             ids = {k.file.name: layout.read_id(o.attrs) for k, o in zip(kept, old, strict=True)}

@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 
 from lcam_cli.maps import hdf5_layout as layout
-from lcam_cli.maps.copied import copy_attributes, copy_rows, dataset_names
+from lcam_cli.maps.copied import copy_attributes, copy_classes, copy_rows, dataset_names
 from lcam_cli.maps.hdf5_reader import MapsFile
 from lcam_cli.maps.shards import in_order
 from lcam_cli.maps.whole import cannot_write, size, whole_file
@@ -38,7 +38,9 @@ def merge(out: Path, files: Sequence[Path]) -> int:
                     stack.enter_context(h5py.File(shard.path, "r", locking=False))
                     for shard in shards
                 ]
-                copy_attributes(old[0], new, "shard", "created")
+                copy_attributes(old[0], new, "shard", "created", layout.FLAT_ROWS)
+                copy_classes(old[0], new)
+                new.attrs[layout.FLAT_ROWS] = sum(len(shard.flat()) for shard in shards)
                 new.attrs[layout.FILE_ID] = layout.new_id()
                 new.attrs["created"] = min(shard.info.created for shard in shards)
                 with_rows = [file for file in old if len(file["path"])] or old

@@ -26,6 +26,7 @@ import numpy as np
 
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
+from lcam_cli.maps.flat import Flat, is_flat
 from lcam_cli.maps.names import (
     INFO_NAME,
     ROWS_NAME,
@@ -118,6 +119,11 @@ class PngWriter:
         self._lines += lines
         self.skipped += batch.skipped
 
+    def first_flat(self) -> Flat | None:
+        """The maps whose PNG has one value everywhere; None where there are none."""
+        flat = [line for line in self._lines if line.get("flat") is True]
+        return Flat(len(flat), flat[0]["path"], flat[0]["class_index"]) if flat else None
+
     def truncate(self, rows: int, skipped: int) -> None:
         """Drop all but the first ``rows`` maps and the first ``skipped`` unread inputs."""
         dropped = self._lines[rows:]
@@ -150,7 +156,8 @@ class PngWriter:
 
     def _write(self, row: Map) -> dict[str, Any]:
         name = output_name(row.path, row.class_index, "png")
-        data = encode_png(np.rint(row.saliency * np.float32(255)).astype(np.uint8))
+        grey = np.rint(row.saliency * np.float32(255)).astype(np.uint8)
+        data = encode_png(grey)
         try:
             write_whole(self.folder / name, data)
         except OSError as error:
@@ -163,6 +170,7 @@ class PngWriter:
             "confidence": row.confidence,
             "crop_box": list(row.crop_box),
             "file": str(name),
+            **({"flat": True} if is_flat(grey[None])[0] else {}),
         }
 
     def _clear(self) -> None:
@@ -186,8 +194,10 @@ class PngWriter:
         names = {field.name for field in dataclasses.fields(MapsInfo)}
         # Softmax scores, patches found by themselves and whole runs were all there was at first,
         # and nothing told the classes.
-        may_be_missing = {"grid", "activation", "shard", "classes_explained"}
-        if saved.get("schema") != SCHEMA or names - saved.keys() - may_be_missing:
+        may_be_missing = {"grid", "activation", "shard", "classes", "classes_explained"}
+        classes = saved.get("classes", [])
+        wrong = not isinstance(classes, list) or not all(isinstance(c, str) for c in classes)
+        if saved.get("schema") != SCHEMA or names - saved.keys() - may_be_missing or wrong:
             raise self._refused(INFO_NAME)
         old = MapsInfo(**{n: saved[n] for n in names & saved.keys()})
         differs = old.difference(self._info)
@@ -219,7 +229,13 @@ class PngWriter:
         _rewrite_lines(self.folder / SKIPPED_NAME, skipped)
 
     def _save_info(self) -> None:
-        saved = {"schema": SCHEMA, **dataclasses.asdict(self._info), "complete": self.complete}
+        flat = self.first_flat()
+        saved = {
+            "schema": SCHEMA,
+            **dataclasses.asdict(self._info),
+            "flat_rows": flat.rows if flat else 0,
+            "complete": self.complete,
+        }
         _rewrite_lines(self.folder / INFO_NAME, [saved])
 
     def _refused(self, name: str) -> LcamError:

@@ -64,6 +64,8 @@ class MapsInfo:
         activation: What turned logits into scores, ``"softmax"`` or ``"sigmoid"``.
         preprocess: ``Preprocess.to_json()``: how a picture became the network's input.
         root: The folder that relative row paths start from.
+        classes: The names of all classes, in the classifier's order; empty where the file does not
+            say.
         classes_explained: Which classes of every picture, ``{"classes": [281, 282]}`` for named
             ones and ``{"top_k": 1}`` for the best-scored; empty where it is not known.
         lcam_version: The version that wrote the maps.
@@ -81,6 +83,7 @@ class MapsInfo:
     weights_file: str = ""
     grid: str = ""
     activation: str = "softmax"
+    classes: Sequence[str] = ()
     classes_explained: dict[str, Any] = field(default_factory=dict)
     lcam_version: str = __version__
     created: str = ""
@@ -104,7 +107,7 @@ class MapsInfo:
             old: Of the maps that these go on from; :meth:`difference` names nothing.
         """
         known = old.classes_explained and self.classes_explained
-        return replace(self, classes_explained=known)
+        return replace(self, classes_explained=known, classes=old.classes and self.classes)
 
     def difference(self, other: MapsInfo) -> str:
         """Name the first setting that makes maps of ``other`` no continuation of these.
@@ -112,7 +115,7 @@ class MapsInfo:
         Returns:
             E.g. ``"method is 'rise', not 'lcam'"`` (these first); empty where none differs.
             Where the weights' file lies, the version and the date may differ; and the classes
-            where one of the two does not say which.
+            and their names where one of the two does not say which.
         """
         for name in (
             "method",
@@ -132,6 +135,8 @@ class MapsInfo:
             # As JSON, where a tuple is the list that it was read back as.
             if json.dumps(mine, sort_keys=True) != json.dumps(theirs, sort_keys=True):
                 return f"{name} is {mine!r}, not {theirs!r}"
+        if self.classes and other.classes and list(self.classes) != list(other.classes):
+            return "the classes have other names, or another order"
         if self.shard != other.shard:
             return f"they are of {_part(self.shard)}, not of {_part(other.shard)}"
         return ""

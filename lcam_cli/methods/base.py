@@ -37,6 +37,11 @@ class Maps:
         return cls(saliency_map(L, (seen.x.shape[2], seen.x.shape[3]), grid or seen.grid), L)
 
 
+def flat_maps(V: Tensor) -> Tensor:
+    """Return which maps of V (B, H, W) have one value everywhere, (B,) bool: they say nothing."""
+    return (V[:, :1, :1] == V).flatten(1).all(1)
+
+
 class Method(Protocol):
     """A way to explain a batch of pictures.
 

@@ -21,7 +21,33 @@ from lcam_cli.images.stream import Batch, stream_batches
 from lcam_cli.maps.record import MapBatch
 from lcam_cli.methods.base import Maps, Method
 
+NOT_NUMBERS = "the classifier's scores are not numbers on this picture"
+"""How the reason begins for which a picture is left out, in every command."""
+
 _PICTURES_OF_MANY_PASSES = 4
+
+
+def not_numbers(engine: Engine) -> str:
+    """Why a picture is left out whose scores are no numbers."""
+    precision = engine.hardware.precision
+    return NOT_NUMBERS + (
+        "" if precision == "fp32" else f" in {precision}; --precision fp32 may help"
+    )
+
+
+def no_numbers(pictures: int, precision: str) -> LcamError:
+    """Return the error where the scores of every picture are no numbers.
+
+    Args:
+        pictures: How many there are.
+        precision: What the network computed in.
+    """
+    less = "" if precision == "fp32" else "--precision fp32 may help; else "
+    return LcamError(
+        "the classifier's scores are not numbers on "
+        + (f"any of the {pictures} pictures" if pictures > 1 else "the only picture"),
+        f"{less}its weights may hold NaN, or --mean and --std not be those it was trained with",
+    )
 
 
 @dataclass(frozen=True)
@@ -89,7 +115,7 @@ def explain(
 
     Yields:
         Rows in the order of the pictures, the classes of a picture side by side; and the pictures
-        that could not be read, or whose maps or scores are no numbers.
+        that could not be read, or whose maps or scores are no numbers (:func:`not_numbers`).
 
     Raises:
         LcamError: More classes are asked for than the classifier has, or the method does not do
@@ -112,9 +138,7 @@ def explain(
     outstanding = 1 if engine.device.type == "cuda" else 0
     begun: deque[Callable[[], MapBatch]] = deque()
     for batch in stream:
-        here = [paths[i] for i in batch.indices]
-        rows = _begin(engine, method, batch, choice, [row_path(path) for path in here])
-        begun.append(partial(_fetch, rows, method.name, here))
+        begun.append(_begin(engine, method, batch, choice, paths, row_path))
         if len(begun) > outstanding:
             yield begun.popleft()()
     for rows in begun:
@@ -122,7 +146,12 @@ def explain(
 
 
 def _begin(
-    engine: Engine, method: Method, batch: Batch, choice: ClassChoice, names: list[str]
+    engine: Engine,
+    method: Method,
+    batch: Batch,
+    choice: ClassChoice,
+    paths: Sequence[str],
+    row_path: Callable[[str], str],
 ) -> Callable[[], MapBatch]:
     """Start on a batch; what comes back waits for its rows and fetches them."""
     if not batch.indices:
@@ -130,8 +159,29 @@ def _begin(
     seen = engine.forward(engine.pixels(batch.images))
     classes = choice.of(seen)
     columns = (classes[:, c].contiguous() for c in range(classes.shape[1]))
-    maps = [_explained(engine, method, seen, column) for column in columns]
-    return partial(map_rows, engine, batch, seen, classes, maps, names)
+    try:
+        maps = [_explained(engine, method, seen, column) for column in columns]
+    except Exception:
+        # Looked at here alone: on a GPU, a look is a wait.
+        if seen.finite.all():
+            raise
+        rest = _with_numbers(engine, batch, seen, paths)
+        return _begin(engine, method, rest, choice, paths, row_path)
+    here = [paths[i] for i in batch.indices]
+    rows = partial(map_rows, engine, batch, seen, classes, maps, [row_path(p) for p in here])
+    return partial(_fetch, rows, method.name, here, seen.finite, not_numbers(engine))
+
+
+def _with_numbers(engine: Engine, batch: Batch, seen: Forward, paths: Sequence[str]) -> Batch:
+    """A batch less the pictures whose scores are no numbers, which are skipped."""
+    finite = seen.finite.cpu().numpy()
+    lost = [Skipped(paths[i], not_numbers(engine)) for i in compress(batch.indices, ~finite)]
+    return Batch(
+        list(compress(batch.indices, finite)),
+        batch.images[finite],
+        batch.crop_boxes[finite],
+        batch.skipped + lost,
+    )
 
 
 def _explained(engine: Engine, method: Method, seen: Forward, classes: Tensor) -> Maps:
@@ -154,16 +204,27 @@ def _explained(engine: Engine, method: Method, seen: Forward, classes: Tensor) -
     return maps
 
 
-def _fetch(fetch: Callable[[], MapBatch], method: str, paths: Sequence[str]) -> MapBatch:
+def _fetch(
+    fetch: Callable[[], MapBatch],
+    method: str,
+    paths: Sequence[str],
+    scores_finite: Tensor,
+    no_scores: str,
+) -> MapBatch:
     """Rows, less those of pictures whose maps or scores are no numbers: these are skipped."""
     batch = fetch()
     rows_finite = batch.finite()
-    if rows_finite.all():
+    scored = scores_finite.cpu().numpy()
+    if rows_finite.all() and scored.all():
         return batch
     per_picture = len(batch) // len(paths)
-    finite = np.asarray(rows_finite.reshape(len(paths), per_picture).all(axis=1), np.bool_)
+    finite = np.asarray(rows_finite.reshape(len(paths), per_picture).all(axis=1), np.bool_) & scored
     why = f"{method}: its map is not finite; --precision fp32 may help"
-    lost = [Skipped(path, why) for path in compress(paths, ~finite)]
+    lost = [
+        Skipped(path, why if has_scores else no_scores)
+        for path, has_map, has_scores in zip(paths, finite, scored, strict=True)
+        if not has_map
+    ]
     kept = batch.only(np.repeat(finite, per_picture))
     kept.skipped = batch.skipped + lost
     return kept

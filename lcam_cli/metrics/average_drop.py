@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,11 +26,11 @@ def drop(full: Tensor, masked: Tensor) -> Tensor:
         masked: The same on the masked images, shape (..., B).
 
     Returns:
-        max(0, f(X) − f(masked)) / f(X) · 100, in [0, 100], shape (..., B). A score of 0 has
-        nothing to lose: its drop is 0.
+        max(0, f(X) − f(masked)) / f(X) · 100, in [0, 100], shape (..., B). Of a score of 0 it is
+        not defined, and NaN: what has nothing to lose has not kept everything either.
     """
     lost = (full - masked).clamp_min(0) / full
-    return torch.where(full > 0, lost, 0.0) * 100
+    return torch.where(full > 0, lost, torch.nan) * 100
 
 
 def increase(full: Tensor, masked: Tensor) -> Tensor:
@@ -39,6 +40,8 @@ def increase(full: Tensor, masked: Tensor) -> Tensor:
 
 class AverageDrop:
     """Gathers AD(ν) and IC(ν) over the images of a run.
+
+    Rows with a score of 0 are left out of AD, which is not defined for them.
 
     Where several classes of an image are explained, its term is their mean: intervals are over
     images, whose classes are not drawn one by one.
@@ -60,6 +63,11 @@ class AverageDrop:
         """How many images have been scored."""
         return len(np.unique(np.concatenate(self._images))) if self._images else 0
 
+    @property
+    def undefined(self) -> int:
+        """How many rows AD is not defined for."""
+        return sum(int(np.isnan(drops[0]).sum()) for drops in self._drops)
+
     def update(self, full: Tensor, masked: Tensor, images: Sequence[int] | None = None) -> None:
         """Add a batch of rows, each an image and a class.
 
@@ -78,7 +86,7 @@ class AverageDrop:
         if not (full.isfinite().all() and masked.isfinite().all()):
             raise LcamError(
                 "the classifier's confidence is not a number on some image",
-                "try --precision fp32, and check the weights",
+                "leave such images out: nothing can be said of them",
             )
         if images is None:
             first = sum(map(len, self._images))
@@ -104,9 +112,9 @@ class AverageDrop:
         n = len(self.nus)
         return {
             nu: NuScore(
-                ad=float(drops[i].mean()),
+                ad=defined(mean(drops[i])),
                 ic=float(increases[i].mean()),
-                ad_ci95=(float(low[i]), float(high[i])),
+                ad_ci95=interval(low[i], high[i]),
                 ic_ci95=(float(low[n + i]), float(high[n + i])),
             )
             for i, nu in enumerate(self.nus)
@@ -114,11 +122,39 @@ class AverageDrop:
 
 
 def _by_image(terms: NDArray[np.float64], image: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The mean term of each image, (M, images), from those of rows, (M, rows)."""
-    _, place, rows = np.unique(image, return_inverse=True, return_counts=True)
-    sums = np.stack([np.bincount(place, weights=term) for term in terms])
-    means: NDArray[np.float64] = sums / rows
-    return means
+    """The mean term of each image, (M, images), from those of rows, (M, rows).
+
+    Rows without a term (NaN) do not count; an image of such rows alone has none.
+    """
+    _, place = np.unique(image, return_inverse=True)
+    there = np.isfinite(terms)
+    sums, rows = (
+        np.stack([np.bincount(place, weights=one) for one in weights]).astype(np.float64)
+        for weights in (np.where(there, terms, 0), there)
+    )
+    return mean_of(sums, rows)
+
+
+def mean_of(sums: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sums by their counts; NaN where there is nothing to count."""
+    means: NDArray[np.float64] = np.full(sums.shape, np.nan)
+    return np.divide(sums, counts, out=means, where=counts > 0)
+
+
+def mean(terms: NDArray[np.float64]) -> float:
+    """The mean of the terms that are there; NaN where none is."""
+    there = terms[np.isfinite(terms)]
+    return float(there.mean()) if len(there) else math.nan
+
+
+def defined(value: float) -> float | None:
+    """A mean; None where it is NaN, of no terms."""
+    return None if np.isnan(value) else float(value)
+
+
+def interval(low: float, high: float) -> tuple[float, float] | None:
+    """An interval; None where its ends are NaN, of no terms."""
+    return None if np.isnan(low) else (float(low), float(high))
 
 
 def bootstrap(
@@ -126,16 +162,20 @@ def bootstrap(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the 95% percentile-bootstrap interval of each row's mean.
 
-    All rows are resampled with the same images, drawn with replacement.
+    All rows are resampled with the same images, drawn with replacement. An image without a term
+    is drawn like the others, and does not count in that row's mean.
 
     Args:
-        terms: One term an image, shape (measures, N).
+        terms: One term an image, shape (measures, N); NaN where an image has none.
         seed: Seed of the draws; the same seed gives the same interval.
         resamples: How many times N images are drawn.
 
     Returns:
-        The 2.5th and the 97.5th percentiles of the means, each of shape (measures,).
+        The 2.5th and the 97.5th percentiles of the means, each of shape (measures,); NaN for a row
+        without terms.
     """
+    there = np.isfinite(terms)
+    terms = np.where(there, terms, 0)
     random = np.random.default_rng(seed)
     images = terms.shape[1]
     at_once = max(1, _DRAWS_AT_ONCE // images)
@@ -145,6 +185,11 @@ def bootstrap(
         drawn = random.integers(images, size=(rows, images))
         drawn += np.arange(rows)[:, None] * images
         times = np.bincount(drawn.ravel(), minlength=rows * images).reshape(rows, images)
-        means.append(times @ terms.T / images)
-    low, high = np.percentile(np.concatenate(means), [2.5, 97.5], axis=0)
+        counts = np.float64(images) if there.all() else times @ there.T.astype(np.float64)
+        means.append(mean_of(times @ terms.T, np.broadcast_to(counts, (rows, len(terms)))))
+    drawn_means = np.concatenate(means)
+    low, high = np.full((2, len(terms)), np.nan)
+    some = np.isfinite(drawn_means).any(0)
+    if some.any():  # a resample may have drawn none of the few images that have a term
+        low[some], high[some] = np.nanpercentile(drawn_means[:, some], [2.5, 97.5], axis=0)
     return low, high

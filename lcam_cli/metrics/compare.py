@@ -22,9 +22,15 @@ from lcam_cli.images.find import Skipped
 from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.images.stream import Batch, stream_batches
 from lcam_cli.maps.record import Floats, MapBatch
-from lcam_cli.methods.base import Maps, Method
-from lcam_cli.methods.explain import ClassChoice, map_rows, pictures_at_once
-from lcam_cli.metrics.average_drop import drop, increase
+from lcam_cli.methods.base import Maps, Method, flat_maps
+from lcam_cli.methods.explain import (
+    NOT_NUMBERS,
+    ClassChoice,
+    map_rows,
+    not_numbers,
+    pictures_at_once,
+)
+from lcam_cli.metrics.average_drop import drop, increase, mean_of
 from lcam_cli.metrics.curves import area, blurred, curve
 from lcam_cli.metrics.paired import Paired, paired
 from lcam_cli.metrics.score import CurveScore, NuScore
@@ -65,6 +71,7 @@ class Terms:
         masked: f(X ⊙ φ_ν(V)), float32 (M, N, C).
         curves: Areas under the curves of ``Task.curves``, float32 (curves, N, C).
         mean_saliency: Mean of V, float32 (N, C).
+        flat: Which maps have one value everywhere, bool (N, C).
         shown: The maps kept for a figure, float16 (len(Task.shown), C, H, W).
         seconds: Time taken to make the maps, forward passes included, measuring left out.
     """
@@ -74,6 +81,7 @@ class Terms:
     masked: Floats
     curves: Floats
     mean_saliency: Floats
+    flat: NDArray[np.bool_]
     shown: NDArray[np.float16]
     seconds: float = 0.0
 
@@ -91,6 +99,7 @@ class Terms:
             masked=missing(len(task.nus), N, C),
             curves=missing(len(task.curves), N, C),
             mean_saliency=missing(N, C),
+            flat=np.zeros((N, C), np.bool_),
             shown=np.full((len(task.shown), C, side, side), np.nan, np.float16),
         )
 
@@ -113,6 +122,7 @@ class Terms:
         self.masked[:, here] = other.masked[:, here]
         self.curves[:, here] = other.curves[:, here]
         self.mean_saliency[here] = other.mean_saliency[here]
+        self.flat[here] = other.flat[here]
         drawn = [place for place, index in enumerate(task.shown) if index in pictures]
         self.shown[drawn] = other.shown[drawn]
         self.seconds += other.seconds
@@ -159,10 +169,12 @@ class _Batch:
     full: Tensor  # (B, C)
     black: Tensor  # (1, 3, 1, 1): what hidden pixels become
     blurred: Tensor | None
+    seconds: float = 0.0  # what each method would have taken to forward it by itself
     ends: Mapping[str, Tensor] = field(default_factory=dict)  # (2, B, C) by curve
 
     @classmethod
     def of(cls, engine: Engine, task: Task, read: Batch) -> _Batch:
+        began = _now(engine)
         seen = engine.forward(engine.pixels(read.images))
         classes = task.choice.of(seen)
         full = seen.scores.gather(1, classes)
@@ -178,20 +190,20 @@ class _Batch:
             batch.blurred = blurred(seen.x, mean.view(1, 3, 1, 1))
             begin = engine.scores(batch.blurred).gather(1, classes)
             ends["insertion"] = torch.stack([begin, full])
-        return replace(batch, ends=ends)
+        return replace(batch, ends=ends, seconds=_now(engine) - began)
 
-    def only(self, i: int) -> _Batch:
-        """The batch of its picture ``i`` alone."""
-        one = slice(i, i + 1)
-        read = self.read
+    def only(self, places: Sequence[int]) -> _Batch:
+        """The batch of some of its pictures alone."""
+        read, at = self.read, list(places)
+        some = torch.tensor(at, device=self.engine.device)
         return replace(
             self,
-            read=Batch([read.indices[i]], read.images[one], read.crop_boxes[one], []),
-            seen=self.seen.only(one),
-            classes=self.classes[one],
-            full=self.full[one],
-            blurred=None if self.blurred is None else self.blurred[one],
-            ends={name: values[:, one] for name, values in self.ends.items()},
+            read=Batch([read.indices[i] for i in at], read.images[at], read.crop_boxes[at], []),
+            seen=self.seen.only(some),
+            classes=self.classes[some],
+            full=self.full[some],
+            blurred=None if self.blurred is None else self.blurred[some],
+            ends={name: values[:, some] for name, values in self.ends.items()},
         )
 
 
@@ -223,6 +235,8 @@ def sweep(
     """
     everything = range(len(task.paths))
     part = everything if pictures is None else pictures
+    # Where the scores of every picture are no numbers, that is told once, and not of each.
+    untold: list[Skipped] = []
     stream = stream_batches(
         task.paths[: part.stop],
         engine.backbone.preprocess,
@@ -237,13 +251,24 @@ def sweep(
         for entrant in entrants:
             entrant.lost += read.skipped
         if read.indices:
-            _score_batch(engine, entrants, task, read, row_path, skip, part == everything)
+            batch, lost = _numbers(_Batch.of(engine, task, read))
+            untold += lost
+            for entrant in entrants:
+                entrant.lost += lost
+            if batch is not None:
+                _score_batch(entrants, batch, row_path, skip, part == everything)
+                for skipped in untold:
+                    skip(skipped)
+                untold.clear()
         advance(len(read.indices) + len(read.skipped))
         if all(entrant.failed for entrant in entrants):
             break
+    if part != everything:  # other parts may have numbers
+        for skipped in untold:
+            skip(skipped)
     for entrant in entrants:
         if not entrant.terms.scored.any():
-            why = entrant.last_failure or "none could be read"
+            why = entrant.last_failure or ("none could be read" if not untold else NOT_NUMBERS)
             entrant.failed = entrant.failed or f"it explained no picture ({why})"
 
 
@@ -252,23 +277,30 @@ def sweep_batch(engine: Engine, entrants: Sequence[Entrant]) -> int:
     return min(pictures_at_once(engine, entrant.method) for entrant in entrants)
 
 
+def _numbers(batch: _Batch) -> tuple[_Batch | None, list[Skipped]]:
+    """The pictures of a batch whose scores are numbers, and the others, which are left out."""
+    finite = batch.seen.finite.tolist()
+    if all(finite):
+        return batch, []
+    paths = (batch.task.paths[i] for i in batch.read.indices)
+    why = not_numbers(batch.engine)
+    lost = [Skipped(path, why) for path, one in zip(paths, finite, strict=True) if not one]
+    kept = [k for k, one in enumerate(finite) if one]
+    return (batch.only(kept) if kept else None), lost
+
+
 def _score_batch(
-    engine: Engine,
     entrants: Sequence[Entrant],
-    task: Task,
-    read: Batch,
+    batch: _Batch,
     row_path: Callable[[str], str],
     skip: Callable[[Skipped], None],
     gives_up: bool,
 ) -> None:
-    began = _now(engine)
-    batch = _Batch.of(engine, task, read)
-    # What each of these methods would have to do by itself.
-    shared = _now(engine) - began
+    engine, task = batch.engine, batch.task
     for entrant in entrants:
         if entrant.failed:
             continue
-        entrant.terms.seconds += shared
+        entrant.terms.seconds += batch.seconds
         for piece, outcome in _pieces(entrant, batch):
             if isinstance(outcome, str):
                 lost = Skipped(task.paths[piece.read.indices[0]], f"{entrant.name}: {outcome}")
@@ -298,7 +330,7 @@ def _pieces(entrant: Entrant, batch: _Batch) -> list[tuple[_Batch, list[Maps] | 
         if len(batch.read.indices) == 1:
             return [(batch, _reason(error))]
     return [
-        part for i in range(len(batch.read.indices)) for part in _pieces(entrant, batch.only(i))
+        part for i in range(len(batch.read.indices)) for part in _pieces(entrant, batch.only([i]))
     ]
 
 
@@ -323,8 +355,8 @@ def _explain_and_score(entrant: Entrant, batch: _Batch) -> list[Maps]:
         curves.append(_areas(batch, V, classes, c))
         explained.append(Maps(V, maps.cam))
     scores = torch.stack(masked, 2)
-    if not (scores.isfinite().all() and batch.full.isfinite().all()):
-        raise LcamError("the classifier's confidence is not a number")
+    if not scores.isfinite().all():
+        raise LcamError("the classifier's scores are not numbers where its map hides the rest")
     terms, at = entrant.terms, batch.read.indices
     terms.seconds += seconds
     terms.classes[at] = batch.classes.cpu().numpy()
@@ -333,6 +365,7 @@ def _explain_and_score(entrant: Entrant, batch: _Batch) -> list[Maps]:
     terms.curves[:, at] = torch.stack(curves, 2).cpu().numpy()
     for c, maps in enumerate(explained):
         terms.mean_saliency[at, c] = maps.saliency.mean((1, 2)).cpu().numpy()
+        terms.flat[at, c] = flat_maps(maps.saliency).cpu().numpy()
         for k, i in enumerate(at):
             if i in task.shown:
                 V = maps.saliency[k]
@@ -376,6 +409,7 @@ class RowScore:
         curves: Areas under the curves, by ``"insertion"`` and ``"deletion"``.
         mean_saliency: Mean of V, in [0, 1].
         images_per_second: Pictures explained a second, measuring left out.
+        flat_maps: How many of the maps compared have one value everywhere.
     """
 
     name: str
@@ -383,6 +417,7 @@ class RowScore:
     curves: Mapping[str, CurveScore]
     mean_saliency: float
     images_per_second: float
+    flat_maps: int = 0
 
 
 def common_pictures(rows: Sequence[Terms]) -> NDArray[np.bool_]:
@@ -410,7 +445,8 @@ def score_rows(
     common = common_pictures(list(rows.values()))
     if not common.any():
         raise LcamError("no image was scored by all methods", "check that the images can be read")
-    terms = np.stack([_measures(row, common) for row in rows.values()])
+    no_drop = no_confidence(list(rows.values()), common)
+    terms = np.stack([_measures(row, common, no_drop) for row in rows.values()])
     M, curves = len(task.nus), list(task.curves)
     low_is_good = [True] * M + [False] * M + [name == "deletion" for name in curves]
     compared = paired(terms, low_is_good, [name != floor for name in rows], seed)
@@ -427,22 +463,53 @@ def score_rows(
                 },
                 float(row.mean_saliency[common].mean(dtype=np.float64)),
                 int(row.scored.sum()) / max(row.seconds, 1e-9),
+                int(row.flat[common].sum()),
             )
         )
     return scores
 
 
+def no_confidence(rows: Sequence[Terms], common: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return of which pictures and classes AD is not defined, (pictures, C): those that score 0."""
+    found: NDArray[np.bool_] = np.logical_or.reduce([row.full[common] <= 0 for row in rows])
+    return found
+
+
+def undefined(rows: Sequence[Terms], task: Task) -> dict[str, int]:
+    """Return for how many of the maps compared, a picture and a class each, a measure is undefined.
+
+    Args:
+        rows: Their terms.
+        task: What was scored.
+
+    Returns:
+        Numbers by ``"ad"`` and the names of the curves: those are undefined where a score on the
+        way is no number.
+    """
+    common = common_pictures(rows)
+    curves = np.logical_or.reduce([np.isnan(row.curves[:, common]) for row in rows])
+    counts = {name: int(one.sum()) for name, one in zip(task.curves, curves, strict=True)}
+    return {"ad": int(no_confidence(rows, common).sum()), **counts}
+
+
 def _nu_score(ad: Paired, ic: Paired) -> NuScore:
+    # Whether a score rises is known of every picture that is compared.
+    assert ic.mean is not None
+    assert ic.ci95 is not None
     return NuScore(ad.mean, ic.mean, ad.ci95, ic.ci95, ad.to_best, ic.to_best)
 
 
-def _measures(row: Terms, common: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """AD's terms at each ν, IC's at each ν, and the curves' areas: (measures, pictures)."""
+def _measures(
+    row: Terms, common: NDArray[np.bool_], no_drop: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """AD's terms at each ν, IC's at each ν, and the curves' areas: (measures, pictures).
+
+    A picture's term is the mean over the classes that have one, and NaN where none has.
+    """
     full, masked = torch.from_numpy(row.full[common]), torch.from_numpy(row.masked[:, common])
-    parts = [
-        drop(full, masked).numpy().astype(np.float64),
-        increase(full, masked).numpy() * 100.0,
-        row.curves[:, common].astype(np.float64),
-    ]
-    measures: NDArray[np.float64] = np.concatenate(parts).mean(2)
-    return measures
+    drops = np.where(no_drop, np.nan, drop(full, masked).numpy().astype(np.float64))
+    increases = increase(full, masked).numpy() * 100.0
+    areas = row.curves[:, common].astype(np.float64)
+    terms = np.concatenate([drops, increases, areas])
+    there = np.isfinite(terms)
+    return mean_of(np.where(there, terms, 0).sum(2), there.sum(2).astype(np.float64))

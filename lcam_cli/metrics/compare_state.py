@@ -24,7 +24,7 @@ from lcam_cli.maps.whole import whole_file
 from lcam_cli.metrics.compare import Entrant, Task, Terms
 from lcam_cli.metrics.curves import STEPS
 
-_VERSION = 2
+_VERSION = 3
 _DIGITS = 16
 
 

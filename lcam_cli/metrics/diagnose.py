@@ -21,8 +21,9 @@ from lcam_cli.images.find import Skipped
 from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.images.stream import Batch, stream_batches
 from lcam_cli.maps.record import Floats
-from lcam_cli.methods.base import Method
-from lcam_cli.methods.explain import pictures_at_once
+from lcam_cli.methods.base import Method, flat_maps
+from lcam_cli.methods.explain import NOT_NUMBERS, no_numbers, not_numbers, pictures_at_once
+from lcam_cli.methods.flat import why_flat
 from lcam_cli.metrics.error_groups import (
     DEFAULT_RULES,
     Evidence,
@@ -30,6 +31,7 @@ from lcam_cli.metrics.error_groups import (
     Rules,
     group_of,
 )
+from lcam_cli.metrics.label_order import LabelOrder
 from lcam_cli.metrics.threshold import top_percent
 
 
@@ -76,10 +78,16 @@ class Diagnosis:
     Attributes:
         pictures: Pictures classified, by true class: R numbers.
         mistakes: The misclassified ones, in the order of the paths.
+        flat_maps: How many of their maps, two each, have one value everywhere.
+        why_flat: Why the first of those have, in words; empty where that is not known.
+        order: Watches whether the labels are the classes in another order.
     """
 
     pictures: list[int]
     mistakes: list[Mistake] = field(default_factory=list)
+    flat_maps: int = 0
+    why_flat: str = ""
+    order: LabelOrder = field(default_factory=LabelOrder)
 
     @property
     def images(self) -> int:
@@ -118,11 +126,11 @@ def diagnose(
         row_path: What a path is called in the mistakes.
         show: Called with each mistake and its maps, which are not kept.
         advance: Called with the pictures done, after every batch.
-        skip: Called with each picture that cannot be read.
+        skip: Called with each picture that cannot be read, or whose scores or maps are no numbers.
         stop: Asked after every batch; True ends the run with what has been found.
 
     Raises:
-        LcamError: No picture can be read, or a score is not a number.
+        LcamError: No picture can be read, or has scores that are numbers.
     """
     found = Diagnosis([0] * engine.backbone.num_classes)
     stream = stream_batches(
@@ -132,56 +140,113 @@ def diagnose(
         workers=workers,
         max_pixels=max_pixels,
     )
+    # Where no picture has numbers for scores, that is told once, and not of each.
+    untold: list[Skipped] = []
     for batch in stream:
         for skipped in batch.skipped:
             skip(skipped)
-        truth = [labels[i] for i in batch.indices]
-        for label in truth:
-            found.pictures[label] += 1
         if batch.indices:
-            names = [row_path(paths[i]) for i in batch.indices]
-            for k, shown in _mistakes(engine, method, batch, truth, names, rules):
-                if shown is None:  # as if it could not be read
-                    found.pictures[truth[k]] -= 1
-                    why = f"{method.name}: its map is not finite"
-                    skip(Skipped(paths[batch.indices[k]], why))
-                else:
-                    found.mistakes.append(shown.mistake)
-                    show(shown)
+            for i, outcome in _classified(engine, method, batch, labels, paths, rules, row_path):
+                if isinstance(outcome, str):
+                    untold.append(Skipped(paths[i], outcome))
+                    continue
+                found.pictures[labels[i]] += 1
+                found.order.update(labels[i], outcome.predicted)
+                if outcome.shown is not None:
+                    found.mistakes.append(outcome.shown.mistake)
+                    found.flat_maps += outcome.flat_maps
+                    found.why_flat = found.why_flat or outcome.why_flat
+                    show(outcome.shown)
+        if found.images:
+            for skipped in untold:
+                skip(skipped)
+            untold.clear()
         advance(len(batch.indices) + len(batch.skipped))
         if stop():
             return found
+    if untold and all(one.reason.startswith(NOT_NUMBERS) for one in untold):
+        raise no_numbers(len(untold), engine.hardware.precision)
+    for skipped in untold:
+        skip(skipped)
     if not found.images:
         raise LcamError(f"none of the {len(paths)} pictures could be read", "check the pictures")
     return found
 
 
-def _mistakes(
-    engine: Engine, method: Method, batch: Batch, truth: list[int], names: list[str], rules: Rules
-) -> list[tuple[int, Shown | None]]:
-    """The misclassified pictures of a batch, by place; None where one has no map."""
+@dataclass(frozen=True)
+class _Classified:
+    """A picture of a batch: what it is taken for and, where that is wrong, what is to be seen."""
+
+    predicted: int
+    shown: Shown | None = None
+    flat_maps: int = 0
+    why_flat: str = ""
+
+
+def _classified(
+    engine: Engine,
+    method: Method,
+    batch: Batch,
+    labels: Sequence[int],
+    paths: Sequence[str],
+    rules: Rules,
+    row_path: Callable[[str], str],
+) -> list[tuple[int, _Classified | str]]:
+    """The pictures of a batch in order, each with its place, or with why it is left out."""
     everything = engine.forward(engine.pixels(batch.images))
-    if not everything.logits.isfinite().all():
-        raise LcamError(
-            "the classifier's confidence is not a number on some image",
-            "try --precision fp32, and check the weights",
+    truth = torch.tensor([labels[i] for i in batch.indices], device=engine.device)
+    finite = everything.finite
+    found: list[_Classified | str] = [
+        _Classified(predicted) if has_scores else not_numbers(engine)
+        for predicted, has_scores in zip(
+            everything.predicted.tolist(), finite.tolist(), strict=True
         )
-    labels = torch.tensor(truth, device=engine.device)
-    wrong = (everything.predicted != labels).nonzero().squeeze(1)
-    if not len(wrong):
-        return []
-    # The correct ones need no map: on most networks that is four pictures of five.
-    seen, true = everything.only(wrong), labels[wrong]
+    ]
+    wrong = ((everything.predicted != truth) & finite).nonzero().squeeze(1)
+    if len(wrong):
+        # The correct ones need no map: on most networks that is four pictures of five.
+        at = wrong.tolist()
+        names = [row_path(paths[batch.indices[k]]) for k in at]
+        mistakes = _mistakes(
+            engine, method, batch.images[at], everything.only(wrong), truth[wrong], names, rules
+        )
+        for k, mistake in zip(at, mistakes, strict=True):
+            found[k] = mistake
+    return list(zip(batch.indices, found, strict=True))
+
+
+def _mistakes(
+    engine: Engine,
+    method: Method,
+    views: NDArray[np.uint8],
+    seen: Forward,
+    true: Tensor,
+    names: list[str],
+    rules: Rules,
+) -> list[_Classified | str]:
+    """Explain misclassified pictures, and put each into a group."""
     predicted = seen.predicted
     maps = [method(engine, seen, classes).saliency.clamp(0, 1) for classes in (true, predicted)]
     evidence = gather_evidence(engine, seen, true, maps[0], maps[1], rules.nu)
     finite = torch.stack(maps).isfinite().all(0).all(1).all(1).tolist()
+    flat = [flat_maps(V) for V in maps]
+    counts = torch.stack(flat).sum(0).tolist()
+    reasons = [""] * len(true)
+    for some, classes in zip(flat, (true, predicted), strict=True):
+        if some.any():
+            why = why_flat(engine, method.name, seen.only(some), classes[some])
+            reasons = [
+                r or why * is_flat for r, is_flat in zip(reasons, some.tolist(), strict=True)
+            ]
     true_maps, predicted_maps = (V.float().cpu().numpy() for V in maps)
-    found: list[tuple[int, Shown | None]] = []
-    for k, (i, one) in enumerate(zip(wrong.tolist(), evidence, strict=True)):
-        mistake = Mistake(names[i], truth[i], int(predicted[k]), one, group_of(one, rules))
-        shown = Shown(mistake, batch.images[i], true_maps[k], predicted_maps[k])
-        found.append((i, shown if finite[k] else None))
+    found: list[_Classified | str] = []
+    for k, one in enumerate(evidence):
+        if not finite[k]:
+            found.append(f"{method.name}: its map is not finite")
+            continue
+        mistake = Mistake(names[k], int(true[k]), int(predicted[k]), one, group_of(one, rules))
+        shown = Shown(mistake, views[k], true_maps[k], predicted_maps[k])
+        found.append(_Classified(mistake.predicted, shown, counts[k], reasons[k]))
     return found
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lcam_cli.engine.engine import Engine, Forward
@@ -17,12 +19,16 @@ from lcam_cli.images.find import Skipped
 from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.images.stream import Batch, stream_batches
 from lcam_cli.maps.hdf5_reader import MapsFile
-from lcam_cli.methods.base import Method
+from lcam_cli.methods.base import Method, flat_maps
+from lcam_cli.methods.explain import no_numbers, not_numbers
+from lcam_cli.methods.flat import why_flat
 from lcam_cli.metrics.accuracy import Accuracy
 from lcam_cli.metrics.average_drop import AverageDrop
 from lcam_cli.metrics.score import NuScore
 from lcam_cli.metrics.scored import ScoredBatch
 from lcam_cli.metrics.threshold import top_percents
+
+_NOT_MASKED = "the classifier's scores are not numbers on what the map leaves of this picture"
 
 
 @dataclass
@@ -34,12 +40,20 @@ class MethodScore:
         nu: AD and IC by ν.
         mean_saliency: Mean of V over all maps, in [0, 1].
         images_per_second: Maps scored a second.
+        undefined: How many of the maps AD is not defined for: their class scores 0.
+        maps: How many there are.
+        flat_maps: How many of them have one value everywhere.
+        why_flat: Why the first of those are, in words; empty where that is not known.
     """
 
     name: str
     nu: Mapping[float, NuScore]
     mean_saliency: float
     images_per_second: float
+    undefined: int = 0
+    maps: int = 0
+    flat_maps: int = 0
+    why_flat: str = ""
 
 
 @dataclass
@@ -49,7 +63,7 @@ class Evaluation:
     Attributes:
         scores: The file's maps, and the floor if it was asked for.
         images: Pictures scored, each with all its rows.
-        skipped: Pictures that could not be read again.
+        skipped: Pictures that could not be read again, or whose scores are no numbers.
         accuracy: The classifier's top-1 and top-5 where labels were given.
     """
 
@@ -68,6 +82,20 @@ class _Tally:
         self._rows = 0
         self._saliency = 0.0
         self._seconds = 0.0
+        self._flat = 0
+        self._why_flat: str | None = None
+
+    def masked_scores(
+        self, engine: Engine, seen: Forward, V: Tensor, classes: Tensor, space: str
+    ) -> Tensor:
+        """The scores of a batch of rows through their maps, (M, B)."""
+        began = time.monotonic()
+        shown = top_percents(V, self._measure.nus)
+        masked = torch.stack(
+            [engine.masked_confidence(seen.x, mask, classes, space) for mask in shown]
+        )
+        self._seconds += time.monotonic() - began
+        return masked
 
     def add(
         self,
@@ -76,20 +104,17 @@ class _Tally:
         V: Tensor,
         classes: Tensor,
         full: Tensor,
-        space: str,
+        masked: Tensor,
         pictures: Sequence[int],
-    ) -> Tensor:
-        """Score a batch of rows; return the scores of the masked pictures, (M, B)."""
-        began = time.monotonic()
-        shown = top_percents(V, self._measure.nus)
-        masked = torch.stack(
-            [engine.masked_confidence(seen.x, mask, classes, space) for mask in shown]
-        )
+    ) -> None:
+        """Enter a batch of rows, all of them with numbers for scores."""
         self._measure.update(full, masked, pictures)
         self._rows += len(V)
         self._saliency += float(V.mean((1, 2)).sum())
-        self._seconds += time.monotonic() - began
-        return masked
+        flat = flat_maps(V)
+        self._flat += int(flat.sum())
+        if self._flat and self._why_flat is None:
+            self._why_flat = why_flat(engine, self.name, seen.only(flat), classes[flat])
 
     @property
     def pictures(self) -> int:
@@ -102,6 +127,10 @@ class _Tally:
             self._measure.summary(),
             self._saliency / self._rows,
             self._rows / max(self._seconds, 1e-9),
+            self._measure.undefined,
+            self._rows,
+            self._flat,
+            self._why_flat or "",
         )
 
 
@@ -138,12 +167,13 @@ def evaluate(
         workers: Processes that read pictures.
         max_pixels: Pictures with more are skipped.
         advance: Called with the rows done, after every batch.
-        skip: Called with each picture that cannot be read.
+        skip: Called with each picture that cannot be read, or whose scores are no numbers.
         show: Called with every batch of pictures, their maps and scores.
         stop: Asked after every batch; True ends the run with what has been scored.
 
     Raises:
-        LcamError: The file's maps or classes do not fit the classifier, or no picture can be read.
+        LcamError: The file's maps or classes do not fit the classifier, or no picture can be read
+            or has scores that are numbers.
     """
     _check_fits(engine, maps)
     names = maps.paths()
@@ -154,6 +184,8 @@ def evaluate(
     if floor is not None:
         tallies.append(_Tally(floor.name, nus, seed))
     outcome = Evaluation(accuracy=Accuracy() if labels is not None else None)
+    # Where no picture has numbers for scores, that is told once, and not of each.
+    without_numbers: list[Skipped] = []
     stream = stream_batches(
         paths,
         engine.backbone.preprocess,
@@ -172,7 +204,7 @@ def evaluate(
                 outcome.skipped.append(named)
                 skip(named)
         if batch.indices:
-            _score_batch(
+            lost = _score_batch(
                 engine,
                 maps,
                 batch,
@@ -185,10 +217,21 @@ def evaluate(
                 outcome,
                 show,
             )
+            for row, reason in lost:
+                if paths[row] in untold:
+                    untold.remove(paths[row])
+                    without_numbers.append(Skipped(paths[row], reason))
+        if tallies[0].pictures:
+            for named in without_numbers:
+                outcome.skipped.append(named)
+                skip(named)
+            without_numbers.clear()
         advance(last - first)
         if stop():
             break
     outcome.images = tallies[0].pictures
+    if without_numbers:
+        raise no_numbers(len(without_numbers), engine.hardware.precision)
     if not outcome.images:
         raise LcamError(
             f"none of the {len(paths)} pictures of {maps.path} could be read",
@@ -210,19 +253,41 @@ def _score_batch(
     labels: Mapping[str, int] | None,
     outcome: Evaluation,
     show: Callable[[ScoredBatch], None] | None,
-) -> None:
+) -> list[tuple[int, str]]:
+    """Score a batch of rows.
+
+    Returns:
+        The rows that are left out because a score is no number, and why.
+    """
     rows = maps.rows(part.start, part.stop)
+    seen = engine.forward(engine.pixels(batch.images))
+    finite = seen.finite.cpu().numpy()
+    lost = [(i, not_numbers(engine)) for i in compress(batch.indices, ~finite)]
+    batch, seen = _only(batch, seen, finite)
+    if not batch.indices:
+        return lost
     kept = np.array(batch.indices) - part.start
-    pictures_here = [pictures[i] for i in batch.indices]
     V = torch.from_numpy(rows.saliency[kept]).to(engine.device)
     classes = torch.from_numpy(rows.class_index[kept].astype(np.int64)).to(engine.device)
-    seen = engine.forward(engine.pixels(batch.images))
     full = seen.confidence(classes)
     maps_of = [V] if floor is None else [V, floor(engine, seen, classes).saliency]
     masked = [
-        tally.add(engine, seen, saliency, classes, full, space, pictures_here)
+        tally.masked_scores(engine, seen, saliency, classes, space)
         for tally, saliency in zip(tallies, maps_of, strict=True)
     ]
+    finite = torch.stack(masked).isfinite().flatten(0, 1).all(0).cpu().numpy()
+    if not finite.all():
+        # All rows of a table are of the same pictures, so it is left out of the floor's too.
+        lost += [(i, _NOT_MASKED) for i in compress(batch.indices, ~finite)]
+        batch, seen = _only(batch, seen, finite)
+        if not batch.indices:
+            return lost
+        at = torch.from_numpy(finite).to(engine.device)
+        kept, classes, full = kept[finite], classes[at], full[at]
+        maps_of, masked = [one[at] for one in maps_of], [one[:, at] for one in masked]
+    pictures_here = [pictures[i] for i in batch.indices]
+    for tally, saliency, scores in zip(tallies, maps_of, masked, strict=True):
+        tally.add(engine, seen, saliency, classes, full, scores, pictures_here)
     if show is not None:
         show(
             ScoredBatch(
@@ -243,6 +308,16 @@ def _score_batch(
             labels.get(rows.paths[k]) if one else None for k, one in zip(kept, new, strict=True)
         ]
         outcome.accuracy.update(seen.logits, truth)
+    return lost
+
+
+def _only(batch: Batch, seen: Forward, which: NDArray[np.bool_]) -> tuple[Batch, Forward]:
+    """Some pictures of a batch, and their forward pass."""
+    if which.all():
+        return batch, seen
+    indices = list(compress(batch.indices, which))
+    fewer = Batch(indices, batch.images[which], batch.crop_boxes[which], batch.skipped)
+    return fewer, seen.only(torch.from_numpy(which).to(seen.x.device))
 
 
 def _check_fits(engine: Engine, maps: MapsFile) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lcam_cli.metrics.average_drop import bootstrap
+from lcam_cli.metrics.average_drop import bootstrap, defined, interval, mean
 from lcam_cli.metrics.score import Difference
 
 
@@ -17,13 +17,13 @@ class Paired:
     """One row's mean of one measure.
 
     Attributes:
-        mean: Over the images.
-        ci95: Its 95% bootstrap interval.
+        mean: Over the images that have a term; None where none has.
+        ci95: Its 95% bootstrap interval; None as well.
         to_best: The difference to the best row; None where no other row could be best.
     """
 
-    mean: float
-    ci95: tuple[float, float]
+    mean: float | None
+    ci95: tuple[float, float] | None
     to_best: Difference | None
 
 
@@ -36,7 +36,8 @@ def paired(
     far less than the rows do: their interval tells rows apart whose own intervals overlap.
 
     Args:
-        terms: One term an image, shape (rows, measures, N).
+        terms: One term an image, shape (rows, measures, N); NaN where an image has none. What one
+            row has no term of no row has, so that all are means of the same images.
         low_is_good: Whether the lowest mean is best, one a measure; otherwise the highest.
         rivals: Which rows can be best (the floor cannot), one a row.
         seed: Of the bootstrap. All rows and differences are resampled with the same images.
@@ -45,9 +46,11 @@ def paired(
         A list a row, in it one a measure.
     """
     rows, measures, images = terms.shape
-    means = terms.mean(2)
+    lacking = np.isnan(terms).any(0)
+    terms = np.where(lacking, np.nan, terms)
+    means = np.array([[mean(one) for one in row] for row in terms])
     sign = np.where(low_is_good, 1.0, -1.0)
-    rank = np.where(np.array(rivals)[:, None], sign * means, np.inf)
+    rank = np.where(np.array(rivals)[:, None] & np.isfinite(means), sign * means, np.inf)
     best = rank.argmin(0)
     from_best = terms - terms[best, np.arange(measures)]
     both = np.concatenate([terms, from_best]).reshape(-1, images)
@@ -55,17 +58,14 @@ def paired(
     has_best = any(rivals) and rows > 1
 
     def difference(r: int, m: int) -> Difference | None:
-        if not has_best:
+        ends = interval(low[1, r, m], high[1, r, m])
+        if not has_best or ends is None:
             return None
-        return Difference(
-            float(from_best[r, m].mean()), (float(low[1, r, m]), float(high[1, r, m]))
-        )
+        return Difference(mean(from_best[r, m]), ends)
 
     return [
         [
-            Paired(
-                float(means[r, m]), (float(low[0, r, m]), float(high[0, r, m])), difference(r, m)
-            )
+            Paired(defined(means[r, m]), interval(low[0, r, m], high[0, r, m]), difference(r, m))
             for m in range(measures)
         ]
         for r in range(rows)

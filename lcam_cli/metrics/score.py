@@ -28,12 +28,13 @@ class NuScore:
     """Average Drop and Increase in Confidence at one ν, in percent.
 
     The intervals are 95% bootstrap intervals over the images, low and high. The differences to the
-    best row are there where methods were compared on the same images.
+    best row are there where methods were compared on the same images. AD and its interval are None
+    where it is defined on no image.
     """
 
-    ad: float
+    ad: float | None
     ic: float
-    ad_ci95: tuple[float, float]
+    ad_ci95: tuple[float, float] | None
     ic_ci95: tuple[float, float]
     ad_to_best: Difference | None = None
     ic_to_best: Difference | None = None
@@ -41,8 +42,11 @@ class NuScore:
 
 @dataclass(frozen=True)
 class CurveScore:
-    """The area under an insertion or deletion curve, in [0, 1], as in ``NuScore``."""
+    """The area under an insertion or deletion curve, in [0, 1], as in ``NuScore``.
 
-    auc: float
-    ci95: tuple[float, float]
+    None where no image has a curve of numbers.
+    """
+
+    auc: float | None
+    ci95: tuple[float, float] | None
     to_best: Difference | None = None

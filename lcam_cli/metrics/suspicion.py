@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lcam_cli.metrics.diagnose import Mistake
 from lcam_cli.metrics.error_groups import Group
-
-_Z95 = 1.959963984540054  # the standard normal's 97.5% quantile
+from lcam_cli.metrics.wilson import lower_bound
 
 
 @dataclass(frozen=True)
@@ -66,16 +64,6 @@ class ClassErrors:
         from leading the list.
         """
         return lower_bound(self.signs, self.involved)
-
-
-def lower_bound(hits: int, trials: int) -> float:
-    """Return the lower end of Wilson's 95% interval of a share (Wilson 1927); 0 without trials."""
-    if not hits:
-        return 0.0
-    share, z2 = hits / trials, _Z95**2
-    centre = share + z2 / (2 * trials)
-    spread = _Z95 * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials**2))
-    return max(0.0, (centre - spread) / (1 + z2 / trials))
 
 
 def class_errors(pictures: Sequence[int], mistakes: Sequence[Mistake]) -> list[ClassErrors]:

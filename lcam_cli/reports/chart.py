@@ -97,10 +97,9 @@ class Chart:
 
 def chart(results: Results, measure: Measure) -> Chart:
     """Lay out the curves of a measure, with their 95% intervals, over ν from 0 to 100."""
-    bounds = [
-        bound for row in results.rows for s in row.nu.values() for bound in _values(s, measure)
-    ]
-    steps = value_steps(min(bounds), max(bounds))
+    shown = [_values(score, measure) for row in results.rows for score in row.nu.values()]
+    bounds = [bound for values in shown if values is not None for bound in values]
+    steps = value_steps(min(bounds, default=0), max(bounds, default=100))
 
     def y(value: float) -> float:
         share = (value - steps[0]) / (steps[-1] - steps[0])
@@ -111,7 +110,10 @@ def chart(results: Results, measure: Measure) -> Chart:
         shift = (k - (len(results.rows) - 1) / 2) * _APART
         dots = []
         for nu in sorted(row.nu):
-            low, value, high = _values(row.nu[nu], measure)
+            values = _values(row.nu[nu], measure)
+            if values is None:
+                continue
+            low, value, high = values
             name = printable(row.method)
             says = f"{name}, ν = {nu_key(nu)}: {value:.2f} ({low:.2f} to {high:.2f})"
             dots.append(Dot(round(_x(nu) + shift, 2), y(value), y(low), y(high), says))
@@ -137,9 +139,11 @@ def value_steps(low: float, high: float) -> list[float]:
     return [round(k * step, 9) for k in range(first, max(last, first + 1) + 1)]
 
 
-def _values(score: NuScore, measure: Measure) -> tuple[float, float, float]:
-    """The interval's lower bound, the value, the upper bound."""
+def _values(score: NuScore, measure: Measure) -> tuple[float, float, float] | None:
+    """The interval's lower bound, the value, the upper bound; None where it is not defined."""
     if measure == "ad":
+        if score.ad is None or score.ad_ci95 is None:
+            return None
         return score.ad_ci95[0], score.ad, score.ad_ci95[1]
     return score.ic_ci95[0], score.ic, score.ic_ci95[1]
 

@@ -236,6 +236,7 @@ def to_json(report: DiagnosisReport) -> str:
         "skipped": report.skipped,
         "unlabelled": report.unlabelled,
         "misclassified": len(report.diagnosis.mistakes),
+        "flat_maps": report.diagnosis.flat_maps,
         "precision": report.precision,
         "device": report.device,
         "groups": {

@@ -11,7 +11,8 @@ def check_gates(
     """Return a message for every threshold missed, at every ν; none when all are met.
 
     Args:
-        results: What was measured. The ``random`` row is not held to anything.
+        results: What was measured. The ``random`` row is not held to anything. What is not
+            defined misses every threshold.
         max_ad: The highest AD allowed, in percent; None asks for nothing.
         min_ic: The lowest IC allowed, in percent; None asks for nothing.
     """
@@ -21,7 +22,12 @@ def check_gates(
             continue
         for nu, score in row.nu.items():
             key = nu_key(nu)
-            if max_ad is not None and score.ad > max_ad:
+            if max_ad is not None and score.ad is None:
+                missed.append(
+                    f"{row.method}: AD({key}) is not defined, the score of the class explained is "
+                    f"0 on every picture: nothing shows that it is not above {max_ad:g}"
+                )
+            elif max_ad is not None and score.ad is not None and score.ad > max_ad:
                 missed.append(
                     f"{row.method}: AD({key}) is {_shown(score.ad, max_ad)}, above {max_ad:g}"
                 )

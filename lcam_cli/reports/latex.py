@@ -19,6 +19,7 @@ _ESCAPES = {
     **{character: f"{{{character}}}" for character in "[]*"},
     "×": r"$\times$",
     CLOSE: r"$\approx$",
+    "–": r"\textendash{}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 

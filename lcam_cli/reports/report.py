@@ -13,7 +13,15 @@ from lcam_cli.reports.chart import chart
 from lcam_cli.reports.gallery import LARGEST_SIDE, PARTS, Gallery, Shown
 from lcam_cli.reports.page import PageFolder
 from lcam_cli.reports.results import Results, nu_key
-from lcam_cli.reports.table import BEST, CLOSE, SECOND, Column, columns
+from lcam_cli.reports.table import (
+    BEST,
+    CLOSE,
+    SECOND,
+    UNDEFINED,
+    Column,
+    columns,
+    undefined_words,
+)
 from lcam_cli.reports.text import printable
 
 _ASSETS = ("report.css", "maps.js", "gallery.js")
@@ -117,7 +125,9 @@ def table_cells(shown: Sequence[Column]) -> list[list[Cell]]:
         [
             Cell(
                 column.cells[i],
-                column.cells[i] if column is name or column.cells[i] != "?" else "",
+                column.cells[i]
+                if column is name or column.cells[i] not in ("?", UNDEFINED)
+                else "",
                 _RANKS[column.ranks[i]],
                 column.close[i],
                 column.intervals[i],
@@ -140,6 +150,8 @@ def _facts(results: Results) -> dict[str, str]:
         else f"{results.images:,} ({results.skipped:,} skipped)",
         "Computed in": f"{results.precision} on {results.device}",
     }
-    if right is not None:
+    if words := undefined_words(results):
+        facts["Left out"] = "; ".join(words)
+    if right is not None and right.top1 is not None:
         facts["Top-1, top-5"] = f"{right.top1:.2f}%, {right.top5:.2f}% of {right.count:,} labelled"
     return {name: printable(value) for name, value in facts.items()}

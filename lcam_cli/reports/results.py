@@ -31,6 +31,7 @@ class Row:
         curves: Areas under the ``"insertion"`` and ``"deletion"`` curves, where asked for.
         align: Whether the maps are placed by the receptive fields of their cells (else these tile
             the picture evenly); None where the maps' file does not say.
+        flat_maps: How many of the maps scored have one value everywhere; None where nobody counted.
     """
 
     method: str
@@ -40,6 +41,7 @@ class Row:
     images_per_second: float
     curves: Mapping[str, CurveScore] = field(default_factory=dict)
     align: bool | None = None
+    flat_maps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Results:
         activation: What turned logits into scores, ``"softmax"`` or ``"sigmoid"``.
         speed: What the rows' speeds are of: ``"images"`` explained, or maps ``"scored"``.
         accuracy: How often the classifier itself is right; None where labels were not given.
+        undefined: By measure, how many maps it is not defined for, which are left out of its mean;
+            None where nobody counted.
     """
 
     backbone: str
@@ -73,6 +77,7 @@ class Results:
     activation: str = "softmax"
     speed: str = "images"
     accuracy: Accuracy | None = None
+    undefined: Mapping[str, int] | None = None
 
     @property
     def nus(self) -> tuple[float, ...]:
@@ -93,7 +98,8 @@ def nu_key(nu: float) -> str:
 def to_json(results: Results) -> str:
     """Return the ``lcam-results/1`` object; numbers have four decimals, keys a fixed order.
 
-    Where labels were given, ``accuracy`` holds ``top1`` and ``top5``, in percent of ``labelled``.
+    What is not defined is null. Where labels were given, ``accuracy`` holds ``top1`` and ``top5``,
+    in percent of ``labelled``.
     """
     content: dict[str, Any] = {
         "schema": SCHEMA,
@@ -109,10 +115,12 @@ def to_json(results: Results) -> str:
         "activation": results.activation,
         "lcam_version": __version__,
     }
+    if results.undefined is not None:
+        content["undefined"] = dict(results.undefined)
     if results.accuracy is not None:
         content["accuracy"] = {
-            "top1": round(results.accuracy.top1, 4),
-            "top5": round(results.accuracy.top5, 4),
+            "top1": _rounded(results.accuracy.top1),
+            "top5": _rounded(results.accuracy.top5),
             "labelled": results.accuracy.count,
         }
     return json.dumps(content, indent=2, allow_nan=False)
@@ -127,12 +135,13 @@ def _row(row: Row) -> dict[str, Any]:
         "images_per_second": round(row.images_per_second, 4),
         **{name: _curve(score) for name, score in row.curves.items()},
         **({} if row.align is None else {"align": row.align}),
+        **({} if row.flat_maps is None else {"flat_maps": row.flat_maps}),
     }
 
 
 def _score(score: NuScore) -> dict[str, Any]:
     return {
-        "ad": round(score.ad, 4),
+        "ad": _rounded(score.ad),
         "ic": round(score.ic, 4),
         "ad_ci95": _bounds(score.ad_ci95),
         "ic_ci95": _bounds(score.ic_ci95),
@@ -143,7 +152,7 @@ def _score(score: NuScore) -> dict[str, Any]:
 
 def _curve(score: CurveScore) -> dict[str, Any]:
     return {
-        "auc": round(score.auc, 4),
+        "auc": _rounded(score.auc),
         "ci95": _bounds(score.ci95),
         **_difference("", score.to_best),
     }
@@ -158,5 +167,10 @@ def _difference(measure: str, difference: Difference | None) -> dict[str, Any]:
     }
 
 
-def _bounds(interval: tuple[float, float]) -> list[float]:
-    return [round(bound, 4) + 0.0 for bound in interval]  # never -0.0
+def _bounds(interval: tuple[float, float] | None) -> list[float] | None:
+    return interval and [round(bound, 4) + 0.0 for bound in interval]  # never -0.0
+
+
+def _rounded(value: float | None) -> float | None:
+    """With four decimals; nothing where it is not defined."""
+    return None if value is None else round(value, 4)

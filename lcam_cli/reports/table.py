@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 
 BEST, SECOND = 1, 2
 
-_PLAIN = 3  # columns behind the measures
 _ENOUGH = 10_000  # columns of a terminal
 
 CLOSE = "≈"
 """Stands behind a number that does not differ significantly from the best of its column."""
+
+UNDEFINED = "–"
+"""Stands where a measure is defined for no picture."""
 
 _ITSELF = (0.0, 0.0)  # the interval of the best row's difference to itself
 
@@ -62,14 +64,22 @@ class _Measured:
 
     @classmethod
     def of(
-        cls, value: float, ci95: tuple[float, float], to_best: Difference | None, digits: int
+        cls,
+        value: float | None,
+        ci95: tuple[float, float] | None,
+        to_best: Difference | None,
+        digits: int,
     ) -> _Measured:
+        if value is None or ci95 is None:
+            return cls(UNDEFINED, "", None)
         low, high = (f"{bound:.{digits}f}" for bound in ci95)
         return cls(f"{value:.{digits}f}", f"{low} to {high}", to_best)
 
 
 def columns(results: Results) -> list[Column]:
     """Return the columns: the method, AD and IC at each ν, curves, #FW, mean of V, speed.
+
+    Where some map is flat, their numbers have a column too.
 
     AD and deletion (lower is better), IC and insertion (higher is better) are ranked among the
     methods, without the ``random`` row, where there are at least two to rank; equal numbers share
@@ -114,11 +124,13 @@ def columns(results: Results) -> list[Column]:
         measures.append(ranked(f"IC({nu_key(nu)})", ic(nu), sign=-1))
     for name in results.curves:
         measures.append(ranked(name, curve(name), sign=1 if name == "deletion" else -1))
+    some_flat = any(row.flat_maps for row in rows)
     return [
         plain("method", lambda row: printable(row.method)),
         *measures,
         plain("#FW", lambda row: "?" if row.forward_passes is None else str(row.forward_passes)),
         plain("mean V", lambda row: f"{row.mean_saliency:.3f}"),
+        *([plain("flat", lambda row: str(row.flat_maps or 0))] if some_flat else []),
         plain(f"{results.speed}/s", lambda row: f"{row.images_per_second:.1f}"),
     ]
 
@@ -141,17 +153,17 @@ def _close(found: Sequence[_Measured], ranks: Sequence[int]) -> list[bool]:
 
 def _ranks(rows: Sequence[Row], cells: Sequence[str], sign: int) -> list[int]:
     """Rank what is shown, so that cells which look equal are equal; ``sign`` 1 puts low first."""
-    rivals = [
-        sign * float(cell)
+    ranked = [
+        cell not in ("", UNDEFINED) and row.method != FLOOR
         for row, cell in zip(rows, cells, strict=True)
-        if cell and row.method != FLOOR
     ]
+    rivals = [sign * float(cell) for cell, one in zip(cells, ranked, strict=True) if one]
     if len(rivals) < 2:
         return [0] * len(rows)
     ranks = dict(zip(sorted(set(rivals)), (BEST, SECOND), strict=False))
     return [
-        ranks.get(sign * float(cell), 0) if cell and row.method != FLOOR else 0
-        for row, cell in zip(rows, cells, strict=True)
+        ranks.get(sign * float(cell), 0) if one else 0
+        for cell, one in zip(cells, ranked, strict=True)
     ]
 
 
@@ -161,9 +173,10 @@ def caption(results: Results) -> str:
     right = results.accuracy
     accuracy = (
         f"; top-1 {right.top1:.2f}%, top-5 {right.top5:.2f}% on {right.count} labelled"
-        if right is not None
+        if right is not None and right.top1 is not None
         else ""
     )
+    left_out = "".join(f"; {words}" for words in undefined_words(results))
     close = (
         f"; {CLOSE}: no significant difference to the best (95%, same images)"
         if any(any(column.close) for column in columns(results))
@@ -176,9 +189,20 @@ def caption(results: Results) -> str:
     hidden = "; hidden with the mean colour" if results.mask_space == "normalized" else ""
     return printable(
         f"{results.backbone}, {short_weights(results.weights)}, {results.layer}; "
-        f"{plural(results.images, 'image')}{skipped}{accuracy}{hidden}; "
+        f"{plural(results.images, 'image')}{skipped}{left_out}{accuracy}{hidden}; "
         f"{results.precision} on {results.device}{aligned}{close}"
     )
+
+
+def undefined_words(results: Results) -> list[str]:
+    """Return what is said of each measure that is undefined for some maps."""
+    why = {"ad": "AD: {} of score 0 left out, for which it is undefined"}
+    other = "{name}: {} left out, on whose way a score is no number"
+    return [
+        why.get(name, other).format(plural(count, "map"), name=name)
+        for name, count in (results.undefined or {}).items()
+        if count
+    ]
 
 
 def to_rich(results: Results, width: int | None = None) -> RenderableType:
@@ -199,7 +223,8 @@ def to_rich(results: Results, width: int | None = None) -> RenderableType:
     name, rest = shown[0], shown[1:]
     pairs = 2 * len(results.nus)  # AD and IC at a ν stay together
     parts = [rest[i : i + 2] for i in range(0, pairs, 2)]
-    parts += [rest[pairs:-_PLAIN], rest[-_PLAIN:]]
+    plain = pairs + len(results.curves)
+    parts += [rest[pairs:plain], rest[plain:]]
     tables = [_drawn([name, *part]) for part in parts if part]
     return Group(*tables, below)
 
@@ -258,7 +283,7 @@ def to_csv(results: Results) -> str:
     """Return a line a method and ν, with the bounds of the 95% intervals beside AD and IC.
 
     Where methods were compared, the differences to the best row follow, and the areas under curves
-    (the same in each of a method's lines).
+    (the same in each of a method's lines). What is not defined is empty.
     """
     lines = [_csv_line(results, row, nu) for row in results.rows for nu in row.nu]
     names = list(dict.fromkeys([*CSV_COLUMNS, *(name for line in lines for name in line)]))
@@ -271,11 +296,11 @@ def to_csv(results: Results) -> str:
 
 def _csv_line(results: Results, row: Row, nu: float) -> dict[str, object]:
     score = row.nu[nu]
-    measures = (score.ad, *score.ad_ci95, score.ic, *score.ic_ci95)
+    measures = (score.ad, *(score.ad_ci95 or (None, None)), score.ic, *score.ic_ci95)
     values = (
         csv_text(row.method),
         nu_key(nu),
-        *(f"{value:.4f}" for value in measures),
+        *("" if value is None else f"{value:.4f}" for value in measures),
         results.images,
         "" if row.forward_passes is None else row.forward_passes,
         f"{row.mean_saliency:.4f}",
@@ -295,10 +320,10 @@ def _csv_line(results: Results, row: Row, nu: float) -> dict[str, object]:
 
 
 def _csv_curve(name: str, curve: CurveScore) -> list[tuple[str, str]]:
-    low, high = curve.ci95
+    low, high = curve.ci95 or (None, None)
     own = {name: curve.auc, f"{name}_low": low, f"{name}_high": high}
     return [
-        *((key, f"{value:.4f}") for key, value in own.items()),
+        *((key, "" if value is None else f"{value:.4f}") for key, value in own.items()),
         *_csv_difference(name, curve.to_best).items(),
     ]
 

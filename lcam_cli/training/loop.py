@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -24,6 +25,7 @@ from lcam_cli.images.find import Skipped
 from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.images.stream import Batch, no_pictures, stream_batches, stream_training
 from lcam_cli.methods.attention_file import FILE_NAME, AttentionSettings, save_attention
+from lcam_cli.methods.explain import no_numbers, not_numbers
 from lcam_cli.scale.exchange import ALONE, Exchange
 from lcam_cli.scale.place import Place
 from lcam_cli.training import amg, bounded_logit, tame, trained_head
@@ -44,7 +46,7 @@ from lcam_cli.training.rows import (
     feature_scale,
     random_rows,
 )
-from lcam_cli.training.step import take_step
+from lcam_cli.training.step import NotNumbersError, take_step
 
 _Trained = FreeRows | SharedRows | LearnedModule
 
@@ -101,7 +103,8 @@ def train(
         settings: Mode, recipe, seed.
         resume: Go on from the folder's checkpoint.
         advance: Called with the pictures done, after every batch.
-        skip: Called with each picture that cannot be read, once.
+        skip: Called with each picture that cannot be read, and each whose scores are no numbers,
+            once.
         stop: Asked after every batch; True ends the run with a checkpoint.
         exchange: With the other ranks that train together. Each takes its share of every batch;
             the first one alone writes to the folder.
@@ -110,8 +113,8 @@ def train(
         The attention file, or None if the run was stopped before its end.
 
     Raises:
-        LcamError: No picture can be read, a loss that is no number, a checkpoint of another run,
-            a disk that is full. The last checkpoint is kept.
+        LcamError: No picture can be read or has scores that are numbers, a loss that is no number,
+            a checkpoint of another run, a disk that is full. The last checkpoint is kept.
     """
     try:
         return _train(engine, paths, out, settings, resume, advance, skip, stop, exchange)
@@ -141,14 +144,15 @@ def _train(
     rows = _start(engine, paths, settings).to(engine.device)
     exchange.same_start(rows)
     optimisers = rows.optimisers(recipe)
-    position = Position()
-    if resume:
-        position = load_checkpoint(out / CHECKPOINT, rows, optimisers, fingerprint)
+    position = (
+        load_checkpoint(out / CHECKPOINT, rows, optimisers, fingerprint) if resume else Position()
+    )
     steps_per_epoch = math.ceil(len(paths) / recipe.batch_size)
     step = position.step
     if ranks.is_first:
         advance(min(step * recipe.batch_size, recipe.epochs * len(paths)))
     read = ranks.share(lambda: bool(step and read_log(out / "log.csv")))
+    without_numbers = _WithoutNumbers(not_numbers(engine), skip)
     log = TrainingLog(out / "log.csv", resume_from=step) if ranks.is_first else NoLog()
 
     def save(epoch: int, batch: int) -> float:
@@ -164,15 +168,15 @@ def _train(
             first = position.batch if epoch == position.epoch else 0
             order = np.random.default_rng([settings.seed, epoch]).permutation(len(paths))
             for number, batch in _batches(engine, paths, settings, share, order, epoch, first):
-                for skipped in batch.skipped if epoch in (0, position.epoch) else ():
-                    skip(skipped)
+                _each(batch.skipped if epoch in (0, position.epoch) else (), skip)
                 factor = _lr_factor(recipe, epoch, number / steps_per_epoch)
-                whole = order[number * recipe.batch_size :][: recipe.batch_size]
-                failing = [paths[i] for i in (whole if ranks.place.size > 1 else batch.indices)]
-                if terms := _learn(
-                    engine, rows, optimisers, batch, settings, factor, exchange, step, failing, out
-                ):
-                    read = True
+                in_step = _in_step(paths, order, number, batch, settings, ranks.place)
+                terms, lost = _learn(
+                    engine, rows, optimisers, batch, settings, factor, exchange, step, in_step, out
+                )
+                read = read or bool(terms)
+                without_numbers.add([paths[i] for i in lost], tell=read)
+                if terms:
                     log.write({"epoch": epoch, "step": step, **terms})
                 step += 1
                 advance(len(batch.indices) + len(batch.skipped))
@@ -181,7 +185,8 @@ def _train(
                     return None
                 if time.monotonic() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
                     saved = save(epoch, number + 1)
-            _check_read(read, paths)
+            if not read:
+                raise _nothing_learned(engine, paths, exchange.any(bool(without_numbers)))
             if epoch + 1 == recipe.cycle_epochs(epoch).stop:
                 rows.end_cycle()
                 optimisers = rows.optimisers(recipe)
@@ -202,11 +207,56 @@ def _fitted(settings: TrainingSettings, engine: Engine, pictures: int) -> Traini
     return settings
 
 
-def _check_read(read: bool, paths: Sequence[str]) -> None:
-    if not read:
-        raise LcamError(
-            f"none of the {len(paths)} pictures could be read", "give a folder of photographs"
-        )
+def _in_step(
+    paths: Sequence[str],
+    order: NDArray[np.int64],
+    number: int,
+    batch: Batch,
+    settings: TrainingSettings,
+    place: Place,
+) -> list[str]:
+    """The pictures of a step, those of all ranks."""
+    size = settings.recipe.batch_size
+    here = order[number * size :][:size] if place.size > 1 else batch.indices
+    return [paths[i] for i in here]
+
+
+def _each(skipped: Sequence[Skipped], skip: Callable[[Skipped], None]) -> None:
+    for one in skipped:
+        skip(one)
+
+
+class _WithoutNumbers:
+    """The pictures whose scores are no numbers, each told of once: when there are others too.
+
+    A picture may be one in the crop of one epoch and not in that of another.
+    """
+
+    def __init__(self, why: str, skip: Callable[[Skipped], None]) -> None:
+        self._why = why
+        self._skip = skip
+        self._met: dict[str, None] = {}
+        self._untold: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self._met)
+
+    def add(self, paths: Sequence[str], *, tell: bool) -> None:
+        """Note some, and tell of those noted so far if it is time to."""
+        self._untold += [path for path in paths if path not in self._met]
+        self._met |= dict.fromkeys(paths)
+        if tell:
+            _each([Skipped(path, self._why) for path in self._untold], self._skip)
+            self._untold.clear()
+
+
+def _nothing_learned(engine: Engine, paths: Sequence[str], lost: bool) -> LcamError:
+    """Why an epoch had no picture to learn of: scores that are no numbers, or no picture at all."""
+    if lost:
+        return no_numbers(len(paths), engine.hardware.precision)
+    return LcamError(
+        f"none of the {len(paths)} pictures could be read", "give a folder of photographs"
+    )
 
 
 def _learn(
@@ -220,19 +270,32 @@ def _learn(
     step: int,
     paths: list[str],
     out: Path,
-) -> dict[str, float]:
-    """Take a step; return what the log says of it, nothing where no picture could be read."""
+) -> tuple[dict[str, float], list[int]]:
+    """Take a step with the pictures of a batch that have scores.
+
+    Returns:
+        What the log says of it, nothing where there was no such picture; and the pictures that
+        are left out because their scores are no numbers.
+    """
     began = time.monotonic()
-    recipe, x = settings.recipe, engine.pixels(batch.images)
-    labels = _labels(engine, settings, batch.indices)
-    count, terms = take_step(
-        engine, rows, optimisers, x, recipe, settings.mode, lr_factor, labels, exchange
-    )
+    recipe, x, indices = settings.recipe, engine.pixels(batch.images), batch.indices
+    lost: list[int] = []
+    while True:
+        labels = _labels(engine, settings, indices)
+        try:
+            count, terms = take_step(
+                engine, rows, optimisers, x, recipe, settings.mode, lr_factor, labels, exchange
+            )
+            break
+        except NotNumbersError as error:
+            finite = error.finite.tolist()
+            lost += itertools.compress(indices, (not one for one in finite))
+            indices, x = list(itertools.compress(indices, finite)), x[error.finite]
     if not count:
-        return {}
+        return {}, lost
     _check_finite(engine, rows, terms, step, paths, out)
     rate = count / (time.monotonic() - began)
-    return {**terms, "lr": lr_factor * recipe.lr, "images_per_second": rate}
+    return {**terms, "lr": lr_factor * recipe.lr, "images_per_second": rate}, lost
 
 
 def share_of_batches(settings: TrainingSettings, place: Place) -> range:
@@ -368,30 +431,42 @@ def _labels(engine: Engine, settings: TrainingSettings, indices: Sequence[int]) 
 def _some_pictures(
     engine: Engine, paths: Sequence[str], settings: TrainingSettings, count: int
 ) -> Iterator[Tensor]:
-    """Batches of ``count`` pictures in all, chosen by the seed.
+    """Batches of ``count`` pictures in all, chosen by the seed; fewer where some are left out.
 
     Raises:
-        LcamError: None of them can be read.
+        LcamError: None of them can be read, or has scores that are numbers.
     """
-    order = np.random.default_rng([settings.seed]).permutation(len(paths))[:count]
-    stream = stream_batches(
-        [paths[i] for i in order],
-        engine.backbone.preprocess,
-        min(count, engine.batch_size),
-        workers=settings.workers,
-        max_pixels=settings.max_pixels,
-    )
-    with contextlib.closing(stream):
-        found = False
-        for batch in stream:
-            if batch.indices:
-                found = True
-                yield engine.pixels(batch.images)
-    if not found:
-        raise LcamError(
-            f"none of {len(order)} pictures could be read, e.g. {paths[order[0]]}",
-            "give a folder of photographs",
+    order = np.random.default_rng([settings.seed]).permutation(len(paths))
+    lost = False
+    # The first so many alone, unless none of them is of use.
+    for first in range(0, len(order), count):
+        stream = stream_batches(
+            [paths[i] for i in order[first : first + count]],
+            engine.backbone.preprocess,
+            min(count, engine.batch_size),
+            workers=settings.workers,
+            max_pixels=settings.max_pixels,
         )
+        found = False
+        with contextlib.closing(stream):
+            for batch in stream:
+                if not batch.indices:
+                    continue
+                x = engine.pixels(batch.images)
+                finite = _finite(engine, x)
+                lost = lost or not finite.all()
+                if finite.any():
+                    found = True
+                    yield x if finite.all() else x[finite]
+        if found:
+            return
+    raise _nothing_learned(engine, paths, lost)
+
+
+def _finite(engine: Engine, x: Tensor) -> Tensor:
+    """Which pictures have scores that are numbers, (B,) bool; chance stands as it did."""
+    with torch.random.fork_rng([engine.device] if engine.device.type == "cuda" else []):
+        return engine.forward(x).finite
 
 
 def _lr_factor(recipe: Recipe, epoch: int, share: float) -> float:

@@ -23,6 +23,18 @@ from lcam_cli.training.rows import Rows
 _TERMS = ("loss", "tv", "av", "ce")
 
 
+class NotNumbersError(Exception):
+    """The classifier's scores are no numbers on some pictures: nothing can be learned of them.
+
+    Attributes:
+        finite: Which pictures of the batch have scores that are numbers, (B,) bool.
+    """
+
+    def __init__(self, finite: Tensor) -> None:
+        super().__init__()
+        self.finite = finite
+
+
 def loss_of(engine: Engine, rows: Rows, x: Tensor, recipe: Recipe, mode: Mode) -> Loss:
     """Compute L-CAM's loss, Eq. 6, on a batch.
 
@@ -77,6 +89,10 @@ def take_step(
     Returns:
         How many pictures all ranks have in the batch, and their loss and terms. Without any
         nothing has moved.
+
+    Raises:
+        NotNumbersError: The classifier's scores are no numbers on some of this rank's pictures.
+            Nothing has moved, and no rank has been told: the step can be taken without them.
     """
     for optimiser in optimisers:
         optimiser.zero_grad()
@@ -84,12 +100,31 @@ def take_step(
             group["lr"] = lr_factor * group.setdefault("initial_lr", group["lr"])
     terms = x.new_zeros(len(_TERMS))
     if len(x):
+        chance = _chance(x.device)
         terms = torch.stack(list(backward(engine, rows, x, recipe, mode, labels).values()))
+        # One such picture makes the loss of all NaN, so nobody looks before it is.
+        if not terms.isfinite().all():
+            finite = engine.forward(x).finite
+            if not finite.all():
+                _set_chance(chance, x.device)
+                raise NotNumbersError(finite)
     count, terms = exchange(dict(rows.named_parameters()), rows.by_class, len(x), terms)
     if count:
         for optimiser in optimisers:
             optimiser.step()
     return count, dict(zip(_TERMS, terms.tolist(), strict=True))
+
+
+def _chance(device: torch.device) -> list[Tensor]:
+    """Where the numbers drawn by chance stand, so that a step can be taken anew."""
+    states = [torch.get_rng_state()]
+    return states + ([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])
+
+
+def _set_chance(states: Sequence[Tensor], device: torch.device) -> None:
+    torch.set_rng_state(states[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[1], device)
 
 
 def backward(

@@ -44,10 +44,36 @@ def test_each_nu_is_scored_by_itself() -> None:
     }
 
 
-def test_no_confidence_to_lose_is_no_drop() -> None:
-    full, masked = torch.tensor([0.0, 0.0]), torch.tensor([0.0, 0.5])
-    assert drop(full, masked).tolist() == [0.0, 0.0]
-    assert increase(full, masked).tolist() == [False, True]
+def test_of_no_confidence_the_drop_is_undefined_and_the_increase_is_not() -> None:
+    full, masked = torch.tensor([0.0, 0.0, 0.5]), torch.tensor([0.0, 0.5, 0.25])
+    lost = drop(full, masked)
+    assert lost.isnan().tolist() == [True, True, False]
+    assert lost[2] == 50
+    assert increase(full, masked).tolist() == [False, True, False]
+
+
+def test_rows_of_no_confidence_are_left_out_of_ad_and_counted() -> None:
+    # Drops 50% and 100%, and one of 0/0; IC: one of three rises.
+    measure = scored([0.5, 0.5, 0.0], [0.25, 0.0, 0.1])
+    score = measure.summary()[100]
+    assert (score.ad, score.ic) == (75, pytest.approx(100 / 3))
+    assert score.ad_ci95 is not None
+    assert score.ad_ci95 == (50, 100), "two images have a drop; a few of 2,000 draws have none"
+    assert measure.undefined == 1
+
+
+def test_where_all_have_no_confidence_ad_is_undefined_and_ic_is_not() -> None:
+    measure = scored([0.0, 0.0], [0.0, 0.5])
+    score = measure.summary()[100]
+    assert (score.ad, score.ad_ci95, score.ic) == (None, None, 50)
+    assert measure.undefined == 2
+
+
+def test_an_image_counts_where_one_of_its_classes_has_confidence() -> None:
+    measure = AverageDrop([50])
+    measure.update(torch.tensor([0.5, 0.0, 0.8]), torch.tensor([[0.0, 0.0, 0.8]]), [0, 0, 1])
+    score = measure.summary()[50]
+    assert (measure.count, measure.undefined, score.ad) == (2, 1, 50), "of 100% and 0%"
 
 
 @given(SCORES)
@@ -56,9 +82,11 @@ def test_percentages_and_intervals_are_in_range(scores: np.ndarray) -> None:
     measure = AverageDrop([100, 50])
     measure.update(torch.from_numpy(scores[0]), torch.from_numpy(scores[1:]))
     for score in measure.summary().values():
-        for value, (low, high) in [(score.ad, score.ad_ci95), (score.ic, score.ic_ci95)]:
-            assert 0 <= low <= high <= 100 + 1e-9
-            assert 0 <= value <= 100
+        assert (score.ad is None) == (score.ad_ci95 is None) == (scores[0] == 0).all()
+        for value, ends in [(score.ad, score.ad_ci95), (score.ic, score.ic_ci95)]:
+            if value is not None and ends is not None:
+                assert 0 <= ends[0] <= ends[1] <= 100 + 1e-9
+                assert 0 <= value <= 100
 
 
 @given(SCORES, st.randoms(use_true_random=False))
@@ -73,7 +101,7 @@ def test_neither_the_order_nor_the_batches_matter(scores: np.ndarray, random: ob
         parts.update(one[0], one[1:])
     assert parts.count == whole.count
     for nu, score in whole.summary().items():
-        assert parts.summary()[nu].ad == pytest.approx(score.ad)
+        assert parts.summary()[nu].ad == (score.ad and pytest.approx(score.ad))
         assert parts.summary()[nu].ic == pytest.approx(score.ic)
 
 
@@ -81,7 +109,8 @@ def test_neither_the_order_nor_the_batches_matter(scores: np.ndarray, random: ob
 @settings(deadline=None)
 def test_only_the_ratio_of_the_scores_matters(scores: np.ndarray, factor: float) -> None:
     full, masked = torch.from_numpy(scores[0]), torch.from_numpy(scores[1:])
-    assert torch.allclose(drop(full, masked), drop(full * factor, masked * factor))
+    both = drop(full, masked), drop(full * factor, masked * factor)
+    assert torch.allclose(*both, equal_nan=True)
     assert torch.equal(increase(full, masked), increase(full * factor, masked * factor))
 
 

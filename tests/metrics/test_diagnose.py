@@ -145,7 +145,7 @@ def test_scores_that_are_no_numbers_are_told(engine: Engine, tmp_path: Path) -> 
     paths = write_pictures(tmp_path, 1)
     with torch.no_grad():
         next(engine.backbone.network.parameters()).fill_(torch.nan)
-    with pytest.raises(LcamError, match="not a number"):
+    with pytest.raises(LcamError, match="not numbers on the only picture"):
         diagnose(engine, GradCam(), paths, [0])
 
 

@@ -55,3 +55,21 @@ def test_the_floor_is_never_the_best_and_can_be_better_than_it() -> None:
 def test_one_row_has_nothing_to_differ_from(rivals: list[bool]) -> None:
     ((only,),) = paired(np.ones((1, 1, 5)), [True], rivals, seed=0)
     assert only.to_best is None
+
+
+def test_images_without_a_term_count_in_no_row() -> None:
+    nan = float("nan")
+    # The second row lacks image 1, so the first is a mean of images 0 and 2 too.
+    terms = np.array([[[10.0, 99.0, 30.0]], [[20.0, nan, 60.0]]])
+    first, second = (row[0] for row in paired(terms, [True], [True, True], seed=0))
+    assert (first.mean, second.mean) == (20, 40)
+    assert first.ci95 == (10, 30)
+    assert second.to_best is not None
+    assert second.to_best.mean == 20
+
+
+def test_a_measure_that_no_image_has_is_none_and_ranks_nobody() -> None:
+    terms = np.array([[[np.nan] * 3, [1.0] * 3], [[np.nan] * 3, [2.0] * 3]])
+    for row in paired(terms, [True, True], [True, True], seed=0):
+        assert (row[0].mean, row[0].ci95, row[0].to_best) == (None, None, None)
+        assert row[1].mean is not None

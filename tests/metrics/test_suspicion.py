@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from lcam_cli.metrics.diagnose import Mistake
 from lcam_cli.metrics.error_groups import Evidence, Group
-from lcam_cli.metrics.suspicion import class_errors, lower_bound
+from lcam_cli.metrics.suspicion import class_errors
+from lcam_cli.metrics.wilson import lower_bound
 
 NOTHING = Evidence(0, 0, 0, 0, 0)
 MISTAKES = st.lists(

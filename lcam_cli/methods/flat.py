@@ -1,0 +1,76 @@
+"""Why a map is flat: the same everywhere, so that it does not say where the classifier looked."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lcam_cli.engine.engine import Engine, Forward
+from lcam_cli.errors import LcamError
+from lcam_cli.methods.attention import class_activation_map
+from lcam_cli.methods.base import flat_maps
+
+# Those whose maps are gradients times features, with what speaks against the class cut off.
+_BY_GRADIENT = frozenset(
+    {"gradcam", "gradcam++", "xgradcam", "layercam", "smoothgradcam++", "integrated-gradcam"}
+)
+_SUM_OF_PROBABILITIES = 1e-3
+
+
+def why_flat(engine: Engine, method: str, seen: Forward, classes: Tensor) -> str:
+    """Find out why a method's maps of some pictures are flat.
+
+    Args:
+        engine: The engine with the classifier.
+        method: The method's name.
+        seen: The pictures, B of them, all with flat maps.
+        classes: The classes explained, (B,).
+
+    Returns:
+        A reason that holds for all of them, in words; empty where none is known.
+    """
+    layer = engine.backbone.identity.layer
+    if flat_maps(seen.A.flatten(0, 1)).all():
+        return (
+            f"the features of layer {layer} are the same everywhere, as on a picture of one colour"
+        )
+    return _why_by_gradient(engine, seen, classes) if method in _BY_GRADIENT else ""
+
+
+def _why_by_gradient(engine: Engine, seen: Forward, classes: Tensor) -> str:
+    """The same, of a method whose maps are gradients times features."""
+    layer = engine.backbone.identity.layer
+    try:
+        g = engine.feature_gradients(seen, classes)
+    except (LcamError, RuntimeError):
+        return ""
+    if not g.any() and _are_probabilities(seen.logits):
+        return (
+            "the network gives probabilities, so sure that their gradients are 0: let it give "
+            "logits, without the softmax or sigmoid at its end"
+        )
+    if not g.any():
+        return (
+            f"the scores have no gradient at layer {layer}: what it gives there does not reach "
+            "them, as that of a transformer's patches behind the last attention; name an earlier "
+            "--layer, or none"
+        )
+    if not _speak_against(seen.A, g).all():
+        return ""
+    sign = "; --method cam keeps the sign" if engine.backbone.linear_head() else ""
+    return f"nothing in layer {layer} speaks for the class, only against it{sign}"
+
+
+def _are_probabilities(outputs: Tensor) -> bool:
+    """Whether outputs (B, R) are what a softmax or a sigmoid gives."""
+    between = bool((outputs >= 0).all() and (outputs <= 1).all())
+    sure = ((outputs == 0) | (outputs == 1)).any(1).all()
+    summed = ((outputs.sum(1) - 1).abs() < _SUM_OF_PROBABILITIES).all()
+    return between and bool(sure or summed)
+
+
+def _speak_against(A: Tensor, g: Tensor) -> Tensor:
+    """Of which pictures no position speaks for the class, (B,)."""
+    averaged = class_activation_map(A, g.mean((2, 3)))
+    each = (g.relu() * A).sum(1)
+    return torch.stack([(L <= 0).flatten(1).all(1) for L in (averaged, each)]).any(0)
