@@ -6,8 +6,9 @@ import errno
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lcam_cli.errors import LcamError
@@ -22,7 +23,8 @@ def whole_file(target: Path) -> Iterator[Path]:
 
     Whoever looks at ``target`` sees a whole file or none, also when the run is killed, and after
     the block it is on disk. Its folder is made. Only one run at a time may write a target: what
-    another left under the temporary name is removed.
+    another left under the temporary name is removed. A new file has the mode that umask gives; one
+    that takes another's place keeps that one's.
 
     Raises:
         OSError: It cannot be written.
@@ -34,11 +36,22 @@ def whole_file(target: Path) -> Iterator[Path]:
         yield temporary
         # Without this the new name can reach the disk before the data does.
         _sync(temporary)
+        keep_mode(temporary, target)
         temporary.replace(target)
         _sync_folder(target.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def keep_mode(new: Path, old: Path) -> None:
+    """Give a file the permissions of the one whose place it takes, if there is one.
+
+    Its owner may always read and write it: what is under the new name is often gone on with.
+    """
+    with suppress(OSError):  # there is none, or the file system has no modes
+        mode = stat.S_IMODE(old.stat().st_mode)
+        new.chmod(mode | stat.S_IRUSR | stat.S_IWUSR)
 
 
 def write_whole(target: Path, data: bytes) -> None:
