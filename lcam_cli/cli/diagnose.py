@@ -129,6 +129,7 @@ def diagnose(
     readers = start_readers(workers)
     from lcam_cli.cli import setup
     from lcam_cli.images.read import MAX_PIXELS
+    from lcam_cli.maps.made import mark_figure
     from lcam_cli.maps.paths import stored_path
     from lcam_cli.metrics.diagnose import Shown
     from lcam_cli.metrics.diagnose import diagnose as run_diagnose
@@ -144,7 +145,7 @@ def diagnose(
         backbone, weights, layer, classes, image_size, resize, mean, std, fit, grid, activation
     )
     network, how = setup.backbone_and_method(method, attention, chosen, seed)
-    found = setup.pictures(images, null)
+    found = setup.pictures(images, null, console)
     found.paths = sample(found.paths, max_images, seed)
     truth = labels_of_files(labels, found.paths, found.root, network)
     labelled = [path for path in found.paths if path in truth]
@@ -209,6 +210,7 @@ def diagnose(
     )
     if figure is not None and diagnosis.mistakes:
         draw_diagnosis(figure, worst, network.class_names)
+        mark_figure(figure, found.root)
         console.info(f"the worst of each group are drawn in {figure}")
     elif figure is not None:
         console.warn(f"nothing to draw in {figure}")

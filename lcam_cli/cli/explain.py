@@ -146,7 +146,7 @@ def explain(
         )
         network, how = setup.backbone_and_method(method, attention, chosen, seed)
         choice = ClassChoice(tuple(network.class_index(name) for name in class_ or ()), top_k)
-        found = ranks.share(lambda: setup.pictures(images, null))
+        found = ranks.share(lambda: setup.pictures(images, null, console))
         found.paths = sample(found.paths, max_images, seed)
         engine = setup.new_engine(
             network, console, device=device, precision=precision, batch_size=batch_size

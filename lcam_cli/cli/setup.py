@@ -238,10 +238,11 @@ def place_maps(
         )
 
 
-def pictures(inputs: list[str], null: bool) -> Found:
+def pictures(inputs: list[str], null: bool, console: Console) -> Found:
     """Find the pictures named on the command line, and on stdin where ``-`` stands.
 
-    Commands (``pipe:…``) are run here, and only those on the command line.
+    Commands (``pipe:…``) are run here, and only those on the command line. What the inputs hold
+    that is not taken, though somebody may miss it, is told.
 
     Raises:
         LcamError: There are none.
@@ -264,6 +265,8 @@ def pictures(inputs: list[str], null: bool) -> Found:
         # A command may hold passwords: it is told, and in the output there is its digest.
         log.warning("%s", failed.what)
         found.skipped.append(Skipped(str(pipes.place_of(item)), "its command failed"))
+    for line in found.passed_over.told():
+        console.warn(line)
     return found
 
 

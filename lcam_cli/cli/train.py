@@ -224,7 +224,7 @@ def train(
     share_of_batches(settings, place)  # refused before anything is read
     device = device_of(place, device)
     with together(place, device) as ranks:
-        found = ranks.share(lambda: setup.pictures(data, null))
+        found = ranks.share(lambda: setup.pictures(data, null, console))
         network = setup.new_backbone(chosen, seed)
         paths = sample(found.paths, max_images, seed)
         if labels is not None:

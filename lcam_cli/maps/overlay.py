@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
 from lcam_cli.errors import BadImageError, LcamError, did_you_mean
+from lcam_cli.maps.made import mark_overlays
 from lcam_cli.maps.names import claim_folder, output_name
 from lcam_cli.maps.png_encoder import encode_png
 from lcam_cli.maps.record import Floats, Map
@@ -147,6 +148,7 @@ class OverlayWriter:
         self._colormap = colormap
         self._alpha = alpha
         self._caption = caption
+        self._marked = False
 
     def write(self, picture: Image.Image, row: Map) -> Path:
         """Draw a row over its picture, captioned with class and score, and save it.
@@ -173,6 +175,9 @@ class OverlayWriter:
         target = self.folder / output_name(row.path, row.class_index, self._format)
         data = _encoded(drawn, self._format)
         try:
+            if not self._marked:  # before the first, so that no overlay is taken for a picture
+                mark_overlays(self.folder)
+                self._marked = True
             write_whole(target, data)
         except OSError as error:
             raise cannot_write(

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from lcam_cli.errors import LcamError
 
-_TEMPORARY = ".lcam.tmp"
+TEMPORARY = ".lcam.tmp"
+"""What the names of files end in that are not whole yet; they begin with a dot."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -30,7 +31,7 @@ def whole_file(target: Path) -> Iterator[Path]:
         OSError: It cannot be written.
     """
     _make_folder(target.parent)
-    temporary = target.with_name(f".{target.name}{_TEMPORARY}")
+    temporary = target.with_name(f".{target.name}{TEMPORARY}")
     temporary.unlink(missing_ok=True)  # it could even be a link
     try:
         yield temporary
@@ -82,7 +83,7 @@ def remove_leftovers(folder: Path) -> None:
     """
     for where, _, names in os.walk(folder):
         for name in names:
-            if name.startswith(".") and name.endswith(_TEMPORARY):
+            if name.startswith(".") and name.endswith(TEMPORARY):
                 Path(where, name).unlink(missing_ok=True)
 
 
