@@ -144,7 +144,9 @@ def diagnose(
     chosen = setup.BackboneOptions(
         backbone, weights, layer, classes, image_size, resize, mean, std, fit, grid, activation
     )
-    network, how = setup.backbone_and_method(method, attention, chosen, seed)
+    network, how = setup.backbone_and_method(
+        method, attention, chosen, seed, console, any_run=not o.is_given(context, "method")
+    )
     found = setup.pictures(images, null, console)
     found.paths = sample(found.paths, max_images, seed)
     truth = labels_of_files(labels, found.paths, found.root, network)

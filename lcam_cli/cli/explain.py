@@ -125,6 +125,14 @@ def explain(
         raise LcamError("no pictures to explain", "name files or folders: lcam explain ./photos")
     if resume and overwrite:
         raise LcamError("--resume and --overwrite exclude each other", "give one of them")
+    if class_ and (strength := o.strength(context, "top_k")):
+        if strength == o.strength(context, "class_"):
+            raise LcamError(
+                "--class and --top-k exclude each other",
+                "name the classes, or ask for the best-scored ones: leave one out",
+            )
+        if strength > o.strength(context, "class_"):
+            class_ = None
     wanted = parse_shard(shard) if shard else None
     if wanted and place.size > 1:
         raise LcamError("--shard does not go with torchrun", "leave it out: ranks share all alone")
@@ -144,7 +152,9 @@ def explain(
         chosen = setup.BackboneOptions(
             backbone, weights, layer, classes, image_size, resize, mean, std, fit, grid, activation
         )
-        network, how = setup.backbone_and_method(method, attention, chosen, seed)
+        network, how = setup.backbone_and_method(
+            method, attention, chosen, seed, console, any_run=not o.is_given(context, "method")
+        )
         choice = ClassChoice(tuple(network.class_index(name) for name in class_ or ()), top_k)
         found = ranks.share(lambda: setup.pictures(images, null, console))
         found.paths = sample(found.paths, max_images, seed)

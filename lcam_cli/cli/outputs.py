@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -29,6 +30,7 @@ from lcam_cli.methods.base import Method
 from lcam_cli.methods.explain import ClassChoice
 
 _HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
+_SECOND_NAME = " (lcam 0.1.0 left out a picture's second name, which has a row of its own now)"
 
 
 @dataclass(frozen=True)
@@ -207,14 +209,23 @@ class Outputs:
             raise LcamError(
                 f"{self._out} was begun with other pictures: where it has {rows[row]} there is "
                 + instead,
-                "name the same ones, put back what was there, or use --overwrite or another --out",
+                "name the same ones, put back what was there, or use --overwrite or another --out"
+                + (_SECOND_NAME if self._is_second_name(done) else ""),
             )
         if self._maps.complete and done < len(names):
             raise LcamError(
                 f"{self._out} is finished, and has no map of {names[done]}",
-                "explain what is new with another --out, or all with --overwrite",
+                "explain what is new with another --out, or all with --overwrite"
+                + (_SECOND_NAME if self._is_second_name(done) else ""),
             )
         return done
+
+    def _is_second_name(self, index: int) -> bool:
+        """Whether a picture is an earlier one under another name."""
+        if index >= len(self.paths):
+            return False
+        real = os.path.realpath(self.paths[index])
+        return any(os.path.realpath(path) == real for path in self.paths[:index])
 
     def append(self, batch: MapBatch) -> list[Skipped]:
         """Have a batch written to every output, behind the back of what comes next.

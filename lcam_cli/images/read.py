@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from lcam_cli.errors import BadImageError
 from lcam_cli.images.formats import readable_formats
 from lcam_cli.images.rgb import to_rgb
+from lcam_cli.images.unread import HEAD_BYTES, why_not_read
 
 MAX_PIXELS = 178_956_970
 """The largest picture read unless told otherwise: 512 MiB as RGB, where Pillow too draws a line."""
@@ -65,7 +66,12 @@ def read_picture(
     try:
         with _open_regular(path) as file:
             picture = file if place is None else _part(file, *place)
-            return _decode(picture, max_pixels, shorter_side)
+            try:
+                return _decode(picture, max_pixels, shorter_side)
+            except UnidentifiedImageError:
+                picture.seek(0)
+                why = why_not_read("" if place else path, picture.read(HEAD_BYTES))
+                raise BadImageError(why or "not a picture, or damaged at its start") from None
     except BadImageError:
         raise
     except MemoryError as error:
@@ -125,8 +131,6 @@ def _orientation(picture: Image.Image) -> int:
 
 
 def _phrase(error: Exception, max_pixels: int) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "not a picture, or damaged at its start"
     if isinstance(error, Image.DecompressionBombError):
         # Pillow refuses these while opening; only its message knows how many pixels there are.
         count = re.search(r"\d+", str(error))

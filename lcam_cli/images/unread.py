@@ -102,6 +102,25 @@ def looks_like_picture(head: bytes) -> bool:
     return head[128:132] == b"DICM" or head[344:348] in (b"n+1\0", b"ni1\0")
 
 
+def why_not_read(name: str, head: bytes) -> str:
+    """Return why a file is not read although it is a picture or a scan; empty where it is none.
+
+    Args:
+        name: Its name, which may lie: phones' HEIC is often called ``.jpg``.
+        head: Its first bytes.
+    """
+    extension = extension_of(name)
+    if head[4:8] == b"ftyp" and head[8:12] in _BRANDS[:-2]:
+        extension = ".heic"
+    elif head[128:132] == b"DICM":
+        extension = ".dcm"
+    elif head.startswith(b"\x93NUMPY"):
+        extension = ".npy"
+    elif head[344:348] in (b"n+1\0", b"ni1\0"):
+        extension = ".nii"
+    return f"{extension} is not read: {advice([extension])}" if is_unread_format(extension) else ""
+
+
 @dataclass
 class Unread:
     """Pictures and scans that are not read.

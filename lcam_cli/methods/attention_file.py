@@ -37,7 +37,7 @@ _FORMAT = "lcam-attention/1"
 _FORMAT_WITH_MODE = "lcam-attention/2"
 _LENGTH = 8
 """Bytes of the number that begins a safetensors file, and what its header's length divides by."""
-_NO_RUN_HINT = "train one (lcam train DATA --backbone …), or name another: --method gradcam"
+NO_RUN_HINT = "train one (lcam train DATA --backbone …), or name another: --method gradcam"
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,12 @@ def _same_bytes(written: bytes) -> bytes:
     return len(text).to_bytes(_LENGTH, "little") + text + written[_LENGTH + length :]
 
 
+def trained_files(runs: Path = Path("runs")) -> list[Path]:
+    """The attention files of the runs under ``runs``, the newest first."""
+    found = runs.glob(f"*/{FILE_NAME}")
+    return sorted(found, key=lambda p: (p.stat().st_mtime_ns, p.name), reverse=True)
+
+
 def find_attention(given: Path | None, runs: Path = Path("runs")) -> Path:
     """Find the attention file: a file, a run's folder, or the newest run under ``runs``.
 
@@ -109,13 +115,13 @@ def find_attention(given: Path | None, runs: Path = Path("runs")) -> Path:
         LcamError: There is none.
     """
     if given is None:
-        found = sorted(runs.glob(f"*/{FILE_NAME}"), key=lambda p: (p.stat().st_mtime_ns, p.name))
+        found = trained_files(runs)
         if not found:
-            raise LcamError(f"no trained attention under {runs}/", _NO_RUN_HINT)
-        return found[-1]
+            raise LcamError(f"no trained attention under {runs}/", NO_RUN_HINT)
+        return found[0]
     path = given / FILE_NAME if given.is_dir() else given
     if not path.is_file():
-        raise LcamError(f"no attention file {path}", _NO_RUN_HINT)
+        raise LcamError(f"no attention file {path}", NO_RUN_HINT)
     return path
 
 
