@@ -172,6 +172,7 @@ def compare(
     from lcam_cli.cli.compare_run import CompareRun
     from lcam_cli.cli.comparison import Comparison
     from lcam_cli.cli.entrants import choose_entrants, parse_methods
+    from lcam_cli.images.depth import narrow_pictures
     from lcam_cli.images.read import MAX_PIXELS
     from lcam_cli.maps.made import mark_figure
     from lcam_cli.methods.explain import ClassChoice
@@ -182,6 +183,7 @@ def compare(
     from lcam_cli.scale.ranks import RESUME, device_of, together
     from lcam_cli.training.files import sample
 
+    context.with_resource(narrow_pictures.told(console.warn))
     names = parse_methods(methods)
     classifier = setup.BackboneOptions(
         backbone, weights, layer, classes, image_size, resize, mean, std, fit, grid, activation

@@ -128,6 +128,7 @@ def diagnose(
             context.with_resource(lock_file(target))
     readers = start_readers(workers)
     from lcam_cli.cli import setup
+    from lcam_cli.images.depth import narrow_pictures
     from lcam_cli.images.read import MAX_PIXELS
     from lcam_cli.maps.made import mark_figure
     from lcam_cli.maps.paths import stored_path
@@ -141,6 +142,7 @@ def diagnose(
     from lcam_cli.reports.output import deliver
     from lcam_cli.training.files import sample
 
+    context.with_resource(narrow_pictures.told(console.warn))
     chosen = setup.BackboneOptions(
         backbone, weights, layer, classes, image_size, resize, mean, std, fit, grid, activation
     )

@@ -107,6 +107,7 @@ def evaluate(
     from lcam_cli.cli import setup
     from lcam_cli.engine.activation import check_activation
     from lcam_cli.engine.backbone import Identity
+    from lcam_cli.images.depth import narrow_pictures
     from lcam_cli.images.preprocess import Preprocess
     from lcam_cli.images.read import MAX_PIXELS
     from lcam_cli.maps.hdf5_reader import MapsFile
@@ -119,6 +120,7 @@ def evaluate(
     from lcam_cli.reports.report import Report
     from lcam_cli.reports.results import FLOOR, Results, Row
 
+    context.with_resource(narrow_pictures.told(console.warn))
     chosen = setup.BackboneOptions(
         backbone,
         weights,

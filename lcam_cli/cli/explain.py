@@ -141,12 +141,14 @@ def explain(
     from lcam_cli.cli.explain_run import ExplainRun
     from lcam_cli.cli.explain_together import explain_together
     from lcam_cli.cli.outputs import OverlayOptions, is_hdf5, locks_of
+    from lcam_cli.images.depth import narrow_pictures
     from lcam_cli.images.read import MAX_PIXELS
     from lcam_cli.methods.explain import ClassChoice
     from lcam_cli.reports.text import plural
     from lcam_cli.scale.ranks import RESUME, device_of, together
     from lcam_cli.training.files import sample
 
+    context.with_resource(narrow_pictures.told(console.warn))
     device = device_of(place, device)
     with together(place, device) as ranks:
         chosen = setup.BackboneOptions(

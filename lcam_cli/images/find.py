@@ -300,9 +300,9 @@ class _Walk:
         read = ", ".join(one for one in _USUAL if one in picture_extensions())
         parts.append(
             f"read are {read} and rarer ones; hidden files and links to folders inside it are "
-            "passed over"
+            "passed over unless they are named themselves"
         )
-        return "; ".join([*parts, "name those directly"])
+        return "; ".join(parts)
 
     def _note_other(self, entry: os.DirEntry[str], notes: Sequence[PassedOver]) -> None:
         if entry.is_symlink() or is_dropping(entry.name):

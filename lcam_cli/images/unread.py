@@ -151,7 +151,11 @@ class Unread:
 def counted(extensions: Counter[str]) -> str:
     """Return how many there are of each extension, the most frequent first, by name where equal."""
     ordered = sorted(extensions.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{count} {name or 'without an extension'}" for name, count in ordered)
+    return ", ".join(f"{count} {name or _nameless(count)}" for name, count in ordered)
+
+
+def _nameless(count: int) -> str:
+    return f"{'file' if count == 1 else 'files'} without an extension"
 
 
 def advice(extensions: Iterable[str]) -> str:

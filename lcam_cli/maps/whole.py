@@ -51,18 +51,20 @@ def keep_mode(new: Path, old: Path) -> None:
     Its owner may always read and write it: what is under the new name is often gone on with.
     """
     with suppress(OSError):  # there is none, or the file system has no modes
-        mode = stat.S_IMODE(old.stat().st_mode)
-        new.chmod(mode | stat.S_IRUSR | stat.S_IWUSR)
+        mode = old.stat().st_mode
+        if stat.S_ISREG(mode):
+            new.chmod(stat.S_IMODE(mode) | stat.S_IRUSR | stat.S_IWUSR)
 
 
-def write_whole(target: Path, data: bytes) -> None:
-    """Write a file, whole or not at all.
+def write_whole(target: Path, *pieces: bytes | memoryview) -> None:
+    """Write a file of some pieces, whole or not at all.
 
     Raises:
         OSError: It cannot be written.
     """
-    with whole_file(target) as temporary:
-        temporary.write_bytes(data)
+    with whole_file(target) as temporary, temporary.open("wb") as file:
+        for piece in pieces:
+            file.write(piece)
 
 
 def remove(path: Path) -> None:

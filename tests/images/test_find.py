@@ -264,7 +264,7 @@ def test_what_a_file_without_a_picture_s_extension_is_its_beginning_tells(tmp_pa
     found = find_images([str(tmp_path)])
     assert found.passed_over.unread.extensions == {"": 4, ".jpg_large": 1}
     (line,) = found.passed_over.told()
-    assert line.startswith("4 without an extension, 1 .jpg_large in ")
+    assert line.startswith("4 files without an extension, 1 .jpg_large in ")
     assert line.endswith("are not read (name files without a picture's extension themselves)")
     assert find_images([str(tmp_path / "no_extension")]).passed_over.told() == []
 
