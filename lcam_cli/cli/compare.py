@@ -172,7 +172,9 @@ def compare(
     from lcam_cli.cli.compare_run import CompareRun
     from lcam_cli.cli.comparison import Comparison
     from lcam_cli.cli.entrants import choose_entrants, parse_methods
+    from lcam_cli.images.depth import narrow_pictures
     from lcam_cli.images.read import MAX_PIXELS
+    from lcam_cli.maps.made import mark_figure
     from lcam_cli.methods.explain import NOT_NUMBERS, ClassChoice, no_numbers
     from lcam_cli.methods.options import MethodOptions
     from lcam_cli.metrics.compare import Entrant, Task, Terms
@@ -182,6 +184,7 @@ def compare(
     from lcam_cli.scale.ranks import RESUME, device_of, together
     from lcam_cli.training.files import sample
 
+    context.with_resource(narrow_pictures.told(console.warn))
     names = parse_methods(methods)
     classifier = setup.BackboneOptions(
         backbone, weights, layer, classes, image_size, resize, mean, std, fit, grid, activation
@@ -197,7 +200,7 @@ def compare(
             console=console,
         )
         network = chosen.backbone
-        found = ranks.share(lambda: setup.pictures(images, null))
+        found = ranks.share(lambda: setup.pictures(images, null, console))
         found.paths = sample(found.paths, max_images, seed)
         engine = setup.new_engine(
             network,
@@ -276,6 +279,7 @@ def compare(
         console.info(f"the maps of all methods are in {out}")
     if figure is not None:
         comparison.draw(figure, max_pixels or MAX_PIXELS)
+        mark_figure(figure, found.root)
         console.info(f"some of them are drawn in {figure}")
     if report is not None:
         page = comparison.report(

@@ -129,7 +129,9 @@ def diagnose(
     readers = start_readers(workers)
     from lcam_cli.cli import setup
     from lcam_cli.cli.flat_maps import tell_of_flat_maps
+    from lcam_cli.images.depth import narrow_pictures
     from lcam_cli.images.read import MAX_PIXELS
+    from lcam_cli.maps.made import mark_figure
     from lcam_cli.maps.paths import stored_path
     from lcam_cli.metrics.diagnose import Shown
     from lcam_cli.metrics.diagnose import diagnose as run_diagnose
@@ -141,11 +143,14 @@ def diagnose(
     from lcam_cli.reports.output import deliver
     from lcam_cli.training.files import sample
 
+    context.with_resource(narrow_pictures.told(console.warn))
     chosen = setup.BackboneOptions(
         backbone, weights, layer, classes, image_size, resize, mean, std, fit, grid, activation
     )
-    network, how = setup.backbone_and_method(method, attention, chosen, seed)
-    found = setup.pictures(images, null)
+    network, how = setup.backbone_and_method(
+        method, attention, chosen, seed, console, any_run=not o.is_given(context, "method")
+    )
+    found = setup.pictures(images, null, console)
     found.paths = sample(found.paths, max_images, seed)
     truth = labels_of_files(labels, found.paths, found.root, network, console.warn)
     labelled = [path for path in found.paths if path in truth]
@@ -214,6 +219,7 @@ def diagnose(
     )
     if figure is not None and diagnosis.mistakes:
         draw_diagnosis(figure, worst, network.class_names)
+        mark_figure(figure, found.root)
         console.info(f"the worst of each group are drawn in {figure}")
     elif figure is not None:
         console.warn(f"nothing to draw in {figure}")

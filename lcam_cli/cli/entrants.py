@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lcam_cli.cli.console import Console
+from lcam_cli.cli.runs import newest_run
 from lcam_cli.cli.setup import BackboneOptions, backbone_of_file, new_backbone
 from lcam_cli.engine.backbone import Backbone, Identity
 from lcam_cli.errors import LcamError
@@ -17,6 +17,7 @@ from lcam_cli.methods.attention_file import (
     check_fits,
     find_attention,
     load_attention,
+    trained_files,
 )
 from lcam_cli.methods.base import Method
 from lcam_cli.methods.options import MethodOptions
@@ -27,8 +28,6 @@ from lcam_cli.methods.trained import (
     is_trained,
     method_of,
     names_of,
-    newest_run,
-    no_run,
 )
 from lcam_cli.reports.results import FLOOR
 
@@ -152,14 +151,16 @@ def _attention_files(
                     f"none of the attentions given is {name}", f"they are {', '.join(rows)}"
                 )
         return files
+    # A classifier that is named has softmax scores unless that is named too.
+    activation = options.activation or ("softmax" if options.backbone is not None else None)
+    typed = replace(options, activation=activation)
     files = []
     for name in asked:
-        newest = newest_run(name, options.backbone, options.activation)
-        if newest is not None:
-            files.append(newest)
-        elif explicit:
-            raise no_run(name)
-        else:
+        try:
+            files.append(newest_run(name, typed, console))
+        except LcamError:
+            if explicit:
+                raise
             console.info("without lcam: no trained attention for this backbone under runs/")
     return list({file.path: file for file in files}.values())
 
@@ -200,13 +201,11 @@ def _backbone(files: list[AttentionFile], options: BackboneOptions, seed: int) -
 
 def _no_backbone() -> LcamError:
     """What to say where nothing names the backbone; a run under runs/ would know its own."""
-    newest = None
-    with suppress(LcamError):  # another one's file may be damaged
-        newest = newest_run(LCAM)
+    runs = trained_files()
     return LcamError(
         "no backbone named",
         "name one, e.g. --backbone resnet50, or in lcam.toml"
-        + ("" if newest is None else f", or --attention {newest.path.parent}"),
+        + (f", or --attention {runs[0].parent}" if runs else ""),
     )
 
 

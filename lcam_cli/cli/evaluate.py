@@ -109,6 +109,7 @@ def evaluate(
     from lcam_cli.cli.flat_maps import tell_of_flat_maps
     from lcam_cli.engine.activation import check_activation
     from lcam_cli.engine.backbone import Identity
+    from lcam_cli.images.depth import narrow_pictures
     from lcam_cli.images.preprocess import Preprocess
     from lcam_cli.images.read import MAX_PIXELS
     from lcam_cli.maps.hdf5_reader import MapsFile
@@ -122,6 +123,7 @@ def evaluate(
     from lcam_cli.reports.results import FLOOR, Results, Row
     from lcam_cli.reports.table import undefined_words
 
+    context.with_resource(narrow_pictures.told(console.warn))
     chosen = setup.BackboneOptions(
         backbone,
         weights,

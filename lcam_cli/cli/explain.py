@@ -125,6 +125,14 @@ def explain(
         raise LcamError("no pictures to explain", "name files or folders: lcam explain ./photos")
     if resume and overwrite:
         raise LcamError("--resume and --overwrite exclude each other", "give one of them")
+    if class_ and (strength := o.strength(context, "top_k")):
+        if strength == o.strength(context, "class_"):
+            raise LcamError(
+                "--class and --top-k exclude each other",
+                "name the classes, or ask for the best-scored ones: leave one out",
+            )
+        if strength > o.strength(context, "class_"):
+            class_ = None
     wanted = parse_shard(shard) if shard else None
     if wanted and place.size > 1:
         raise LcamError("--shard does not go with torchrun", "leave it out: ranks share all alone")
@@ -134,20 +142,24 @@ def explain(
     from lcam_cli.cli.explain_together import explain_together
     from lcam_cli.cli.flat_maps import reason_of_picture, tell_of_flat_maps
     from lcam_cli.cli.outputs import OverlayOptions, is_hdf5, locks_of
+    from lcam_cli.images.depth import narrow_pictures
     from lcam_cli.images.read import MAX_PIXELS
     from lcam_cli.methods.explain import ClassChoice
     from lcam_cli.reports.text import plural
     from lcam_cli.scale.ranks import RESUME, device_of, together
     from lcam_cli.training.files import sample
 
+    context.with_resource(narrow_pictures.told(console.warn))
     device = device_of(place, device)
     with together(place, device) as ranks:
         chosen = setup.BackboneOptions(
             backbone, weights, layer, classes, image_size, resize, mean, std, fit, grid, activation
         )
-        network, how = setup.backbone_and_method(method, attention, chosen, seed)
+        network, how = setup.backbone_and_method(
+            method, attention, chosen, seed, console, any_run=not o.is_given(context, "method")
+        )
         choice = ClassChoice(tuple(network.class_index(name) for name in class_ or ()), top_k)
-        found = ranks.share(lambda: setup.pictures(images, null))
+        found = ranks.share(lambda: setup.pictures(images, null, console))
         found.paths = sample(found.paths, max_images, seed)
         engine = setup.new_engine(
             network, console, device=device, precision=precision, batch_size=batch_size

@@ -56,6 +56,24 @@ def _load_settings(ctx: typer.Context, value: Path | None) -> Path | None:
     return flags.config
 
 
+_SOURCES = ("DEFAULT", "DEFAULT_MAP", "ENVIRONMENT", "COMMANDLINE")
+
+
+def strength(context: typer.Context, name: str) -> int:
+    """Where a parameter's value comes from, the later the stronger.
+
+    Returns:
+        0 for the default, 1 for the settings file, 2 for the environment, 3 for the command line.
+    """
+    source = context.get_parameter_source(name)
+    return _SOURCES.index(source.name) if source is not None and source.name in _SOURCES else 0
+
+
+def is_given(context: typer.Context, name: str) -> bool:
+    """Whether a parameter's value is no default."""
+    return strength(context, name) > 0
+
+
 # The variables named here are those before the command's name; a command has its own beside.
 Quiet = Annotated[
     bool,

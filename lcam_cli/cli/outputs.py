@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -13,6 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from lcam_cli.cli.behind import Behind
+from lcam_cli.cli.budget import Budget
 from lcam_cli.engine.backbone import Backbone
 from lcam_cli.errors import BadImageError, LcamError
 from lcam_cli.images.decoder import read_whole
@@ -30,6 +32,8 @@ from lcam_cli.methods.base import Method
 from lcam_cli.methods.explain import ClassChoice
 
 _HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
+_PIXELS_DRAWN_AT_ONCE = 1 << 26
+_SECOND_NAME = " (lcam 0.1.0 left out a picture's second name, which has a row of its own now)"
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,7 @@ class Outputs:
         self._max_pixels = max_pixels
         self._behind: Behind[list[Skipped]] = Behind()
         self._drawing = ThreadPoolExecutor(workers, thread_name_prefix="lcam-draw")
+        self._drawn_at_once = Budget(_PIXELS_DRAWN_AT_ONCE)
         info = replace(maps_info(backbone, method, found.root, choice), shard=part.shard)
         side = backbone.preprocess.image_size
         to_hdf5 = is_hdf5(out)
@@ -212,14 +217,23 @@ class Outputs:
             raise LcamError(
                 f"{self._out} was begun with other pictures: where it has {rows[row]} there is "
                 + instead,
-                "name the same ones, put back what was there, or use --overwrite or another --out",
+                "name the same ones, put back what was there, or use --overwrite or another --out"
+                + (_SECOND_NAME if self._is_second_name(done) else ""),
             )
         if self._maps.complete and done < len(names):
             raise LcamError(
                 f"{self._out} is finished, and has no map of {names[done]}",
-                "explain what is new with another --out, or all with --overwrite",
+                "explain what is new with another --out, or all with --overwrite"
+                + (_SECOND_NAME if self._is_second_name(done) else ""),
             )
         return done
+
+    def _is_second_name(self, index: int) -> bool:
+        """Whether a picture is an earlier one under another name."""
+        if index >= len(self.paths):
+            return False
+        real = os.path.realpath(self.paths[index])
+        return any(os.path.realpath(path) == real for path in self.paths[:index])
 
     def append(self, batch: MapBatch) -> list[Skipped]:
         """Have a batch written to every output, behind the back of what comes next.
@@ -249,8 +263,12 @@ class Outputs:
     def _write_overlay(self, row: Map) -> Skipped | None:
         assert self._overlays is not None
         source = str(Path(self._root) / row.path)
+        # The network sees the centre, so the picture is as large as both margins and the crop.
+        x0, y0, x1, y1 = row.crop_box
+        pixels = round((x0 + x1) * (y0 + y1))
         try:
-            self._overlays.write(read_whole(source, self._max_pixels), row)
+            with self._drawn_at_once.taking(pixels):
+                self._overlays.write(read_whole(source, self._max_pixels), row)
         except BadImageError as error:
             return Skipped(source, f"no overlay: {error.reason}")
         return None

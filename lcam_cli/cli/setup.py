@@ -14,6 +14,7 @@ import torch
 from lcam_cli.cli import pipes
 from lcam_cli.cli.console import Console
 from lcam_cli.cli.options import parse_triple
+from lcam_cli.cli.runs import newest_run
 from lcam_cli.engine.backbone import Backbone, Identity
 from lcam_cli.engine.engine import Engine
 from lcam_cli.engine.networks import load_network, read_class_names
@@ -24,7 +25,6 @@ from lcam_cli.images.find import Found, Skipped, find_images, read_path_list
 from lcam_cli.images.preprocess import Fit, Preprocess
 from lcam_cli.images.tars import expand_braces
 from lcam_cli.methods.attention_file import (
-    AttentionFile,
     check_fits,
     find_attention,
     holds_trained_head,
@@ -35,7 +35,7 @@ from lcam_cli.methods.explain import NOT_NUMBERS
 from lcam_cli.methods.placing import grid_of_maps
 from lcam_cli.methods.recall import recall_classifier
 from lcam_cli.methods.registry import find_method, make_method
-from lcam_cli.methods.trained import LCAM, is_trained, method_of, names_of, newest_run, no_run
+from lcam_cli.methods.trained import LCAM, is_trained, method_of, names_of
 from lcam_cli.scale.place import Place
 
 log = logging.getLogger("lcam")
@@ -144,12 +144,26 @@ def backbone_of_file(
 
 
 def backbone_and_method(
-    method: str, attention: Path | None, options: BackboneOptions, seed: int
+    method: str,
+    attention: Path | None,
+    options: BackboneOptions,
+    seed: int,
+    console: Console,
+    *,
+    any_run: bool,
 ) -> tuple[Backbone, Method]:
     """Load the method that is named, and the backbone it explains.
 
     A trained attention brings its own backbone. The authors' checkpoints do not say which theirs
     was, so there the options name it.
+
+    Args:
+        method: Its name.
+        attention: A trained one; None for the newest run that fits.
+        options: The backbone as typed.
+        seed: For random weights, and whatever the method draws.
+        console: Is told which run is taken.
+        any_run: Whether that may be one of another method: nobody has named this one.
 
     Raises:
         LcamError: The method, the attention or the backbone does not exist, or they do not fit.
@@ -160,7 +174,10 @@ def backbone_and_method(
         find_method(method)  # a mistyped name is told before a backbone is downloaded
         backbone = new_backbone(options, seed)
         return backbone, make_method(method, backbone, seed=seed)
-    file = _attention_of(method, attention)
+    if attention is not None:
+        file = load_attention(find_attention(attention))
+    else:
+        file = newest_run(None if any_run else method, options, console)
     row = names_of(file)[0] if method == LCAM else method
     if row not in names_of(file):
         raise LcamError(
@@ -178,16 +195,6 @@ def backbone_and_method(
         )
     check_fits(file, backbone)
     return backbone, method_of(file, row)
-
-
-def _attention_of(method: str, given: Path | None) -> AttentionFile:
-    """The attention given, or the newest run: of any mode for ``lcam``, else of the method's."""
-    if given is not None or method == LCAM:
-        return load_attention(find_attention(given))
-    newest = newest_run(method)
-    if newest is None:
-        raise no_run(method)
-    return newest
 
 
 def new_engine(
@@ -239,10 +246,11 @@ def place_maps(
         )
 
 
-def pictures(inputs: list[str], null: bool) -> Found:
+def pictures(inputs: list[str], null: bool, console: Console) -> Found:
     """Find the pictures named on the command line, and on stdin where ``-`` stands.
 
-    Commands (``pipe:…``) are run here, and only those on the command line.
+    Commands (``pipe:…``) are run here, and only those on the command line. What the inputs hold
+    that is not taken, though somebody may miss it, is told.
 
     Raises:
         LcamError: There are none.
@@ -265,6 +273,8 @@ def pictures(inputs: list[str], null: bool) -> Found:
         # A command may hold passwords: it is told, and in the output there is its digest.
         log.warning("%s", failed.what)
         found.skipped.append(Skipped(str(pipes.place_of(item)), "its command failed"))
+    for line in found.passed_over.told():
+        console.warn(line)
     return found
 
 

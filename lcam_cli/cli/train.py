@@ -169,6 +169,7 @@ def train(
     import dataclasses
 
     from lcam_cli.cli import setup
+    from lcam_cli.images.depth import narrow_pictures
     from lcam_cli.images.read import MAX_PIXELS
     from lcam_cli.locks import lock_folder
     from lcam_cli.methods.learned import LCAM_MODES
@@ -181,6 +182,7 @@ def train(
     from lcam_cli.training.loop import train as run_training
     from lcam_cli.training.recipes import recipe_for
 
+    context.with_resource(narrow_pictures.told(console.warn))
     layers = layer or []
     if len(layers) > 1 and mode != "tame":
         raise LcamError(f"--mode {mode} takes one --layer, not {len(layers)}", "name one")
@@ -224,7 +226,7 @@ def train(
     share_of_batches(settings, place)  # refused before anything is read
     device = device_of(place, device)
     with together(place, device) as ranks:
-        found = ranks.share(lambda: setup.pictures(data, null))
+        found = ranks.share(lambda: setup.pictures(data, null, console))
         network = setup.new_backbone(chosen, seed)
         paths = sample(found.paths, max_images, seed)
         if labels is not None:

@@ -24,6 +24,7 @@ from dataclasses import replace
 from PIL import Image
 
 from lcam_cli.errors import BadImageError, LcamError
+from lcam_cli.images.depth import narrow_pictures
 from lcam_cli.images.request import Request, View, read_answer
 from lcam_cli.images.tars import locate
 
@@ -93,7 +94,7 @@ class Decoder:
             path, place = locate(os.path.join(os.getcwd(), request.path))
             here = replace(request, path=path, place=place)
             self._process.stdin.write(pickle.dumps(here))
-            view = read_answer(request, self._receive)
+            view, levels = read_answer(request, self._receive)
         except (_EndedError, BrokenPipeError):
             raise BadImageError(f"its decoder crashed ({self._cause_of_death()})") from None
         except TimeoutError:
@@ -102,6 +103,8 @@ class Decoder:
             self._failed = False
             raise
         self._failed = False
+        if levels is not None:
+            narrow_pictures.add(request.path, levels)
         return view
 
     def kill(self) -> None:

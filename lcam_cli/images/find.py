@@ -1,6 +1,6 @@
 """From files, folders and lists to the paths of the pictures, in an order no machine changes."""
 # Paths stay strings here: they may be 100,000, and pathlib would double the time and memory.
-# ruff: noqa: PTH100, PTH112, PTH116, PTH118, PTH120, PTH122
+# ruff: noqa: PTH100, PTH112, PTH116, PTH120, PTH122, PTH123
 
 from __future__ import annotations
 
@@ -13,7 +13,20 @@ from typing import BinaryIO
 
 from lcam_cli.errors import LcamError
 from lcam_cli.images.formats import picture_extensions
+from lcam_cli.images.own import Kind, own_in
 from lcam_cli.images.tars import expand_braces, index_of, is_tar
+from lcam_cli.images.unread import (
+    HEAD_BYTES,
+    MOST_LOOKED_INTO,
+    Unread,
+    advice,
+    counted,
+    extension_of,
+    is_dropping,
+    is_unread_format,
+    looks_like_picture,
+    may_be_picture,
+)
 
 # Those that most pictures have, of all that are read.
 _USUAL = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jp2", ".avif")
@@ -29,30 +42,78 @@ class Skipped:
 
 
 @dataclass
+class PassedOver:
+    """What the inputs hold that is not taken, though somebody may miss it.
+
+    Attributes:
+        twice: Paths that were named before, by themselves or with their folder.
+        linked: Links to folders inside of folders.
+        own: Pictures that lcam wrote itself: how many of which kind, and in which folder.
+        unread: Pictures and scans that are not read.
+    """
+
+    twice: int = 0
+    linked: list[str] = field(default_factory=list)
+    own: Counter[tuple[str, str]] = field(default_factory=Counter)
+    unread: Unread = field(default_factory=Unread)
+
+    def add(self, other: PassedOver, place: str) -> None:
+        """Note what a folder, as it was named, holds."""
+        self.linked += other.linked
+        self.own += other.own
+        self.unread.add(other.unread.extensions, place)
+
+    def told(self) -> list[str]:
+        """Return a line for each of the four that there is."""
+        lines = []
+        if self.twice:
+            paths = "1 path was" if self.twice == 1 else f"{self.twice} paths were"
+            lines.append(f"{paths} named twice: each picture counts once a path")
+        if self.linked:
+            count = len(self.linked)
+            folders = "1 link to a folder" if count == 1 else f"{count} links to folders"
+            shown = f"{min(self.linked)}{' …' if count > 1 else ''}"
+            lines.append(f"{folders} passed over: {shown} (named itself, a link is followed)")
+        if self.own:
+            lines.append(f"lcam's own pictures passed over: {self.own_in_words()}")
+        return [*lines, *filter(None, [self.unread.told()])]
+
+    def own_in_words(self) -> str:
+        """Return e.g. ``12 overlays in photos/overlays, 1 figure in photos``."""
+        return ", ".join(
+            f"{count} {kind}{'s' * (count > 1)} in {folder}"
+            for (kind, folder), count in self.own.items()
+        )
+
+
+@dataclass
 class Found:
     """What the inputs amount to.
 
     Attributes:
-        paths: Of the pictures, as the inputs spell them, no file twice. A path whose bytes are
+        paths: Of the pictures, as the inputs spell them, no path twice. A path whose bytes are
             not UTF-8 holds surrogates (``os.fsdecode``), which a plain ``print`` refuses.
         skipped: Folders that could not be listed, and entries of a list that lead nowhere.
         root: The deepest folder (absolute) that all named folders and all named files lie in.
+        passed_over: What else there is.
     """
 
     paths: list[str] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     root: str = ""
+    passed_over: PassedOver = field(default_factory=PassedOver)
 
 
 def find_images(inputs: Sequence[str], stdin_paths: Iterable[str] = ()) -> Found:
     """Return the pictures that the inputs name, in the order of the inputs.
 
     A folder gives the files below it that have a picture's extension, ordered by the bytes of
-    their path's components. Hidden files and folders are passed over; links to files are followed,
-    links to folders are not. A file named directly is taken whatever its extension. A file reached
-    twice, be it through a link, counts where it is reached first. A tar named directly gives the
-    pictures in it, in its own order (``shard.tar/name.jpg``); one that is broken gives those before
-    the damage, and is listed in ``skipped``.
+    their path's components. Hidden files and folders, what operating systems leave behind and what
+    lcam itself wrote are passed over; links to files are followed, links to folders are not. A
+    file named directly is taken whatever its extension. A path that is named twice counts where it
+    is named first; a file that has two names, be it by a link, counts by each. A tar named directly
+    gives the pictures in it, in its own order (``shard.tar/name.jpg``); one that is broken gives
+    those before the damage, and is listed in ``skipped``.
 
     Args:
         inputs: Files, folders, and ``"-"`` for the place of ``stdin_paths``.
@@ -106,86 +167,166 @@ def _split_at_nul(stream: BinaryIO) -> Iterator[bytes]:
 def _add(item: str, found: Found, seen: set[str]) -> str:
     """Add the pictures of one file or folder to ``found``; return the absolute folder they are in.
 
-    ``seen`` holds the real path of each picture found so far.
+    ``seen`` holds the absolute paths, as they are spelt, of all pictures, folders and tars so far.
     """
     try:
         is_folder = stat.S_ISDIR(os.stat(item).st_mode)
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
         raise LcamError(f"cannot open {item}: {_reason(error)}", "check the path") from error
-    real_item = os.path.realpath(item)
     has_pictures = is_tar(item) and not is_folder  # or its damage is listed
-    pictures: Iterable[tuple[str, str]] = [(item, real_item)]
-    others: Counter[str] = Counter()
+    pictures: Iterable[str] = [item]
+    walk = _Walk(item, found, seen)
     if is_folder:
-        pictures = _walk(item, real_item, found.skipped, others)
+        pictures = walk.pictures()
     elif has_pictures:
-        pictures = _members(item, real_item, found.skipped)
-    for path, real in pictures:
+        pictures = _members(item, found, seen)
+    for path in pictures:
         has_pictures = True
-        if real not in seen:
-            seen.add(real)
+        absolute = os.path.abspath(path)
+        if absolute in seen:
+            found.passed_over.twice += 1
+        else:
+            seen.add(absolute)
             found.paths.append(path)
     if not has_pictures:
-        raise LcamError(f"no pictures in {item}", _why_none(others))
+        raise LcamError(f"no pictures in {item}", walk.why_none())
+    found.passed_over.add(walk.passed_over, item)
     return os.path.abspath(item if is_folder else os.path.dirname(item))
 
 
-def _why_none(others: Counter[str]) -> str:
-    """Return what a folder without pictures has instead, by extensions, and what would be read."""
-    shown = [f"{count} {extension}" for extension, count in others.most_common(_OTHERS_SHOWN)]
-    has = f"it has {others.total()} other files ({', '.join(shown)}); " if shown else ""
-    read = ", ".join(one for one in _USUAL if one in picture_extensions())
-    return (
-        f"{has}read are {read} and rarer ones; hidden files and links to folders inside it are "
-        "passed over; name those directly"
-    )
-
-
-def _members(tar: str, real_tar: str, skipped: list[Skipped]) -> Iterator[tuple[str, str]]:
-    """Yield the path and the real path of each picture in a tar, in its order."""
+def _members(tar: str, found: Found, seen: set[str]) -> Iterator[str]:
+    """Yield the path of each picture in a tar, in its order."""
     index = index_of(tar)
+    if _is_new(tar, seen):
+        found.passed_over.unread.add(index.unread, tar)
     if index.broken or not (index.places or index.wrong):
-        skipped.append(Skipped(tar, index.broken or "no pictures in the tar"))
-    skipped += [Skipped(f"{tar}/{name}", why) for name, why in index.wrong.items()]
+        found.skipped.append(Skipped(tar, index.broken or "no pictures in the tar"))
+    found.skipped += [Skipped(f"{tar}/{name}", why) for name, why in index.wrong.items()]
     for name in index.places:
-        yield f"{tar}/{name}", f"{real_tar}/{name}"
+        yield f"{tar}/{name}"
 
 
-def _walk(
-    top: str, real_top: str, skipped: list[Skipped], others: Counter[str]
-) -> Iterator[tuple[str, str]]:
-    """Yield the path and the real path of each picture below the folder ``top``, in order.
+def _is_new(path: str, seen: set[str]) -> bool:
+    """Whether a folder or tar is met for the first time; it is noted."""
+    absolute = os.path.abspath(path)
+    new = absolute not in seen
+    seen.add(absolute)
+    return new
 
-    Other files are counted in ``others``, by their extension.
+
+# A path, whether it is a folder, and what lcam has written into the one that it lies in.
+_Pending = tuple[str, bool, Kind | None]
+
+
+class _Walk:
+    """The way through a folder and those below it.
+
+    Args:
+        top: The folder, as it was named.
+        found: Where to note what is passed over.
+        seen: The absolute paths of the folders met so far, which have been told of.
+
+    Attributes:
+        passed_over: What is passed over in folders that are met for the first time.
     """
-    extensions = picture_extensions()
-    pending = [(top, real_top, True)]  # a stack: folders may be nested deeper than calls can be
-    while pending:
-        path, real, is_folder = pending.pop()
-        if not is_folder:
-            yield path, real
-            continue
+
+    def __init__(self, top: str, found: Found, seen: set[str]) -> None:
+        self._top = top
+        self._seen = seen
+        self._skipped = found.skipped
+        self._extensions = picture_extensions()
+        self._looked_into = 0
+        # Of all folders, for whoever finds no picture in any; told are those of new ones.
+        self._others: Counter[str] = Counter()
+        self._all = PassedOver()
+        self.passed_over = PassedOver()
+
+    def pictures(self) -> Iterator[str]:
+        """Yield the path of each picture, in order."""
+        # A stack: folders may be nested deeper than calls can be.
+        pending: list[_Pending] = [(self._top, True, None)]
+        while pending:
+            path, is_folder, kind = pending.pop()
+            if is_folder:
+                pending += self._look_into(path, kind)
+            else:
+                yield path
+
+    def _look_into(self, folder: str, kind: Kind | None) -> Iterator[_Pending]:
+        """Yield the pictures and the folders in a folder, the last one first; note the rest."""
         try:
-            with os.scandir(path) as entries:
-                shown = [entry for entry in entries if not entry.name.startswith(".")]
+            with os.scandir(folder) as listed:
+                entries = list(listed)
         except OSError as error:
-            if path == top:
-                raise LcamError(f"cannot list {top}: {_reason(error)}", "") from error
-            skipped.append(Skipped(path, f"cannot list the folder: {_reason(error)}"))
-            continue
+            if folder == self._top:
+                raise LcamError(f"cannot list {folder}: {_reason(error)}", "") from error
+            self._skipped.append(Skipped(folder, f"cannot list the folder: {_reason(error)}"))
+            return
+        notes = [self._all, *([self.passed_over] if _is_new(folder, self._seen) else [])]
+        own = own_in(folder, {entry.name for entry in entries}, kind)
+        shown = [entry for entry in entries if not entry.name.startswith(".")]
         shown.sort(key=lambda entry: os.fsencode(entry.name), reverse=True)
         for entry in shown:
-            below = os.path.join(real, entry.name)
-            extension = os.path.splitext(entry.name)[1].lower()
+            name = entry.name
             if entry.is_dir(follow_symlinks=False):
-                pending.append((entry.path, below, True))
-            elif extension in extensions:
-                if not entry.is_symlink():
-                    pending.append((entry.path, below, False))
-                elif not os.path.isdir(entry.path):
-                    pending.append((entry.path, os.path.realpath(entry.path), False))
-            elif not entry.is_symlink():
-                others[extension or "without an extension"] += 1
+                if not is_dropping(name, folder=True):
+                    yield entry.path, True, own.folders.get(name, own.pictures)
+            elif entry.is_symlink() and os.path.isdir(entry.path):
+                for noted in notes:
+                    noted.linked.append(entry.path)
+            elif os.path.splitext(name)[1].lower() not in self._extensions:
+                self._note_other(entry, notes)
+            elif ours := own.what_is(name):
+                for noted in notes:
+                    noted.own[ours] += 1
+            else:
+                yield entry.path, False, None
+
+    def why_none(self) -> str:
+        """Return what a folder without pictures has instead, and what would be read."""
+        parts = []
+        if self._others:
+            shown = self._others.most_common(_OTHERS_SHOWN)
+            files = (
+                "1 other file"
+                if self._others.total() == 1
+                else f"{self._others.total()} other files"
+            )
+            parts.append(f"it has {files} ({counted(Counter(dict(shown)))})")
+        if self._all.own:
+            parts.append(f"lcam's own pictures are passed over: {self._all.own_in_words()}")
+        if self._all.unread.extensions:
+            parts.append(advice(self._all.unread.extensions))
+        read = ", ".join(one for one in _USUAL if one in picture_extensions())
+        parts.append(
+            f"read are {read} and rarer ones; hidden files and links to folders inside it are "
+            "passed over unless they are named themselves"
+        )
+        return "; ".join(parts)
+
+    def _note_other(self, entry: os.DirEntry[str], notes: Sequence[PassedOver]) -> None:
+        if entry.is_symlink() or is_dropping(entry.name):
+            return
+        extension = extension_of(entry.name)
+        self._others[extension] += 1
+        unread = is_unread_format(extension)
+        if not unread and may_be_picture(extension) and self._looked_into < MOST_LOOKED_INTO:
+            self._looked_into += 1
+            unread = looks_like_picture(_head(entry))
+        if unread:
+            for noted in notes:
+                noted.unread.extensions[extension] += 1
+
+
+def _head(entry: os.DirEntry[str]) -> bytes:
+    """Return how a file begins; nothing where it cannot be read, or is a pipe or a device."""
+    try:
+        if not entry.is_file():
+            return b""
+        with open(entry.path, "rb") as file:
+            return file.read(HEAD_BYTES)
+    except OSError:
+        return b""
 
 
 def _reason(error: OSError | ValueError) -> str:

@@ -11,11 +11,12 @@ import stat
 import warnings
 from typing import BinaryIO
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from lcam_cli.errors import BadImageError
 from lcam_cli.images.formats import readable_formats
-from lcam_cli.images.rgb import to_rgb
+from lcam_cli.images.rgb import Levels, levels_of, to_rgb
+from lcam_cli.images.unread import HEAD_BYTES, why_not_read
 
 MAX_PIXELS = 178_956_970
 """The largest picture read unless told otherwise: 512 MiB as RGB, where Pillow too draws a line."""
@@ -25,6 +26,7 @@ MAX_PIXELS = 178_956_970
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _ORIENTATION_TAG = 0x0112
+_BITS_TAG = 0x0102
 _TO_UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -43,6 +45,17 @@ def read_picture(
     shorter_side: int | None = None,
     place: tuple[int, int] | None = None,
 ) -> Image.Image:
+    """Return the picture in mode RGB, upright; see :func:`read_with_levels`."""
+    return read_with_levels(path, max_pixels=max_pixels, shorter_side=shorter_side, place=place)[0]
+
+
+def read_with_levels(
+    path: str,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    shorter_side: int | None = None,
+    place: tuple[int, int] | None = None,
+) -> tuple[Image.Image, Levels | None]:
     """Return the picture in mode RGB, turned upright by its EXIF orientation.
 
     Of an animation or a multi-page file the first picture is read; see ``to_rgb`` for other
@@ -56,6 +69,9 @@ def read_picture(
             with slightly other pixels, so long as both sides stay at least this long.
         place: Where in the file, a tar, the picture begins, and how long it is, in bytes.
 
+    Returns:
+        It, and its values where they have more than 8 bits.
+
     Raises:
         BadImageError: Anything wrong with the file; its reason is a short phrase for people.
     """
@@ -65,7 +81,12 @@ def read_picture(
     try:
         with _open_regular(path) as file:
             picture = file if place is None else _part(file, *place)
-            return _decode(picture, max_pixels, shorter_side)
+            try:
+                return _decode(picture, max_pixels, shorter_side)
+            except UnidentifiedImageError:
+                picture.seek(0)
+                why = why_not_read("" if place else path, picture.read(HEAD_BYTES))
+                raise BadImageError(why or "not a picture, or damaged at its start") from None
     except BadImageError:
         raise
     except MemoryError as error:
@@ -94,7 +115,9 @@ def _part(file: BinaryIO, begin: int, length: int) -> BinaryIO:
     return io.BytesIO(file.read(length))
 
 
-def _decode(file: BinaryIO, max_pixels: int, shorter_side: int | None) -> Image.Image:
+def _decode(
+    file: BinaryIO, max_pixels: int, shorter_side: int | None
+) -> tuple[Image.Image, Levels | None]:
     with Image.open(file, formats=readable_formats()) as picture:
         width, height = picture.size
         if width * height > max_pixels:
@@ -103,6 +126,7 @@ def _decode(file: BinaryIO, max_pixels: int, shorter_side: int | None) -> Image.
             raise BadImageError("a picture without pixels")
         if shorter_side is not None:
             picture.draft(None, (shorter_side, shorter_side))
+        deep_colour = _has_deep_colour(picture)
         try:
             picture.load()
         except (MemoryError, Image.DecompressionBombError):
@@ -112,8 +136,22 @@ def _decode(file: BinaryIO, max_pixels: int, shorter_side: int | None) -> Image.
             raise BadImageError(f"{state} {picture.format}") from error
         # Read after load(): a PNG may hold it behind the pixels, and a TIFF is upright by then.
         turn = _TO_UPRIGHT.get(_orientation(picture))
-        rgb = to_rgb(picture)
-        return rgb if turn is None else rgb.transpose(turn)
+        levels = levels_of(picture, bits=_bits(picture), deep_colour=deep_colour)
+        rgb = to_rgb(picture, levels)
+        return rgb if turn is None else rgb.transpose(turn), levels
+
+
+def _has_deep_colour(picture: ImageFile.ImageFile) -> bool:
+    """Whether the file has 16 bits a channel, where Pillow will keep 8."""
+    if picture.mode.startswith(("I", "F")):
+        return False
+    return any(tile[0] == "SGI16" or ";16" in str(tile[3]) for tile in picture.tile)
+
+
+def _bits(picture: ImageFile.ImageFile) -> int | None:
+    """Return the bits of grey, where a TIFF has 9 to 15, whose values Pillow leaves as they are."""
+    told = getattr(picture, "tag_v2", {}).get(_BITS_TAG, ())
+    return int(told[0]) if len(told) == 1 and 8 < told[0] < 16 else None
 
 
 def _orientation(picture: Image.Image) -> int:
@@ -125,8 +163,6 @@ def _orientation(picture: Image.Image) -> int:
 
 
 def _phrase(error: Exception, max_pixels: int) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "not a picture, or damaged at its start"
     if isinstance(error, Image.DecompressionBombError):
         # Pillow refuses these while opening; only its message knows how many pixels there are.
         count = re.search(r"\d+", str(error))

@@ -12,17 +12,21 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from lcam_cli.errors import BadImageError
 from lcam_cli.images.preprocess import CropBox, Preprocess, center_view, training_view
-from lcam_cli.images.read import MAX_PIXELS, read_picture
+from lcam_cli.images.read import MAX_PIXELS, read_with_levels
+from lcam_cli.images.rgb import Levels, as_array
 
 View = tuple[NDArray[np.uint8], CropBox]
 
-_HEADER = struct.Struct("<c2I4d")  # kind; height and width, or the text's length and 0; crop box
+# Kind; height and width, or the text's length and 0; crop box; whether there are levels, and they.
+_HEADER = struct.Struct("<c2I4d?4d")
 _VIEW, _UNREADABLE, _FAILED = b"v", b"u", b"f"
 _LONGEST_TEXT = 1 << 16
 _NO_BOX = (0.0, 0.0, 0.0, 0.0)
+_NO_LEVELS = (False, 0.0, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -51,20 +55,28 @@ class Request:
         Raises:
             BadImageError: The picture cannot be read.
         """
-        picture = read_picture(self.path, max_pixels=self.max_pixels, place=self.place)
+        return self.view_with_levels()[0]
+
+    def view_with_levels(self) -> tuple[View, Levels | None]:
+        """The same, with the picture's values where they have more than 8 bits."""
+        picture, levels = read_with_levels(self.path, max_pixels=self.max_pixels, place=self.place)
+        return self._view_of(picture), levels
+
+    def _view_of(self, picture: Image.Image) -> View:
         if self.preprocess is None:
-            return np.asarray(picture), (0.0, 0.0, float(picture.width), float(picture.height))
+            return as_array(picture), (0.0, 0.0, float(picture.width), float(picture.height))
         if self.seeds is None:
             return center_view(picture, self.preprocess)
         rng = np.random.default_rng(self.seeds)
         return training_view(picture, self.preprocess, rng, self.flip), _NO_BOX
 
 
-def answer(view: View) -> tuple[bytes, memoryview]:
-    """Return a view as header and body."""
+def answer(view: View, levels: Levels | None) -> tuple[bytes, memoryview]:
+    """Return a view, and the levels of its picture where they are known, as header and body."""
     pixels, box = view
     body = np.ascontiguousarray(pixels).data.cast("B")
-    return _HEADER.pack(_VIEW, *pixels.shape[:2], *box), body
+    told = _NO_LEVELS if levels is None else (True, *levels)
+    return _HEADER.pack(_VIEW, *pixels.shape[:2], *box, *told), body
 
 
 def unreadable(reason: str) -> tuple[bytes, bytes]:
@@ -79,15 +91,20 @@ def failed(report: str) -> tuple[bytes, bytes]:
 
 def _text(kind: bytes, text: str) -> tuple[bytes, bytes]:
     body = text.encode("utf-8", "backslashreplace")[-_LONGEST_TEXT:]
-    return _HEADER.pack(kind, len(body), 0, *_NO_BOX), body
+    return _HEADER.pack(kind, len(body), 0, *_NO_BOX, *_NO_LEVELS), body
 
 
-def read_answer(request: Request, receive: Callable[[memoryview], None]) -> View:
+def read_answer(
+    request: Request, receive: Callable[[memoryview], None]
+) -> tuple[View, Levels | None]:
     """Read the answer to ``request``.
 
     Args:
         request: What was asked: it bounds how much is read.
         receive: Fills a buffer from the pipe.
+
+    Returns:
+        The view, and the picture's levels where they were sent.
 
     Raises:
         BadImageError: The picture cannot be read.
@@ -95,13 +112,13 @@ def read_answer(request: Request, receive: Callable[[memoryview], None]) -> View
     """
     header = bytearray(_HEADER.size)
     receive(memoryview(header))
-    kind, height, width, *box = _HEADER.unpack(header)
+    kind, height, width, *numbers = _HEADER.unpack(header)
     if kind == _VIEW:
         _check_size(request, height, width)
         pixels = np.empty((height, width, 3), np.uint8)
         receive(pixels.data.cast("B"))
-        x0, y0, x1, y1 = box
-        return pixels, (x0, y0, x1, y1)
+        x0, y0, x1, y1, has_levels, *levels = numbers
+        return (pixels, (x0, y0, x1, y1)), Levels(*levels) if has_levels else None
     if kind not in (_UNREADABLE, _FAILED) or height > _LONGEST_TEXT:
         raise RuntimeError(f"a reading process answered {bytes(header)!r}")
     body = bytearray(height)

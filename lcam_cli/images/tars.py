@@ -13,10 +13,18 @@ import os
 import re
 import tarfile
 import threading
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from lcam_cli.images.formats import picture_extensions
+from lcam_cli.images.unread import (
+    HEAD_BYTES,
+    extension_of,
+    is_dropping,
+    is_unread_format,
+    looks_like_picture,
+)
 
 _BRACES = re.compile(r"\{([0-9]{1,9})\.\.([0-9]{1,9})\}")
 _MOST_EXPANDED = 1_000_000
@@ -32,11 +40,13 @@ class Index:
             of the tar.
         wrong: Members that are left out, by name, and why.
         broken: Why the tar could not be read to its end; empty where it could.
+        unread: How many pictures and scans it has that are not read, by extension.
     """
 
     places: dict[str, tuple[int, int]] = field(default_factory=dict)
     wrong: dict[str, str] = field(default_factory=dict)
     broken: str = ""
+    unread: Counter[str] = field(default_factory=Counter)
 
 
 _indexes: dict[str, Index] = {}
@@ -93,6 +103,7 @@ def read_index(path: str) -> Index:
     places: dict[str, tuple[int, int]] = {}
     wrong: dict[str, str] = {}
     broken = ""
+    unread: Counter[str] = Counter()
     extensions = picture_extensions()
     try:
         size = os.path.getsize(path)
@@ -104,7 +115,14 @@ def read_index(path: str) -> Index:
                 at = member.offset
                 tar.members = []  # type: ignore[attr-defined]  # it would remember them all
                 name = PurePosixPath(member.name)
-                if name.suffix.lower() not in extensions or name.name.startswith("."):
+                if name.name.startswith(".") or _is_left_behind(name):
+                    continue
+                if name.suffix.lower() not in extensions:
+                    extension = extension_of(name.name)
+                    if is_unread_format(extension) or (
+                        not extension and looks_like_picture(_head(tar, member))
+                    ):
+                        unread[extension] += 1
                     continue  # labels and the like
                 if not member.isreg() or member.issparse():
                     wrong[member.name] = "no plain file in its tar"
@@ -122,4 +140,13 @@ def read_index(path: str) -> Index:
     except (OSError, tarfile.TarError, ValueError, EOFError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         broken = f"cannot be read as a tar, after {len(places)} pictures: {reason}"
-    return Index(places, wrong, broken)
+    return Index(places, wrong, broken, unread)
+
+
+def _is_left_behind(name: PurePosixPath) -> bool:
+    return is_dropping(name.name) or any(is_dropping(part, folder=True) for part in name.parts[:-1])
+
+
+def _head(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = tar.extractfile(member) if member.isreg() else None
+    return file.read(HEAD_BYTES) if file is not None else b""

@@ -50,11 +50,13 @@ def main(timeout: float) -> None:
             message = _respond(request)
             signal.setitimer(signal.ITIMER_REAL, 0)
             _send(answers, message)
+            del message  # a large picture is not kept until the next is asked for
 
 
 def _respond(request: Request) -> tuple[bytes, bytes | memoryview]:
     try:
-        return answer(request.view())
+        view, levels = request.view_with_levels()
+        return answer(view, levels if levels is not None and levels.are_narrow else None)
     except BadImageError as error:
         return unreadable(error.reason)
     except Exception:

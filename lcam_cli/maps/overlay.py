@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
 from lcam_cli.errors import BadImageError, LcamError, did_you_mean
+from lcam_cli.maps.made import mark_overlays
 from lcam_cli.maps.names import claim_folder, output_name
-from lcam_cli.maps.png_encoder import encode_png
+from lcam_cli.maps.png_encoder import encode_png_in_bands
 from lcam_cli.maps.record import Floats, Map
 from lcam_cli.maps.whole import cannot_write, size, write_whole
 
@@ -42,6 +44,9 @@ _SAVE_OPTIONS: dict[str, dict[str, int]] = {
     "webp": {"quality": 85, "method": 2},
 }
 _PILLOW_FORMAT = {"jpg": "JPEG", "webp": "WEBP"}
+_LONGEST_SIDE = {"jpg": 65500, "webp": 16383}  # of the format, and of the library
+
+_BAND_PIXELS = 1 << 22
 
 
 @functools.cache
@@ -93,22 +98,39 @@ def overlay(
         LcamError: if there is no such colour map.
         ValueError: if alpha leaves [0, 1].
     """
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha is {alpha}, not in [0, 1]")
-    box = _pixels(crop_box, picture.size)
     drawn = picture.copy()
-    for strip in _around(box, picture.size):
-        drawn.paste(picture.crop(strip).convert("RGB", _DIM), strip[:2])
-    if box is not None:
-        grey = _stretched(saliency, crop_box, box)
-        weight = grey.point([round(alpha * level) for level in range(256)])
-        # As a palette picture, so that Pillow looks the colours up.
-        grey.putpalette(colour_table(colormap).tobytes())
-        colours = grey.convert("RGB")
-        drawn.paste(Image.composite(colours, picture.crop(box), weight), box[:2])
+    _draw(drawn, saliency, crop_box, colormap, alpha)
     if caption:
         _write_caption(drawn, caption)
     return drawn
+
+
+def _draw(
+    picture: Image.Image, saliency: Floats, crop_box: CropBox, colormap: str, alpha: float
+) -> None:
+    """Draw V over a picture, in place; see :func:`overlay`.
+
+    In bands of rows, so that a large picture needs but a byte a pixel more than it has.
+    """
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha is {alpha}, not in [0, 1]")
+    box = _pixels(crop_box, picture.size)
+    for strip in _around(box, picture.size):
+        for band in _bands(strip):
+            picture.paste(picture.crop(band).convert("RGB", _DIM), band[:2])
+    if box is None:
+        return
+    colours = colour_table(colormap).tobytes()
+    weights = [round(alpha * level) for level in range(256)]
+    whole = _stretched(saliency, crop_box, box)
+    for band in _bands(box):
+        left, top, right, bottom = band
+        grey = whole.crop((left - box[0], top - box[1], right - box[0], bottom - box[1]))
+        weight = grey.point(weights)
+        # As a palette picture, so that Pillow looks the colours up.
+        grey.putpalette(colours)
+        seen = Image.composite(grey.convert("RGB"), picture.crop(band), weight)
+        picture.paste(seen, band[:2])
 
 
 class OverlayWriter:
@@ -147,12 +169,15 @@ class OverlayWriter:
         self._colormap = colormap
         self._alpha = alpha
         self._caption = caption
+        self._marked = False
 
     def write(self, picture: Image.Image, row: Map) -> Path:
         """Draw a row over its picture, captioned with class and score, and save it.
 
+        A large picture needs about 8 bytes a pixel, those of ``picture`` included.
+
         Args:
-            picture: The row's picture: RGB, upright.
+            picture: The row's picture: RGB, upright. It is drawn on.
             row: The map.
 
         Returns:
@@ -162,38 +187,53 @@ class OverlayWriter:
             LcamError: if the disk is full or fails.
             BadImageError: if the picture is too large for the format.
         """
-        drawn = overlay(
-            picture,
-            row.saliency,
-            row.crop_box,
-            colormap=self._colormap,
-            alpha=self._alpha,
-            caption=f"{row.class_name} {row.confidence:.1%}" if self._caption else None,
-        )
+        _draw(picture, row.saliency, row.crop_box, self._colormap, self._alpha)
+        if self._caption:
+            _write_caption(picture, f"{row.class_name} {row.confidence:.1%}")
         target = self.folder / output_name(row.path, row.class_index, self._format)
-        data = _encoded(drawn, self._format)
+        pieces = _encoded(picture, self._format)
         try:
-            write_whole(target, data)
+            if not self._marked:  # before the first, so that no overlay is taken for a picture
+                mark_overlays(self.folder)
+                self._marked = True
+            write_whole(target, *pieces)
         except OSError as error:
             raise cannot_write(
                 target,
                 error,
-                needed=f"at least {size(len(data))}",
+                needed=f"at least {size(sum(map(len, pieces)))}",
                 hint="free some space, or choose another format or folder for the overlays; "
                 "what is there can go on with --resume",
             ) from error
         return target
 
 
-def _encoded(picture: Image.Image, picture_format: OverlayFormat) -> bytes:
+def _encoded(picture: Image.Image, picture_format: OverlayFormat) -> list[bytes | memoryview]:
+    """Return a file's bytes, in pieces."""
+    width, height = picture.size
     if picture_format == "png":
-        return encode_png(np.asarray(picture))
+        bands = (np.asarray(picture.crop(band)) for band in _bands((0, 0, width, height)))
+        return list(encode_png_in_bands(height, bands))
+    longest = _LONGEST_SIDE[picture_format]
+    if max(width, height) > longest:
+        raise BadImageError(
+            f"it cannot be drawn as {picture_format}: of {width} × {height} pixels, a side has "
+            f"more than {longest}; --overlay-format png has no limit"
+        )
     encoded = io.BytesIO()
     try:
         picture.save(encoded, _PILLOW_FORMAT[picture_format], **_SAVE_OPTIONS[picture_format])
     except (OSError, ValueError) as error:
         raise BadImageError(f"it cannot be drawn as {picture_format}: {error}") from error
-    return encoded.getvalue()
+    return [encoded.getbuffer()]
+
+
+def _bands(box: Box) -> Iterator[Box]:
+    """Yield bands of rows of a part of a picture; all of it where that is not large."""
+    left, top, right, bottom = box
+    rows = max(_BAND_PIXELS // (right - left), 1)
+    for first in range(top, bottom, rows):
+        yield left, first, right, min(first + rows, bottom)
 
 
 def _pixels(crop_box: CropBox, size: tuple[int, int]) -> Box | None:

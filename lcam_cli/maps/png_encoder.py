@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import struct
 import zlib
+from collections.abc import Iterable, Iterator
 from types import ModuleType
 
 import numpy as np
@@ -32,27 +33,63 @@ def encode_png(pixels: NDArray[np.uint8]) -> bytes:
     Args:
         pixels: uint8, ``(H, W)`` grey or ``(H, W, 3)`` RGB, none of its sides zero.
     """
-    height, width = pixels.shape[:2]
-    colour = _GREY if pixels.ndim == 2 else _RGB
-    header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
-    rows = _filtered(pixels.reshape(height, -1))
-    return _SIGNATURE + b"".join(
+    return b"".join(
         (
-            _chunk(b"IHDR", header),
-            _chunk(b"IDAT", deflate.compress(rows, _LEVEL)),
+            _begin(pixels.shape[0], pixels),
+            _chunk(b"IDAT", deflate.compress(_filtered(pixels), _LEVEL)),
             _chunk(b"IEND", b""),
         )
     )
 
 
-def _filtered(rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Each row as its difference to the one above, behind the number of that filter."""
+def encode_png_in_bands(height: int, bands: Iterable[NDArray[np.uint8]]) -> Iterator[bytes]:
+    """Encode a large picture piece by piece.
+
+    Args:
+        height: Rows in all.
+        bands: Its rows, some at a time, as :func:`encode_png` takes them.
+
+    Yields:
+        Bytes that, joined, are a PNG of the same pixels; for a single band, the same bytes.
+    """
+    # One stream over all bands; each one's part is a chunk, since a chunk has less than 2 GiB.
+    stream = deflate.compressobj(_LEVEL)
+    above: NDArray[np.uint8] | None = None
+    for band in bands:
+        if above is None:
+            yield _begin(height, band)
+            if len(band) == height:
+                yield _chunk(b"IDAT", deflate.compress(_filtered(band), _LEVEL))
+                yield _chunk(b"IEND", b"")
+                return
+        yield _chunk(b"IDAT", stream.compress(_filtered(band, above)))
+        above = band[-1:].copy()
+    yield _chunk(b"IDAT", stream.flush())
+    yield _chunk(b"IEND", b"")
+
+
+def _begin(height: int, band: NDArray[np.uint8]) -> bytes:
+    """Signature and header of a picture with bands like this one."""
+    colour = _GREY if band.ndim == 2 else _RGB
+    header = struct.pack(">IIBBBBB", band.shape[1], height, 8, colour, 0, 0, 0)
+    return _SIGNATURE + _chunk(b"IHDR", header)
+
+
+def _filtered(band: NDArray[np.uint8], above: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+    """Each row as its difference to the one above, behind the number of that filter.
+
+    Args:
+        band: The rows.
+        above: The row above the first; None where that is the picture's first.
+    """
+    rows = band.reshape(len(band), -1)
     filtered = np.empty((rows.shape[0], rows.shape[1] + 1), np.uint8)
     filtered[:, 0] = _UP
-    filtered[0, 1:] = rows[0]
+    filtered[0, 1:] = rows[0] if above is None else rows[0] - above.reshape(-1)
     np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
     return filtered
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    check = zlib.crc32(data, zlib.crc32(kind))
+    return b"".join((struct.pack(">I", len(data)), kind, data, struct.pack(">I", check)))

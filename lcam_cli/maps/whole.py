@@ -6,13 +6,15 @@ import errno
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lcam_cli.errors import LcamError
 
-_TEMPORARY = ".lcam.tmp"
+TEMPORARY = ".lcam.tmp"
+"""What the names of files end in that are not whole yet; they begin with a dot."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -22,18 +24,20 @@ def whole_file(target: Path) -> Iterator[Path]:
 
     Whoever looks at ``target`` sees a whole file or none, also when the run is killed, and after
     the block it is on disk. Its folder is made. Only one run at a time may write a target: what
-    another left under the temporary name is removed.
+    another left under the temporary name is removed. A new file has the mode that umask gives; one
+    that takes another's place keeps that one's.
 
     Raises:
         OSError: It cannot be written.
     """
     _make_folder(target.parent)
-    temporary = target.with_name(f".{target.name}{_TEMPORARY}")
+    temporary = target.with_name(f".{target.name}{TEMPORARY}")
     temporary.unlink(missing_ok=True)  # it could even be a link
     try:
         yield temporary
         # Without this the new name can reach the disk before the data does.
         _sync(temporary)
+        keep_mode(temporary, target)
         temporary.replace(target)
         _sync_folder(target.parent)
     except BaseException:
@@ -41,14 +45,26 @@ def whole_file(target: Path) -> Iterator[Path]:
         raise
 
 
-def write_whole(target: Path, data: bytes) -> None:
-    """Write a file, whole or not at all.
+def keep_mode(new: Path, old: Path) -> None:
+    """Give a file the permissions of the one whose place it takes, if there is one.
+
+    Its owner may always read and write it: what is under the new name is often gone on with.
+    """
+    with suppress(OSError):  # there is none, or the file system has no modes
+        mode = old.stat().st_mode
+        if stat.S_ISREG(mode):
+            new.chmod(stat.S_IMODE(mode) | stat.S_IRUSR | stat.S_IWUSR)
+
+
+def write_whole(target: Path, *pieces: bytes | memoryview) -> None:
+    """Write a file of some pieces, whole or not at all.
 
     Raises:
         OSError: It cannot be written.
     """
-    with whole_file(target) as temporary:
-        temporary.write_bytes(data)
+    with whole_file(target) as temporary, temporary.open("wb") as file:
+        for piece in pieces:
+            file.write(piece)
 
 
 def remove(path: Path) -> None:
@@ -69,7 +85,7 @@ def remove_leftovers(folder: Path) -> None:
     """
     for where, _, names in os.walk(folder):
         for name in names:
-            if name.startswith(".") and name.endswith(_TEMPORARY):
+            if name.startswith(".") and name.endswith(TEMPORARY):
                 Path(where, name).unlink(missing_ok=True)
 
 

@@ -11,7 +11,6 @@ backbone it names is the frozen one, and what explains with it is known by the f
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,13 +18,14 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from lcam_cli.engine.activation import check_activation
 from lcam_cli.engine.backbone import Backbone, Identity
 from lcam_cli.engine.checkpoint import read_checkpoint, sha256_of_file, tensors_of
 from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Preprocess
+from lcam_cli.maps.whole import write_whole
 from lcam_cli.methods.attention import Attention
 from lcam_cli.methods.learned import LCAM_MODES, OF_TENSORS, Learned
 from lcam_cli.methods.tame import Tame, check_layers, layers_of
@@ -35,7 +35,9 @@ from lcam_cli.version import __version__
 FILE_NAME = "attention.safetensors"
 _FORMAT = "lcam-attention/1"
 _FORMAT_WITH_MODE = "lcam-attention/2"
-_NO_RUN_HINT = "train one (lcam train DATA --backbone …), or name another: --method gradcam"
+_LENGTH = 8
+"""Bytes of the number that begins a safetensors file, and what its header's length divides by."""
+NO_RUN_HINT = "train one (lcam train DATA --backbone …), or name another: --method gradcam"
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,26 @@ def save_attention(path: Path, attention: Learned, settings: AttentionSettings) 
         name: tensor.detach().float().cpu().contiguous()
         for name, tensor in attention.tensors().items()
     }
-    temporary = path.with_name(path.name + ".tmp")
-    save_file(tensors, temporary, metadata)
-    with temporary.open("rb+") as file:  # to the disk itself, before the name says it is there
-        os.fsync(file.fileno())
-    os.replace(temporary, path)  # noqa: PTH105 (the atomic one by name)
+    write_whole(path, _same_bytes(save(tensors, metadata)))
+
+
+def _same_bytes(written: bytes) -> bytes:
+    """The same safetensors file with its header in alphabetical order.
+
+    The library writes the metadata in the order of a hash table, another one every time: without
+    this, the same training would not give the same file.
+    """
+    length = int.from_bytes(written[:_LENGTH], "little")
+    header = json.loads(written[_LENGTH : _LENGTH + length])
+    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode("ascii")
+    text += b" " * (-len(text) % _LENGTH)  # as the library does, so that the tensors are aligned
+    return len(text).to_bytes(_LENGTH, "little") + text + written[_LENGTH + length :]
+
+
+def trained_files(runs: Path = Path("runs")) -> list[Path]:
+    """The attention files of the runs under ``runs``, the newest first."""
+    found = runs.glob(f"*/{FILE_NAME}")
+    return sorted(found, key=lambda p: (p.stat().st_mtime_ns, p.name), reverse=True)
 
 
 def find_attention(given: Path | None, runs: Path = Path("runs")) -> Path:
@@ -98,13 +115,13 @@ def find_attention(given: Path | None, runs: Path = Path("runs")) -> Path:
         LcamError: There is none.
     """
     if given is None:
-        found = sorted(runs.glob(f"*/{FILE_NAME}"), key=lambda p: (p.stat().st_mtime_ns, p.name))
+        found = trained_files(runs)
         if not found:
-            raise LcamError(f"no trained attention under {runs}/", _NO_RUN_HINT)
-        return found[-1]
+            raise LcamError(f"no trained attention under {runs}/", NO_RUN_HINT)
+        return found[0]
     path = given / FILE_NAME if given.is_dir() else given
     if not path.is_file():
-        raise LcamError(f"no attention file {path}", _NO_RUN_HINT)
+        raise LcamError(f"no attention file {path}", NO_RUN_HINT)
     return path
 
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from lcam_cli.errors import LcamError
 from lcam_cli.methods.amg import Amg, Gates
 from lcam_cli.methods.attention import Attention
-from lcam_cli.methods.attention_file import FILE_NAME, AttentionFile, load_attention
+from lcam_cli.methods.attention_file import AttentionFile
 from lcam_cli.methods.base import Method
 from lcam_cli.methods.bounded_logit import Bla, HardPositions, PositionLogits
 from lcam_cli.methods.lcam import LCam, mode_name, params_of
@@ -69,42 +66,3 @@ def method_of(file: AttentionFile, name: str) -> Method:
     logits = _position_logits(learned)
     soft = name == logits.kind != "l2x-f"
     return Bla(logits, params) if soft else HardPositions(logits, params)
-
-
-def newest_run(
-    name: str,
-    backbone: str | None = None,
-    activation: str | None = None,
-    runs: Path = Path("runs"),
-) -> AttentionFile | None:
-    """Find the newest run that has a method.
-
-    Args:
-        name: As in :func:`fits_name`.
-        backbone: Only runs on the backbone of this name, with this activation.
-        activation: What turns its logits into scores; None for softmax.
-        runs: Where runs lie.
-    """
-    paths = sorted(runs.glob(f"*/{FILE_NAME}"), key=lambda p: (p.stat().st_mtime_ns, p.name))
-    for path in reversed(paths):
-        file = load_attention(path)
-        if _is_of(file, backbone, activation or "softmax") and any(
-            fits_name(row, name) for row in names_of(file)
-        ):
-            return file
-    return None
-
-
-def _is_of(file: AttentionFile, backbone: str | None, activation: str) -> bool:
-    if backbone is None:
-        return True
-    identity = file.settings.identity if file.settings is not None else None
-    return identity is not None and (identity.name, identity.activation) == (backbone, activation)
-
-
-def no_run(name: str) -> LcamError:
-    """What to say where :func:`newest_run` finds none."""
-    return LcamError(
-        f"no trained attention for {name} under runs/",
-        "train one (lcam train DATA --backbone …), or name it: --attention DIR",
-    )

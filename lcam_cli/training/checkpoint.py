@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from torch import nn
 
 from lcam_cli.engine.checkpoint import read_checkpoint
 from lcam_cli.errors import LcamError
+from lcam_cli.maps.whole import whole_file
 
 CHECKPOINT = "checkpoint.pt"
 _ANEW = "start anew with --overwrite"
@@ -56,18 +56,8 @@ def save_checkpoint(
     }
     content = io.BytesIO()  # PyTorch's own writer does not survive a full disk
     torch.save(state, content)
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
 
 
 def sync_folder(folder: Path) -> None:

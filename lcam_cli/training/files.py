@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lcam_cli.errors import LcamError
+from lcam_cli.maps.whole import remove_leftovers
 from lcam_cli.methods.attention_file import FILE_NAME
 from lcam_cli.training.checkpoint import CHECKPOINT
 
@@ -39,6 +40,7 @@ def claim_run(folder: Path, *, resume: bool, overwrite: bool) -> bool:
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder)
         if overwrite and not resume:
             (folder / CHECKPOINT).unlink(missing_ok=True)
         (folder / "log.csv").open("a", encoding="utf-8").close()  # can it be written to?

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import TextIO
 
+from lcam_cli.maps.whole import keep_mode
+
 COLUMNS = ("epoch", "step", "loss", "tv", "av", "ce", "lr", "images_per_second")
 
 
@@ -28,6 +30,7 @@ class TrainingLog:
         self._writer.writeheader()
         self._writer.writerows({k: _plain(k, v) for k, v in row.items()} for row in kept)
         self.sync()
+        keep_mode(begun, path)
         begun.replace(path)
 
     def write(self, row: dict[str, float]) -> None:

@@ -75,8 +75,9 @@ def test_killed_at_any_moment(folder: Path) -> None:
                 torch.load(out / CHECKPOINT, weights_only=True)
             if (out / FILE_NAME).exists():
                 load_attention(out / FILE_NAME)
-        for name in (f"{CHECKPOINT}.tmp", "log.csv.tmp", f"{FILE_NAME}.tmp"):
-            (out / name).unlink(missing_ok=True)  # what a kill may leave beside
+        # What a kill may leave beside.
+        for name in (f".{CHECKPOINT}.lcam.tmp", "log.csv.tmp", f".{FILE_NAME}.lcam.tmp"):
+            (out / name).unlink(missing_ok=True)
         assert_same(out, folder / "whole")
     print(f"{kills} kills ({at_work} with a checkpoint there) over {runs} runs: all as unbroken")
 

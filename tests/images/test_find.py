@@ -60,7 +60,7 @@ def test_a_file_named_directly_is_taken_whatever_its_name(tmp_path: Path) -> Non
     assert below(tmp_path, found.paths) == names
 
 
-def test_the_same_file_counts_once_where_it_comes_first(
+def test_the_same_path_counts_once_where_it_comes_first_and_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     touch(tmp_path, "a.jpg", "b.jpg", "sub/c.jpg")
@@ -68,6 +68,8 @@ def test_the_same_file_counts_once_where_it_comes_first(
     found = find_images(["b.jpg", ".", "./sub/../b.jpg", str(tmp_path / "a.jpg"), "sub"])
     assert found.paths == ["b.jpg", "./a.jpg", "./sub/c.jpg"]
     assert found.root == str(tmp_path)
+    # b.jpg in the folder and by itself again, a.jpg, and sub/c.jpg.
+    assert found.passed_over.told() == ["4 paths were named twice: each picture counts once a path"]
 
 
 def test_the_root_holds_every_input(tmp_path: Path) -> None:
@@ -86,7 +88,10 @@ def test_links(tmp_path: Path) -> None:
     (tmp_path / "set/gone.jpg").symlink_to("nowhere")  # reading will say what is wrong
     (tmp_path / "set/self.jpg").symlink_to("self.jpg")
     found = find_images([str(tmp_path / "set")])
-    assert below(tmp_path / "set", found.paths) == ["far.jpg", "gone.jpg", "real.jpg", "self.jpg"]
+    expected = ["far.jpg", "gone.jpg", "real.jpg", "self.jpg", "zz.jpg"]
+    assert below(tmp_path / "set", found.paths) == expected
+    (line,) = found.passed_over.told()
+    assert line.startswith(f"3 links to folders passed over: {tmp_path}/set/folder …")
     # A link to a folder that is named itself is followed.
     named = find_images([str(tmp_path / "set/folder")])
     assert below(tmp_path / "set", named.paths) == ["folder/inside.jpg"]
@@ -201,3 +206,136 @@ def test_a_nul_list_longer_than_a_block() -> None:
     names = [f"{'n' * (k % 300)}{k}" for k in range(2000)]
     stream = io.BytesIO("\0".join(names).encode())
     assert list(read_path_list(stream, nul=True)) == names
+
+
+def test_a_picture_of_two_names_counts_by_each(tmp_path: Path) -> None:
+    """Two classes' folders may hold links to one file, soft or hard."""
+    touch(tmp_path, "cat/a.jpg", "store/b.jpg")
+    for name in ("cat/b.jpg", "dog/b.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).symlink_to(tmp_path / "store/b.jpg")
+    (tmp_path / "dog/a.jpg").hardlink_to(tmp_path / "cat/a.jpg")
+    found = find_images([str(tmp_path)])
+    assert below(tmp_path, found.paths) == [
+        "cat/a.jpg",
+        "cat/b.jpg",
+        "dog/a.jpg",
+        "dog/b.jpg",
+        "store/b.jpg",
+    ]
+    assert found.passed_over.told() == []
+    # A folder and a link to it, both named: two names of each picture.
+    (tmp_path / "other").symlink_to("cat")
+    named = [str(tmp_path / "cat"), str(tmp_path / "other")]
+    assert len(find_images(named).paths) == 4
+
+
+JPEG = bytes.fromhex("ffd8ffe000104a464946")
+HEIC = bytes.fromhex("0000001c667479706865696300000000")
+
+
+def write(folder: Path, **files: bytes) -> None:
+    for name, content in files.items():
+        path = folder / name.replace("__", ".")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def test_pictures_and_scans_that_are_not_read_are_told_once(tmp_path: Path) -> None:
+    touch(tmp_path, "x.jpg", "deep/a.nii.gz", "B.NII.GZ", "c.dcm", "d.npy", "e.heic")
+    touch(tmp_path, "deep/x.tar")
+    found = find_images([str(tmp_path), str(tmp_path / "x.jpg"), f"{tmp_path}/."])
+    unread = found.passed_over.unread
+    assert unread.extensions == {".nii.gz": 2, ".dcm": 1, ".npy": 1, ".heic": 1, ".tar": 1}
+    assert unread.told() == (
+        f"2 .nii.gz, 1 .dcm, 1 .heic, 1 .npy, 1 .tar in {tmp_path} are not read (convert HEIC to "
+        "JPEG or PNG; of DICOM files and volumes, export slices as PNG or TIFF; save arrays as PNG "
+        "or TIFF; name a tar itself to have the pictures in it)"
+    )
+    assert found.skipped == []
+
+
+def test_what_a_file_without_a_picture_s_extension_is_its_beginning_tells(tmp_path: Path) -> None:
+    dicom, volume = bytes(128) + b"DICM", bytes(344) + b"n+1\0"
+    write(tmp_path, x__jpg=JPEG, no_extension=JPEG, scan1=dicom, scan2=volume, phone=HEIC)
+    write(tmp_path, photo__jpg_large=JPEG, README=b"Readme", Makefile=b"all:\n", word__doc=b"\xd0")
+    write(tmp_path, label__txt=JPEG)  # never looked into
+    os.mkfifo(tmp_path / "pipe")  # nor waited for
+    found = find_images([str(tmp_path)])
+    assert found.passed_over.unread.extensions == {"": 4, ".jpg_large": 1}
+    (line,) = found.passed_over.told()
+    assert line.startswith("4 files without an extension, 1 .jpg_large in ")
+    assert line.endswith("are not read (name files without a picture's extension themselves)")
+    assert find_images([str(tmp_path / "no_extension")]).passed_over.told() == []
+
+
+def test_what_systems_leave_behind_and_labels_are_not_told(tmp_path: Path) -> None:
+    touch(tmp_path, "a.JPG", "._a.JPG", "__MACOSX/a.jpg", "__MACOSX/._a.jpg", "@eaDir/a.jpg/S.jpg")
+    touch(tmp_path, "$RECYCLE.BIN/x.jpg", ".thumbnails/x.png", "Icon\r", "desktop.ini")
+    touch(tmp_path, "labels.csv", "a.txt", "a.json", "a.xml", "weights.pt", "maps.h5")
+    write(tmp_path, Thumbs__db=JPEG)
+    (tmp_path / ".DS_Store").write_bytes(JPEG)
+    found = find_images([str(tmp_path)])
+    assert below(tmp_path, found.paths) == ["a.JPG"]
+    assert found.passed_over.told() == []
+    assert found.skipped == []
+
+
+def test_a_folder_of_scans_alone_is_told_what_to_do(tmp_path: Path) -> None:
+    touch(tmp_path, "a.nii.gz", "Thumbs.db", "labels.csv")
+    with pytest.raises(LcamError, match="no pictures in") as caught:
+        find_images([str(tmp_path)])
+    assert caught.value.hint.startswith(
+        "it has 2 other files (1 .csv, 1 .nii.gz); of DICOM files and volumes, export slices"
+    )
+
+
+def own_pictures(folder: Path) -> list[str]:
+    """What the commands leave, by its names and marks; returns the user's own pictures."""
+    touch(folder, "drawn/sub/a.jpg.3.png", "drawn/b.png.12.webp")
+    write(folder, **{"drawn/.lcam-made": b'{"overlays": true}\n'})
+    touch(folder, "pngs/maps/sub/a.jpg.3.png", "pngs/maps/maps.jsonl", "pngs/overlays/a.jpg.3.jpg")
+    write(folder, **{"pngs/maps/info.json": b'{"schema": "lcam-maps-png/1", "method": "x"}\n'})
+    touch(folder, "report/index.html", "report/lcam-files/pictures/000000.jpg")
+    touch(folder, "runs/net-img/losses.png", "runs/net-img/log.csv")
+    touch(folder, "figure.png")
+    write(folder, **{".lcam-made": b'{"figures": ["figure.png"]}\n'})
+    touch(folder, "demo/masks/train/a/00.png", "demo/overview.png", "demo/overlays/a.jpg.1.png")
+    write(folder, **{"demo/lcam.toml": b'[train]\nbackbone = "lcam-demo"\n'})
+    users = ["drawn/frame.0001.png", "drawn/own.jpg", "demo/photos/a.jpg", "pngs/maps/mine.png"]
+    users += ["a.jpg", "b/a.jpg.3.png", "c/losses.png", "c/overview.png", "c/masks/a.png"]
+    users += ["overlays/a.jpg.3.png", "report/index.jpg", "d/info.json.png", "z/a.jpg"]
+    touch(folder, *users)
+    write(folder, **{"d/info.json": b'{"schema": "other"}', "d/x.jpg.3.png": b""})
+    write(folder, **{"z/.lcam-made": b"[[[" * 100, "z/x.jpg.3.png": b""})
+    return sorted(
+        [*users, "d/x.jpg.3.png", "z/x.jpg.3.png"],
+        key=lambda path: [os.fsencode(part) for part in path.split("/")],
+    )
+
+
+def test_what_lcam_wrote_is_passed_over_and_told_and_nothing_else(tmp_path: Path) -> None:
+    users = own_pictures(tmp_path)
+    found = find_images([str(tmp_path)])
+    assert below(tmp_path, found.paths) == users
+    (line,) = found.passed_over.told()
+    told = line.removeprefix("lcam's own pictures passed over: ").split(", ")
+    t = tmp_path
+    assert sorted(told) == sorted(
+        [
+            f"2 overlays in {t}/drawn",
+            f"1 map in {t}/pngs/maps",
+            f"1 overlay in {t}/pngs/overlays",
+            f"1 report picture in {t}/report/lcam-files",
+            f"1 loss curve in {t}/runs/net-img",
+            f"1 figure in {t}",
+            f"1 mask in {t}/demo/masks",
+            f"1 overview in {t}/demo",
+            f"1 overlay in {t}/demo/overlays",
+        ]
+    )
+    # Named itself, such a file is taken; its folder is not.
+    assert find_images([str(tmp_path / "drawn/b.png.12.webp")]).paths
+    with pytest.raises(LcamError, match="no pictures in") as caught:
+        find_images([str(tmp_path / "runs")])
+    assert f"lcam's own pictures are passed over: 1 loss curve in {t}/runs" in caught.value.hint

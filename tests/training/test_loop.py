@@ -181,7 +181,7 @@ def test_checkpoints_come_every_two_minutes_and_are_never_half_written(
     def stop() -> bool:
         nonlocal clock
         clock += 50.0
-        assert not (tmp_path / "checkpoint.pt.tmp").exists()
+        assert not (tmp_path / ".checkpoint.pt.lcam.tmp").exists()
         steps.append(read_checkpoint(tmp_path / CHECKPOINT)["step"])
         return False
 

@@ -1,0 +1,104 @@
+"""The newest run under ``runs/`` that fits what was typed, where no attention is named."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torchvision
+
+from lcam_cli.cli.console import Console
+from lcam_cli.engine.backbone import Identity
+from lcam_cli.engine.checkpoint import sha256_of_file
+from lcam_cli.engine.networks import read_class_names, torchvision_classifiers
+from lcam_cli.errors import LcamError
+from lcam_cli.methods.attention_file import (
+    NO_RUN_HINT,
+    AttentionFile,
+    load_attention,
+    trained_files,
+)
+from lcam_cli.methods.trained import fits_name, names_of
+
+if TYPE_CHECKING:
+    from lcam_cli.cli.setup import BackboneOptions
+
+_SHOWN = 3
+
+
+def newest_run(method: str | None, options: BackboneOptions, console: Console) -> AttentionFile:
+    """Find it, and say which it is.
+
+    Args:
+        method: What its method must be called; None for any.
+        options: What was typed of the backbone.
+        console: Is told of it, and of runs whose file cannot be read.
+
+    Raises:
+        LcamError: There is none, or none fits; the message says how each differs.
+    """
+    paths = trained_files()
+    differences = []
+    for path in paths:
+        try:
+            file = load_attention(path)
+        except LcamError as error:
+            console.warn(f"passed over {path.parent}: {error.what}")
+            continue
+        differs = next(_differences(file, method, options), "")
+        if not differs:
+            which = "the newest run" if path == paths[0] else "the newest run that fits"
+            console.info(f"using {path.parent}, {which}")
+            return file
+        differences.append(f"{path.parent} {differs}")
+    what = f"no trained attention{f' for {method}' if method else ''} under runs/"
+    if differences:
+        more = " …" if len(differences) > _SHOWN else ""
+        what += f" that fits: {'; '.join(differences[:_SHOWN])}{more}"
+    raise LcamError(what, NO_RUN_HINT)
+
+
+def _differences(
+    file: AttentionFile, method: str | None, options: BackboneOptions
+) -> Iterator[str]:
+    """Yield what makes a run none that was asked for, in words."""
+    names, settings = names_of(file), file.settings
+    if method is not None and not any(fits_name(name, method) for name in names):
+        yield f"is of {names[0]}, not {method}"
+    if settings is None:
+        yield "does not say what it was trained for"
+        return
+    identity, given = settings.identity, options.given
+    for what, here, typed in (
+        ("backbone", identity.name, given.name),
+        ("layer", identity.layer, given.layer),
+        ("grid", identity.grid, given.grid),
+        ("activation", identity.activation, given.activation),
+    ):
+        if typed is not None and typed != here:
+            yield f"is of {what} {here or 'found by itself'}, not {typed}"
+    if given.weights is not None:
+        known = [identity, *([settings.trained_on] if settings.trained_on else [])]
+        if not any(_are_weights_of(given.weights, one) for one in known):
+            yield f"is of weights {known[-1].weights[:19]}, not {given.weights}"
+    if options.classes is not None and read_class_names(options.classes) != settings.class_names:
+        yield f"has other class names than {options.classes}"
+    own = dataclasses.replace(settings.preprocess, fit=options.fit or settings.preprocess.fit)
+    if options.preprocess(own) != own:
+        yield "has other preprocessing than was typed"
+
+
+def _are_weights_of(typed: str, identity: Identity) -> bool:
+    """Whether ``--weights`` means the weights of a backbone; nothing is loaded or run for it."""
+    if typed == "none":
+        return identity.weights == "none:seed=0"
+    if typed == "DEFAULT":
+        if identity.name in torchvision_classifiers():
+            known = torchvision.models.get_model_weights(identity.name)
+            return identity.weights in ("DEFAULT", known["DEFAULT"].name)
+        return not (identity.weights.startswith("none:") or identity.weights_file)
+    if Path(typed).is_file():
+        return identity.weights == sha256_of_file(Path(typed))
+    return identity.weights == typed

@@ -1,0 +1,164 @@
+"""Pictures and scans that are there but not read: what a folder has of them, and the way on.
+
+Only what is a picture or a scan by its extension, or by its first bytes where the extension says
+nothing, is told. What operating systems leave behind, labels and other files are not.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from lcam_cli.images.formats import picture_extensions
+
+# What to do with a kind, and the extensions it has.
+_KINDS: dict[str, tuple[str, ...]] = {
+    "convert HEIC to JPEG or PNG": (".heic", ".heif", ".hif", ".heics"),
+    "a newer Pillow reads AVIF": (".avif", ".avifs"),
+    "of DICOM files and volumes, export slices as PNG or TIFF": (
+        *(".dcm", ".dicom", ".ima"),
+        *(".nii", ".nii.gz", ".mgz", ".mgh", ".mha", ".mhd", ".nrrd", ".nhdr", ".mnc"),
+    ),
+    "save arrays as PNG or TIFF": (".npy", ".npz"),
+    "develop camera raws to JPEG or TIFF": (
+        *(".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2", ".srf", ".dng", ".orf"),
+        *(".rw2", ".raf", ".pef", ".srw", ".x3f", ".3fr", ".iiq"),
+    ),
+    "export slides and microscopes' files as TIFF or PNG": (
+        *(".svs", ".ndpi", ".scn", ".mrxs", ".bif", ".czi", ".lif", ".nd2", ".oib", ".oif"),
+        *(".vsi", ".ims", ".lsm"),
+    ),
+    "convert other formats to PNG": (
+        *(".jxl", ".jxr", ".wdp", ".exr", ".svg", ".svgz", ".eps", ".ai", ".xcf", ".ico"),
+        *(".icns", ".dds", ".psb", ".wmf", ".emf", ".fits", ".fit", ".fts", ".jls"),
+    ),
+    "name a tar itself to have the pictures in it": (".tar",),
+}
+_BY_EXTENSION = {extension: advice for advice, all_ in _KINDS.items() for extension in all_}
+_BY_NAME = "name files without a picture's extension themselves"
+
+_DOUBLE = (".nii.gz", ".tar.gz")
+
+# Labels, notes, models and films: there may be one beside every picture, so none is opened.
+_NO_PICTURES = frozenset(
+    {
+        *(".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml", ".md"),
+        *(".html", ".htm", ".css", ".js", ".py", ".ipynb", ".log", ".ini", ".db", ".cls"),
+        *(".h5", ".hdf5", ".pt", ".pth", ".pt2", ".onnx", ".safetensors", ".bin", ".pkl"),
+        *(".parquet", ".pdf", ".zip", ".gz", ".bz2", ".xz", ".7z", ".rar", ".tgz", ".tar.gz"),
+        *(".mp4", ".mov", ".avi", ".mkv", ".webm", ".mp3", ".wav"),
+    }
+)
+
+# What operating systems and their file servers leave in folders.
+_DROPPINGS = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
+_DROPPED_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information"})
+
+HEAD_BYTES = 348
+"""How much of a file :func:`looks_like_picture` wants to see."""
+
+MOST_LOOKED_INTO = 10_000
+"""Files of a folder that are opened to see what they are: on a file server each takes its time."""
+
+_BEGINNINGS = (
+    *(b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"8BPS"),
+    *(b"\0\0\0\x0cjP  ", b"\0\0\0\x0cJXL ", b"\x93NUMPY", b"\x76\x2f\x31\x01"),
+)
+_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
+
+
+def extension_of(name: str) -> str:
+    """Return the extension, lower case with the dot: ``.nii.gz`` too; empty where there is none."""
+    lower = name.lower()
+    for double in _DOUBLE:
+        if lower.endswith(double):
+            return double
+    stem, dot, extension = lower.rpartition(".")
+    return dot + extension if stem else ""
+
+
+def is_dropping(name: str, *, folder: bool = False) -> bool:
+    """Whether a file, or a folder, of that name is one that an operating system leaves behind."""
+    return name.startswith("._") or name.lower() in (_DROPPED_FOLDERS if folder else _DROPPINGS)
+
+
+def is_unread_format(extension: str) -> bool:
+    """Whether files of this extension are pictures or scans that are not read."""
+    return extension in _BY_EXTENSION and extension not in picture_extensions()
+
+
+def may_be_picture(extension: str) -> bool:
+    """Whether the first bytes of a file must tell, since its extension does not."""
+    return extension not in _NO_PICTURES
+
+
+def looks_like_picture(head: bytes) -> bool:
+    """Whether a file that begins with these bytes is a picture or a scan."""
+    if head.startswith(_BEGINNINGS) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
+        return True
+    if head[4:8] == b"ftyp" and head[8:12] in _BRANDS:
+        return True
+    return head[128:132] == b"DICM" or head[344:348] in (b"n+1\0", b"ni1\0")
+
+
+def why_not_read(name: str, head: bytes) -> str:
+    """Return why a file is not read although it is a picture or a scan; empty where it is none.
+
+    Args:
+        name: Its name, which may lie: phones' HEIC is often called ``.jpg``.
+        head: Its first bytes.
+    """
+    extension = extension_of(name)
+    if head[4:8] == b"ftyp" and head[8:12] in _BRANDS[:-2]:
+        extension = ".heic"
+    elif head[128:132] == b"DICM":
+        extension = ".dcm"
+    elif head.startswith(b"\x93NUMPY"):
+        extension = ".npy"
+    elif head[344:348] in (b"n+1\0", b"ni1\0"):
+        extension = ".nii"
+    return f"{extension} is not read: {advice([extension])}" if is_unread_format(extension) else ""
+
+
+@dataclass
+class Unread:
+    """Pictures and scans that are not read.
+
+    Attributes:
+        extensions: How many there are of each extension; ``""`` for those without one.
+        places: The folders and tars that hold them, as they were named.
+    """
+
+    extensions: Counter[str] = field(default_factory=Counter)
+    places: list[str] = field(default_factory=list)
+
+    def add(self, extensions: Counter[str], place: str) -> None:
+        """Note those of a folder or a tar."""
+        if extensions:
+            self.extensions += extensions
+            self.places.append(place)
+
+    def told(self) -> str:
+        """Return one line; empty where there are none."""
+        if not self.extensions:
+            return ""
+        where = self.places[0] if len(self.places) == 1 else f"{len(self.places)} inputs"
+        verb = "is" if self.extensions.total() == 1 else "are"
+        return f"{counted(self.extensions)} in {where} {verb} not read ({advice(self.extensions)})"
+
+
+def counted(extensions: Counter[str]) -> str:
+    """Return how many there are of each extension, the most frequent first, by name where equal."""
+    ordered = sorted(extensions.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count} {name or _nameless(count)}" for name, count in ordered)
+
+
+def _nameless(count: int) -> str:
+    return f"{'file' if count == 1 else 'files'} without an extension"
+
+
+def advice(extensions: Iterable[str]) -> str:
+    """Return what to do with such files."""
+    told = {_BY_EXTENSION.get(extension, _BY_NAME) for extension in extensions}
+    return "; ".join(one for one in (*_KINDS, _BY_NAME) if one in told)
