@@ -14,6 +14,7 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
@@ -21,16 +22,26 @@ import torch
 from torch import Tensor, nn
 
 from lcam_cli.engine.activation import Activation, check_activation
-from lcam_cli.engine.folding import fold_batch_norms
+from lcam_cli.engine.calls import Call, hook, listen, replace
+from lcam_cli.engine.folding import put, replace_batch_norms
+from lcam_cli.engine.gradients import KeepGradients
 from lcam_cli.engine.grid import Grid, find_grid
-from lcam_cli.engine.layers import check_layer, find_target_layer
+from lcam_cli.engine.layers import (
+    Place,
+    Target,
+    close,
+    find_target,
+    locate_target,
+    resolve_layer,
+    shape_of,
+)
 from lcam_cli.engine.networks import Network, load_network, read_class_names
 from lcam_cli.engine.split import split, with_head
-from lcam_cli.engine.tokens import Layout, find_layout, parse_grid
+from lcam_cli.engine.tokens import Layout, parse_grid
 from lcam_cli.errors import LcamError, did_you_mean
 from lcam_cli.images.preprocess import Preprocess
 
-_GRID_HINT = "name the layer and its rows and columns of patches: --layer NAME --grid PxQ"
+Halves = tuple[nn.Module, nn.Module]
 
 
 @dataclass(frozen=True)
@@ -63,6 +74,7 @@ class Backbone:
         class_names: R names.
         preprocess: What turns a picture into its input.
         feature_shape: (K, P, Q) of A.
+        gradients_end: Why the logits have no gradient at A, in words; empty where they have one.
     """
 
     def __init__(
@@ -78,18 +90,20 @@ class Backbone:
         side = self.preprocess.image_size
         # Values, not zeros, so that the check of the split below can see a difference.
         generator = torch.Generator().manual_seed(0)
-        picture = torch.randn(1, 3, side, side, generator=generator)
+        pictures = torch.randn(2, 3, side, side, generator=generator)
+        picture = pictures[:1]
         self._own_grid = network.grid
         told = grid or network.grid
         places = parse_grid(told) if told else None
         whole = self._run_whole(network.name, picture)
         if layer is None:
-            layer = find_target_layer(self.network, picture, places)
-        check_layer(self.network, layer)
+            target = find_target(self.network, picture, places)
+        else:
+            target = locate_target(self.network, layer, picture, places)
         self.identity = Identity(
             network.name,
             network.weights,
-            layer,
+            target.call.name,
             network.weights_file,
             grid,
             check_activation(activation),
@@ -99,14 +113,14 @@ class Backbone:
                 f"{network.name} gives a single logit, whose softmax score is always 1",
                 "give --activation sigmoid",
             )
-        fold_batch_norms(self.network, keep=layer)
-        _in_place_without_gradients(self.network)
-        self._layer = layer
+        self._layer = target.call.name
+        self._target: Target = target
+        self._layout: Layout = target.layout
         self._grids: dict[str, Grid | None] = {}
-        self._layout = self._find_layout(picture, places)
-        self._split = split(self.network, layer)
-        A, logits = self._check_split(picture, whole)
+        self._split: Halves | None = None
+        A, logits = self._choose_way(pictures)
         self.feature_shape: tuple[int, int, int] = (A.shape[1], A.shape[2], A.shape[3])
+        self.gradients_end = self._find_end_of_gradients(pictures)
         self.class_names = network.class_names or [str(r) for r in range(logits.shape[1])]
         if len(self.class_names) != logits.shape[1]:
             raise LcamError(
@@ -122,32 +136,40 @@ class Backbone:
     @cached_property
     def grid(self) -> Grid | None:
         """Where the cells of A lie in the picture; None where that is not known."""
-        return find_grid(self.network, self._layer)
+        return self.grid_of(self._layer)
 
     def grid_of(self, layer: str) -> Grid | None:
         """The same for the outputs of another layer."""
         if layer not in self._grids:
-            self._grids[layer] = find_grid(self.network, layer)
+            (call,) = self.calls_of([layer])
+            self._grids[layer] = find_grid(self.network, layer, call.later, self.blank())
         return self._grids[layer]
 
     @contextlib.contextmanager
     def watch(self, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
         """Keep what other layers give, by name, while :meth:`forward` runs.
 
-        Only layers that hold the target layer inside them are not seen.
+        Only layers that hold the target layer inside them are not seen. What they gave is there
+        when the block ends.
         """
         caught: dict[str, Tensor] = {}
-
-        def keep(name: str) -> Callable[[nn.Module, object, Tensor], None]:
-            # A copy: what follows may change the layer's output in place.
-            return lambda _module, _given, output: caught.__setitem__(name, output.clone())
-
-        hooks = [self.network.get_submodule(n).register_forward_hook(keep(n)) for n in layers]
-        try:
+        calls = dict(zip(layers, self.calls_of(layers), strict=True))
+        with listen(self.network, calls.values()) as heard:
             yield caught
-        finally:
-            for hook in hooks:
-                hook.remove()
+        for layer, call in calls.items():
+            output = heard[call.name].output
+            if torch.is_tensor(output):
+                caught[layer] = _usable(output)
+
+    def calls_of(self, layers: Sequence[str]) -> list[Call]:
+        """Which of a layer's calls is meant: its last that gives feature maps on the way to A.
+
+        Where there is none on that way, the last in the whole pass.
+
+        Raises:
+            LcamError: There is no layer of that name.
+        """
+        return [self._place_of(layer).call for layer in layers]
 
     def shapes_of(self, layers: Sequence[str]) -> list[tuple[int, int, int]]:
         """(K, P, Q) of the outputs of other layers.
@@ -156,18 +178,20 @@ class Backbone:
             LcamError: There is no such layer, or it gives no feature maps on the way to the target
                 layer.
         """
+        shapes = []
         for layer in layers:
-            check_layer(self.network, layer)
-        with torch.no_grad(), self.watch(layers) as caught:
-            self.features(self._blank())
-        for layer in layers:
-            layout = find_layout(caught.get(layer))
-            if layout is None or layout.kind != "maps":
+            shape = self._place_of(layer).shape
+            if shape is None:
                 raise LcamError(
                     f"layer {layer!r} gives no feature maps before {self._layer!r} does",
                     "name layers in the order of the network, the last one last",
                 )
-        return [(o.shape[1], o.shape[2], o.shape[3]) for o in (caught[n] for n in layers)]
+            shapes.append(shape)
+        return shapes
+
+    def _place_of(self, layer: str) -> Place:
+        name = resolve_layer(self.network, layer)
+        return self._target.places.get(name, Place(Call(name), None))
 
     @property
     def is_split(self) -> bool:
@@ -183,13 +207,15 @@ class Backbone:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Run the whole network: normalised (B, 3, H, W) to logits (B, R)."""
-        return cast(Tensor, self.network(x))
+        with self._keeping_gradients():
+            return _usable(cast(Tensor, self.network(x)))
 
     def features(self, x: Tensor) -> Tensor:
         """Run the network up to the target layer: normalised (B, 3, H, W) to A (B, K, P, Q)."""
         if self._split:
             return self._before(self._split[0], x)[0]
-        return self._layout.fold(cast(Tensor, self._layer_output(x)))
+        # To the end: only then is it known which of the layer's calls was the last.
+        return self.forward(x)[0]
 
     def head(self, A: Tensor, around: Sequence[Tensor]) -> Tensor:
         """Run the rest of the network on A (B, K, P, Q): logits (B, R).
@@ -198,23 +224,40 @@ class Backbone:
             A: The feature maps, possibly changed.
             around: What :meth:`forward` gave with them. A network that could not be split is run
                 again, with A put in the layer's place; class tokens stay as they were.
+
+        Raises:
+            LcamError: A network that could not be split runs the layer less often than it did.
         """
-        if self._split:
+        with self._keeping_gradients():
+            if self._split is None:
+                return self._head_of_whole(A, *around)
             # Copies: a head may begin with an in-place ReLU, or add to a residual in place.
             given = [t.clone() for t in (A, *around)]
             prefix = 1 if self._layout.prefix else 0
             output = self._layout.unfold(given[0], *given[1 : 1 + prefix])
-            return cast(Tensor, self._split[1](output, *given[1 + prefix :]))
+            return _usable(cast(Tensor, self._split[1](output, *given[1 + prefix :])))
+
+    def _head_of_whole(self, A: Tensor, x: Tensor, numbers: Tensor) -> Tensor:
+        """The head where the network is run again: call ``numbers`` (B,) of the layer gives A."""
+        if (numbers != numbers[:1]).any():  # pictures on which it did not run equally often
+            alone = [self._head_of_whole(*each) for each in zip(*(t.split(1) for t in (A, x, numbers)), strict=True)]
+            return torch.cat(alone)
+        number = int(numbers[0])
         A = A.clone()
-        (x,) = around
-        layer = self.network.get_submodule(self._layer)
-        handle = layer.register_forward_hook(
-            lambda _module, _given, output: self._layout.unfold(A, output)
-        )
-        try:
-            return cast(Tensor, self.network(x))
-        finally:
-            handle.remove()
+
+        def put_back(output: Tensor) -> Tensor:
+            return self._layout.unfold(A, output)
+
+        with replace(self.network, self._layer, number, put_back) as heard:
+            logits = cast(Tensor, self.network(x.clone()))
+        if heard.count <= number:
+            raise LcamError(
+                f"layer {self._layer} ran {number + 1} times on a picture, and then {heard.count} "
+                "times on the same",
+                "give the network a forward() that does not depend on the other pictures of a "
+                "batch, or --batch-size 1",
+            )
+        return _usable(logits)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """Features, logits and what goes around the layer, in one pass.
@@ -222,43 +265,42 @@ class Backbone:
         Returns:
             A (B, K, P, Q), logits (B, R), and what :meth:`head` needs besides A, each with the
             batch first: nothing where the network goes through the layer alone; class tokens and
-            residuals; ``x`` itself where the network could not be split.
+            residuals; where the network could not be split ``x`` itself, and which of the layer's
+            calls gave A, int64.
+
+        Raises:
+            LcamError: The layer does not run on these pictures, or gives something else.
         """
         if self._split:
             A, around = self._before(self._split[0], x)
             return A, self.head(A, around), around
-        caught: list[Tensor] = []
-        layer = self.network.get_submodule(self._layer)
-        # A copy: what follows may change the layer's output in place.
-        handle = layer.register_forward_hook(lambda _m, _g, output: caught.append(output.clone()))
-        try:
-            logits = self.network(x)
-        finally:
-            handle.remove()
-        return self._layout.fold(caught[-1]), logits, (x,)
+        call = self._target.call
+        with self._keeping_gradients(), listen(self.network, [call]) as heard:
+            logits = cast(Tensor, self.network(x.clone()))
+        output, number = heard[call.name].output, heard[call.name].number
+        if not torch.is_tensor(output) or output.ndim != self._output_axes or len(output) != len(x):
+            raise LcamError(
+                f"layer {call.name} does not give on these pictures what it gave at the start",
+                "name a layer that runs on every picture: --layer NAME",
+            )
+        numbers = torch.full((len(x),), number, dtype=torch.int64, device=x.device)
+        return self._layout.fold(_usable(output)), _usable(logits), (x, numbers)
+
+    @property
+    def _output_axes(self) -> int:
+        return 3 if self._layout.kind == "list" else 4
 
     def _before(self, half: nn.Module, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """A, and what goes around it, of the first half of a network that is split."""
-        output, *around = half(x)
+        output, *around = (_usable(t) for t in half(x))
         n = self._layout.prefix
         return self._layout.fold(output), (*([output[:, :n]] if n else []), *around)
 
-    def _layer_output(self, x: Tensor) -> object:
-        """What the target layer gives for (B, 3, H, W), whatever that is; nothing after it runs."""
-        caught: list[object] = []
-
-        def stop(_module: nn.Module, _given: object, output: object) -> None:
-            caught.append(output)
-            raise _ReachedLayerError
-
-        handle = self.network.get_submodule(self._layer).register_forward_hook(stop)
-        try:
-            self.network(x)
-        except _ReachedLayerError:
-            pass
-        finally:
-            handle.remove()
-        return caught[0] if caught else None
+    def _keeping_gradients(self) -> contextlib.AbstractContextManager[object]:
+        """Where gradients are wanted, do not let the network's own code switch them off."""
+        if self._target.switches_gradients_off and torch.is_grad_enabled():
+            return KeepGradients()
+        return contextlib.nullcontext()
 
     def class_index(self, name_or_index: str) -> int:
         """Find a class by its name, in any case where only one has it, or by its index.
@@ -305,7 +347,7 @@ class Backbone:
         generator = torch.Generator().manual_seed(0)
         A = torch.randn(2, K, P, Q, generator=generator).to(last.weight)
         with torch.no_grad():
-            *_, around = self.forward(self._blank().expand(2, -1, -1, -1))
+            *_, around = self.forward(self.blank().expand(2, -1, -1, -1))
             pooled = last(A.mean((2, 3)))
             close = torch.allclose(self.head(A, around), pooled, rtol=1e-3, atol=1e-4)
         return last if close else None
@@ -324,7 +366,8 @@ class Backbone:
             LcamError: The network cannot be cut at its target layer.
         """
         identity = self.identity
-        module = with_head(self.network, self._layer, _OnMaps(self._layout, head))
+        new = _OnMaps(self._layout, head)
+        module = with_head(self.network, self._target.call, new, self.blank())
         if module is None:
             raise LcamError(
                 f"{identity.name} cannot be cut at layer {identity.layer}: torch.fx does not "
@@ -342,11 +385,14 @@ class Backbone:
         )
         return Backbone(network, identity.layer, grid=identity.grid, activation=identity.activation)
 
-    def _blank(self) -> Tensor:
+    def blank(self) -> Tensor:
         """An input, (1, 3, H, W), where the network is."""
         side = self.preprocess.image_size
-        parameter = next(self.network.parameters())
-        return torch.zeros(1, 3, side, side).to(parameter)
+        picture = torch.zeros(1, 3, side, side)
+        for tensor in chain(self.network.parameters(), self.network.buffers()):
+            if tensor.is_floating_point():
+                return picture.to(tensor)
+        return picture
 
     def _run_whole(self, name: str, picture: Tensor) -> Tensor:
         """Run the network once: logits (1, R), if it is a classifier.
@@ -364,51 +410,141 @@ class Backbone:
             ) from error
         if not torch.is_tensor(whole) or whole.ndim != 2:
             raise LcamError(
-                f"{name} gives {_shape(whole)}, not logits (B, R)",
+                f"{name} gives {shape_of(whole)}, not logits (B, R)",
                 "wrap it in a module that returns its class scores",
             )
         return whole
 
+    # --- the quickest way that is right -----------------------------------------------------------
+
     @torch.no_grad()
-    def _find_layout(self, picture: Tensor, grid: tuple[int, int] | None) -> Layout:
-        """How the target layer's output is read as feature maps.
+    def _choose_way(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """Change how the network computes to the quickest way that gives what it gave untouched.
+
+        Args:
+            pictures: Two, (2, 3, H, W).
+
+        Returns:
+            A and logits of them.
 
         Raises:
-            LcamError: It has no places, or none that can be told from its shape.
+            LcamError: A put back in the layer's place does not give the logits, in any way.
         """
-        output = self._layer_output(picture)
-        layout = find_layout(output, grid)
-        if layout is not None:
-            return layout
-        what = f"layer {self._layer!r} gives {_shape(output)}"
-        if grid is not None:
-            raise LcamError(f"{what}, where {grid[0]}x{grid[1]} places do not fit", _GRID_HINT)
-        if torch.is_tensor(output) and output.ndim == 3 and output.shape[1] > 1:
-            raise LcamError(f"{what}: which of these tokens are patches is not known", _GRID_HINT)
-        raise LcamError(
-            f"{what}, not feature maps (B, K, P, Q) or tokens (B, N, K)",
-            "name a layer of convolutional features or tokens: --layer NAME",
+        A, logits, _ = self.forward(pictures)
+        undo = self._quicken(pictures[:1])
+        self._split = split(self.network, self._target.call, pictures[:1])
+        # A trace leaves out what is only decided on values; folding, what happens beside a call.
+        if self._is_right(pictures, A, logits):
+            return A, logits
+        if self._split:
+            self._split = None
+            if self._is_right(pictures, A, logits):
+                return A, logits
+        undo()
+        self._split = split(self.network, self._target.call, pictures[:1])
+        if self._split and self._is_right(pictures, A, logits):
+            return A, logits
+        self._split = None
+        if self._is_right(pictures, A, logits):
+            return A, logits
+        raise self._why_not(pictures, logits)
+
+    def _quicken(self, picture: Tensor) -> Callable[[], None]:
+        """Fold batch norms and have activations save memory; returns what undoes it."""
+        replaced = replace_batch_norms(self.network, self._layer, picture)
+        undo_in_place = _in_place_without_gradients(self.network)
+
+        def undo() -> None:
+            undo_in_place()
+            for name, module in replaced.items():
+                put(self.network, name, module)
+
+        return undo
+
+    def _is_right(self, pictures: Tensor, A: Tensor, logits: Tensor) -> bool:
+        """Whether every way to A and the logits gives those of the untouched network."""
+        try:
+            with contextlib.redirect_stderr(io.StringIO()):  # where torch.fx tells of errors
+                found, whole, around = self.forward(pictures)
+                if not all(torch.is_tensor(t) and t.shape[:1] == (2,) for t in around):
+                    return False
+                if not (close(found, A) and close(whole, logits)):
+                    return False
+                if self._split is None:
+                    whole = self.head(found, around)
+                else:  # forward has run the head
+                    whole = self(pictures.clone())
+                if not close(whole, logits):
+                    return False
+                # Where gradients are wanted activations do not compute in place.
+                with torch.enable_grad():
+                    return close(self.head(found, around), logits)
+        except Exception:  # graphs and changed modules can fail in any way
+            return False
+
+    def _why_not(self, pictures: Tensor, logits: Tensor) -> LcamError:
+        """What to say of a network whose logits are not those of its features."""
+        name = self.identity.name
+        if not close(self(pictures.clone()), logits):
+            return LcamError(
+                f"{name} gives other logits each time it runs on the same pictures",
+                "have its forward() draw no random numbers in eval mode",
+            )
+        return LcamError(
+            f"what layer {self._layer} gives, put back in its place, does not give the logits of "
+            f"{name}",
+            "name another layer: --layer NAME; or give the network a forward() that uses what the "
+            "layer returns",
         )
 
-    @torch.no_grad()
-    def _check_split(self, picture: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
-        """A and logits; without the split where it does not give the ``whole`` network's logits."""
-        if self._split:
-            try:
-                with contextlib.redirect_stderr(io.StringIO()):  # where torch.fx tells of errors
-                    A, logits, around = self.forward(picture)
-                    if around:  # of two pictures there must be two of each
-                        *_, around = self.forward(picture.expand(2, -1, -1, -1).clone())
-                by_picture = all(torch.is_tensor(t) and t.shape[:1] == (2,) for t in around)
-                # Against the largest logit: those of random weights may be of any size.
-                close = (whole - logits).abs().max() <= 1e-3 * whole.abs().max() + 1e-4
-                if by_picture and close:
-                    return A, logits
-            except Exception:  # a trace leaves out what is only decided on values
-                pass
-            self._split = None
-        A, logits, _ = self.forward(picture)
-        return A, logits
+    # --- gradients --------------------------------------------------------------------------------
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether the logits have a gradient at A."""
+        return not self.gradients_end
+
+    def _find_end_of_gradients(self, pictures: Tensor) -> str:
+        """Where gradients end between the logits and A; empty where they do not."""
+        with torch.no_grad():
+            A, _, around = self.forward(pictures)
+        ends: list[str] = []
+
+        def look(name: str, given: tuple[object, ...], output: object) -> None:
+            wants = any(torch.is_tensor(t) and t.requires_grad for t in given)
+            if wants and torch.is_tensor(output) and not output.requires_grad and not ends:
+                kind = type(self.network.get_submodule(name)).__name__
+                ends.append(f"they end at {name} ({kind})")
+
+        def try_it() -> str:
+            with torch.enable_grad():
+                start = A.clone().requires_grad_()
+                try:
+                    logits = self.head(start, around)
+                    if logits.requires_grad:
+                        (g,) = torch.autograd.grad(logits.sum(), start, allow_unused=True)
+                        if g is not None:
+                            return ""
+                except RuntimeError as error:
+                    return str(error).partition("\n")[0]
+            return "its code switches them off or computes without them"
+
+        found = try_it()
+        if not found:
+            return ""
+        leaves = [n for n, m in self.network.named_modules() if n and not any(m.children())]
+        handles = [
+            self.network.get_submodule(n).register_forward_hook(
+                lambda _m, given, output, n=n: look(n, given, output)
+            )
+            for n in leaves
+        ]
+        try:
+            try_it()
+        finally:
+            for handle in handles:
+                handle.remove()
+        return ends[0] if ends else found
 
 
 def load_backbone(
@@ -449,20 +585,33 @@ def load_backbone(
     return Backbone(network, layer, grid=grid, activation=activation)
 
 
-def _in_place_without_gradients(network: nn.Module) -> None:
+def _in_place_without_gradients(network: nn.Module) -> Callable[[], None]:
     """Have bounded and smooth activations write to new memory where gradients are wanted.
 
     In place they would first copy their input, which their gradient needs; ReLU's needs only its
     output. Without gradients in place is quicker: an eighth of MobileNetV2's forward pass.
+
+    Returns:
+        What has them be as they were.
     """
 
     def choose(module: nn.Module, _given: object) -> None:
         module.inplace = not torch.is_grad_enabled()  # type: ignore[assignment]
 
-    for module in network.modules():
-        # ReLU6 is a Hardtanh. Those in place already: nothing else needs their input.
-        if isinstance(module, nn.Hardtanh | nn.Hardswish | nn.SiLU) and module.inplace:
-            module.register_forward_pre_hook(choose)
+    # ReLU6 is a Hardtanh. Those in place already: nothing else needs their input.
+    found = [
+        module
+        for module in network.modules()
+        if isinstance(module, nn.Hardtanh | nn.Hardswish | nn.SiLU) and module.inplace
+    ]
+    handles = [module.register_forward_pre_hook(choose) for module in found]
+
+    def undo() -> None:
+        for module, handle in zip(found, handles, strict=True):
+            handle.remove()
+            module.inplace = True  # type: ignore[assignment]
+
+    return undo
 
 
 class _OnMaps(nn.Module):
@@ -477,9 +626,8 @@ class _OnMaps(nn.Module):
         return cast(Tensor, self.head(self._layout.fold(output)))
 
 
-class _ReachedLayerError(Exception):
-    """Ends a forward pass at the target layer."""
-
-
-def _shape(value: object) -> str:
-    return str(tuple(value.shape)) if torch.is_tensor(value) else f"a {type(value).__name__}"
+def _usable(tensor: Tensor) -> Tensor:
+    """The same outside of ``torch.inference_mode``, whose tensors can take no part in gradients."""
+    if tensor.is_inference() and not torch.is_inference_mode_enabled():
+        return tensor.clone()
+    return tensor

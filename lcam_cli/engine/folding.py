@@ -9,45 +9,62 @@ from __future__ import annotations
 from collections import Counter
 
 import torch
-from torch import fx, nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from lcam_cli.engine.tracing import trace
 
-def fold_batch_norms(network: nn.Module, keep: str = "") -> int:
+
+def fold_batch_norms(network: nn.Module, keep: str = "", picture: Tensor | None = None) -> int:
     """Fold, in place, every BatchNorm2d whose only input is a convolution nobody else reads.
 
     Args:
-        network: A network in eval mode. What torch.fx cannot trace is left as it is.
+        network: A network in eval mode. What cannot be traced is left as it is.
         keep: Name of a module whose own output must not change: the target layer.
+        picture: One picture, (1, 3, H, W), with which more networks can be traced.
 
     Returns:
         How many were folded.
     """
-    try:
-        graph = fx.Tracer().trace(network)
-    except Exception:  # tracing runs arbitrary forward code on proxies: it can fail in any way
-        return 0
-    modules = dict(network.named_modules())
-    calls = Counter(n.target for n in graph.nodes if n.op == "call_module")
-    folded = 0
+    return len(replace_batch_norms(network, keep, picture)) // 2
+
+
+def replace_batch_norms(
+    network: nn.Module, keep: str = "", picture: Tensor | None = None
+) -> dict[str, nn.Module]:
+    """Do the same, and return by name the modules that others have taken the place of."""
+    replaced: dict[str, nn.Module] = {}
+    graph = trace(network, picture)
+    if graph is None:
+        return replaced
+    modules = dict(network.named_modules(remove_duplicate=False))
+    calls = Counter(id(modules[str(n.target)]) for n in graph.nodes if n.op == "call_module")
     for node in graph.nodes:
-        if node.op != "call_module" or not isinstance(modules[node.target], nn.BatchNorm2d):
+        if node.op != "call_module" or type(modules[node.target]) is not nn.BatchNorm2d:
             continue
         norm, source = modules[node.target], node.args[0]
         if source.op != "call_module" or source.target == keep or len(source.users) > 1:
             continue
         convolution = modules[source.target]
-        once = calls[node.target] == 1 and calls[source.target] == 1
-        # Not isinstance: a subclass may do more than convolve.
+        once = calls[id(norm)] == 1 and calls[id(convolution)] == 1
+        # Not isinstance: a subclass may do more than convolve, and so may hooks.
         if type(convolution) is not nn.Conv2d or norm.running_mean is None or not once:
             continue
-        _replace(network, source.target, fuse_conv_bn_eval(convolution, norm))
-        _replace(network, node.target, nn.Identity())
-        folded += 1
-    return folded
+        if _has_hooks(convolution) or _has_hooks(norm):
+            continue
+        replaced[source.target], replaced[node.target] = convolution, norm
+        put(network, source.target, fuse_conv_bn_eval(convolution, norm))
+        put(network, node.target, nn.Identity())
+    return replaced
 
 
-def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
+def put(network: nn.Module, name: str, module: nn.Module) -> None:
+    """Put a frozen module in the place of that name."""
     parent, _, child = name.rpartition(".")
     with torch.no_grad():
         setattr(network.get_submodule(parent), child, module.eval().requires_grad_(False))
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    """Whether more happens in a call than ``forward``, such as weights made anew (weight_norm)."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)

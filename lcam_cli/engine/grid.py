@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional
 from torchvision.models.convnext import CNBlock, LayerNorm2d
 from torchvision.models.shufflenetv2 import channel_shuffle
 from torchvision.ops import stochastic_depth
+
+from lcam_cli.engine.tracing import trace
 
 
 @dataclass(frozen=True)
@@ -87,37 +89,40 @@ _POINTWISE_FUNCTIONS = {
 _WINDOW_FUNCTIONS = {functional.max_pool2d: nn.MaxPool2d, functional.avg_pool2d: nn.AvgPool2d}
 
 
-class _Tracer(fx.Tracer):
-    """Takes for single steps what it need not look into, because it moves nothing."""
-
-    def __init__(self) -> None:
-        super().__init__(autowrap_functions=(channel_shuffle,))
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, _POINTWISE) or super().is_leaf_module(m, module_qualified_name)
+def _is_step(module: nn.Module, name: str) -> bool:
+    """Whether a module need not be looked into: besides those of torch.nn what moves nothing."""
+    return isinstance(module, _POINTWISE) or fx.Tracer().is_leaf_module(module, name)
 
 
-def find_grid(network: nn.Module, layer: str) -> Grid | None:
-    """Follow the geometry from the picture to the target layer.
+def find_grid(
+    network: nn.Module, layer: str, later: int = 0, picture: Tensor | None = None
+) -> Grid | None:
+    """Follow the geometry from the picture to a layer.
 
     Args:
         network: A classifier.
-        layer: The target layer's name.
+        layer: The layer's name.
+        later: How many of its calls in a forward pass come after the one meant.
+        picture: One picture, (1, 3, H, W), with which more networks can be traced.
 
     Returns:
         Its grid; None where an operation on the way is not known, the axes differ, or ways of
         different geometry meet.
     """
+    graph = trace(network, picture, is_step=_is_step, functions=(channel_shuffle,))
+    if graph is None:
+        return None
+    inside = [
+        node
+        for node in graph.nodes
+        if node.op == "call_module" and f"{node.target}.".startswith(f"{layer}.")
+    ]
+    # Each call is one step only where the layer is not looked into.
+    if later >= len(inside) or (later and inside[-1].target != layer):
+        return None
     try:
-        graph = _Tracer().trace(network)
-        modules = dict(network.named_modules())
-        inside = [
-            node
-            for node in graph.nodes
-            if node.op == "call_module" and f"{node.target}.".startswith(f"{layer}.")
-        ]
-        return _grid_of(inside[-1], modules)
-    except Exception:  # tracing runs arbitrary forward code on proxies: it can fail in any way
+        return _grid_of(inside[-1 - later], dict(network.named_modules()))
+    except Exception:  # an operation in a form that is not known here
         return None
 
 

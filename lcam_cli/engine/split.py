@@ -6,42 +6,35 @@ that the second graph runs nothing that comes before the layer.
 
 from __future__ import annotations
 
-import inspect
 import operator
 import re
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, cast
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
+from lcam_cli.engine.calls import Call
 from lcam_cli.engine.operators import changes_in_place
+from lcam_cli.engine.tracing import trace
 
 
-class _Tracer(fx.Tracer):
-    """Traces only into the modules that contain the layer: all else stays a single step."""
-
-    def __init__(self, layer: str) -> None:
-        super().__init__()
-        self._layer = layer
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return not self._layer.startswith(module_qualified_name + ".")
-
-
-def split(network: nn.Module, layer: str) -> tuple[nn.Module, nn.Module] | None:
-    """Cut the traced network after the layer's last call.
+def split(
+    network: nn.Module, call: Call, picture: Tensor | None = None
+) -> tuple[nn.Module, nn.Module] | None:
+    """Cut the traced network after a call of the target layer.
 
     Args:
         network: A classifier.
-        layer: The target layer's name.
+        call: The target layer's.
+        picture: One picture, (1, 3, H, W), with which more networks can be traced.
 
     Returns:
         ``before``, from the network's input to the layer's output and what goes around the layer (a
         tuple, the output first), and ``after``, from these, one by one, to the logits. None where
         the network cannot be traced, or where the layer does not lead to its logits.
     """
-    cut = _last_call(network, layer)
+    cut = _find_call(network, call, picture)
     if cut is None:
         return None
     graph, output = cut.graph, _output(cut.graph)
@@ -64,18 +57,21 @@ def split(network: nn.Module, layer: str) -> tuple[nn.Module, nn.Module] | None:
     return fx.GraphModule(network, before), fx.GraphModule(network, after)
 
 
-def with_head(network: nn.Module, layer: str, head: nn.Module) -> nn.Module | None:
+def with_head(
+    network: nn.Module, call: Call, head: nn.Module, picture: Tensor | None = None
+) -> nn.Module | None:
     """Put another head behind a layer; the modules before it keep their names.
 
     Args:
         network: A classifier; it gets ``head`` as a module.
-        layer: The target layer's name.
+        call: The target layer's.
         head: What makes logits of the layer's output.
+        picture: As for :func:`split`.
 
     Returns:
-        The network up to the layer's last call, and ``head``; None where it cannot be traced.
+        The network up to that call, and ``head``; None where it cannot be traced.
     """
-    cut = _last_call(network, layer)
+    cut = _find_call(network, call, picture)
     if cut is None:
         return None
     later = _behind(cut.graph, {cut})
@@ -90,24 +86,22 @@ def with_head(network: nn.Module, layer: str, head: nn.Module) -> nn.Module | No
 _NEW_HEAD = "trained_head"
 
 
-def _last_call(network: nn.Module, layer: str) -> fx.Node | None:
-    """The layer's last call in the traced network; None where that cannot be told."""
-    try:
-        graph = _Tracer(layer).trace(network, _defaults(network))
-    except Exception:  # tracing runs arbitrary forward code on proxies: it can fail in any way
+def _find_call(network: nn.Module, call: Call, picture: Tensor | None) -> fx.Node | None:
+    """The call in the traced network; None where that cannot be told."""
+
+    def is_step(_module: nn.Module, name: str) -> bool:
+        # Looked into are only those that contain the layer: all else stays a single step.
+        return not call.name.startswith(name + ".")
+
+    graph = trace(network, picture, is_step=is_step)
+    if graph is None:
         return None
-    calls = [n for n in graph.nodes if n.op == "call_module" and n.target == layer]
-    return calls[-1] if calls else None
+    calls = [n for n in graph.nodes if n.op == "call_module" and n.target == call.name]
+    return calls[-1 - call.later] if call.later < len(calls) else None
 
 
 def _output(graph: fx.Graph) -> fx.Node:
     return cast(fx.Node, next(n for n in graph.nodes if n.op == "output"))
-
-
-def _defaults(network: nn.Module) -> dict[str, Any] | None:
-    """What else the network can be given, such as an attention mask, as it is by default."""
-    parameters = inspect.signature(network.forward).parameters.values()
-    return {p.name: p.default for p in parameters if p.default is not p.empty} or None
 
 
 def _changes(graph: fx.Graph) -> list[fx.Node]:

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from lcam_cli.engine.backbone import Backbone
-from lcam_cli.engine.tokens import find_layout
+from lcam_cli.engine.calls import hook
+from lcam_cli.engine.tokens import Layout, find_layout
 from lcam_cli.errors import LcamError
+
+
+@dataclass(frozen=True)
+class _Maps:
+    """What a module of the trunk gave: its layout, None where it has no places, and K."""
+
+    name: str
+    layout: Layout | None
+    channels: int
 
 
 def stage_ends(backbone: Backbone) -> dict[str, int]:
     """Find the last module at each spatial resolution, up to the target layer, largest first.
 
     Only modules of the trunk count: the network's own children, and those of plain sequences and of
-    whatever contains the target layer. What is inside a residual block is no stage's end.
+    whatever contains the target layer. What is inside a residual block is no stage's end. A module
+    that runs several times has one place, its last call on the way to the target layer.
 
     Returns:
         Their names with their channels K, in the order of the forward pass, the target layer last.
@@ -25,30 +36,25 @@ def stage_ends(backbone: Backbone) -> dict[str, int]:
         LcamError: The target layer gives no feature maps, as in a transformer.
     """
     layer = backbone.identity.layer
-    ends: dict[tuple[int, int], tuple[str, int]] = {}
-    reached: list[str] = []
+    seen: list[_Maps] = []
 
-    def note(name: str, _module: nn.Module, _given: object, output: object) -> None:
-        layout = None if reached else find_layout(output)
-        if layout is not None and layout.kind == "maps":
-            assert isinstance(output, torch.Tensor)
-            ends[layout.P, layout.Q] = name, output.shape[1]
-        if name == layer:
-            reached.append(name)
+    def note(name: str, output: object) -> None:
+        layout = find_layout(output)
+        channels = output.shape[1] if torch.is_tensor(output) and layout is not None else 0
+        seen.append(_Maps(name, layout, channels))
 
-    handles = [
-        module.register_forward_hook(partial(note, name))
-        for name, module in _trunk(backbone.network, layer)
-    ]
-    side = backbone.preprocess.image_size
-    like = next(backbone.network.parameters())
-    try:
-        with torch.no_grad():
-            backbone(torch.zeros(1, 3, side, side, device=like.device, dtype=like.dtype))
-    finally:
-        for handle in handles:
-            handle.remove()
-    found = dict(ends.values())
+    with torch.no_grad(), hook(backbone.network, _trunk(backbone.network, layer), note):
+        backbone(backbone.blank())
+    calls = [i for i, maps in enumerate(seen) if maps.name == layer]
+    (target,) = backbone.calls_of([layer])
+    way = seen[: calls[-1 - target.later] + 1] if target.later < len(calls) else []
+    last = {maps.name: i for i, maps in enumerate(way) if _is_maps(maps)}
+    ends = {
+        (maps.layout.P, maps.layout.Q): maps
+        for i, maps in enumerate(way)
+        if maps.layout is not None and last.get(maps.name) == i
+    }
+    found = {maps.name: maps.channels for maps in ends.values()}
     if list(found)[-1:] != [layer]:
         raise LcamError(
             f"{backbone.identity.name} has no stages of feature maps that end in {layer!r}",
@@ -57,11 +63,15 @@ def stage_ends(backbone: Backbone) -> dict[str, int]:
     return found
 
 
-def _trunk(module: nn.Module, layer: str, name: str = "") -> list[tuple[str, nn.Module]]:
-    found: list[tuple[str, nn.Module]] = []
+def _is_maps(maps: _Maps) -> bool:
+    return maps.layout is not None and maps.layout.kind == "maps"
+
+
+def _trunk(module: nn.Module, layer: str, name: str = "") -> list[str]:
+    found: list[str] = []
     for child_name, child in module.named_children():
         path = f"{name}.{child_name}" if name else child_name
-        found.append((path, child))
+        found.append(path)
         if isinstance(child, nn.Sequential) or _holds(path, layer):
             found += _trunk(child, layer, path)
     return found

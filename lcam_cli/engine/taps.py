@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from lcam_cli.engine.calls import Heard, hook
 from lcam_cli.engine.engine import Engine
-from lcam_cli.engine.layers import check_layer
 from lcam_cli.errors import LcamError
 
 
@@ -31,8 +31,8 @@ class Taps:
 def tap(engine: Engine, x: Tensor, layers: Sequence[str], classes: Tensor | None = None) -> Taps:
     """Run the network once and read layers on the way.
 
-    Nothing below the lowest of the layers is differentiated. A layer that runs several times is
-    read at its last run, as the backbone's target layer is.
+    Nothing below the lowest of the layers is differentiated. Of a layer that runs several
+    times the call that counts is read, as of the backbone's target layer.
 
     Args:
         engine: The engine with the classifier.
@@ -43,8 +43,7 @@ def tap(engine: Engine, x: Tensor, layers: Sequence[str], classes: Tensor | None
     Raises:
         LcamError: The network has no such layer, or it gives no feature maps.
     """
-    for layer in layers:
-        check_layer(engine.backbone.network, layer)
+    engine.backbone.calls_of(layers)  # refuses what is no layer
     given = (x,) if classes is None else (x, classes)
     # One flat tuple, because the engine joins its columns where a batch had to be halved.
     logits, *rest = engine.run(lambda *batch: _read(engine, layers, *batch), *given)
@@ -56,33 +55,51 @@ def tap(engine: Engine, x: Tensor, layers: Sequence[str], classes: Tensor | None
 def _read(
     engine: Engine, layers: Sequence[str], x: Tensor, classes: Tensor | None = None
 ) -> tuple[Tensor, ...]:
-    seen: dict[str, Tensor] = {}
+    calls = dict(zip(layers, engine.backbone.calls_of(layers), strict=True))
+    heard = {call.name: Heard(call.later) for call in calls.values()}
 
-    def keep(name: str, output: object) -> Tensor:
+    def keep(name: str, output: object) -> Tensor | None:
+        heard[name].add(output)
         if not torch.is_tensor(output) or output.ndim != 4:
-            raise LcamError(
-                f"layer {name!r} gives no feature maps (B, K, P, Q)", "name a convolutional layer"
-            )
+            return None
         if classes is not None and not output.requires_grad:
             output = output.detach().requires_grad_(True)  # the graph begins here
-        seen[name] = output
+        heard[name].exchange(output)
         return output.clone()  # what follows may change it in place
 
-    def hook(name: str) -> torch.utils.hooks.RemovableHandle:
-        layer: nn.Module = engine.backbone.network.get_submodule(name)
-        return layer.register_forward_hook(lambda _module, _given, output: keep(name, output))
-
-    handles = [hook(name) for name in layers]
-    try:
-        with torch.set_grad_enabled(classes is not None), engine.autocast():
-            logits = engine.backbone(engine.normalise(x)).float()
-    finally:
-        for handle in handles:
-            handle.remove()
-    if unseen := [name for name in layers if name not in seen]:
-        raise LcamError(f"layer {unseen[0]!r} does not run", "name a layer of the forward pass")
-    outputs = [seen[name] for name in layers]
+    network = engine.backbone.network
+    with hook(network, heard, keep), torch.set_grad_enabled(classes is not None), engine.autocast():
+        logits = engine.backbone(engine.normalise(x)).float()
+    outputs = []
+    for layer, call in calls.items():
+        output = heard[call.name].output
+        if not heard[call.name].count:
+            raise LcamError(f"layer {layer!r} does not run", "name a layer of the forward pass")
+        if not torch.is_tensor(output) or output.ndim != 4:
+            raise LcamError(
+                f"layer {layer!r} gives no feature maps (B, K, P, Q)", "name a convolutional layer"
+            )
+        outputs.append(output)
     gradients: tuple[Tensor, ...] = ()
     if classes is not None:
-        gradients = torch.autograd.grad(logits.gather(1, classes.unsqueeze(1)).sum(), outputs)
+        chosen = logits.gather(1, classes.unsqueeze(1)).sum()
+        gradients = _gradients(engine, chosen, dict(zip(layers, outputs, strict=True)))
     return logits.detach(), *(t.detach().float() for t in (*outputs, *gradients))
+
+
+def _gradients(engine: Engine, chosen: Tensor, outputs: dict[str, Tensor]) -> tuple[Tensor, ...]:
+    """∂ chosen / ∂ A of each layer.
+
+    Raises:
+        LcamError: There is none at one of them.
+    """
+    found: Sequence[Tensor | None] = [None] * len(outputs)
+    if chosen.requires_grad:
+        found = torch.autograd.grad(chosen, list(outputs.values()), allow_unused=True)
+    for layer, g in zip(outputs, found, strict=True):
+        if g is None:
+            raise LcamError(
+                f"the logits of {engine.backbone.identity.name} have no gradient at layer {layer}",
+                "take a method that needs none, e.g. scorecam",
+            )
+    return tuple(g for g in found if g is not None)

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from lcam_cli.engine.backbone import Backbone
 from lcam_cli.engine.engine import Engine, Forward
-from lcam_cli.engine.grid import find_grid
 from lcam_cli.engine.masked import MaskedForwards
 from lcam_cli.engine.stages import stage_ends
 from lcam_cli.engine.taps import tap
@@ -54,7 +53,7 @@ class Sise:
         fused: Tensor | None = None
         for block in self._blocks:
             A, beta = taps.outputs[block], taps.gradients[block].mean((2, 3))
-            grid = find_grid(engine.backbone.network, block) if seen.grid is not None else None
+            grid = engine.backbone.grid_of(block) if seen.grid is not None else None
             kept = torch.stack([self._kept(b) for b in beta])
             V = min_max(score_weighted(forwards, A, kept, size, grid))
             fused = V if fused is None else fuse(fused, V)

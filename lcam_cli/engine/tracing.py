@@ -1,0 +1,177 @@
+"""Tracing a network into a graph, also where it asks for the sizes of what it computes.
+
+torch.fx runs ``forward`` on stand-ins. A question such as ``if x.shape[2] % 32`` has no answer
+there, although it is the same for all pictures of one size. So what torch.fx alone cannot trace is
+traced again with stand-ins that know their sizes, except those that depend on how many pictures
+there are. What depends on values stays without an answer: such a network has no one graph.
+"""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+IsStep = Callable[[nn.Module, str], bool]
+"""Whether a module, given with its name, is a single step of the graph."""
+
+
+def trace(
+    network: nn.Module,
+    picture: Tensor | None = None,
+    *,
+    is_step: IsStep | None = None,
+    functions: Sequence[Callable[..., Any]] = (),
+) -> fx.Graph | None:
+    """Trace a network.
+
+    Args:
+        network: A network whose first input is pictures; others are left at their defaults.
+        picture: One picture, (1, 3, H, W), whose sizes the graph may take for granted; without
+            it a network that asks for sizes is not traced.
+        is_step: Which modules are not looked into; default those of torch.nn.
+        functions: Functions that are single steps too.
+
+    Returns:
+        The graph; None where ``forward`` depends on values, or does what cannot be traced.
+    """
+    tracers: list[fx.Tracer] = [_Tracer(is_step, functions)]
+    if picture is not None:
+        tracers.append(_SizedTracer(is_step, functions, picture))
+    for tracer in tracers:
+        try:
+            return tracer.trace(network, _defaults(network))
+        except Exception:  # noqa: S112 (forward code on stand-ins can fail in any way)
+            continue
+    return None
+
+
+def _defaults(network: nn.Module) -> dict[str, Any] | None:
+    """What else the network can be given, such as an attention mask, as it is by default."""
+    parameters = inspect.signature(network.forward).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty} or None
+
+
+class _Tracer(fx.Tracer):
+    def __init__(self, is_step: IsStep | None, functions: Sequence[Callable[..., Any]]) -> None:
+        super().__init__(autowrap_functions=tuple(functions))
+        self._is_step = is_step
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        if self._is_step is None:
+            return super().is_leaf_module(m, module_qualified_name)
+        return self._is_step(m, module_qualified_name)
+
+
+class _SizedTracer(_Tracer):
+    """Runs every step on two batches as it is traced, of two and of three pictures.
+
+    What is the same for both does not depend on how many pictures there are.
+    """
+
+    def __init__(
+        self,
+        is_step: IsStep | None,
+        functions: Sequence[Callable[..., Any]],
+        picture: Tensor,
+    ) -> None:
+        super().__init__(is_step, functions)
+        self._pictures = tuple(picture.expand(n, -1, -1, -1) for n in _BATCHES)
+        self._values: dict[fx.Node, tuple[Any, ...]] = {}
+        self._given: fx.Proxy | None = None
+        self._running = False
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Sized(node, self)
+
+    def create_proxy(self, kind: str, *args: Any, **kwargs: Any) -> fx.Proxy:
+        proxy = super().create_proxy(kind, *args, **kwargs)
+        node = proxy.node
+        if kind == "placeholder" and self._given is None:
+            self._given = proxy
+            self._values[node] = tuple(p.clone() for p in self._pictures)
+        elif kind == "placeholder":
+            self._values[node] = tuple(node.args[0] if node.args else None for _ in _BATCHES)
+        elif kind != "output":
+            self._values[node] = tuple(self._run(node, i) for i in range(len(_BATCHES)))
+        return proxy
+
+    def _run(self, node: fx.Node, i: int) -> Any:
+        args = fx.map_arg(node.args, lambda n: self._values[n][i])
+        kwargs = fx.map_arg(node.kwargs, lambda n: self._values[n][i])
+        target: Any = node.target
+        # While it traces, torch.fx has every module's call and attributes lead to the tracer.
+        outer, self._running = self._running, True
+        try:
+            with torch.no_grad():
+                if node.op == "call_function":
+                    return target(*args, **kwargs)
+                if node.op == "call_method":
+                    return getattr(args[0], target)(*args[1:], **kwargs)
+                found = operator.attrgetter(target)(self.root)
+                return found(*args, **kwargs) if node.op == "call_module" else found
+        finally:
+            self._running = outer
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: dict[str, Any]
+    ) -> Any:
+        if self._running:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        if self._running:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        few, more = self._values[obj.node]
+        if isinstance(few, tuple | list) and len(few) == len(more):
+            return iter([obj[i] for i in range(len(few))])
+        return super().iter(obj)
+
+    def sizes_of(self, proxy: fx.Proxy) -> tuple[Any, ...]:
+        """The sizes of a tensor: numbers, or where they depend on the batch stand-ins for them."""
+        few, more = (value.shape for value in self._values[proxy.node])
+        if len(few) != len(more):
+            raise TypeError("the batch decides how many axes there are")
+        return tuple(self._size(proxy, axis, few[axis], more[axis]) for axis in range(len(few)))
+
+    def _size(self, proxy: fx.Proxy, axis: int, few: int, more: int) -> Any:
+        if few == more:
+            return few
+        each, rest = divmod(few, _BATCHES[0])
+        if rest or more != each * _BATCHES[1]:
+            return self.create_proxy("call_method", "size", (proxy, axis), {})
+        # In terms of the pictures, of which either half of a network that is cut knows the number.
+        count = self.create_proxy("call_method", "size", (self._given, 0), {})
+        return count if each == 1 else count * each
+
+
+_BATCHES = (2, 3)
+
+
+class _Sized(fx.Proxy):
+    """A stand-in that knows the sizes of what it stands for."""
+
+    tracer: _SizedTracer
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        return self.tracer.sizes_of(self)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.tracer.sizes_of(self))
+
+    def dim(self) -> int:
+        return self.ndim
+
+    def size(self, dim: int | None = None) -> Any:
+        sizes = self.tracer.sizes_of(self)
+        return sizes if dim is None else sizes[dim]
