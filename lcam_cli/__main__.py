@@ -79,6 +79,13 @@ def run(app: typer.Typer, args: list[str]) -> int:
         _trace(flags)
         console.error("interrupted")
         return INTERRUPTED
+    except SystemExit as error:  # typer's own is no such: the user's code has called it
+        theirs = _users(error)
+        if theirs is None:
+            raise
+        _trace(flags)
+        console.error(theirs.what, theirs.hint)
+        return WRONG
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _reader_is_gone():
             return DONE
@@ -163,10 +170,22 @@ def _unforeseen(error: Exception) -> tuple[str, str]:
             "use a smaller --batch-size or --image-size, fewer --workers, or another --device; "
             "what is saved can go on with --resume",
         )
+    theirs = _users(error)
+    if theirs is not None:
+        return theirs.what, theirs.hint
     return (
         f"internal error: {name}: {text}",
         "run again with --debug for the traceback, and report it at the project's issue page",
     )
+
+
+def _users(error: BaseException) -> LcamError | None:
+    """The error as the user's own, where code raised it that they named."""
+    if "lcam_cli.engine.users_code" not in sys.modules:
+        return None
+    from lcam_cli.engine.users_code import users_error  # noqa: PLC0415
+
+    return users_error(error)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -61,6 +61,7 @@ def train(
     ] = None,
     grid: o.Grid = None,
     activation: o.Activation = None,
+    output: o.Output = None,
     classes: o.Classes = None,
     recipe: Annotated[
         Literal["auto", "paper", "reference"],
@@ -195,6 +196,7 @@ def train(
         std,
         grid=grid,
         activation=activation,
+        output=output,
     )
     recipe_settings = recipe_for(recipe, backbone or "", run_mode)
     if mode not in LCAM_MODES and init != "auto":

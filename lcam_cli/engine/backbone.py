@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import cast
@@ -20,16 +20,24 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from lcam_cli.engine.activation import Activation, check_activation
+from lcam_cli.engine.activation import Activation
 from lcam_cli.engine.folding import fold_batch_norms
 from lcam_cli.engine.grid import Grid, find_grid
 from lcam_cli.engine.layers import check_layer, find_target_layer
 from lcam_cli.engine.networks import Network, load_network, read_class_names
+from lcam_cli.engine.plain import plain_classifier, scoring
 from lcam_cli.engine.split import split, with_head
 from lcam_cli.engine.tokens import Layout, find_layout, parse_grid
+from lcam_cli.engine.wrappers import holds_script, plain_layer, script_around
 from lcam_cli.errors import LcamError, did_you_mean
 from lcam_cli.images.preprocess import Preprocess
 
+_SCORES_ALONE = (
+    "without --layer, rise and random work: they need scores alone; for other methods give the "
+    "network itself, or torch.export it"
+)
+# Where there is no target layer: as many cells as RISE's masks have.
+_CELLS = (7, 7)
 _GRID_HINT = "name the layer and its rows and columns of patches: --layer NAME --grid PxQ"
 
 
@@ -43,7 +51,11 @@ class Identity:
         layer: The target layer.
         weights_file: Where the weights were read; a hint, no part of the identity.
         grid: ``"PxQ"`` of a transformer's patches where the user had to say so, else ``""``.
-        activation: What turns its logits into scores.
+        activation: What turns its outputs into scores.
+        output: Which of the network's outputs are the logits where the user had to say so, else
+            ``""``.
+        probabilities: The last step that was taken off it, ``"softmax"``, ``"sigmoid"`` or
+            ``"log_softmax"``; ``""`` where it gives logits.
     """
 
     name: str
@@ -52,6 +64,13 @@ class Identity:
     weights_file: str = field(default="", compare=False)
     grid: str = ""
     activation: Activation = "softmax"
+    output: str = ""
+    probabilities: str = ""
+
+    @property
+    def scoring(self) -> Activation:
+        """What turns the logits of the classifier as it runs here into scores."""
+        return scoring(self.activation, self.probabilities)
 
 
 class Backbone:
@@ -62,7 +81,8 @@ class Backbone:
         identity: Name, weights and layer.
         class_names: R names.
         preprocess: What turns a picture into its input.
-        feature_shape: (K, P, Q) of A.
+        notes: What the user should know of the network, a line each.
+        one_by_one: Why pictures must go through it one by one; ``""`` where they need not.
     """
 
     def __init__(
@@ -71,9 +91,10 @@ class Backbone:
         layer: str | None = None,
         *,
         grid: str = "",
-        activation: str = "softmax",
+        activation: str | None = None,
+        output: str = "",
+        probabilities: str | None = None,
     ) -> None:
-        self.network = network.module.eval().requires_grad_(False)
         self.preprocess = network.preprocess
         side = self.preprocess.image_size
         # Values, not zeros, so that the check of the split below can see a difference.
@@ -82,35 +103,48 @@ class Backbone:
         self._own_grid = network.grid
         told = grid or network.grid
         places = parse_grid(told) if told else None
-        whole = self._run_whole(network.name, picture)
-        if layer is None:
-            layer = find_target_layer(self.network, picture, places)
-        check_layer(self.network, layer)
+        plain = plain_classifier(
+            network,
+            picture,
+            output=output,
+            activation=activation,
+            probabilities=probabilities,
+        )
+        self.network, whole = plain.module, plain.logits
+        self.notes, self.one_by_one = plain.notes, plain.one_by_one
+        self._device = torch.device("cpu")
+        self._no_layer = ""
+        layer = self._find_layer(network.name, layer, picture, places)
         self.identity = Identity(
             network.name,
             network.weights,
             layer,
             network.weights_file,
             grid,
-            check_activation(activation),
+            plain.activation,
+            output,
+            plain.probabilities,
         )
-        if whole.shape[1] == 1 and activation == "softmax":
+        if whole.shape[1] == 1 and plain.activation == "softmax":
             raise LcamError(
                 f"{network.name} gives a single logit, whose softmax score is always 1",
                 "give --activation sigmoid",
             )
-        fold_batch_norms(self.network, keep=layer)
-        _in_place_without_gradients(self.network)
         self._layer = layer
         self._grids: dict[str, Grid | None] = {}
-        self._layout = self._find_layout(picture, places)
-        self._split = split(self.network, layer)
-        A, logits = self._check_split(picture, whole)
-        self.feature_shape: tuple[int, int, int] = (A.shape[1], A.shape[2], A.shape[3])
-        self.class_names = network.class_names or [str(r) for r in range(logits.shape[1])]
-        if len(self.class_names) != logits.shape[1]:
+        self._split: tuple[nn.Module, nn.Module] | None = None
+        self._shape = (0, *_CELLS)
+        if self.has_layer:
+            fold_batch_norms(self.network, keep=layer)
+            _in_place_without_gradients(self.network)
+            self._layout = self._find_layout(picture, places)
+            self._split = split(self.network, layer)
+            A, _ = self._check_split(picture, whole)
+            self._shape = (A.shape[1], A.shape[2], A.shape[3])
+        self.class_names = network.class_names or [str(r) for r in range(whole.shape[1])]
+        if len(self.class_names) != whole.shape[1]:
             raise LcamError(
-                f"{len(self.class_names)} class names for {logits.shape[1]} classes",
+                f"{len(self.class_names)} class names for {whole.shape[1]} classes",
                 "give a --classes file with one name a line, in the classifier's order",
             )
 
@@ -118,6 +152,52 @@ class Backbone:
     def num_classes(self) -> int:
         """R, the number of classes."""
         return len(self.class_names)
+
+    @property
+    def has_layer(self) -> bool:
+        """Whether it has a target layer; without, there are scores alone, and A has no channels."""
+        return not self._no_layer
+
+    def need_layer(self, method: str) -> None:
+        """Check that a method that looks at the target layer has one.
+
+        Raises:
+            LcamError: There is none.
+        """
+        if self._no_layer:
+            raise LcamError(f"{method} looks at a layer, and {self._no_layer}", _SCORES_ALONE)
+
+    @property
+    def feature_shape(self) -> tuple[int, int, int]:
+        """(K, P, Q) of A.
+
+        Raises:
+            LcamError: It has no target layer.
+        """
+        self.need_layer("this")
+        return self._shape
+
+    def _find_layer(
+        self, name: str, layer: str | None, picture: Tensor, places: tuple[int, int] | None
+    ) -> str:
+        """The target layer, typed or found; ``""`` where a compiled network shows none."""
+        if layer is not None:
+            layer = plain_layer(self.network, layer)
+            check_layer(self.network, layer)
+            if script_around(self.network, layer):
+                raise LcamError(
+                    f"layer {layer!r} of {name} lies in a TorchScript module, whose layers cannot "
+                    "be seen from outside",
+                    _SCORES_ALONE,
+                )
+            return layer
+        try:
+            return find_target_layer(self.network, picture, places)
+        except LcamError:
+            if not holds_script(self.network):
+                raise
+        self._no_layer = f"{name} is TorchScript, whose layers cannot be seen from outside"
+        return ""
 
     @cached_property
     def grid(self) -> Grid | None:
@@ -159,7 +239,7 @@ class Backbone:
         for layer in layers:
             check_layer(self.network, layer)
         with torch.no_grad(), self.watch(layers) as caught:
-            self.features(self._blank())
+            self.features(self.blank())
         for layer in layers:
             layout = find_layout(caught.get(layer))
             if layout is None or layout.kind != "maps":
@@ -176,6 +256,7 @@ class Backbone:
 
     def to(self, device: torch.device) -> Backbone:
         """Move the network to ``device``, in channels-last layout; returns itself."""
+        self._device = device
         # The halves share parameters, which move with the network, but buffers are replaced in it.
         for part in (self.network, *(self._split or ())):
             part.to(device=device, memory_format=torch.channels_last)
@@ -224,6 +305,8 @@ class Backbone:
             batch first: nothing where the network goes through the layer alone; class tokens and
             residuals; ``x`` itself where the network could not be split.
         """
+        if not self.has_layer:
+            return x.new_zeros(len(x), *self._shape), self(x), ()
         if self._split:
             A, around = self._before(self._split[0], x)
             return A, self.head(A, around), around
@@ -305,7 +388,7 @@ class Backbone:
         generator = torch.Generator().manual_seed(0)
         A = torch.randn(2, K, P, Q, generator=generator).to(last.weight)
         with torch.no_grad():
-            *_, around = self.forward(self._blank().expand(2, -1, -1, -1))
+            *_, around = self.forward(self.blank().expand(2, -1, -1, -1))
             pooled = last(A.mean((2, 3)))
             close = torch.allclose(self.head(A, around), pooled, rtol=1e-3, atol=1e-4)
         return last if close else None
@@ -340,34 +423,20 @@ class Backbone:
             self.preprocess,
             self._own_grid,
         )
-        return Backbone(network, identity.layer, grid=identity.grid, activation=identity.activation)
+        other = Backbone(
+            network,
+            identity.layer,
+            grid=identity.grid,
+            activation=identity.scoring,
+            probabilities="",  # what it ended with is gone
+        )
+        other.identity = replace(identity, weights=weights, weights_file=weights_file)
+        return other
 
-    def _blank(self) -> Tensor:
+    def blank(self) -> Tensor:
         """An input, (1, 3, H, W), where the network is."""
         side = self.preprocess.image_size
-        parameter = next(self.network.parameters())
-        return torch.zeros(1, 3, side, side).to(parameter)
-
-    def _run_whole(self, name: str, picture: Tensor) -> Tensor:
-        """Run the network once: logits (1, R), if it is a classifier.
-
-        Raises:
-            LcamError: It fails on a picture of this size, or gives something else.
-        """
-        try:
-            with torch.no_grad():
-                whole = self.network(picture.clone())
-        except (RuntimeError, AssertionError, ValueError) as error:
-            raise LcamError(
-                f"{name} fails on a {tuple(picture.shape)} input: {error}",
-                "set --image-size to what it was trained with",
-            ) from error
-        if not torch.is_tensor(whole) or whole.ndim != 2:
-            raise LcamError(
-                f"{name} gives {_shape(whole)}, not logits (B, R)",
-                "wrap it in a module that returns its class scores",
-            )
-        return whole
+        return torch.zeros(1, 3, side, side, device=self._device)
 
     @torch.no_grad()
     def _find_layout(self, picture: Tensor, grid: tuple[int, int] | None) -> Layout:
@@ -417,7 +486,9 @@ def load_backbone(
     *,
     layer: str | None = None,
     grid: str = "",
-    activation: str = "softmax",
+    activation: str | None = None,
+    output: str = "",
+    probabilities: str | None = None,
     classes: Path | Sequence[str] | None = None,
     preprocess: Preprocess | None = None,
     seed: int = 0,
@@ -431,7 +502,10 @@ def load_backbone(
         layer: Name of the module whose output is A; default the last convolutional features, or a
             transformer's last patches that reach the classifier.
         grid: ``"PxQ"``: a transformer's patches, where their number does not tell.
-        activation: ``"softmax"``, or ``"sigmoid"`` for several classes a picture.
+        activation: ``"softmax"``, ``"sigmoid"`` for several classes a picture, or ``"none"`` where
+            the network gives scores; default softmax, or what its last step is seen to be.
+        output: Which of several outputs are the logits: a key or an index.
+        probabilities: The last step to take off, as a file says; default what is seen.
         classes: Class names, or a file with one a line; default what the weights are known for.
         preprocess: Default what the weights were trained with.
         seed: For ``weights="none"``.
@@ -446,7 +520,14 @@ def load_backbone(
         )
     if preprocess is not None:
         network.preprocess = preprocess
-    return Backbone(network, layer, grid=grid, activation=activation)
+    return Backbone(
+        network,
+        layer,
+        grid=grid,
+        activation=activation,
+        output=output,
+        probabilities=probabilities,
+    )
 
 
 def _in_place_without_gradients(network: nn.Module) -> None:

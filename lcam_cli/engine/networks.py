@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib
-import importlib.util
 import math
 import re
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,7 +82,9 @@ def load_network(name: str, weights: str = "DEFAULT", *, seed: int = 0) -> Netwo
 
         network = timm_network(name, weights, seed)
     elif runs_user_code(name):
-        network = _user_network(name, weights, seed)
+        from lcam_cli.engine.function import function_network  # noqa: PLC0415 (it needs this module)
+
+        network = function_network(name, weights, seed)
     else:
         network = _torchvision_network(name, weights, seed)
     network.module.eval().requires_grad_(False)
@@ -228,61 +227,6 @@ def _preset(entry: Any) -> Preprocess:
 
 
 # --- the user's own -------------------------------------------------------------------------------
-
-
-def _user_network(name: str, weights: str, seed: int) -> Network:
-    function = _import_function(name)
-    module = seeded(function, seed)
-    if not isinstance(module, nn.Module):
-        raise LcamError(
-            f"{name} returned a {type(module).__name__}, not a torch.nn.Module",
-            "the function must take no arguments and return the classifier",
-        )
-    if weights == "none":
-        return Network(module, name, f"none:seed={seed}")
-    if weights == "DEFAULT":  # the function has loaded what it wants; its content is the identity
-        return Network(module, name, _sha256_of_state(module))
-    path = Path(weights)
-    identity = sha256_of_file(path)
-    load_weights(module, read_state_dict(path), str(path), name)
-    return Network(module, name, identity, str(path.resolve()))
-
-
-def _import_function(name: str) -> Any:
-    source, _, function = name.rpartition(":")
-    try:
-        if source.endswith(".py"):
-            module = _import_file(Path(source))
-        else:
-            if str(Path.cwd()) not in sys.path:  # as `python -m` would
-                sys.path.insert(0, str(Path.cwd()))
-            module = importlib.import_module(source)
-    except LcamError:
-        raise
-    except Exception as error:  # the user's code can raise anything
-        raise LcamError(
-            f"importing {source!r} failed: {type(error).__name__}: {error}",
-            "give --backbone file.py:function or package.module:function",
-        ) from error
-    if not callable(getattr(module, function, None)):
-        raise LcamError(
-            f"{source} has no function {function!r}",
-            did_you_mean(function, [n for n in dir(module) if not n.startswith("_")])
-            or "name a function that returns the classifier",
-        )
-    return getattr(module, function)
-
-
-def _import_file(path: Path) -> Any:
-    if not path.is_file():
-        raise LcamError(f"no such file: {path}", "give --backbone path/to/file.py:function")
-    spec = importlib.util.spec_from_file_location(f"_lcam_user_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and pickles in the file look themselves up
-    spec.loader.exec_module(module)
-    return module
 
 
 def _sha256_of_state(module: nn.Module) -> str:

@@ -40,11 +40,9 @@ def stage_ends(backbone: Backbone) -> dict[str, int]:
         module.register_forward_hook(partial(note, name))
         for name, module in _trunk(backbone.network, layer)
     ]
-    side = backbone.preprocess.image_size
-    like = next(backbone.network.parameters())
     try:
         with torch.no_grad():
-            backbone(torch.zeros(1, 3, side, side, device=like.device, dtype=like.dtype))
+            backbone(backbone.blank())
     finally:
         for handle in handles:
             handle.remove()

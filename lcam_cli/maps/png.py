@@ -186,7 +186,8 @@ class PngWriter:
         names = {field.name for field in dataclasses.fields(MapsInfo)}
         # Softmax scores, patches found by themselves and whole runs were all there was at first,
         # and nothing told the classes.
-        may_be_missing = {"grid", "activation", "shard", "classes_explained"}
+        may_be_missing = {"grid", "activation", "output", "probabilities"}
+        may_be_missing |= {"shard", "classes_explained"}
         if saved.get("schema") != SCHEMA or names - saved.keys() - may_be_missing:
             raise self._refused(INFO_NAME)
         old = MapsInfo(**{n: saved[n] for n in names & saved.keys()})

@@ -61,7 +61,11 @@ class MapsInfo:
         weights_file: Where that file was, a hint for finding it again; empty for named weights.
         layer: The module whose output is A.
         grid: ``"PxQ"`` of a transformer's patches where it had to be said, else empty.
-        activation: What turned logits into scores, ``"softmax"`` or ``"sigmoid"``.
+        activation: What turned logits into scores, ``"softmax"``, ``"sigmoid"`` or ``"none"``.
+        output: Which of the classifier's outputs were its logits where it had to be said, else
+            empty.
+        probabilities: The last step that was taken off the classifier, such as ``"softmax"``;
+            empty for none.
         preprocess: ``Preprocess.to_json()``: how a picture became the network's input.
         root: The folder that relative row paths start from.
         classes_explained: Which classes of every picture, ``{"classes": [281, 282]}`` for named
@@ -81,6 +85,8 @@ class MapsInfo:
     weights_file: str = ""
     grid: str = ""
     activation: str = "softmax"
+    output: str = ""
+    probabilities: str = ""
     classes_explained: dict[str, Any] = field(default_factory=dict)
     lcam_version: str = __version__
     created: str = ""
@@ -122,6 +128,8 @@ class MapsInfo:
             "layer",
             "grid",
             "activation",
+            "output",
+            "probabilities",
             "preprocess",
             "root",
             "classes_explained",

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lcam_cli.engine.engine import Engine, Forward
+from lcam_cli.engine.users_code import users_error
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
 from lcam_cli.images.read import MAX_PIXELS
@@ -114,7 +115,7 @@ def explain(
     for batch in stream:
         here = [paths[i] for i in batch.indices]
         rows = _begin(engine, method, batch, choice, [row_path(path) for path in here])
-        begun.append(partial(_fetch, rows, method.name, here))
+        begun.append(partial(_fetch, rows, method.name, engine.hardware.precision, here))
         if len(begun) > outstanding:
             yield begun.popleft()()
     for rows in begun:
@@ -139,7 +140,8 @@ def _explained(engine: Engine, method: Method, seen: Forward, classes: Tensor) -
     try:
         maps = method(engine, seen, classes)
     except Exception as error:
-        if isinstance(error, LcamError) or type(method).__module__.startswith("lcam_cli."):
+        of_lcam = type(method).__module__.startswith("lcam_cli.")
+        if isinstance(error, LcamError) or of_lcam or users_error(error):
             raise
         raise LcamError(
             f"the plug-in {method.name} failed: {type(error).__name__}: {error}",
@@ -154,7 +156,9 @@ def _explained(engine: Engine, method: Method, seen: Forward, classes: Tensor) -
     return maps
 
 
-def _fetch(fetch: Callable[[], MapBatch], method: str, paths: Sequence[str]) -> MapBatch:
+def _fetch(
+    fetch: Callable[[], MapBatch], method: str, precision: str, paths: Sequence[str]
+) -> MapBatch:
     """Rows, less those of pictures whose maps or scores are no numbers: these are skipped."""
     batch = fetch()
     rows_finite = batch.finite()
@@ -162,7 +166,9 @@ def _fetch(fetch: Callable[[], MapBatch], method: str, paths: Sequence[str]) -> 
         return batch
     per_picture = len(batch) // len(paths)
     finite = np.asarray(rows_finite.reshape(len(paths), per_picture).all(axis=1), np.bool_)
-    why = f"{method}: its map is not finite; --precision fp32 may help"
+    why = f"{method}: its map or score is not finite"
+    if precision != "fp32":
+        why += f" in {precision}; --precision fp32 may help"
     lost = [Skipped(path, why) for path in compress(paths, ~finite)]
     kept = batch.only(np.repeat(finite, per_picture))
     kept.skipped = batch.skipped + lost

@@ -82,24 +82,29 @@ def newest_run(
     Args:
         name: As in :func:`fits_name`.
         backbone: Only runs on the backbone of this name, with this activation.
-        activation: What turns its logits into scores; None for softmax.
+        activation: What turns its logits into scores; None for softmax, or what its last step was
+            seen to be.
         runs: Where runs lie.
     """
     paths = sorted(runs.glob(f"*/{FILE_NAME}"), key=lambda p: (p.stat().st_mtime_ns, p.name))
     for path in reversed(paths):
         file = load_attention(path)
-        if _is_of(file, backbone, activation or "softmax") and any(
+        if _is_of(file, backbone, activation) and any(
             fits_name(row, name) for row in names_of(file)
         ):
             return file
     return None
 
 
-def _is_of(file: AttentionFile, backbone: str | None, activation: str) -> bool:
+def _is_of(file: AttentionFile, backbone: str | None, activation: str | None) -> bool:
     if backbone is None:
         return True
     identity = file.settings.identity if file.settings is not None else None
-    return identity is not None and (identity.name, identity.activation) == (backbone, activation)
+    if identity is None or identity.name != backbone:
+        return False
+    if activation is None and identity.probabilities:
+        return True
+    return identity.activation == (activation or "softmax")
 
 
 def no_run(name: str) -> LcamError:
