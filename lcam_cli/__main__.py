@@ -79,14 +79,7 @@ def run(app: typer.Typer, args: list[str]) -> int:
         _trace(flags)
         console.error("interrupted")
         return INTERRUPTED
-    except SystemExit as error:  # typer's own is no such: the user's code has called it
-        theirs = _users(error)
-        if theirs is None:
-            raise
-        _trace(flags)
-        console.error(theirs.what, theirs.hint)
-        return WRONG
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a network's forward may call sys.exit
         if isinstance(error, BrokenPipeError) and _reader_is_gone():
             return DONE
         _trace(flags)
@@ -161,7 +154,7 @@ def _trace(flags: Flags) -> None:
         traceback.print_exc()
 
 
-def _unforeseen(error: Exception) -> tuple[str, str]:
+def _unforeseen(error: BaseException) -> tuple[str, str]:
     """Return what went wrong where no code expected it, and what to do."""
     name, text = type(error).__name__, str(error)
     if _is_out_of_memory(error):
@@ -188,7 +181,7 @@ def _users(error: BaseException) -> LcamError | None:
     return users_error(error)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def _is_out_of_memory(error: BaseException) -> bool:
     if "torch" not in sys.modules:
         return isinstance(error, MemoryError)
     from lcam_cli.engine.device import is_out_of_memory  # noqa: PLC0415

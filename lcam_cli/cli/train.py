@@ -228,6 +228,7 @@ def train(
     with together(place, device) as ranks:
         found = ranks.share(lambda: setup.pictures(data, null))
         network = setup.new_backbone(chosen, seed)
+        network.need_layer("lcam train")
         paths = sample(found.paths, max_images, seed)
         if labels is not None:
             truth = read_labels(labels, paths, network)

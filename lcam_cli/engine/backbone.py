@@ -28,7 +28,7 @@ from lcam_cli.engine.networks import Network, load_network, read_class_names
 from lcam_cli.engine.plain import plain_classifier, scoring
 from lcam_cli.engine.split import split, with_head
 from lcam_cli.engine.tokens import Layout, find_layout, parse_grid
-from lcam_cli.engine.wrappers import holds_script, plain_layer, script_around
+from lcam_cli.engine.wrappers import inside_script, plain_layer, scripts_in
 from lcam_cli.errors import LcamError, did_you_mean
 from lcam_cli.images.preprocess import Preprocess
 
@@ -165,7 +165,11 @@ class Backbone:
             LcamError: There is none.
         """
         if self._no_layer:
-            raise LcamError(f"{method} looks at a layer, and {self._no_layer}", _SCORES_ALONE)
+            parts = [name for name in scripts_in(self.network) if name]
+            raise LcamError(
+                f"{method} looks at a layer, and {self._no_layer}",
+                f"name what a part of it gives: --layer {parts[-1]}" if parts else _SCORES_ALONE,
+            )
 
     @property
     def feature_shape(self) -> tuple[int, int, int]:
@@ -183,20 +187,21 @@ class Backbone:
         """The target layer, typed or found; ``""`` where a compiled network shows none."""
         if layer is not None:
             layer = plain_layer(self.network, layer)
-            check_layer(self.network, layer)
-            if script_around(self.network, layer):
+            if inside_script(self.network, layer):
                 raise LcamError(
                     f"layer {layer!r} of {name} lies in a TorchScript module, whose layers cannot "
                     "be seen from outside",
                     _SCORES_ALONE,
                 )
+            check_layer(self.network, layer)
             return layer
         try:
             return find_target_layer(self.network, picture, places)
         except LcamError:
-            if not holds_script(self.network):
+            if not scripts_in(self.network):
                 raise
-        self._no_layer = f"{name} is TorchScript, whose layers cannot be seen from outside"
+        part = "" if "" in scripts_in(self.network) else "partly "
+        self._no_layer = f"{name} is {part}TorchScript, whose layers cannot be seen from outside"
         return ""
 
     @cached_property

@@ -67,8 +67,7 @@ def _refuse(
     if "more than 1 value per channel when training" in text:
         raise LcamError(failed, "leave .train() and training=True out of its forward()") from error
     if not isinstance(error, _OF_CODE):
-        H, W = picture.shape[2:]
-        for height, width in _others(H, text):
+        for height, width in _others(picture.shape[2], text):
             if not _runs(network, height, width):
                 continue
             if height == width:
@@ -170,18 +169,19 @@ def _check_arguments(name: str, network: nn.Module, picture: Tensor, error: Base
 
 
 def _others(side: int, text: str) -> Iterator[tuple[int, int]]:
-    """Other sizes to try, (H, W), those that the error speaks of first."""
+    """Other sizes to try, (H, W): those that the error speaks of, usual ones, then guesses."""
     told = [int(n) for n in re.findall(r"\b\d{2,3}\b", text)]
     linear = re.search(r"shapes cannot be multiplied \(\d+x(\d+) and (\d+)x\d+\)", text)
-    if linear is not None:  # flattened features: their number goes with the area
-        about = round(side * math.sqrt(int(linear[2]) / max(1, int(linear[1]))))
-        told += sorted(range(about - 16, about + 17), key=lambda s: abs(s - about))
     near = sorted(_SQUARES, key=lambda s: abs(s - side))
     squares = dict.fromkeys(s for s in (*told, *near) if s != side and 0 < s <= _LARGEST)
     yield from ((other, other) for other in squares)
     for height, width in _RECTANGLES:
         yield height, width
         yield width, height
+    if linear is not None:  # flattened features: their number goes with the area
+        about = round(side * math.sqrt(int(linear[2]) / max(1, int(linear[1]))))
+        guesses = sorted(range(about - 16, about + 17), key=lambda s: abs(s - about))
+        yield from ((guess, guess) for guess in guesses if 0 < guess <= _LARGEST)
 
 
 def _runs(network: nn.Module, height: int, width: int) -> bool:

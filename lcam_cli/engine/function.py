@@ -1,4 +1,4 @@
-"""``file.py:function`` and ``package.module:function``: the user's own code makes the classifier."""
+"""``file.py:function``, ``package.module:function``: the user's own code makes the classifier."""
 
 from __future__ import annotations
 
@@ -122,19 +122,23 @@ def _told(made: Any) -> str:
 
 
 def _way_out(made: Any) -> str:
-    if made is None:
-        return "end the function with `return` and the classifier"
     if isinstance(made, type):
         return f"return an instance: {made.__name__}()"
-    if isinstance(made, tuple | list):
-        return "return the classifier alone"
-    if inspect.iscoroutine(made):
-        return "make it a plain function, without async"
-    if isinstance(made, Mapping):
-        return "a state dict is weights alone: load it into the classifier and return that"
-    if type(made).__name__ == "ExportedProgram":
-        return "return torch.export.unflatten(program), or give its file: --backbone FILE.pt2"
-    return "the function must take no arguments and return the classifier"
+    known = (
+        (made is None, "end the function with `return` and the classifier"),
+        (isinstance(made, tuple | list), "return the classifier alone"),
+        (inspect.iscoroutine(made), "make it a plain function, without async"),
+        (
+            isinstance(made, Mapping),
+            "a state dict is weights alone: load it into the classifier and return that",
+        ),
+        (
+            type(made).__name__ == "ExportedProgram",
+            "return torch.export.unflatten(program), or give its file: --backbone FILE.pt2",
+        ),
+    )
+    other = "the function must take no arguments and return the classifier"
+    return next((hint for is_that, hint in known if is_that), other)
 
 
 # --- importing ------------------------------------------------------------------------------------

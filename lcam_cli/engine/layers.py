@@ -154,7 +154,9 @@ def _record(network: nn.Module, picture: torch.Tensor) -> list[_Event]:
         return hook
 
     handles = [
-        module.register_forward_hook(note(name)) for name, module in network.named_modules() if name
+        module.register_forward_hook(note(name))
+        for name, module in network.named_modules()
+        if name and not isinstance(module, torch.jit.ScriptModule)  # which takes no hooks
     ]
     try:
         network(picture)

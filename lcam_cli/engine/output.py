@@ -79,10 +79,10 @@ def choose(name: str, alone: Any, pair: Any, wanted: str = "") -> Choice:
     rows = {path: c for path, c in read.items() if _at(alone, path).ndim > 1 or c.classes > 1}
     found = rows or read
     if len(found) != 1:
-        few = f"; which of them are the logits is not known, of {len(found)}" if found else ""
+        why = ": which of them are the logits is not known" if found else ", and no logits (B, R)"
         names = [_dotted(path) for path in (found or paths)]
         raise LcamError(
-            f"{name} gives {described(alone)}{few or ', and no logits (B, R)'}",
+            f"{name} gives {described(alone)}{why}",
             f"pick one: --output {' or --output '.join(names[:3])}"
             if names
             else "have it return its class scores, a tensor (B, R)",

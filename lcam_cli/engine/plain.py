@@ -6,6 +6,7 @@ subclass made for this one network replaces.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,7 +21,8 @@ from lcam_cli.engine.first_run import first_run
 from lcam_cli.engine.networks import Network, torchvision_classifiers
 from lcam_cli.engine.output import Choice, choose
 from lcam_cli.engine.users_code import said
-from lcam_cli.engine.wrappers import check_loaded, run_eagerly, unwrap
+from lcam_cli.engine.wrappers import check_loaded, hold_scripts, run_eagerly, unwrap
+from lcam_cli.errors import LcamError
 
 _KINDS = {
     "softmax": "probabilities (its last step is a softmax)",
@@ -73,12 +75,16 @@ def plain_classifier(
         LcamError: It fails on the picture, or gives no logits.
     """
     name = network.name
-    module = unwrap(network.module)
+    module = hold_scripts(unwrap(network.module))
     check_loaded(module, name)
-    module = module.eval().requires_grad_(False)
+    module.eval()
     notes = _to_float32(name, module)
     run_eagerly()
-    alone = first_run(name, module, picture)
+    with torch.random.fork_rng(devices=[]):  # lazy layers draw their weights now
+        torch.manual_seed(_seed_of(network))
+        alone = first_run(name, module, picture)
+    for parameter in module.parameters():  # a TorchScript module cannot do it itself
+        parameter.requires_grad_(False)
     run_eagerly()  # what was compiled only now
     told = None if activation is None else check_activation(activation)
     if _is_known(name):
@@ -93,6 +99,8 @@ def plain_classifier(
         kind = _kind(module, choice, picture, trial) or ""
         if kind:
             notes.append(f"{name} gives {_KINDS[kind]}: they are taken as the scores")
+    if told == "none" and not kind and trial is not None:
+        _check_scores(name, trial.rows(choice))
     if choice.reshaped or choice.path or kind:
         around = _Around(choice, kind, kind != "" and _comes_off(module, choice, picture, kind))
         module = _with_forward(module, around)
@@ -116,6 +124,12 @@ def scoring(activation: Activation, probabilities: str) -> Activation:
 def _is_known(name: str) -> bool:
     """Whether a name stands for a classifier of a package's, which gives logits a picture."""
     return name.startswith(("timm/", "lcam-")) or name in torchvision_classifiers()
+
+
+def _seed_of(network: Network) -> int:
+    """What its random weights are drawn from, if they are random."""
+    drawn = re.fullmatch(r"none:seed=(\d+)", network.weights)
+    return int(drawn[1]) if drawn else 0
 
 
 def _to_float32(name: str, module: nn.Module) -> list[str]:
@@ -210,6 +224,16 @@ def _shape(value: Tensor) -> tuple[int, ...]:
     return tuple(value.shape)
 
 
+def _check_scores(name: str, outputs: Tensor) -> None:
+    """Check that outputs can be scores as they are."""
+    low, high = float(outputs.min()), float(outputs.max())
+    if low < 0 or high > 1:
+        raise LcamError(
+            f"{name} gives {low:.3g} to {high:.3g}, which are no scores in 0…1",
+            "leave --activation none out: these are logits",
+        )
+
+
 # --- the new forward ------------------------------------------------------------------------------
 
 
@@ -268,8 +292,6 @@ def _comes_off(module: nn.Module, choice: Choice, picture: Tensor, kind: p.Kind)
 def _with_forward(module: nn.Module, around: _Around) -> nn.Module:
     """The network with another forward, its parts and their names as they were."""
     cls = type(module)
-    if isinstance(module, torch.jit.ScriptModule):
-        return _Outside(module, around).eval()
     own = module.__dict__.pop("forward", None)  # set on this network alone
 
     def forward(self: nn.Module, x: Tensor) -> Any:
@@ -278,15 +300,3 @@ def _with_forward(module: nn.Module, around: _Around) -> nn.Module:
     told = {"forward": forward, "__module__": cls.__module__, "__doc__": cls.__doc__}
     module.__class__ = type(cls.__name__, (cls,), told)
     return module
-
-
-class _Outside(nn.Module):
-    """The same around a network that is compiled, whose parts are not seen from outside."""
-
-    def __init__(self, network: nn.Module, around: _Around) -> None:
-        super().__init__()
-        self.network = network
-        self._around = around
-
-    def forward(self, x: Tensor) -> Any:
-        return self._around(self.network, x)

@@ -55,17 +55,47 @@ def without_wrappers(layer: str) -> str:
     return ".".join(part for part in layer.split(".") if part not in _PARTS)
 
 
-def holds_script(network: nn.Module) -> bool:
-    """Whether a part of a network is TorchScript, in which hooks do not run."""
-    return any(isinstance(m, torch.jit.ScriptModule) for m in network.modules())
+class Script(nn.Module):
+    """A TorchScript module, in a module that takes hooks, as it does not itself."""
+
+    def __init__(self, compiled: nn.Module) -> None:
+        super().__init__()
+        self.compiled = compiled
+
+    def forward(self, *given: Any, **named: Any) -> Any:
+        """What it gives itself."""
+        return self.compiled(*given, **named)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("compiled"), name)
 
 
-def script_around(network: nn.Module, layer: str) -> bool:
-    """Whether a layer lies inside a TorchScript module."""
-    parents = [layer.rpartition(".")[0]]
-    while parents[-1]:
-        parents.append(parents[-1].rpartition(".")[0])
-    return any(isinstance(network.get_submodule(n), torch.jit.ScriptModule) for n in parents)
+def hold_scripts(network: nn.Module) -> nn.Module:
+    """Put every outermost TorchScript module of a network, in place, into a :class:`Script`."""
+    if isinstance(network, torch.jit.ScriptModule):
+        return Script(network)
+    for name, child in network._modules.items():
+        if child is not None and not isinstance(network, Script):
+            network._modules[name] = hold_scripts(child)
+    return network
+
+
+def scripts_in(network: nn.Module) -> list[str]:
+    """Names of the parts that are TorchScript; ``""`` for all of it."""
+    return [name for name, part in network.named_modules() if isinstance(part, Script)]
+
+
+def inside_script(network: nn.Module, layer: str) -> bool:
+    """Whether a layer lies inside a TorchScript module, where hooks do not run."""
+    return any(
+        layer == f"{name}.{inner}".strip(".")
+        for name in scripts_in(network)
+        for inner, _ in network.get_submodule(name).compiled.named_modules()  # type: ignore[operator,union-attr]
+        if inner
+    )
 
 
 def run_eagerly() -> None:
@@ -102,6 +132,8 @@ def _wrapped(module: nn.Module) -> nn.Module:
 
 def _part(module: nn.Module) -> str:
     """What a wrapper calls the network that it hands on to; ``""`` for what is no wrapper."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return ""
     kind = type(module)
     # ModelEmaV2 has no forward at all.
     hands_on = isinstance(module, _ON_MODULE) or kind.forward is nn.Module.forward
