@@ -79,7 +79,7 @@ def run(app: typer.Typer, args: list[str]) -> int:
         _trace(flags)
         console.error("interrupted")
         return INTERRUPTED
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a network's forward may call sys.exit
         if isinstance(error, BrokenPipeError) and _reader_is_gone():
             return DONE
         _trace(flags)
@@ -154,7 +154,7 @@ def _trace(flags: Flags) -> None:
         traceback.print_exc()
 
 
-def _unforeseen(error: Exception) -> tuple[str, str]:
+def _unforeseen(error: BaseException) -> tuple[str, str]:
     """Return what went wrong where no code expected it, and what to do."""
     name, text = type(error).__name__, str(error)
     if _is_out_of_memory(error):
@@ -163,13 +163,25 @@ def _unforeseen(error: Exception) -> tuple[str, str]:
             "use a smaller --batch-size or --image-size, fewer --workers, or another --device; "
             "what is saved can go on with --resume",
         )
+    theirs = _users(error)
+    if theirs is not None:
+        return theirs.what, theirs.hint
     return (
         f"internal error: {name}: {text}",
         "run again with --debug for the traceback, and report it at the project's issue page",
     )
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def _users(error: BaseException) -> LcamError | None:
+    """The error as the user's own, where code raised it that they named."""
+    if "lcam_cli.engine.users_code" not in sys.modules:
+        return None
+    from lcam_cli.engine.users_code import users_error  # noqa: PLC0415
+
+    return users_error(error)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
     if "torch" not in sys.modules:
         return isinstance(error, MemoryError)
     from lcam_cli.engine.device import is_out_of_memory  # noqa: PLC0415

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 from lcam_cli.cli.compare import compare
-from lcam_cli.cli.console import Console
+from lcam_cli.cli.console import Console, results_alone
 from lcam_cli.cli.demo import demo
 from lcam_cli.cli.diagnose import diagnose
 from lcam_cli.cli.evaluate import evaluate
@@ -59,7 +59,8 @@ class Command(TyperCommand):
         if used:
             console = Console(flags.quiet, follows=place.rank > 0)
             console.info(f"from {flags.settings}: {', '.join(used)}")
-        return super().invoke(ctx)
+        with results_alone():
+            return super().invoke(ctx)
 
     def _check_variables(self) -> None:
         prefix = f"LCAM_{self.name}_".upper()

@@ -134,6 +134,7 @@ def compare(
     layer: o.Layer = None,
     grid: o.Grid = None,
     activation: o.Activation = None,
+    output: o.Output = None,
     classes: o.Classes = None,
     image_size: o.ImageSize = None,
     resize: o.Resize = None,
@@ -179,7 +180,7 @@ def compare(
     from lcam_cli.methods.options import MethodOptions
     from lcam_cli.metrics.compare import Entrant, Task, Terms
     from lcam_cli.metrics.compare_state import CompareState, shown_pictures
-    from lcam_cli.reports import output
+    from lcam_cli.reports import output as written
     from lcam_cli.reports.table import undefined_words
     from lcam_cli.scale.ranks import RESUME, device_of, together
     from lcam_cli.training.files import sample
@@ -187,7 +188,18 @@ def compare(
     context.with_resource(narrow_pictures.told(console.warn))
     names = parse_methods(methods)
     classifier = setup.BackboneOptions(
-        backbone, weights, layer, classes, image_size, resize, mean, std, fit, grid, activation
+        backbone,
+        weights,
+        layer,
+        classes,
+        image_size,
+        resize,
+        mean,
+        std,
+        fit,
+        grid,
+        activation,
+        output,
     )
     device = device_of(place, device)
     with together(place, device) as ranks:
@@ -290,7 +302,7 @@ def compare(
     for words in undefined_words(results):
         console.warn(words)
     comparison.tell_of_flat_maps(console, results)
-    output.write(results, format_, None, console)
+    written.write(results, format_, None, console)
     if results.skipped:
         console.warn(f"{results.skipped} of the inputs are in no row (exit code 3)")
     raise typer.Exit(3 if results.skipped or chosen.left_out else 0)

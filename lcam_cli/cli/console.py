@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Protocol, TextIO
 
@@ -18,8 +19,49 @@ if TYPE_CHECKING:
     import rich.progress
     from rich.console import RenderableType
 
+_results: TextIO | None = None  # where results go while stdout is everybody else's stderr
+
 # A pipe or a log file has no width: wide enough that no table is ever folded or cut.
 _NO_WIDTH = 10_000
+
+
+@contextmanager
+def results_alone() -> Iterator[None]:
+    """Keep stdout for results: what anybody else prints there meanwhile goes to stderr.
+
+    The user's network may print whenever it runs, and so may what it starts or calls in C.
+    """
+    global _results  # noqa: PLW0603 (as sys.stdout is: there is one)
+    if _results is not None:  # within another command
+        yield
+        return
+    sys.stdout.flush()
+    own = _apart_from_others()
+    _results = own or sys.stdout
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+            _results.flush()
+    finally:
+        _results = None
+        if own is not None:
+            os.dup2(own.fileno(), 1)
+            with suppress(OSError):  # nobody reads it any more: that was told above
+                own.close()
+
+
+def _apart_from_others() -> TextIO | None:
+    """Make descriptor 1 lead to stderr; return where it led, or None where stdout is no file."""
+    try:
+        if sys.stdout.fileno() != 1:
+            return None
+        own = os.fdopen(
+            os.dup(1), "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors or "strict"
+        )
+        os.dup2(2, 1)
+    except (OSError, ValueError):  # replaced, or closed
+        return None
+    return own
 
 
 class Progress(Protocol):
@@ -64,20 +106,20 @@ class Console:
 
     def result(self, text: str) -> None:
         """Write a finished text (JSON, CSV, Markdown) to stdout as it is."""
-        sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+        _stdout().write(text if text.endswith("\n") else f"{text}\n")
 
     @property
     def width(self) -> int | None:
         """Columns of the terminal that stdout is; None where it is none."""
-        return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        return shutil.get_terminal_size().columns if _stdout().isatty() else None
 
     def table(self, renderable: RenderableType) -> None:
         """Draw a Rich table on stdout: styled on a terminal, plain and uncut elsewhere."""
         import rich.console
 
-        on_terminal = sys.stdout.isatty()
+        on_terminal = _stdout().isatty()
         console = rich.console.Console(
-            file=sys.stdout,
+            file=_stdout(),
             width=None if on_terminal else _NO_WIDTH,
             color_system="auto" if on_terminal else None,
             force_terminal=on_terminal,
@@ -86,7 +128,7 @@ class Console:
         # draws; writing, and what to do when that fails, stays ours.
         with console.capture() as drawn:
             console.print(renderable)
-        sys.stdout.write(drawn.get())
+        _stdout().write(drawn.get())
 
     @contextmanager
     def progress(self, total: int, what: str, unit: str) -> Iterator[Progress]:
@@ -118,6 +160,10 @@ class Console:
             sys.stderr.flush()
         else:  # above the bar, which would otherwise be drawn over the message
             self._live.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+def _stdout() -> TextIO:
+    return _results or sys.stdout
 
 
 class PlainProgress:

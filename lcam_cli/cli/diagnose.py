@@ -87,6 +87,7 @@ def diagnose(
     layer: o.Layer = None,
     grid: o.Grid = None,
     activation: o.Activation = None,
+    output: o.Output = None,
     classes: o.Classes = None,
     image_size: o.ImageSize = None,
     resize: o.Resize = None,
@@ -145,7 +146,18 @@ def diagnose(
 
     context.with_resource(narrow_pictures.told(console.warn))
     chosen = setup.BackboneOptions(
-        backbone, weights, layer, classes, image_size, resize, mean, std, fit, grid, activation
+        backbone,
+        weights,
+        layer,
+        classes,
+        image_size,
+        resize,
+        mean,
+        std,
+        fit,
+        grid,
+        activation,
+        output,
     )
     network, how = setup.backbone_and_method(
         method, attention, chosen, seed, console, any_run=not o.is_given(context, "method")

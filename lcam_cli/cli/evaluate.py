@@ -84,6 +84,7 @@ def evaluate(
     layer: o.Layer = None,
     grid: o.Grid = None,
     activation: o.Activation = None,
+    output: o.Output = None,
     classes: o.Classes = None,
     device: o.Device = "auto",
     precision: o.Precision = "auto",
@@ -109,6 +110,7 @@ def evaluate(
     from lcam_cli.cli.flat_maps import tell_of_flat_maps
     from lcam_cli.engine.activation import check_activation
     from lcam_cli.engine.backbone import Identity
+    from lcam_cli.engine.probabilities import check_kind
     from lcam_cli.images.depth import narrow_pictures
     from lcam_cli.images.preprocess import Preprocess
     from lcam_cli.images.read import MAX_PIXELS
@@ -116,7 +118,7 @@ def evaluate(
     from lcam_cli.methods.noise import RandomMap
     from lcam_cli.metrics.evaluate import evaluate as run_evaluate
     from lcam_cli.metrics.labels import read_labels
-    from lcam_cli.reports import output
+    from lcam_cli.reports import output as written
     from lcam_cli.reports.gallery import Shown
     from lcam_cli.reports.gates import check_gates
     from lcam_cli.reports.report import Report
@@ -135,6 +137,7 @@ def evaluate(
         None,
         grid=grid,
         activation=activation,
+        output=output,
     )
     with MapsFile(maps, method) as file:
         info = file.info
@@ -149,6 +152,8 @@ def evaluate(
                 info.weights_file,
                 info.grid,
                 check_activation(info.activation),
+                info.output,
+                check_kind(info.probabilities),
             ),
             chosen,
             class_names=None if classes or not info.classes else list(info.classes),
@@ -233,7 +238,7 @@ def evaluate(
     labelled = outcome.accuracy
     if labelled and (other_order := labelled.order.warning(network.class_names)):
         console.warn(other_order)
-    output.write(results, format_, out, console)
+    written.write(results, format_, out, console)
     if page is not None:
         console.info(f"the report is {page.finish(results, mask_space)}")
     missed = check_gates(results, max_ad, min_ic)

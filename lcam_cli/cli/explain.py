@@ -86,6 +86,7 @@ def explain(
     layer: o.Layer = None,
     grid: o.Grid = None,
     activation: o.Activation = None,
+    output: o.Output = None,
     classes: o.Classes = None,
     image_size: o.ImageSize = None,
     resize: o.Resize = None,
@@ -153,7 +154,18 @@ def explain(
     device = device_of(place, device)
     with together(place, device) as ranks:
         chosen = setup.BackboneOptions(
-            backbone, weights, layer, classes, image_size, resize, mean, std, fit, grid, activation
+            backbone,
+            weights,
+            layer,
+            classes,
+            image_size,
+            resize,
+            mean,
+            std,
+            fit,
+            grid,
+            activation,
+            output,
         )
         network, how = setup.backbone_and_method(
             method, attention, chosen, seed, console, any_run=not o.is_given(context, "method")

@@ -196,7 +196,9 @@ def parse_triple(text: str) -> tuple[float, float, float]:
     try:
         red, green, blue = (float(part) for part in text.split(","))
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is not three numbers with commas between.") from None
+        raise typer.BadParameter(
+            f"{text!r} is not three numbers with commas between, one a channel (R,G,B)."
+        ) from None
     return red, green, blue
 
 
@@ -245,10 +247,19 @@ Grid = Annotated[
     ),
 ]
 Activation = Annotated[
-    Literal["softmax", "sigmoid"] | None,
+    Literal["softmax", "sigmoid", "none"] | None,
     typer.Option(
-        show_default="softmax",
-        help="What turns logits into scores: sigmoid for several classes a picture, or one logit.",
+        show_default="softmax, or what the network ends with",
+        help="What turns logits into scores: sigmoid for several classes a picture, or one logit; "
+        "none where the network gives scores.",
+    ),
+]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KEY|INDEX",
+        show_default="logits, or the only one that can be them",
+        help="Which of a network's several outputs are the logits; dots between where nested.",
     ),
 ]
 Classes = Annotated[

@@ -332,6 +332,8 @@ def maps_info(backbone: Backbone, method: Method, root: str, choice: ClassChoice
         layer=identity.layer,
         grid=identity.grid,
         activation=identity.activation,
+        output=identity.output,
+        probabilities=identity.probabilities,
         preprocess=backbone.preprocess.to_json(),
         root=root,
         classes=tuple(backbone.class_names),

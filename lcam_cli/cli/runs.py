@@ -76,6 +76,7 @@ def _differences(
         ("layer", identity.layer, given.layer),
         ("grid", identity.grid, given.grid),
         ("activation", identity.activation, given.activation),
+        ("output", identity.output, given.output),
     ):
         if typed is not None and typed != here:
             yield f"is of {what} {here or 'found by itself'}, not {typed}"

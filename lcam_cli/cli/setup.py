@@ -56,11 +56,14 @@ class BackboneOptions:
     fit: Fit | None = None
     grid: str | None = None
     activation: str | None = None
+    output: str | None = None
 
     @property
     def given(self) -> Given:
         """What they say about the network."""
-        return Given(self.backbone, self.weights, self.layer, self.grid, self.activation)
+        return Given(
+            self.backbone, self.weights, self.layer, self.grid, self.activation, self.output
+        )
 
     def preprocess(self, own: Preprocess) -> Preprocess:
         """The weights' own preprocessing, with what was typed in its place."""
@@ -107,7 +110,8 @@ def new_backbone(options: BackboneOptions, seed: int) -> Backbone:
         network,
         options.layer,
         grid=options.grid or "",
-        activation=options.activation or "softmax",
+        activation=options.activation,
+        output=options.output or "",
     )
 
 
@@ -209,9 +213,12 @@ def new_engine(
     show_log(console)
     engine = Engine(backbone, device=device, precision=precision, batch_size=batch_size)
     identity = backbone.identity
-    K, P, Q = backbone.feature_shape
+    where = "no layer"
+    if backbone.has_layer:
+        K, P, Q = backbone.feature_shape
+        where = f"layer {identity.layer} ({P}×{Q}×{K})"
     console.info(
-        f"{identity.name}, layer {identity.layer} ({P}×{Q}×{K}), {backbone.num_classes} classes; "
+        f"{identity.name}, {where}, {backbone.num_classes} classes; "
         f"{engine.hardware.name}, {engine.hardware.precision}, batch {engine.batch_size}"
     )
     return engine

@@ -61,6 +61,7 @@ def train(
     ] = None,
     grid: o.Grid = None,
     activation: o.Activation = None,
+    output: o.Output = None,
     classes: o.Classes = None,
     recipe: Annotated[
         Literal["auto", "paper", "reference"],
@@ -197,6 +198,7 @@ def train(
         std,
         grid=grid,
         activation=activation,
+        output=output,
     )
     recipe_settings = recipe_for(recipe, backbone or "", run_mode)
     if mode not in LCAM_MODES and init != "auto":
@@ -228,6 +230,7 @@ def train(
     with together(place, device) as ranks:
         found = ranks.share(lambda: setup.pictures(data, null, console))
         network = setup.new_backbone(chosen, seed)
+        network.need_layer("lcam train")
         paths = sample(found.paths, max_images, seed)
         if labels is not None:
             truth = labels_of_files(labels, paths, found.root, network, console.warn)

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from lcam_cli.errors import LcamError
 
-Activation = Literal["softmax", "sigmoid"]
+Activation = Literal["softmax", "sigmoid", "none"]
 """``"softmax"``: a picture has one class, and the scores sum to 1. ``"sigmoid"``: several classes,
-or a single logit z, the one class of which scores σ(z)."""
+or a single logit z, the one class of which scores σ(z). ``"none"``: what the network gives are
+scores already."""
 
 
 def check_activation(name: str) -> Activation:
@@ -27,7 +28,9 @@ def check_activation(name: str) -> Activation:
 
 
 def class_scores(logits: Tensor, activation: Activation) -> Tensor:
-    """Scores (B, R) in [0, 1] of logits (B, R)."""
+    """Scores (B, R) of logits (B, R); in [0, 1] unless the network's own are others."""
+    if activation == "none":
+        return logits
     return logits.sigmoid() if activation == "sigmoid" else logits.softmax(1)
 
 

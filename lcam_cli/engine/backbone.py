@@ -10,19 +10,19 @@ is read as feature maps (``engine.tokens``).
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from lcam_cli.engine.activation import Activation, check_activation
-from lcam_cli.engine.calls import Call, hook, listen, replace
+from lcam_cli.engine.activation import Activation
+from lcam_cli.engine.calls import Call, listen, replace
 from lcam_cli.engine.folding import put, replace_batch_norms
 from lcam_cli.engine.gradients import KeepGradients
 from lcam_cli.engine.grid import Grid, find_grid
@@ -33,15 +33,23 @@ from lcam_cli.engine.layers import (
     find_target,
     locate_target,
     resolve_layer,
-    shape_of,
 )
 from lcam_cli.engine.networks import Network, load_network, read_class_names
+from lcam_cli.engine.plain import plain_classifier, scoring
 from lcam_cli.engine.split import split, with_head
 from lcam_cli.engine.tokens import Layout, parse_grid
+from lcam_cli.engine.wrappers import inside_script, plain_layer, scripts_in
 from lcam_cli.errors import LcamError, did_you_mean
 from lcam_cli.images.preprocess import Preprocess
 
 Halves = tuple[nn.Module, nn.Module]
+
+_SCORES_ALONE = (
+    "without --layer, rise and random work: they need scores alone; for other methods give the "
+    "network itself, or torch.export it"
+)
+# Where there is no target layer: as many cells as RISE's masks have.
+_CELLS = (7, 7)
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,11 @@ class Identity:
         layer: The target layer.
         weights_file: Where the weights were read; a hint, no part of the identity.
         grid: ``"PxQ"`` of a transformer's patches where the user had to say so, else ``""``.
-        activation: What turns its logits into scores.
+        activation: What turns its outputs into scores.
+        output: Which of the network's outputs are the logits where the user had to say so, else
+            ``""``.
+        probabilities: The last step that was taken off it, ``"softmax"``, ``"sigmoid"`` or
+            ``"log_softmax"``; ``""`` where it gives logits.
     """
 
     name: str
@@ -63,6 +75,13 @@ class Identity:
     weights_file: str = field(default="", compare=False)
     grid: str = ""
     activation: Activation = "softmax"
+    output: str = ""
+    probabilities: str = ""
+
+    @property
+    def scoring(self) -> Activation:
+        """What turns the logits of the classifier as it runs here into scores."""
+        return scoring(self.activation, self.probabilities)
 
 
 class Backbone:
@@ -73,8 +92,9 @@ class Backbone:
         identity: Name, weights and layer.
         class_names: R names.
         preprocess: What turns a picture into its input.
-        feature_shape: (K, P, Q) of A.
         gradients_end: Why the logits have no gradient at A, in words; empty where they have one.
+        notes: What the user should know of the network, a line each.
+        one_by_one: Why pictures must go through it one by one; ``""`` where they need not.
     """
 
     def __init__(
@@ -83,9 +103,10 @@ class Backbone:
         layer: str | None = None,
         *,
         grid: str = "",
-        activation: str = "softmax",
+        activation: str | None = None,
+        output: str = "",
+        probabilities: str | None = None,
     ) -> None:
-        self.network = network.module.eval().requires_grad_(False)
         self.preprocess = network.preprocess
         side = self.preprocess.image_size
         # Values, not zeros, so that the check of the split below can see a difference.
@@ -95,36 +116,49 @@ class Backbone:
         self._own_grid = network.grid
         told = grid or network.grid
         places = parse_grid(told) if told else None
-        whole = self._run_whole(network.name, picture)
-        if layer is None:
-            target = find_target(self.network, picture, places)
-        else:
-            target = locate_target(self.network, layer, picture, places)
+        plain = plain_classifier(
+            network,
+            picture,
+            output=output,
+            activation=activation,
+            probabilities=probabilities,
+        )
+        self.network, whole = plain.module, plain.logits
+        self.notes, self.one_by_one = plain.notes, plain.one_by_one
+        self._device = torch.device("cpu")
+        self._no_layer = ""
+        target = self._find_target(network.name, layer, picture, places)
         self.identity = Identity(
             network.name,
             network.weights,
-            target.call.name,
+            target.call.name if target else "",
             network.weights_file,
             grid,
-            check_activation(activation),
+            plain.activation,
+            output,
+            plain.probabilities,
         )
-        if whole.shape[1] == 1 and activation == "softmax":
+        if whole.shape[1] == 1 and plain.activation == "softmax":
             raise LcamError(
                 f"{network.name} gives a single logit, whose softmax score is always 1",
                 "give --activation sigmoid",
             )
-        self._layer = target.call.name
-        self._target: Target = target
-        self._layout: Layout = target.layout
+        self._layer = self.identity.layer
         self._grids: dict[str, Grid | None] = {}
         self._split: Halves | None = None
-        A, logits = self._choose_way(pictures)
-        self.feature_shape: tuple[int, int, int] = (A.shape[1], A.shape[2], A.shape[3])
-        self.gradients_end = self._find_end_of_gradients(pictures)
-        self.class_names = network.class_names or [str(r) for r in range(logits.shape[1])]
-        if len(self.class_names) != logits.shape[1]:
+        self._shape = (0, *_CELLS)
+        self.gradients_end = ""
+        if target is not None:
+            self._target: Target = target
+            self._layout: Layout = target.layout
+            some = picture if plain.one_by_one else pictures
+            A, _ = self._choose_way(some)
+            self._shape = (A.shape[1], A.shape[2], A.shape[3])
+            self.gradients_end = self._find_end_of_gradients(some)
+        self.class_names = network.class_names or [str(r) for r in range(whole.shape[1])]
+        if len(self.class_names) != whole.shape[1]:
             raise LcamError(
-                f"{len(self.class_names)} class names for {logits.shape[1]} classes",
+                f"{len(self.class_names)} class names for {whole.shape[1]} classes",
                 "give a --classes file with one name a line, in the classifier's order",
             )
 
@@ -132,6 +166,56 @@ class Backbone:
     def num_classes(self) -> int:
         """R, the number of classes."""
         return len(self.class_names)
+
+    @property
+    def has_layer(self) -> bool:
+        """Whether it has a target layer; without, there are scores alone, and A has no channels."""
+        return not self._no_layer
+
+    def need_layer(self, method: str) -> None:
+        """Check that a method that looks at the target layer has one.
+
+        Raises:
+            LcamError: There is none.
+        """
+        if self._no_layer:
+            parts = [name for name in scripts_in(self.network) if name]
+            raise LcamError(
+                f"{method} looks at a layer, and {self._no_layer}",
+                f"name what a part of it gives: --layer {parts[-1]}" if parts else _SCORES_ALONE,
+            )
+
+    @property
+    def feature_shape(self) -> tuple[int, int, int]:
+        """(K, P, Q) of A.
+
+        Raises:
+            LcamError: It has no target layer.
+        """
+        self.need_layer("this")
+        return self._shape
+
+    def _find_target(
+        self, name: str, layer: str | None, picture: Tensor, places: tuple[int, int] | None
+    ) -> Target | None:
+        """The target layer, typed or found; None where a compiled network shows none."""
+        if layer is not None:
+            layer = plain_layer(self.network, layer)
+            if inside_script(self.network, layer):
+                raise LcamError(
+                    f"layer {layer!r} of {name} lies in a TorchScript module, whose layers cannot "
+                    "be seen from outside",
+                    _SCORES_ALONE,
+                )
+            return locate_target(self.network, layer, picture, places)
+        try:
+            return find_target(self.network, picture, places)
+        except LcamError:
+            if not scripts_in(self.network):
+                raise
+        part = "" if "" in scripts_in(self.network) else "partly "
+        self._no_layer = f"{name} is {part}TorchScript, whose layers cannot be seen from outside"
+        return None
 
     @cached_property
     def grid(self) -> Grid | None:
@@ -200,6 +284,7 @@ class Backbone:
 
     def to(self, device: torch.device) -> Backbone:
         """Move the network to ``device``, in channels-last layout; returns itself."""
+        self._device = device
         # The halves share parameters, which move with the network, but buffers are replaced in it.
         for part in (self.network, *(self._split or ())):
             part.to(device=device, memory_format=torch.channels_last)
@@ -240,7 +325,10 @@ class Backbone:
     def _head_of_whole(self, A: Tensor, x: Tensor, numbers: Tensor) -> Tensor:
         """The head where the network is run again: call ``numbers`` (B,) of the layer gives A."""
         if (numbers != numbers[:1]).any():  # pictures on which it did not run equally often
-            alone = [self._head_of_whole(*each) for each in zip(*(t.split(1) for t in (A, x, numbers)), strict=True)]
+            alone = [
+                self._head_of_whole(*each)
+                for each in zip(*(t.split(1) for t in (A, x, numbers)), strict=True)
+            ]
             return torch.cat(alone)
         number = int(numbers[0])
         A = A.clone()
@@ -271,6 +359,8 @@ class Backbone:
         Raises:
             LcamError: The layer does not run on these pictures, or gives something else.
         """
+        if not self.has_layer:
+            return x.new_zeros(len(x), *self._shape), self(x), ()
         if self._split:
             A, around = self._before(self._split[0], x)
             return A, self.head(A, around), around
@@ -298,7 +388,8 @@ class Backbone:
 
     def _keeping_gradients(self) -> contextlib.AbstractContextManager[object]:
         """Where gradients are wanted, do not let the network's own code switch them off."""
-        if self._target.switches_gradients_off and torch.is_grad_enabled():
+        asked = self.has_layer and torch.is_grad_enabled()
+        if asked and self._target.switches_gradients_off:
             return KeepGradients()
         return contextlib.nullcontext()
 
@@ -383,37 +474,20 @@ class Backbone:
             self.preprocess,
             self._own_grid,
         )
-        return Backbone(network, identity.layer, grid=identity.grid, activation=identity.activation)
+        other = Backbone(
+            network,
+            identity.layer,
+            grid=identity.grid,
+            activation=identity.scoring,
+            probabilities="",  # what it ended with is gone
+        )
+        other.identity = dataclasses.replace(identity, weights=weights, weights_file=weights_file)
+        return other
 
     def blank(self) -> Tensor:
         """An input, (1, 3, H, W), where the network is."""
         side = self.preprocess.image_size
-        picture = torch.zeros(1, 3, side, side)
-        for tensor in chain(self.network.parameters(), self.network.buffers()):
-            if tensor.is_floating_point():
-                return picture.to(tensor)
-        return picture
-
-    def _run_whole(self, name: str, picture: Tensor) -> Tensor:
-        """Run the network once: logits (1, R), if it is a classifier.
-
-        Raises:
-            LcamError: It fails on a picture of this size, or gives something else.
-        """
-        try:
-            with torch.no_grad():
-                whole = self.network(picture.clone())
-        except (RuntimeError, AssertionError, ValueError) as error:
-            raise LcamError(
-                f"{name} fails on a {tuple(picture.shape)} input: {error}",
-                "set --image-size to what it was trained with",
-            ) from error
-        if not torch.is_tensor(whole) or whole.ndim != 2:
-            raise LcamError(
-                f"{name} gives {shape_of(whole)}, not logits (B, R)",
-                "wrap it in a module that returns its class scores",
-            )
-        return whole
+        return torch.zeros(1, 3, side, side, device=self._device)
 
     # --- the quickest way that is right -----------------------------------------------------------
 
@@ -466,15 +540,13 @@ class Backbone:
         try:
             with contextlib.redirect_stderr(io.StringIO()):  # where torch.fx tells of errors
                 found, whole, around = self.forward(pictures)
-                if not all(torch.is_tensor(t) and t.shape[:1] == (2,) for t in around):
+                if not all(torch.is_tensor(t) and len(t) == len(pictures) for t in around):
                     return False
                 if not (close(found, A) and close(whole, logits)):
                     return False
-                if self._split is None:
-                    whole = self.head(found, around)
-                else:  # forward has run the head
-                    whole = self(pictures.clone())
-                if not close(whole, logits):
+                # Of a network that is split, forward has run the head.
+                again = self(pictures.clone()) if self._split else self.head(found, around)
+                if not close(again, logits):
                     return False
                 # Where gradients are wanted activations do not compute in place.
                 with torch.enable_grad():
@@ -553,7 +625,9 @@ def load_backbone(
     *,
     layer: str | None = None,
     grid: str = "",
-    activation: str = "softmax",
+    activation: str | None = None,
+    output: str = "",
+    probabilities: str | None = None,
     classes: Path | Sequence[str] | None = None,
     preprocess: Preprocess | None = None,
     seed: int = 0,
@@ -567,7 +641,10 @@ def load_backbone(
         layer: Name of the module whose output is A; default the last convolutional features, or a
             transformer's last patches that reach the classifier.
         grid: ``"PxQ"``: a transformer's patches, where their number does not tell.
-        activation: ``"softmax"``, or ``"sigmoid"`` for several classes a picture.
+        activation: ``"softmax"``, ``"sigmoid"`` for several classes a picture, or ``"none"`` where
+            the network gives scores; default softmax, or what its last step is seen to be.
+        output: Which of several outputs are the logits: a key or an index.
+        probabilities: The last step to take off, as a file says; default what is seen.
         classes: Class names, or a file with one a line; default what the weights are known for.
         preprocess: Default what the weights were trained with.
         seed: For ``weights="none"``.
@@ -582,7 +659,14 @@ def load_backbone(
         )
     if preprocess is not None:
         network.preprocess = preprocess
-    return Backbone(network, layer, grid=grid, activation=activation)
+    return Backbone(
+        network,
+        layer,
+        grid=grid,
+        activation=activation,
+        output=output,
+        probabilities=probabilities,
+    )
 
 
 def _in_place_without_gradients(network: nn.Module) -> Callable[[], None]:

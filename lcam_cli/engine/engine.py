@@ -108,10 +108,26 @@ class Engine:
         self.batch_size = batch_size or _BATCH_SIZE[self.hardware.device.type]
         self.align: bool | None = None
         self._limit: int | None = None
+        if backbone.one_by_one and batch_size is None:
+            self.batch_size = self._limit = 1
+        self._tell()
         self._watched: tuple[str, ...] = ()
         p = backbone.preprocess
         self._mean = torch.tensor(p.mean, device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(p.std, device=self.device).view(1, 3, 1, 1)
+
+    def _tell(self) -> None:
+        """Say once what the user should know of the network."""
+        notes, self.backbone.notes = self.backbone.notes, []
+        if self.backbone.one_by_one:
+            how = (
+                "pictures go one by one, unless --batch-size says other"
+                if self.batch_size == 1
+                else "what comes out depends on --batch-size"
+            )
+            notes.append(f"{self.backbone.one_by_one}: {how}")
+        for note in notes:
+            log.warning("%s", note)
 
     @property
     def device(self) -> torch.device:
@@ -121,7 +137,7 @@ class Engine:
     @property
     def activation(self) -> Activation:
         """What turns logits into scores."""
-        return self.backbone.identity.activation
+        return self.backbone.identity.scoring
 
     def pixels(self, images: npt.NDArray[np.uint8]) -> Tensor:
         """Bring pictures (B, H, W, 3), uint8, to the device as (B, 3, H, W) float32 in [0, 1]."""

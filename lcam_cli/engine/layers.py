@@ -99,9 +99,7 @@ class Event:
         return self.places.fold(cast(Tensor, self.output)).shape[1]
 
 
-def find_target(
-    network: nn.Module, picture: Tensor, grid: tuple[int, int] | None = None
-) -> Target:
+def find_target(network: nn.Module, picture: Tensor, grid: tuple[int, int] | None = None) -> Target:
     """Find the last features that have a place in the picture and that the logits depend on.
 
     In a convolutional network that is the last spatial output before the classifier that no pooling
@@ -201,9 +199,7 @@ class _Flow:
         switches_gradients_off: Whether the network's own code does somewhere.
     """
 
-    def __init__(
-        self, network: nn.Module, picture: Tensor, grid: tuple[int, int] | None
-    ) -> None:
+    def __init__(self, network: nn.Module, picture: Tensor, grid: tuple[int, int] | None) -> None:
         self.network = network
         self.picture = picture
         self.grid = grid
@@ -413,14 +409,12 @@ def _that_fits(count: int, events: Sequence[Event]) -> str:
     side = math.isqrt(count)
     if made is not None:
         layout = cast(Layout, find_layout(made.output))
-        if layout.P * layout.Q <= count:
+        if count >= layout.P * layout.Q:
             return f"; {count} = {count - layout.P * layout.Q} + {layout.P}x{layout.Q} would fit"
     return f"; {count} = {count - side * side} + {side}x{side} would fit"
 
 
-def _refuse_other_grid(
-    event: Event, events: Sequence[Event], grid: tuple[int, int] | None
-) -> None:
+def _refuse_other_grid(event: Event, events: Sequence[Event], grid: tuple[int, int] | None) -> None:
     """Refuse a ``--grid`` that the network itself contradicts.
 
     Raises:
@@ -431,7 +425,7 @@ def _refuse_other_grid(
         return
     made, count = _patches_before(events), output.shape[1]
     layout = find_layout(made.output) if made is not None else None
-    if made is None or layout is None or (layout.P, layout.Q) == grid:
+    if made is None or layout is None or grid == (layout.P, layout.Q):
         return
     patches = layout.P * layout.Q
     if patches <= count:
@@ -560,7 +554,9 @@ def _record(
         return hook
 
     handles = [
-        module.register_forward_hook(note(name)) for name, module in network.named_modules() if name
+        module.register_forward_hook(note(name))
+        for name, module in network.named_modules()
+        if name and not isinstance(module, torch.jit.ScriptModule)  # which takes no hooks
     ]
     try:
         logits = cast(Tensor, network(picture))

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import importlib.util
 import logging
 import math
 import re
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,8 +16,7 @@ from torch import nn
 from torchvision.models import VisionTransformer
 
 from lcam_cli.engine.checkpoint import is_plain
-from lcam_cli.engine.fingerprint import sha256_of_state
-from lcam_cli.engine.weights import WeightsFile, load_weights, split_key
+from lcam_cli.engine.weights import WeightsFile, split_key
 from lcam_cli.errors import LcamError, did_you_mean
 from lcam_cli.images.preprocess import Preprocess
 
@@ -38,7 +34,7 @@ class Network:
     """A classifier as loaded: what runs, and what identifies it.
 
     Attributes:
-        module: The classifier, on the CPU, in eval mode, frozen.
+        module: The classifier, as the source gives it.
         name: What the user called it (``resnet50``, ``file.py:function``, …).
         weights: ``"DEFAULT"``-like name, ``"none:seed=N"``, or ``"sha256:…"`` of the file.
         weights_file: Where those weights were read, ``""`` if not from a file.
@@ -89,10 +85,11 @@ def load_network(name: str, weights: str = "DEFAULT", *, seed: int = 0) -> Netwo
 
         network = timm_network(name, weights, seed)
     elif runs_user_code(name):
-        network = _user_network(name, weights, seed)
+        from lcam_cli.engine.function import function_network  # noqa: PLC0415 (it needs this module)
+
+        network = function_network(name, weights, seed)
     else:
         network = _torchvision_network(name, weights, seed)
-    network.module.eval().requires_grad_(False)
     return network
 
 
@@ -254,59 +251,6 @@ def _preset(entry: Any) -> Preprocess:
 
 
 # --- the user's own -------------------------------------------------------------------------------
-
-
-def _user_network(name: str, weights: str, seed: int) -> Network:
-    function = _import_function(name)
-    module = seeded(function, seed)
-    if not isinstance(module, nn.Module):
-        raise LcamError(
-            f"{name} returned a {type(module).__name__}, not a torch.nn.Module",
-            "the function must take no arguments and return the classifier",
-        )
-    if weights == "none":
-        return Network(module, name, f"none:seed={seed}")
-    if weights == "DEFAULT":  # the function has loaded what it wants; its content is the identity
-        return Network(module, name, sha256_of_state(module))
-    file = load_weights(module, weights, name)
-    return Network(module, name, file.identity, file.found_at)
-
-
-def _import_function(name: str) -> Any:
-    source, _, function = name.rpartition(":")
-    try:
-        if source.endswith(".py"):
-            module = _import_file(Path(source))
-        else:
-            if str(Path.cwd()) not in sys.path:  # as `python -m` would
-                sys.path.insert(0, str(Path.cwd()))
-            module = importlib.import_module(source)
-    except LcamError:
-        raise
-    except Exception as error:  # the user's code can raise anything
-        raise LcamError(
-            f"importing {source!r} failed: {type(error).__name__}: {error}",
-            "give --backbone file.py:function or package.module:function",
-        ) from error
-    if not callable(getattr(module, function, None)):
-        raise LcamError(
-            f"{source} has no function {function!r}",
-            did_you_mean(function, [n for n in dir(module) if not n.startswith("_")])
-            or "name a function that returns the classifier",
-        )
-    return getattr(module, function)
-
-
-def _import_file(path: Path) -> Any:
-    if not path.is_file():
-        raise LcamError(f"no such file: {path}", "give --backbone path/to/file.py:function")
-    spec = importlib.util.spec_from_file_location(f"_lcam_user_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and pickles in the file look themselves up
-    spec.loader.exec_module(module)
-    return module
 
 
 # --- the demo's -----------------------------------------------------------------------------------

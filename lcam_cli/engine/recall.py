@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from lcam_cli.engine.backbone import Backbone, Identity, load_backbone
 from lcam_cli.engine.networks import runs_user_code
 from lcam_cli.engine.weights import split_key
+from lcam_cli.engine.wrappers import without_wrappers
 from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Preprocess
 
@@ -28,6 +29,7 @@ class Given:
         layer: ``--layer``.
         grid: ``--grid``.
         activation: ``--activation``.
+        output: ``--output``.
     """
 
     name: str | None = None
@@ -35,6 +37,7 @@ class Given:
     layer: str | None = None
     grid: str | None = None
     activation: str | None = None
+    output: str | None = None
 
 
 def recall_backbone(
@@ -60,9 +63,10 @@ def recall_backbone(
     """
     for what, told, typed in (
         ("backbone", identity.name, given.name),
-        ("layer", identity.layer, given.layer),
+        ("layer", identity.layer, given.layer and _plain(given.layer, identity.layer)),
         ("grid", identity.grid, given.grid),
-        ("activation", identity.activation, given.activation),
+        ("activation", identity.activation, _activation(identity, given)),
+        ("output", identity.output, given.output),
     ):
         if typed is not None and typed != told:
             raise LcamError(
@@ -77,9 +81,11 @@ def recall_backbone(
     backbone = load_backbone(
         identity.name,
         _weights_of(source, identity, given),
-        layer=identity.layer,
+        layer=identity.layer or None,
         grid=identity.grid,
         activation=identity.activation,
+        output=identity.output,
+        probabilities=identity.probabilities,
         classes=list(class_names) if class_names is not None else None,
         preprocess=preprocess,
     )
@@ -90,6 +96,17 @@ def recall_backbone(
             "give the file of those weights: --weights FILE",
         )
     return backbone
+
+
+def _plain(layer: str, known: str) -> str:
+    """A layer's name as typed, or without wrappers' parts where that is the one that is known."""
+    return known if without_wrappers(layer) == known else layer
+
+
+def _activation(identity: Identity, given: Given) -> str | None:
+    """What was typed; ``none`` says of outputs that are scores what the file says too."""
+    same = given.activation == "none" and identity.probabilities
+    return identity.activation if same else given.activation
 
 
 def _weights_of(source: str, identity: Identity, given: Given) -> str:

@@ -45,7 +45,7 @@ def trace(
     for tracer in tracers:
         try:
             return tracer.trace(network, _defaults(network))
-        except Exception:  # noqa: S112 (forward code on stand-ins can fail in any way)
+        except Exception:
             continue
     return None
 

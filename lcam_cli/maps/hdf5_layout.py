@@ -170,6 +170,8 @@ def create(path: Path, info: MapsInfo, layout: Sequence[Column]) -> None:
             "layer": info.layer,
             "grid": info.grid,
             "activation": info.activation,
+            "output": info.output,
+            "probabilities": info.probabilities,
             "preprocess": json.dumps(info.preprocess, sort_keys=True),
             "root": info.root,
             "created": info.created,
@@ -351,7 +353,10 @@ def read_info(attributes: h5py.AttributeManager) -> MapsInfo:
     if version != SCHEMA_VERSION:
         raise LcamError(f"it has schema version {version}, and this lcam reads {SCHEMA_VERSION}")
     needed = ("method", "backbone", "weights", "layer", "root")
-    may_be_missing = ("weights_file", "grid", "activation", "lcam_version", "created")
+    may_be_missing = (
+        *("weights_file", "grid", "activation", "output", "probabilities"),
+        *("lcam_version", "created"),
+    )
     optional = [n for n in may_be_missing if n in attributes]
     return MapsInfo(
         **{

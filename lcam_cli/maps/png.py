@@ -194,7 +194,8 @@ class PngWriter:
         names = {field.name for field in dataclasses.fields(MapsInfo)}
         # Softmax scores, patches found by themselves and whole runs were all there was at first,
         # and nothing told the classes.
-        may_be_missing = {"grid", "activation", "shard", "classes", "classes_explained"}
+        may_be_missing = {"grid", "activation", "output", "probabilities"}
+        may_be_missing |= {"shard", "classes", "classes_explained"}
         classes = saved.get("classes", [])
         wrong = not isinstance(classes, list) or not all(isinstance(c, str) for c in classes)
         if saved.get("schema") != SCHEMA or names - saved.keys() - may_be_missing or wrong:

@@ -61,7 +61,11 @@ class MapsInfo:
         weights_file: Where that file was, a hint for finding it again; empty for named weights.
         layer: The module whose output is A.
         grid: ``"PxQ"`` of a transformer's patches where it had to be said, else empty.
-        activation: What turned logits into scores, ``"softmax"`` or ``"sigmoid"``.
+        activation: What turned logits into scores, ``"softmax"``, ``"sigmoid"`` or ``"none"``.
+        output: Which of the classifier's outputs were its logits where it had to be said, else
+            empty.
+        probabilities: The last step that was taken off the classifier, such as ``"softmax"``;
+            empty for none.
         preprocess: ``Preprocess.to_json()``: how a picture became the network's input.
         root: The folder that relative row paths start from.
         classes: The names of all classes, in the classifier's order; empty where the file does not
@@ -83,6 +87,8 @@ class MapsInfo:
     weights_file: str = ""
     grid: str = ""
     activation: str = "softmax"
+    output: str = ""
+    probabilities: str = ""
     classes: Sequence[str] = ()
     classes_explained: dict[str, Any] = field(default_factory=dict)
     lcam_version: str = __version__
@@ -125,6 +131,8 @@ class MapsInfo:
             "layer",
             "grid",
             "activation",
+            "output",
+            "probabilities",
             "preprocess",
             "root",
             "classes_explained",

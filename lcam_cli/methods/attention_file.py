@@ -23,6 +23,7 @@ from safetensors.torch import save
 from lcam_cli.engine.activation import check_activation
 from lcam_cli.engine.backbone import Backbone, Identity
 from lcam_cli.engine.checkpoint import read_checkpoint, sha256_of_file, tensors_of
+from lcam_cli.engine.probabilities import check_kind
 from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Preprocess
 from lcam_cli.maps.whole import write_whole
@@ -192,11 +193,13 @@ def check_fits(file: AttentionFile, backbone: Backbone) -> None:
             ("layer", trained.layer, here.layer),
             ("grid", trained.grid or "found by itself", here.grid or "found by itself"),
             ("activation", trained.activation, here.activation),
+            ("output", trained.output or "found by itself", here.output or "found by itself"),
+            ("last step", trained.probabilities or "logits", here.probabilities or "logits"),
         ):
             if there != now:
                 raise LcamError(
                     f"{file.path} was trained for {what} {there}, not {now}",
-                    "leave --backbone, --weights, --layer, --grid and --activation out: "
+                    "leave --backbone, --weights, --layer, --grid, --activation and --output out: "
                     "the file knows its own",
                 )
     R, K = file.attention.classes, file.attention.channels
@@ -230,6 +233,7 @@ def _read_settings(path: Path) -> tuple[str, AttentionSettings]:
         training = json.loads(metadata["training"])
         told = {k: str(v) for k, v in json.loads(metadata["backbone"]).items()}
         told["activation"] = check_activation(told.get("activation", "softmax"))
+        check_kind(told.get("probabilities", ""))
         identity = Identity(**told)  # type: ignore[arg-type]
         preprocess = Preprocess.from_json(json.loads(metadata["preprocess"]))
         if not (isinstance(names, list) and isinstance(training, dict)):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lcam_cli.engine.engine import Engine, Forward
+from lcam_cli.engine.users_code import users_error
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
 from lcam_cli.images.read import MAX_PIXELS
@@ -169,7 +170,7 @@ def _begin(
         return _begin(engine, method, rest, choice, paths, row_path)
     here = [paths[i] for i in batch.indices]
     rows = partial(map_rows, engine, batch, seen, classes, maps, [row_path(p) for p in here])
-    return partial(_fetch, rows, method.name, here, seen.finite, not_numbers(engine))
+    return partial(_fetch, rows, engine, method.name, here, seen.finite)
 
 
 def _with_numbers(engine: Engine, batch: Batch, seen: Forward, paths: Sequence[str]) -> Batch:
@@ -189,7 +190,8 @@ def _explained(engine: Engine, method: Method, seen: Forward, classes: Tensor) -
     try:
         maps = method(engine, seen, classes)
     except Exception as error:
-        if isinstance(error, LcamError) or type(method).__module__.startswith("lcam_cli."):
+        of_lcam = type(method).__module__.startswith("lcam_cli.")
+        if isinstance(error, LcamError) or of_lcam or users_error(error):
             raise
         raise LcamError(
             f"the plug-in {method.name} failed: {type(error).__name__}: {error}",
@@ -206,10 +208,10 @@ def _explained(engine: Engine, method: Method, seen: Forward, classes: Tensor) -
 
 def _fetch(
     fetch: Callable[[], MapBatch],
+    engine: Engine,
     method: str,
     paths: Sequence[str],
     scores_finite: Tensor,
-    no_scores: str,
 ) -> MapBatch:
     """Rows, less those of pictures whose maps or scores are no numbers: these are skipped."""
     batch = fetch()
@@ -219,9 +221,11 @@ def _fetch(
         return batch
     per_picture = len(batch) // len(paths)
     finite = np.asarray(rows_finite.reshape(len(paths), per_picture).all(axis=1), np.bool_) & scored
-    why = f"{method}: its map is not finite; --precision fp32 may help"
+    why = f"{method}: its map or score is not finite"
+    if (precision := engine.hardware.precision) != "fp32":
+        why += f" in {precision}; --precision fp32 may help"
     lost = [
-        Skipped(path, why if has_scores else no_scores)
+        Skipped(path, why if has_scores else not_numbers(engine))
         for path, has_map, has_scores in zip(paths, finite, scored, strict=True)
         if not has_map
     ]

@@ -29,7 +29,7 @@ class RandomMap:
         cells = np.stack(
             [
                 np.random.default_rng([self._seed, zlib.crc32(picture.tobytes()), int(r)]).random(
-                    engine.backbone.feature_shape[1:], dtype=np.float32
+                    seen.A.shape[2:], dtype=np.float32
                 )
                 for picture, r in zip(pictures, classes, strict=True)
             ]

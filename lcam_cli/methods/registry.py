@@ -31,10 +31,11 @@ _DEFAULTS = MethodOptions()
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of ``--list-methods``: what it is, and how it is made."""
+    """One line of ``--list-methods``: what it is, how it is made, and whether it needs a layer."""
 
     summary: str
     make: MakeMethod
+    layer: bool = True
 
 
 def _rise(backbone: Backbone, options: MethodOptions) -> Method:
@@ -88,9 +89,11 @@ METHODS: dict[str, Entry] = {
         "sise with fewer masks, their number chosen by itself (Sudhakar 2021)",
         lambda backbone, _: Sise(backbone, adaptive=True),
     ),
-    "rise": Entry("random masks, thousands of forward passes (Petsiuk 2018)", _rise),
+    "rise": Entry("random masks, thousands of forward passes (Petsiuk 2018)", _rise, layer=False),
     "random": Entry(
-        "noise: the floor any method must beat", lambda _, options: RandomMap(options.seed)
+        "noise: the floor any method must beat",
+        lambda _, options: RandomMap(options.seed),
+        layer=False,
     ),
 }
 """The methods that come along. What is trained needs an attention file: see ``trained``."""
@@ -152,7 +155,10 @@ def make_method(
     """
     if seed is not None:
         options = dataclasses.replace(options, seed=seed)
-    return find_method(name).make(backbone, options)
+    entry = find_method(name)
+    if entry.layer:
+        backbone.need_layer(name)
+    return entry.make(backbone, options)
 
 
 def _plugin_entry(make: MakeMethod) -> Entry:

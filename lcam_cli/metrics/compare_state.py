@@ -46,6 +46,8 @@ def comparison_id(engine: Engine, task: Task) -> str:
                 identity.layer,
                 identity.grid,
                 identity.activation,
+                # Only where they say something: what was kept before there were such goes on.
+                *filter(any, [[identity.output, identity.probabilities]]),
             ],
             "preprocess": engine.backbone.preprocess.to_json(),
             "precision": engine.hardware.precision,

@@ -58,7 +58,7 @@ class Results:
         device: The device's name.
         rows: One a method.
         mask_space: ``"pixel"`` or ``"normalized"``: hidden with black, or with the mean colour.
-        activation: What turned logits into scores, ``"softmax"`` or ``"sigmoid"``.
+        activation: What turned logits into scores, ``"softmax"``, ``"sigmoid"`` or ``"none"``.
         speed: What the rows' speeds are of: ``"images"`` explained, or maps ``"scored"``.
         accuracy: How often the classifier itself is right; None where labels were not given.
         undefined: By measure, how many maps it is not defined for, which are left out of its mean;

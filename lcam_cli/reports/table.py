@@ -188,7 +188,7 @@ def caption(results: Results) -> str:
         aligned += " (the others not: see --align)"
     hidden = "; hidden with the mean colour" if results.mask_space == "normalized" else ""
     return printable(
-        f"{results.backbone}, {short_weights(results.weights)}, {results.layer}; "
+        f"{results.backbone}, {short_weights(results.weights)}, {results.layer or 'no layer'}; "
         f"{plural(results.images, 'image')}{skipped}{left_out}{accuracy}{hidden}; "
         f"{results.precision} on {results.device}{aligned}{close}"
     )

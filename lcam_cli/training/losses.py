@@ -95,6 +95,9 @@ def cross_entropy(logits: Tensor, y: Tensor, activation: Activation = "softmax")
         y: Labels, (B,), int64.
         activation: What turns logits into scores.
     """
+    if activation == "none":  # scores already
+        scores = logits.gather(1, y.unsqueeze(1)).clamp(min=torch.finfo(logits.dtype).tiny)
+        return -scores.log().mean()
     if activation == "sigmoid":
         return F.softplus(-logits.gather(1, y.unsqueeze(1))).mean()
     return F.cross_entropy(logits, y)

@@ -1,0 +1,198 @@
+"""The first picture through a network: where that fails, the cause is looked for and named."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import math
+import re
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from lcam_cli.engine.device import is_out_of_memory
+from lcam_cli.engine.users_code import raised, said, users_error
+from lcam_cli.errors import LcamError
+
+# Sizes that networks are trained with.
+_SQUARES = (224, 32, 64, 299, 384, 28, 256, 128, 96, 112, 192, 288, 320, 448, 512)
+_RECTANGLES = (
+    *((180, 320), (240, 320), (256, 128), (128, 64), (32, 128), (120, 160), (144, 256)),
+    *((48, 160), (192, 256), (256, 192), (360, 640), (480, 640)),
+)
+_LARGEST = 512
+# Errors that no other size would mend.
+_OF_CODE = (AttributeError, ImportError, KeyError, NameError, NotImplementedError, SystemExit)
+_WRAP = "wrap it: a module whose forward(self, x) returns self.network"
+_DTYPES = re.compile(
+    r"(Half|BFloat16|Double|c10::\w+)\b.*\b(Half|BFloat16|Double|Float|float)|"
+    r"same dtype|scalar type",
+    re.IGNORECASE,
+)
+
+
+def first_run(name: str, network: nn.Module, picture: Tensor) -> Any:
+    """Run a network once: what it returns for a picture (1, 3, H, W).
+
+    Raises:
+        LcamError: It fails, or is no network for pictures.
+    """
+    calls: list[tuple[nn.Module, Any]] = []
+    try:
+        with torch.no_grad(), _first_layers(network, calls):
+            output = network(picture.clone())
+    except (Exception, SystemExit) as error:
+        _refuse(name, network, picture, calls, error)
+    _check_dimensions(name, calls, failed=False)
+    return output
+
+
+def _refuse(
+    name: str,
+    network: nn.Module,
+    picture: Tensor,
+    calls: list[tuple[nn.Module, Any]],
+    error: BaseException,
+) -> NoReturn:
+    if isinstance(error, LcamError) or (isinstance(error, Exception) and is_out_of_memory(error)):
+        raise error
+    _check_dimensions(name, calls, failed=True)
+    _check_channels(name, picture, calls, error)
+    _check_arguments(name, network, picture, error)
+    text = said(error)
+    failed = f"{name} fails on a {tuple(picture.shape)} input: {text}"
+    if "more than 1 value per channel when training" in text:
+        raise LcamError(failed, "leave .train() and training=True out of its forward()") from error
+    if not isinstance(error, _OF_CODE):
+        for height, width in _others(picture.shape[2], text):
+            if not _runs(network, height, width):
+                continue
+            if height == width:
+                raise LcamError(
+                    failed, f"it takes {height}×{width}: --image-size {height}"
+                ) from error
+            raise LcamError(
+                f"{name} takes pictures of {height}×{width} (rows × columns), which are not "
+                "square; lcam gives squares",
+                f"{_WRAP}(F.interpolate(x, ({height}, {width}))), and give --image-size "
+                f"{max(height, width)}",
+            ) from error
+        if re.search(r"(image|input)\W(size|height|width)", text, re.IGNORECASE):
+            raise LcamError(failed, "set --image-size to what it was trained with") from error
+    theirs = users_error(error, name)
+    if _DTYPES.search(text):
+        hint = "lcam runs networks in float32: leave .half(), .bfloat16() and .double() out"
+    elif "same device" in text:
+        hint = "make tensors where the picture is: device=x.device"
+    else:
+        hint = "mend its forward() (--debug shows the traceback)"
+    what = f"{name} {raised(error)}" if isinstance(error, _OF_CODE) else failed
+    raise LcamError(theirs.what if theirs else what, hint) from error
+
+
+@contextlib.contextmanager
+def _first_layers(network: nn.Module, calls: list[tuple[nn.Module, Any]]) -> Iterator[None]:
+    """Note the layers with weights that are called, with what they are given."""
+
+    def note(module: nn.Module, given: tuple[Any, ...]) -> None:
+        calls.append((module, given[0].shape if given and torch.is_tensor(given[0]) else None))
+
+    layers = [
+        m
+        for m in network.modules()
+        if isinstance(m, nn.modules.conv._ConvNd | nn.Linear)
+        and not isinstance(m, torch.jit.ScriptModule)
+    ]
+    hooks = [layer.register_forward_pre_hook(note) for layer in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _check_dimensions(name: str, calls: list[tuple[nn.Module, Any]], *, failed: bool) -> None:
+    """Check that the first layer is not for volumes or sequences."""
+    if not calls:
+        return
+    layer, shape = calls[0]
+    for kind, what, whole in ((nn.Conv3d, "volumes", 5), (nn.Conv1d, "sequences", 3)):
+        # A wrapper may make one of a picture. Without its batch, a picture passes for a volume.
+        if isinstance(layer, kind) and shape is not None and len(shape) != whole:
+            raise LcamError(
+                f"{name} is a network for {what} (it begins with a {type(layer).__name__}): lcam "
+                "explains pictures, (B, 3, H, W)",
+                f"give a network of two dimensions, or {_WRAP} of the {what} made from x",
+            )
+
+
+def _check_channels(
+    name: str, picture: Tensor, calls: list[tuple[nn.Module, Any]], error: BaseException
+) -> None:
+    """Check that it is not the number of channels that does not fit."""
+    told = re.search(r"expected input(\[[\d, ]+\]) to have (\d+) channels?", str(error))
+    if told is None or told[1] != str(list(picture.shape)):
+        return
+    channels = int(told[2])
+    mean = f"{_WRAP}(x.mean(1, keepdim=True))"
+    raise LcamError(
+        f"{name} takes {channels} channel{'s' if channels > 1 else ''}, lcam gives 3 (RGB)",
+        mean if channels == 1 else f"{_WRAP} of {channels} channels made from x",
+    ) from error
+
+
+def _check_arguments(name: str, network: nn.Module, picture: Tensor, error: BaseException) -> None:
+    """Check that a picture is all that its forward needs."""
+    if not isinstance(error, TypeError):
+        return
+    try:
+        signature = inspect.signature(network.forward)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(picture)
+    except TypeError:
+        needed = [
+            p.name
+            for p in signature.parameters.values()
+            if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        ]
+        if len(needed) < 2:
+            what = f"forward() takes no picture as its first argument: {signature}"
+        else:
+            more = "another argument" if len(needed) == 2 else "other arguments"
+            what = f"forward() needs {more} ({', '.join(needed[1:])})"
+        raise LcamError(f"{name}: its {what}", f"{_WRAP}(x, …) with the rest filled in") from error
+
+
+def _others(side: int, text: str) -> Iterator[tuple[int, int]]:
+    """Other sizes to try, (H, W): those that the error speaks of, usual ones, then guesses."""
+    told = [int(n) for n in re.findall(r"\b\d{2,3}\b", text)]
+    linear = re.search(r"shapes cannot be multiplied \(\d+x(\d+) and (\d+)x\d+\)", text)
+    near = sorted(_SQUARES, key=lambda s: abs(s - side))
+    squares = dict.fromkeys(s for s in (*told, *near) if s != side and 0 < s <= _LARGEST)
+    yield from ((other, other) for other in squares)
+    for height, width in _RECTANGLES:
+        yield height, width
+        yield width, height
+    if linear is not None:  # flattened features: their number goes with the area
+        about = round(side * math.sqrt(int(linear[2]) / max(1, int(linear[1]))))
+        guesses = sorted(range(about - 16, about + 17), key=lambda s: abs(s - about))
+        yield from ((guess, guess) for guess in guesses if 0 < guess <= _LARGEST)
+
+
+def _runs(network: nn.Module, height: int, width: int) -> bool:
+    silent = io.StringIO()
+    try:
+        with (
+            torch.no_grad(),
+            contextlib.redirect_stdout(silent),
+            contextlib.redirect_stderr(silent),
+        ):
+            network(torch.randn(1, 3, height, width))
+    except (Exception, SystemExit):  # the user's code can raise anything
+        return False
+    return True
