@@ -18,6 +18,7 @@ import pytest
 
 from lcam_cli.demo.pictures import CLASSES, PHOTOS_SEED, write_misplaced, write_pictures
 from lcam_cli.metrics import diagnose as module
+from tests import warm
 from tests.cli import job
 from tests.cli.job import Ended, Lcam
 from tests.conftest import ROOT
@@ -217,11 +218,9 @@ def test_the_planted_shortcut_is_named_first(tmp_path: Path, method: str) -> Non
     write_pictures(tmp_path / "photos", per_class=3, seed=PHOTOS_SEED)
     write_misplaced(tmp_path / "misplaced", ashore=8, afloat=2)
     words = ["photos", "misplaced", "--labels", "folders", "--format", "json"]
-    command = [sys.executable, "-m", "lcam_cli", "diagnose", *words, "--method", method]
     done = subprocess.run(
-        [*command, "--backbone", "lcam-demo"],
+        warm.words("diagnose", *words, "--method", method, "--backbone", "lcam-demo"),
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,

@@ -21,6 +21,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests import warm
 from tests.cli import job
 from tests.cli.job import Lcam
 from tests.conftest import ROOT
@@ -64,10 +65,13 @@ def trained(folder: Path, lcam: Lcam) -> Path:
     return folder
 
 
-def _command(*words: str, cwd: Path, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+COLD = [sys.executable, "-m", "lcam_cli"]
+
+
+def _command(words: list[str], cwd: Path, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        [sys.executable, "-m", "lcam_cli", *words],
+        words,
         cwd=cwd,
         env=environment,
         input=stdin,
@@ -86,7 +90,7 @@ def test_the_three_lines_as_written(folder: Path) -> None:
         "explain ./photos --out maps.h5",
         "evaluate --nu 15",
     ):
-        done = _command(*line.split(), cwd=folder)
+        done = _command([*COLD, *line.split()], folder)
         assert done.returncode == 0, done.stderr.decode()
         assert b"\x1b" not in done.stdout + done.stderr, "no control codes off a terminal"
     assert b"lcam-img" in done.stdout
@@ -234,11 +238,11 @@ def test_a_list_on_stdin_with_names_that_are_not_utf8(trained: Path) -> None:
     raw = os.fsencode(trained / "photos") + b"/caf\xe9 \xff.jpg"
     shutil.copy(trained / "photos" / "000.jpg", raw)
     listed = raw + b"\0" + os.fsencode(trained / "photos" / "001.jpg") + b"\0"
-    done = _command("explain", "-", "-0", "--out", "l.h5", cwd=trained, stdin=listed)
+    done = _command(warm.words("explain", "-", "-0", "--out", "l.h5"), trained, listed)
     assert done.returncode == 0, done.stderr.decode()
     with h5py.File(trained / "l.h5") as file:
         assert [p.split(b"/")[-1] for p in file["path"][:]] == [raw.split(b"/")[-1], b"001.jpg"]
-    assert _command("evaluate", "l.h5", cwd=trained).returncode == 0
+    assert _command(warm.words("evaluate", "l.h5"), trained).returncode == 0
 
 
 def test_bad_pictures_are_listed_and_the_others_finished(trained: Path, lcam: Lcam) -> None:
@@ -485,9 +489,12 @@ def test_labels_from_a_file_and_from_folders(trained: Path, lcam: Lcam) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_says_how_to_resume(trained: Path, number: signal.Signals) -> None:
     write_pictures(trained / "many", 400)
-    words = [sys.executable, "-m", "lcam_cli", "explain", "many", "--batch-size", "2"]
+    explain = ("explain", "many", "--batch-size", "2")
     process = subprocess.Popen(
-        words, cwd=trained, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE
+        [*COLD, *explain],
+        cwd=trained,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
     )
     while not (trained / "maps.h5").exists() and process.poll() is None:
         time.sleep(0.01)
@@ -498,9 +505,9 @@ def test_an_interrupted_run_says_how_to_resume(trained: Path, number: signal.Sig
     with h5py.File(trained / "maps.h5") as file:
         assert 0 < len(file["path"]) < 400
         assert not file.attrs["complete"]
-    done = _command("explain", "many", "--batch-size", "2", "--resume", cwd=trained)
+    done = _command(warm.words(*explain, "--resume"), trained)
     assert done.returncode == 0, done.stderr.decode()
-    whole = _command("explain", "many", "--batch-size", "2", "--out", "whole.h5", cwd=trained)
+    whole = _command(warm.words(*explain, "--out", "whole.h5"), trained)
     assert whole.returncode == 0
     with h5py.File(trained / "maps.h5") as one, h5py.File(trained / "whole.h5") as other:
         for name in ("saliency", "path", "class_index", "confidence"):
@@ -517,7 +524,7 @@ def test_a_signal_while_the_network_loads_ends_the_run_with_a_line(folder: Path)
         'from pathlib import Path\nimport time\nPath("loading").touch()\ntime.sleep(60)\n'
     )
     process = subprocess.Popen(
-        [sys.executable, "-m", "lcam_cli", "explain", "photos", "--method", "gradcam"],
+        [*COLD, "explain", "photos", "--method", "gradcam"],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,

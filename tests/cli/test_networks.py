@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import h5py
@@ -16,9 +14,9 @@ from safetensors import safe_open
 
 from lcam_cli.images.decoder import read_whole
 from lcam_cli.images.preprocess import Preprocess, center_view
+from tests import warm
 from tests.cli import job
 from tests.cli.job import Lcam
-from tests.conftest import ROOT
 from tests.networks import tiny_vit
 from tests.programs import export
 from tests.tiny import tiny_network
@@ -61,9 +59,8 @@ def test_the_whole_job_on_a_vit_by_the_real_command(folder: Path) -> None:
         "evaluate maps.h5 --backbone own.py:vit --nu 50 --format json",
     ):
         done = subprocess.run(
-            [sys.executable, "-m", "lcam_cli", *line.split()],
+            warm.words(*line.split()),
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
             capture_output=True,
             timeout=300,
             check=False,

@@ -13,6 +13,7 @@ A comment before a block says where it does not simply run:
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,6 +25,7 @@ import torchvision
 from PIL import Image
 from torchvision.models import AlexNet_Weights
 
+from tests import warm
 from tests.conftest import ROOT
 from tests.docs.blocks import PAGES, Block, blocks_of
 
@@ -88,8 +90,9 @@ def stage(tmp_path: Path, fine_tuned: Path, downloads: Path) -> Path:
         (tmp_path / file.name).symlink_to(file)
     programs = tmp_path / "bin"
     programs.mkdir()
-    for name, words in (("lcam", "-m lcam_cli"), ("python", ""), ("python3", "")):
-        (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {words} "$@"\n')
+    commands = {"lcam": warm.words(), "python": [sys.executable], "python3": [sys.executable]}
+    for name, words in commands.items():
+        (programs / name).write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
         (programs / name).chmod(0o755)
     return tmp_path
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests import warm
 from tests.conftest import ROOT
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -21,6 +22,13 @@ def torchrun(
     agent = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks)]
     agent += ["--master-port", str(free_port())]
     return _start(folder, [*agent, "-m", "--", module, *words], ENVIRONMENT)
+
+
+def warm_torchrun(folder: Path, words: Sequence[str], ranks: int) -> subprocess.Popen[str]:
+    """The same for ranks that nobody kills or looks for: they start with their imports done."""
+    agent = ["--nproc-per-node", str(ranks), "--master-port", str(free_port()), "--no-python"]
+    line = warm.words(*agent, "--", *warm.words(*words), module="torch.distributed.run")
+    return _start(folder, line[1:], ENVIRONMENT)
 
 
 def by_hand(folder: Path, words: Sequence[str], ranks: int) -> list[subprocess.Popen[str]]:

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from tests.scale.starting import by_hand, torchrun
+from tests.scale.starting import by_hand, warm_torchrun
 from tests.scale.test_explain_ranks import NETWORK, folder, lcam  # noqa: F401 (a fixture)
 
 COMPARE = ["compare", "photos", *NETWORK, "--methods", "gradcam,gradcam++,rise,sidu"]
@@ -36,7 +36,9 @@ def test_two_ranks_score_what_one_process_scores(
 ) -> None:
     assert lcam(*COMPARE, "--out", "whole.h5", "--state", "one") == 3
     whole = comparable(capfd.readouterr().out)
-    both = torchrun(folder, [*COMPARE, "--out", "maps.h5", "--report", "r", "--figure", "f.png"], 2)
+    both = warm_torchrun(
+        folder, [*COMPARE, "--out", "maps.h5", "--report", "r", "--figure", "f.png"], 2
+    )
     out, err = both.communicate()
     assert out, err
     assert comparable(out) == whole

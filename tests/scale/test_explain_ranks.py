@@ -25,7 +25,7 @@ from lcam_cli.maps.joined import join
 from lcam_cli.maps.kept import Kept
 from lcam_cli.methods.base import Maps
 from lcam_cli.methods.gradient import GradCam
-from tests.scale.starting import by_hand, torchrun
+from tests.scale.starting import by_hand, torchrun, warm_torchrun
 from tests.tiny import write_pictures
 
 OWN = "from tests.tiny import tiny_network as net\n"
@@ -67,7 +67,7 @@ def test_two_ranks_write_what_one_process_writes(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert lcam(*EXPLAIN, "--out", "whole.h5") == 3
-    agent = torchrun(folder, [*EXPLAIN, "--overlays", "drawn"], 2)
+    agent = warm_torchrun(folder, [*EXPLAIN, "--overlays", "drawn"], 2)
     out, err = agent.communicate()
     assert out == "30 maps in maps.h5\n", err
     assert err.count("skipped photos/007-bad.jpg") == 1
@@ -276,7 +276,7 @@ def test_ranks_go_on_with_what_one_process_began(folder: Path) -> None:
     assert lcam(*EXPLAIN, "--out", "whole.h5") == 3
     assert lcam(*EXPLAIN) == 3
     _cut(folder / "maps.h5", 13)
-    agent = torchrun(folder, [*EXPLAIN, "--resume"], 2)
+    agent = warm_torchrun(folder, [*EXPLAIN, "--resume"], 2)
     _, err = agent.communicate()
     assert len(list(folder.glob("maps.from-*.h5"))) == 3, err
     assert_same(folder / "maps.h5", folder / "whole.h5")

@@ -14,7 +14,7 @@ from lcam_cli.cli.app import lcam_app
 from lcam_cli.methods.attention_file import FILE_NAME
 from lcam_cli.training.checkpoint import CHECKPOINT
 from lcam_cli.training.log import read_log
-from tests.scale.starting import by_hand, torchrun
+from tests.scale.starting import by_hand, torchrun, warm_torchrun
 from tests.tiny import write_pictures
 
 MINUTE = 60.0
@@ -65,7 +65,7 @@ def test_weights_and_log_are_those_of_one_process(
     from safetensors.torch import load_file
 
     assert run(lcam_app(), words(mode, recipe, "one")) == 3
-    agent = torchrun(folder, words(mode, recipe, "many"), ranks)
+    agent = warm_torchrun(folder, words(mode, recipe, "many"), ranks)
     _, err = agent.communicate()
     assert err.count("skipped photos/007-bad.jpg") == 1, err
     one, many = load_file(folder / "one" / FILE_NAME), load_file(folder / "many" / FILE_NAME)
@@ -85,7 +85,7 @@ def test_weights_and_log_are_those_of_one_process(
 def test_the_bytes_of_a_step_do_not_grow_with_the_classes(folder: Path) -> None:
     given = []
     for net in ("net", "many"):
-        agent = torchrun(folder, words("img", "auto", net, net), 2)
+        agent = warm_torchrun(folder, words("img", "auto", net, net), 2)
         _, err = agent.communicate()
         given.append(sent(err))
     print(f"bytes a step with 4 and with 4,000 classes: {given}")
