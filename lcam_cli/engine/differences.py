@@ -211,7 +211,7 @@ def _input(name: str, module: nn.Module, misfit: Misfit) -> tuple[str, str] | No
         for path, layer in module.named_modules()
         if isinstance(layer, nn.Conv2d | nn.Linear)
     ][:1]
-    if not first or list(misfit.names) != [f"{first[0][0]}.weight"] or misfit.errors:
+    if not first or misfit.size() != 1 or list(misfit.shapes) != [f"{first[0][0]}.weight"]:
         return None
     (path, layer), ((key, (there, here)),) = first[0], misfit.shapes.items()
     if not isinstance(layer, nn.Conv2d) or here is None or len(there) != 4:

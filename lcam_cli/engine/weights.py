@@ -45,8 +45,8 @@ _LEFTOVER = re.compile(
 )
 # Of those, the ones that a network makes by itself and a file may lack.
 _MADE_BY_NETWORK = re.compile(
-    r"(^|\.)(num_batches_tracked|relative_position_index|relative_coords_table|attn_mask"
-    r"|position_ids)$"
+    r"(^|\.)(num_batches_tracked|n_averaged|relative_position_index|relative_coords_table"
+    r"|attn_mask|position_ids)$"
 )
 # What load_state_dict says of names and shapes, which are compared here.
 _COMPARED = re.compile(r"size mismatch for|Error\(s\) in loading|(Missing|Unexpected) key|\"")
@@ -384,20 +384,25 @@ def _renamings(own: _Shapes, theirs: _Shapes) -> list[tuple[Renaming, int]]:
     wrapped = any(_without_wrappers(name) != name for name in (*own, *theirs))
     for bare in (False, True) if wrapped else (False,):
         mine, given = (_bare(own), _bare(theirs)) if bare else (own, theirs)
-        for on in common_prefixes(list(mine)):
-            rest = {name[len(on) :]: shape for name, shape in mine.items()}
+        for on in common_prefixes(_weights_among(mine)):
+            rest = {n.removeprefix(on): shape for n, shape in mine.items() if n.startswith(on)}
             counts: Counter[str] = Counter()
             for key, shape in given.items():
                 for cut in _cuts(key):
                     if key[cut:] in rest and _alike(rest[key[cut:]], shape):
                         counts[key[:cut]] += 1
             # Where a network's own hooks rename every entry, nothing matches yet.
-            for off in common_prefixes(list(given)):
+            for off in common_prefixes(_weights_among(given)):
                 counts[off] += 0
             for off, count in counts.most_common(4):
                 found[Renaming(off, on, bare)] = count
     as_is = found.pop(Renaming(), 0)
     return [(Renaming(), as_is), *sorted(found.items(), key=lambda item: -item[1])]
+
+
+def _weights_among(names: Collection[str]) -> list[str]:
+    """The names but for counters and the like, which wrappers add at the top."""
+    return [name for name in names if not _LEFTOVER.search(name)] or list(names)
 
 
 def _bare(names: _Shapes) -> _Shapes:
@@ -519,16 +524,21 @@ def _foreign(unexpected: Sequence[str], own: _Shapes, passed_over: Collection[st
     A deeper network has all entries of a shallower one. A loss's or an optimiser's have names of
     their own.
     """
-    prefix = common_prefix(list(own))
-    stems = {_stem(name[len(prefix) :]) for name in own}
+    bare = _bare(own)
     return [
         name
         for name in unexpected
-        if name.startswith(prefix)
-        and _stem(name[len(prefix) :]) in stems
+        if (_is_beside(name, own) or _is_beside(_without_wrappers(name), bare))
         and name.partition(".")[0] not in passed_over
         and not _LEFTOVER.search(name)
     ]
+
+
+def _is_beside(name: str, own: _Shapes) -> bool:
+    """Whether the network has the module that this entry is within, or one like it: fc1, fc2."""
+    prefix = common_prefix(_weights_among(own))
+    stems = {_stem(other[len(prefix) :]) for other in own}
+    return name.startswith(prefix) and _stem(name[len(prefix) :]) in stems
 
 
 def _stem(name: str) -> str:
