@@ -123,8 +123,9 @@ class Fit:
     @property
     def is_averaged(self) -> bool:
         """Whether these are averages over training, by their place or by their counter."""
-        counter = any(k.endswith("n_averaged") for k in (*self.left_out, *self.state))
-        return counter or bool(_AVERAGED.search(_key(self.candidate, self.renaming)))
+        counters = [k for k in (*self.left_out, *self.state) if k.endswith("n_averaged")]
+        counted = any(self.renaming.off.startswith(k.removesuffix("n_averaged")) for k in counters)
+        return counted or bool(_AVERAGED.search(_key(self.candidate, self.renaming)))
 
 
 class WeightsFile:
@@ -188,19 +189,8 @@ class WeightsFile:
         fits: list[Fit] = []
         misfits: list[Misfit] = []
         for candidate, renamings in _likeliest(self._candidates, _shapes_of(module)):
-            plain_fits = False
-            for renaming in renamings:
-                if renaming.bare and plain_fits:
-                    continue  # wrappers inside names matter only where they are in the way
-                tried = _try(module, candidate, renaming, passed_over)
-                if isinstance(tried, Fit):
-                    if not any(_same(tried, fit) for fit in fits):
-                        fits.append(tried)
-                    plain_fits = True
-                    if renaming == Renaming():
-                        break  # what fits as it is is taken as it is
-                elif self._means(candidate, renaming):
-                    misfits.append(tried)
+            found = self._first_fits(module, candidate, renamings, passed_over, misfits)
+            fits += [fit for fit in found if not any(_same(fit, other) for other in fits)]
         _name_them(fits)
         fits.sort(key=lambda fit: (bool(_MOMENTS.search(fit.key)), not fit.is_averaged))
         chosen = [fit for fit in fits if self._means(fit.candidate, fit.renaming)]
@@ -215,6 +205,33 @@ class WeightsFile:
             self.identity = "sha256:" + hashlib.sha256(told.encode()).hexdigest()
             self.found_at = f"{self.path.resolve()}#{chosen[0].key}"
         return chosen[0]
+
+    def _first_fits(
+        self,
+        module: nn.Module,
+        candidate: Candidate,
+        renamings: Sequence[tuple[Renaming, int]],
+        passed_over: Collection[str],
+        misfits: list[Misfit],
+    ) -> list[Fit]:
+        """The renamings by which one state dict fits; how others differ is added to ``misfits``.
+
+        What fits as it is is taken as it is, and wrappers inside names are passed over only where
+        they are in the way. Renamings by which little matches are for networks that rename entries
+        by hooks of their own.
+        """
+        most = max(score for _, score in renamings)
+        fits: list[Fit] = []
+        for renaming, score in sorted(renamings, key=lambda r: r[0] != Renaming()):
+            if fits and (renaming.bare or 2 * score < most or fits[0].renaming == Renaming()):
+                continue
+            tried = _try(module, candidate, renaming, passed_over)
+            if isinstance(tried, Fit):
+                if not any(_same(tried, fit) for fit in fits):
+                    fits.append(tried)
+            elif self._means(candidate, renaming):
+                misfits.append(tried)
+        return fits
 
     def put(self, module: nn.Module, fit: Fit, name: str) -> None:
         """Load what :meth:`fit` found, and name once what is left out."""
@@ -365,14 +382,12 @@ def _shapes_of(module: nn.Module) -> dict[str, tuple[int, ...] | None]:
 
 def _likeliest(
     candidates: Sequence[Candidate], own: _Shapes
-) -> Iterator[tuple[Candidate, list[Renaming]]]:
-    """The state dicts worth a trial, each with the renamings worth one, best first."""
+) -> Iterator[tuple[Candidate, list[tuple[Renaming, int]]]]:
+    """The state dicts worth a trial, in the file's order, each with its renamings, best first."""
     ranked = [(c, _renamings(own, c.shapes)) for c in candidates]
     most = [max(score for _, score in renamings) for _, renamings in ranked]
     places = sorted(range(len(ranked)), key=lambda i: -most[i])[:_MOST]
-    for i in sorted(p for p in places if 2 * most[p] >= max(most)):
-        candidate, renamings = ranked[i]
-        yield candidate, [r for r, n in renamings if r == Renaming() or 2 * n >= most[i]]
+    yield from (ranked[i] for i in sorted(places) if 2 * most[i] >= max(most))
 
 
 def _renamings(own: _Shapes, theirs: _Shapes) -> list[tuple[Renaming, int]]:
