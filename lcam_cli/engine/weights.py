@@ -173,7 +173,7 @@ class WeightsFile:
         return best
 
     def fit(self, module: nn.Module, name: str, *, passed_over: Collection[str] = ()) -> Fit:
-        """Find what of the file fits ``module``; its values are what was tried last.
+        """Find what of the file fits ``module``, by trials; :meth:`put` then loads it.
 
         Where several state dicts fit, one that was averaged over training is taken, as training
         scripts evaluate it, and a warning says so.
@@ -188,7 +188,7 @@ class WeightsFile:
         """
         fits: list[Fit] = []
         misfits: list[Misfit] = []
-        for candidate, renamings in _likeliest(self._candidates, _shapes_of(module)):
+        for candidate, renamings in _likeliest(self._candidates, _shapes_of(module), self._key):
             found = self._first_fits(module, candidate, renamings, passed_over, misfits)
             fits += [fit for fit in found if not any(_same(fit, other) for other in fits)]
         _name_them(fits)
@@ -381,13 +381,18 @@ def _shapes_of(module: nn.Module) -> dict[str, tuple[int, ...] | None]:
 
 
 def _likeliest(
-    candidates: Sequence[Candidate], own: _Shapes
+    candidates: Sequence[Candidate], own: _Shapes, key: str
 ) -> Iterator[tuple[Candidate, list[tuple[Renaming, int]]]]:
-    """The state dicts worth a trial, in the file's order, each with its renamings, best first."""
+    """The state dicts worth a trial, in the file's order, each with its renamings, best first.
+
+    The one that the user names is always among them.
+    """
     ranked = [(c, _renamings(own, c.shapes)) for c in candidates]
     most = [max(score for _, score in renamings) for _, renamings in ranked]
     places = sorted(range(len(ranked)), key=lambda i: -most[i])[:_MOST]
-    yield from (ranked[i] for i in sorted(places) if 2 * most[i] >= max(most))
+    worth = {i for i in places if 2 * most[i] >= max(most)}
+    worth |= {i for i, candidate in enumerate(candidates) if candidate.key == key}
+    yield from (ranked[i] for i in sorted(worth))
 
 
 def _renamings(own: _Shapes, theirs: _Shapes) -> list[tuple[Renaming, int]]:

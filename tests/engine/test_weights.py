@@ -145,6 +145,14 @@ def test_a_state_dict_in_parts_is_read_by_its_table(tmp_path: Path) -> None:
             _loaded(table, module)
 
 
+def test_a_state_dict_that_is_named_and_does_not_fit_is_not_passed_over(tmp_path: Path) -> None:
+    other = {"0.weight": torch.rand(9, 3, 3, 3)}
+    torch.save({"model": _own(0).state_dict(), "best": other}, tmp_path / "w.pt")
+    _loaded(tmp_path / "w.pt", _own(1))
+    with pytest.raises(LcamError, match="do not fit own"):
+        _loaded(f"{tmp_path}/w.pt#best", _own(1))
+
+
 # --- what load_state_dict would take --------------------------------------------------------------
 
 

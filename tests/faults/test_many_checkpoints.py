@@ -214,7 +214,8 @@ def test_what_pytorch_loads_is_loaded_to_the_same_logits(
         with torch.no_grad():
             assert torch.equal(network.module(x), twin(x)), told
         path.unlink()
-    assert min(kinds.values()) > COUNT // 10, kinds
+    print(f"{kinds['good']} of {COUNT} loaded, {kinds['bad']} refused in a line")
+    assert min(kinds.values()) > COUNT // 10
 
 
 @pytest.mark.parametrize("wrap", ["parallel", "averaged", "compiled"])
