@@ -227,7 +227,7 @@ Weights = Annotated[
         metavar="DEFAULT|none|FILE",
         show_default="DEFAULT, a download; with an attention or a maps file, its own",
         help="Its weights: those it is known with, random ones, or a state dict (.pt, .pth, "
-        ".safetensors).",
+        ".safetensors). FILE#KEY takes one of several in a file.",
     ),
 ]
 Layer = Annotated[

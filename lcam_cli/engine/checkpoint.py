@@ -188,10 +188,9 @@ def _read_as_data(path: Path) -> tuple[object, set[str]]:
         Exception: It is none, or damaged.
     """
     with path.open("rb") as file:
-        if zipfile.is_zipfile(file):
-            return _read_zip(file)
+        begins = file.read(2)
         file.seek(0)
-        return _read_old(file)
+        return _read_zip(file) if begins == b"PK" else _read_old(file)
 
 
 def _read_zip(file: IO[bytes]) -> tuple[object, set[str]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from typing import Any
 
 import torch
@@ -120,8 +119,8 @@ def _quantised(name: str, _module: nn.Module, misfit: Misfit) -> tuple[str, str]
 def _head(name: str, module: nn.Module, misfit: Misfit) -> tuple[str, str] | None:
     """Everything fits but the layers that give the classes."""
     own = list(module.state_dict())
-    if not own or misfit.errors or len(misfit.missing) == len(own):
-        return None
+    if not (misfit.missing or misfit.shapes) or misfit.errors or len(misfit.missing) == len(own):
+        return None  # nothing differs, or everything
     prefix = common_prefix(own)
     head = prefix + own[-1][len(prefix) :].partition(".")[0]
     others = {_first(k, prefix) for k in own if not _within(k, head)}
@@ -134,7 +133,7 @@ def _head(name: str, module: nn.Module, misfit: Misfit) -> tuple[str, str] | Non
     there = {k: s for k, s in there.items() if _within(k, head) or k in strange}
     weights = [k for k, shape in there.items() if len(shape) >= 2]
     here = [k for k in own if _within(k, head) and k in misfit.names]
-    lacking = here[0] if here else own[-1]
+    lacking = next((k for k in here if module.state_dict()[k].ndim > 1), here[0])
     mine = tuple(module.state_dict()[lacking].shape)
     if not weights:
         return (
@@ -211,7 +210,7 @@ def _input(name: str, module: nn.Module, misfit: Misfit) -> tuple[str, str] | No
         for path, layer in module.named_modules()
         if isinstance(layer, nn.Conv2d | nn.Linear)
     ][:1]
-    if not first or list(misfit.names) != [f"{first[0][0]}.weight"] or misfit.errors:
+    if not first or misfit.size() != 1 or list(misfit.shapes) != [f"{first[0][0]}.weight"]:
         return None
     (path, layer), ((key, (there, here)),) = first[0], misfit.shapes.items()
     if not isinstance(layer, nn.Conv2d) or here is None or len(there) != 4:
@@ -248,7 +247,7 @@ def _positions(name: str, _module: nn.Module, misfit: Misfit) -> tuple[str, str]
 
 
 def _way_on(name: str, module: nn.Module, misfit: Misfit) -> str:
-    if ":" not in name and (twin := _torchvision_twin(name, misfit.state)):
+    if ":" not in name and (twin := _torchvision_twin(misfit.state)):
         return f"they are of {twin}: --backbone {twin}"
     own = module.state_dict()
     shared = sum(k in own for k in misfit.state)
@@ -257,22 +256,31 @@ def _way_on(name: str, module: nn.Module, misfit: Misfit) -> str:
     return "give the backbone these weights were trained with"
 
 
-def _torchvision_twin(name: str, state: Mapping[str, Any]) -> str:
+# The first entries that tell torchvision's families apart, and what their names begin with.
+_FAMILIES = (
+    ("layer1.0.conv1.weight", ("resnet", "resnext", "wide_resnet")),
+    ("features.denseblock1.denselayer1.norm1.weight", ("densenet",)),
+    ("features.0.0.weight", ("mobilenet", "efficientnet", "convnext", "swin")),
+    ("features.0.weight", ("vgg", "alexnet", "squeezenet")),
+    ("encoder.pos_embedding", ("vit",)),
+    ("stage2.0.branch2.0.weight", ("shufflenet",)),
+    ("layers.0.weight", ("mnasnet",)),
+)
+
+
+def _torchvision_twin(state: Mapping[str, Any]) -> str:
     """The torchvision classifier that the state dict is of, but for its head; "" if of none."""
-    there = {k: tuple(v.shape) for k, v in state.items() if isinstance(v, Tensor)}
-    known = torchvision.models.list_models(module=torchvision.models)
-    for other in sorted(known, key=lambda k: -SequenceMatcher(None, name, k).ratio()):
-        try:
-            options = {"init_weights": False} if other in ("googlenet", "inception_v3") else {}
-            with torch.device("meta"):
-                module = torchvision.models.get_model(other, weights=None, **options)
-        except Exception:  # some compute with values as they are built
+    there = {k: tuple(v.shape) for k, v in state.items() if isinstance(v, Tensor) and v.ndim}
+    family = next((names for entry, names in _FAMILIES if entry in there), ())
+    for other in torchvision.models.list_models(module=torchvision.models):
+        if not other.startswith(family or "?"):
             continue
+        with torch.device("meta"):
+            module = torchvision.models.get_model(other, weights=None)
         own = {k: tuple(v.shape) for k, v in module.state_dict().items() if v.ndim}
         head = list(own)[-1].rpartition(".")[0]
-        body = {k for k in own if not _within(k, head)}
-        extra = [k for k in there if k not in own and not _within(k, head) and there[k]]
-        if not extra and all(own[k] == there.get(k) for k in body):
+        extra = [k for k in there if k not in own and not _within(k, head)]
+        if not extra and all(own[k] == there.get(k) for k in own if not _within(k, head)):
             return str(other)
     return ""
 

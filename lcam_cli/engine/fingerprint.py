@@ -68,6 +68,8 @@ def _is_dense(tensor: Tensor) -> bool:
 
 def _bytes_of(tensor: Tensor) -> bytes:
     flat = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
+    if flat.stride() != (1,):  # an axis of one number may have any stride
+        flat = flat.clone(memory_format=torch.contiguous_format)
     return flat.view(torch.uint8).numpy().tobytes()
 
 

@@ -106,8 +106,8 @@ def _from_file(
     module = timm.create_model(architecture, pretrained=False, **options)
     state = file.named_for(module)
     classifier = config.classifier if isinstance(config.classifier, str) else config.classifier[0]
-    last = state.get(f"{classifier}.weight")
-    if is_plain(last) and len(last):
+    last, own = (names.get(f"{classifier}.weight") for names in (state, module.state_dict()))
+    if is_plain(last) and len(last) and own is not None and last.shape[1:] == own.shape[1:]:
         options["num_classes"] = len(last)
     if side := _side_in(state, module):
         options["img_size"] = side
@@ -126,7 +126,9 @@ def _side_in(state: dict[str, Any], module: Any) -> int | None:
     """
     own, there = getattr(module, "pos_embed", None), state.get("pos_embed")
     side = _side(module)
-    if side is None or own is None or own.ndim != 3 or not is_plain(there) or there.ndim != 3:
+    if side is None or own is None or own.ndim != 3 or not is_plain(there):
+        return None
+    if (*there.shape[:1], *there.shape[2:]) != (1, own.shape[2]):
         return None
     tokens = own.shape[1] - module.patch_embed.num_patches  # those that are no patches
     cells = math.isqrt(max(there.shape[1] - tokens, 0))

@@ -45,8 +45,8 @@ _LEFTOVER = re.compile(
 )
 # Of those, the ones that a network makes by itself and a file may lack.
 _MADE_BY_NETWORK = re.compile(
-    r"(^|\.)(num_batches_tracked|relative_position_index|relative_coords_table|attn_mask"
-    r"|position_ids)$"
+    r"(^|\.)(num_batches_tracked|n_averaged|relative_position_index|relative_coords_table"
+    r"|attn_mask|position_ids)$"
 )
 # What load_state_dict says of names and shapes, which are compared here.
 _COMPARED = re.compile(r"size mismatch for|Error\(s\) in loading|(Missing|Unexpected) key|\"")
@@ -123,8 +123,9 @@ class Fit:
     @property
     def is_averaged(self) -> bool:
         """Whether these are averages over training, by their place or by their counter."""
-        counter = any(k.endswith("n_averaged") for k in (*self.left_out, *self.state))
-        return counter or bool(_AVERAGED.search(_key(self.candidate, self.renaming)))
+        counters = [k for k in (*self.left_out, *self.state) if k.endswith("n_averaged")]
+        counted = any(self.renaming.off.startswith(k.removesuffix("n_averaged")) for k in counters)
+        return counted or bool(_AVERAGED.search(_key(self.candidate, self.renaming)))
 
 
 class WeightsFile:
@@ -172,7 +173,7 @@ class WeightsFile:
         return best
 
     def fit(self, module: nn.Module, name: str, *, passed_over: Collection[str] = ()) -> Fit:
-        """Find what of the file fits ``module``; its values are what was tried last.
+        """Find what of the file fits ``module``, by trials; :meth:`put` then loads it.
 
         Where several state dicts fit, one that was averaged over training is taken, as training
         scripts evaluate it, and a warning says so.
@@ -187,20 +188,9 @@ class WeightsFile:
         """
         fits: list[Fit] = []
         misfits: list[Misfit] = []
-        for candidate, renamings in _likeliest(self._candidates, _shapes_of(module)):
-            plain_fits = False
-            for renaming in renamings:
-                if renaming.bare and plain_fits:
-                    continue  # wrappers inside names matter only where they are in the way
-                tried = _try(module, candidate, renaming, passed_over)
-                if isinstance(tried, Fit):
-                    if not any(_same(tried, fit) for fit in fits):
-                        fits.append(tried)
-                    plain_fits = True
-                    if renaming == Renaming():
-                        break  # what fits as it is is taken as it is
-                elif self._means(candidate, renaming):
-                    misfits.append(tried)
+        for candidate, renamings in _likeliest(self._candidates, _shapes_of(module), self._key):
+            found = self._first_fits(module, candidate, renamings, passed_over, misfits)
+            fits += [fit for fit in found if not any(_same(fit, other) for other in fits)]
         _name_them(fits)
         fits.sort(key=lambda fit: (bool(_MOMENTS.search(fit.key)), not fit.is_averaged))
         chosen = [fit for fit in fits if self._means(fit.candidate, fit.renaming)]
@@ -215,6 +205,33 @@ class WeightsFile:
             self.identity = "sha256:" + hashlib.sha256(told.encode()).hexdigest()
             self.found_at = f"{self.path.resolve()}#{chosen[0].key}"
         return chosen[0]
+
+    def _first_fits(
+        self,
+        module: nn.Module,
+        candidate: Candidate,
+        renamings: Sequence[tuple[Renaming, int]],
+        passed_over: Collection[str],
+        misfits: list[Misfit],
+    ) -> list[Fit]:
+        """The renamings by which one state dict fits; how others differ is added to ``misfits``.
+
+        What fits as it is is taken as it is, and wrappers inside names are passed over only where
+        they are in the way. Renamings by which little matches are for networks that rename entries
+        by hooks of their own.
+        """
+        most = max(score for _, score in renamings)
+        fits: list[Fit] = []
+        for renaming, score in sorted(renamings, key=lambda r: r[0] != Renaming()):
+            if fits and (renaming.bare or 2 * score < most or fits[0].renaming == Renaming()):
+                continue
+            tried = _try(module, candidate, renaming, passed_over)
+            if isinstance(tried, Fit):
+                if not any(_same(tried, fit) for fit in fits):
+                    fits.append(tried)
+            elif self._means(candidate, renaming):
+                misfits.append(tried)
+        return fits
 
     def put(self, module: nn.Module, fit: Fit, name: str) -> None:
         """Load what :meth:`fit` found, and name once what is left out."""
@@ -364,15 +381,18 @@ def _shapes_of(module: nn.Module) -> dict[str, tuple[int, ...] | None]:
 
 
 def _likeliest(
-    candidates: Sequence[Candidate], own: _Shapes
-) -> Iterator[tuple[Candidate, list[Renaming]]]:
-    """The state dicts worth a trial, each with the renamings worth one, best first."""
+    candidates: Sequence[Candidate], own: _Shapes, key: str
+) -> Iterator[tuple[Candidate, list[tuple[Renaming, int]]]]:
+    """The state dicts worth a trial, in the file's order, each with its renamings, best first.
+
+    The one that the user names is always among them.
+    """
     ranked = [(c, _renamings(own, c.shapes)) for c in candidates]
     most = [max(score for _, score in renamings) for _, renamings in ranked]
     places = sorted(range(len(ranked)), key=lambda i: -most[i])[:_MOST]
-    for i in sorted(p for p in places if 2 * most[p] >= max(most)):
-        candidate, renamings = ranked[i]
-        yield candidate, [r for r, n in renamings if r == Renaming() or 2 * n >= most[i]]
+    worth = {i for i in places if 2 * most[i] >= max(most)}
+    worth |= {i for i, candidate in enumerate(candidates) if candidate.key == key}
+    yield from (ranked[i] for i in sorted(worth))
 
 
 def _renamings(own: _Shapes, theirs: _Shapes) -> list[tuple[Renaming, int]]:
@@ -384,20 +404,25 @@ def _renamings(own: _Shapes, theirs: _Shapes) -> list[tuple[Renaming, int]]:
     wrapped = any(_without_wrappers(name) != name for name in (*own, *theirs))
     for bare in (False, True) if wrapped else (False,):
         mine, given = (_bare(own), _bare(theirs)) if bare else (own, theirs)
-        for on in common_prefixes(list(mine)):
-            rest = {name[len(on) :]: shape for name, shape in mine.items()}
+        for on in common_prefixes(_weights_among(mine)):
+            rest = {n.removeprefix(on): shape for n, shape in mine.items() if n.startswith(on)}
             counts: Counter[str] = Counter()
             for key, shape in given.items():
                 for cut in _cuts(key):
                     if key[cut:] in rest and _alike(rest[key[cut:]], shape):
                         counts[key[:cut]] += 1
             # Where a network's own hooks rename every entry, nothing matches yet.
-            for off in common_prefixes(list(given)):
+            for off in common_prefixes(_weights_among(given)):
                 counts[off] += 0
             for off, count in counts.most_common(4):
                 found[Renaming(off, on, bare)] = count
     as_is = found.pop(Renaming(), 0)
     return [(Renaming(), as_is), *sorted(found.items(), key=lambda item: -item[1])]
+
+
+def _weights_among(names: Collection[str]) -> list[str]:
+    """The names but for counters and the like, which wrappers add at the top."""
+    return [name for name in names if not _LEFTOVER.search(name)] or list(names)
 
 
 def _bare(names: _Shapes) -> _Shapes:
@@ -519,16 +544,21 @@ def _foreign(unexpected: Sequence[str], own: _Shapes, passed_over: Collection[st
     A deeper network has all entries of a shallower one. A loss's or an optimiser's have names of
     their own.
     """
-    prefix = common_prefix(list(own))
-    stems = {_stem(name[len(prefix) :]) for name in own}
+    bare = _bare(own)
     return [
         name
         for name in unexpected
-        if name.startswith(prefix)
-        and _stem(name[len(prefix) :]) in stems
+        if (_is_beside(name, own) or _is_beside(_without_wrappers(name), bare))
         and name.partition(".")[0] not in passed_over
         and not _LEFTOVER.search(name)
     ]
+
+
+def _is_beside(name: str, own: _Shapes) -> bool:
+    """Whether the network has the module that this entry is within, or one like it: fc1, fc2."""
+    prefix = common_prefix(_weights_among(own))
+    stems = {_stem(other[len(prefix) :]) for other in own}
+    return name.startswith(prefix) and _stem(name[len(prefix) :]) in stems
 
 
 def _stem(name: str) -> str:

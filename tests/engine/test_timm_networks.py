@@ -141,3 +141,39 @@ def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(LcamError, match="timm is not installed") as caught:
         load_network("timm/resnet18", "none")
     assert "pip install '.[timm]'" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "grid"),
+    [("test_vit", 96, 6), ("test_vit", 224, 14), ("test_vit3", 96, 6)],
+)
+def test_a_file_brings_the_size_it_was_trained_at(
+    tmp_path: Path, name: str, side: int, grid: int
+) -> None:
+    """As torchvision's ViTs: by the number of its position embeddings."""
+    own = timm.create_model(name, num_classes=3, img_size=side).eval()
+    torch.save(own.state_dict(), tmp_path / "w.pt")
+    backbone = load_backbone(f"timm/{name}", str(tmp_path / "w.pt"))
+    assert backbone.preprocess.image_size == side
+    assert backbone.preprocess.resize >= side
+    assert backbone.feature_shape[1:] == (grid, grid)
+    x = torch.rand(1, 3, side, side)
+    torch.testing.assert_close(backbone(x), own(x))
+
+
+def test_position_embeddings_that_are_no_square_are_told(tmp_path: Path) -> None:
+    state = timm.create_model("test_vit").state_dict()
+    state["pos_embed"] = torch.rand(1, 7, state["pos_embed"].shape[2])
+    torch.save(state, tmp_path / "w.pt")
+    with pytest.raises(LcamError, match="only the picture's size differs: pos_embed is"):
+        load_backbone("timm/test_vit", str(tmp_path / "w.pt"))
+
+
+def test_a_distilled_network_has_two_heads_of_the_files_classes(tmp_path: Path) -> None:
+    name = "deit_tiny_distilled_patch16_224"
+    own = timm.create_model(name, num_classes=3).eval()
+    torch.save(own.state_dict(), tmp_path / "w.pt")
+    network = load_network(f"timm/{name}", str(tmp_path / "w.pt"))
+    x = torch.rand(1, 3, 224, 224)
+    with torch.no_grad():
+        assert torch.equal(network.module(x), own(x))
