@@ -40,15 +40,15 @@ def why_flat(engine: Engine, method: str, seen: Forward, classes: Tensor) -> str
 def _why_by_gradient(engine: Engine, seen: Forward, classes: Tensor) -> str:
     """The same, of a method whose maps are gradients times features."""
     layer = engine.backbone.identity.layer
+    if _are_probabilities(seen.logits):
+        return (
+            "the network gives probabilities, whose gradients vanish where it is sure: let it give "
+            "logits, without the softmax or sigmoid at its end"
+        )
     try:
         g = engine.feature_gradients(seen, classes)
     except (LcamError, RuntimeError):
         return ""
-    if not g.any() and _are_probabilities(seen.logits):
-        return (
-            "the network gives probabilities, so sure that their gradients are 0: let it give "
-            "logits, without the softmax or sigmoid at its end"
-        )
     if not g.any():
         return (
             f"the scores have no gradient at layer {layer}: what it gives there does not reach "

@@ -59,8 +59,7 @@ def read_labels(
     except _UnknownClassError as error:
         if source != FOLDERS:
             raise
-        path = str(PurePosixPath(root, of_label[error.label]))
-        raise _no_class_folder(error, path, backbone) from None
+        raise _no_class_folder(error, root, of_label[error.label], backbone) from None
     return {path: known[label] for path, label in named.items()}
 
 
@@ -170,12 +169,16 @@ def _last_part(name: str) -> str:
     return name.replace("\\", "/").rpartition("/")[2]
 
 
-def _no_class_folder(error: _UnknownClassError, path: str, backbone: Backbone) -> LcamError:
+def _no_class_folder(
+    error: _UnknownClassError, root: str, path: str, backbone: Backbone
+) -> LcamError:
     """Tell of a folder whose name is no class, by a picture in it."""
-    picture = "/".join(PurePosixPath(path).parts[-2:])
+    in_root = not PurePosixPath(path).parent.name
+    in_none = "these pictures lie in no folder of their class; " if in_root else ""
+    picture = "/".join(PurePosixPath(root, path).parts[-2:])
     near = did_you_mean(error.label, backbone.class_names)
     return LcamError(
-        f"{error.what} (…/{picture})",
+        f"{in_none}{error.what} (…/{picture})",
         f"{near} `--labels {FOLDERS}` wants …/CLASS/picture.jpg; else use --labels FILE".lstrip(),
     )
 
