@@ -16,10 +16,12 @@ from torch import Tensor
 from lcam_cli.engine.engine import Engine, Forward
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
+from lcam_cli.images.given import pictures_of
 from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.images.stream import Batch, stream_batches
 from lcam_cli.maps.record import MapBatch
 from lcam_cli.methods.base import Maps, Method
+from lcam_cli.methods.registry import make_method
 
 _PICTURES_OF_MANY_PASSES = 4
 
@@ -66,8 +68,8 @@ def pictures_at_once(engine: Engine, method: Method) -> int:
 
 def explain(
     engine: Engine,
-    method: Method,
-    paths: Sequence[str],
+    method: Method | str,
+    pictures: object,
     *,
     choice: ClassChoice = ClassChoice(),
     workers: int = 2,
@@ -79,8 +81,10 @@ def explain(
 
     Args:
         engine: The engine with the classifier.
-        method: How to explain.
-        paths: The pictures.
+        method: How to explain: a method, or the name of one that needs no training.
+        pictures: Paths, folders, Pillow pictures, arrays or tensors, one or several; see
+            :func:`~lcam_cli.images.given.pictures_of`. What is no file is called ``picture 3`` in
+            the rows, counted from 0.
         choice: Which classes of each.
         workers: Processes that read pictures.
         start: The first picture to take, a multiple of :func:`pictures_at_once`.
@@ -92,16 +96,23 @@ def explain(
         that could not be read, or whose maps or scores are no numbers.
 
     Raises:
-        LcamError: More classes are asked for than the classifier has, or the method does not do
-            what a method does.
+        LcamError: More classes are asked for than the classifier has, the method is not known or
+            does not do what a method does, or something given is no picture.
+        TypeError: Something given is of a type that no picture, engine or method has.
     """
+    if not isinstance(engine, Engine):
+        raise TypeError(f"explain wants an Engine, not a {type(engine).__name__}: Engine(backbone)")
+    if isinstance(method, str):
+        method = make_method(method, engine.backbone)
+    given = pictures_of(pictures)
+    paths = [one if isinstance(one, str) else f"picture {i}" for i, one in enumerate(given)]
     if choice.top_k > engine.backbone.num_classes:
         raise LcamError(
             f"--top-k {choice.top_k}: this classifier has {engine.backbone.num_classes} classes",
             "ask for fewer",
         )
     stream = stream_batches(
-        paths,
+        given,
         engine.backbone.preprocess,
         pictures_at_once(engine, method),
         workers=workers,
