@@ -238,9 +238,24 @@ def _bands(box: Box) -> Iterator[Box]:
 
 def _pixels(crop_box: CropBox, size: tuple[int, int]) -> Box | None:
     """Return the box of the pixels whose centres the crop covers; None where there are none."""
-    x0, y0, x1, y1 = (int(np.ceil(edge - 0.5)) for edge in crop_box)
-    left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, size[0]), min(y1, size[1])
-    return (left, top, right, bottom) if left < right and top < bottom else None
+    x0, y0, x1, y1 = crop_box
+    across, down = _covered(x0, x1, size[0]), _covered(y0, y1, size[1])
+    return (across[0], down[0], across[1], down[1]) if across and down else None
+
+
+def _covered(begin: float, end: float, length: int) -> tuple[int, int] | None:
+    """Return the pixels whose centres lie in a part of a line: the first, and behind the last.
+
+    Of a part between two centres that is the pixel in its middle; None where it is outside.
+    """
+    first = max(int(np.ceil(begin - 0.5)), 0)
+    stop = min(int(np.ceil(end - 0.5)), length)
+    if first < stop:
+        return first, stop
+    if not max(begin, 0.0) < min(end, float(length)):
+        return None
+    middle = min(max(int((begin + end) / 2), 0), length - 1)
+    return middle, middle + 1
 
 
 def _stretched(saliency: Floats, crop_box: CropBox, box: Box) -> Image.Image:
