@@ -46,7 +46,9 @@ _SAVE_OPTIONS: dict[str, dict[str, int]] = {
 _PILLOW_FORMAT = {"jpg": "JPEG", "webp": "WEBP"}
 _LONGEST_SIDE = {"jpg": 65500, "webp": 16383}  # of the format, and of the library
 
-_BAND_PIXELS = 1 << 22
+# A band of rows that is drawn, and one that is encoded; the latter's size shows in a PNG's bytes.
+_DRAWN_PIXELS = 1 << 20
+_ENCODED_PIXELS = 1 << 22
 
 
 @functools.cache
@@ -116,14 +118,14 @@ def _draw(
         raise ValueError(f"alpha is {alpha}, not in [0, 1]")
     box = _pixels(crop_box, picture.size)
     for strip in _around(box, picture.size):
-        for band in _bands(strip):
+        for band in _bands(strip, _DRAWN_PIXELS):
             picture.paste(picture.crop(band).convert("RGB", _DIM), band[:2])
     if box is None:
         return
     colours = colour_table(colormap).tobytes()
     weights = [round(alpha * level) for level in range(256)]
     whole = _stretched(saliency, crop_box, box)
-    for band in _bands(box):
+    for band in _bands(box, _DRAWN_PIXELS):
         left, top, right, bottom = band
         grey = whole.crop((left - box[0], top - box[1], right - box[0], bottom - box[1]))
         weight = grey.point(weights)
@@ -212,7 +214,10 @@ def _encoded(picture: Image.Image, picture_format: OverlayFormat) -> list[bytes 
     """Return a file's bytes, in pieces."""
     width, height = picture.size
     if picture_format == "png":
-        bands = (np.asarray(picture.crop(band)) for band in _bands((0, 0, width, height)))
+        bands = (
+            np.asarray(picture.crop(band))
+            for band in _bands((0, 0, width, height), _ENCODED_PIXELS)
+        )
         return list(encode_png_in_bands(height, bands))
     longest = _LONGEST_SIDE[picture_format]
     if max(width, height) > longest:
@@ -228,10 +233,10 @@ def _encoded(picture: Image.Image, picture_format: OverlayFormat) -> list[bytes 
     return [encoded.getbuffer()]
 
 
-def _bands(box: Box) -> Iterator[Box]:
-    """Yield bands of rows of a part of a picture; all of it where that is not large."""
+def _bands(box: Box, pixels: int) -> Iterator[Box]:
+    """Yield bands of rows of a part of a picture; all of it where it has no more pixels."""
     left, top, right, bottom = box
-    rows = max(_BAND_PIXELS // (right - left), 1)
+    rows = max(pixels // (right - left), 1)
     for first in range(top, bottom, rows):
         yield left, first, right, min(first + rows, bottom)
 

@@ -19,7 +19,7 @@ from lcam_cli.images.preprocess import Preprocess
 from lcam_cli.maps.whole import write_whole
 from lcam_cli.methods.attention import Attention
 from lcam_cli.methods.attention_file import AttentionSettings, load_attention, save_attention
-from lcam_cli.training.log import TrainingLog
+from lcam_cli.training.log import TrainingLog, read_log
 from tests.cli import job
 from tests.cli.job import Lcam
 
@@ -129,6 +129,12 @@ def test_the_same_commands_leave_the_same_files(
             done = lcam("train", "photos", *SMALL, *words)
             assert done.code == 0, done.err
         one, other = (Path(run, "attention.safetensors").read_bytes() for run in runs)
+        assert one == other, mode
+        logs = [read_log(Path(run, "log.csv")) for run in runs]
+        for row in (*logs[0], *logs[1]):
+            assert row.pop("images_per_second") > 0
+        assert logs[0] == logs[1] != []
+        one, other = (Path(run, "losses.png").read_bytes() for run in runs)
         assert one == other, mode
     for k in range(2):
         words = ("--method", "gradcam", "--out", f"maps{k}.h5", "--overlays", f"o{k}")

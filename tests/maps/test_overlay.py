@@ -124,7 +124,8 @@ def test_bands_change_no_pixel(
         whole = OverlayWriter(tmp_path / "whole", extension, may_exist=True)
         expected = whole.write(picture.copy(), row).read_bytes()
         with monkeypatch.context() as patch:
-            patch.setattr("lcam_cli.maps.overlay._BAND_PIXELS", 200)
+            patch.setattr("lcam_cli.maps.overlay._DRAWN_PIXELS", 200)
+            patch.setattr("lcam_cli.maps.overlay._ENCODED_PIXELS", 300)
             bands = OverlayWriter(tmp_path / "bands", extension, may_exist=True)
             written = bands.write(picture.copy(), row)
         if extension != "png":  # whose compression may split, not its pixels
