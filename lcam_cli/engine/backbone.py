@@ -34,6 +34,7 @@ from lcam_cli.engine.layers import (
     locate_target,
     resolve_layer,
 )
+from lcam_cli.engine.live import live_network
 from lcam_cli.engine.networks import Network, load_network, read_class_names
 from lcam_cli.engine.plain import plain_classifier, scoring
 from lcam_cli.engine.split import split, with_head
@@ -620,7 +621,7 @@ class Backbone:
 
 
 def load_backbone(
-    name: str,
+    name: str | nn.Module,
     weights: str = "DEFAULT",
     *,
     layer: str | None = None,
@@ -635,8 +636,8 @@ def load_backbone(
     """Load a classifier, frozen and split at its target layer.
 
     Args:
-        name: A torchvision classifier, ``timm/NAME``, ``package.module:function`` or
-            ``file.py:function``.
+        name: A torchvision classifier, ``timm/NAME``, ``package.module:function``,
+            ``file.py:function``, or a network itself, which is copied.
         weights: ``"DEFAULT"``, the name of torchvision's or timm's weights, ``"none"`` or a file.
         layer: Name of the module whose output is A; default the last convolutional features, or a
             transformer's last patches that reach the classifier.
@@ -652,7 +653,17 @@ def load_backbone(
     Raises:
         LcamError: Anything of the above that does not exist or does not fit.
     """
-    network = load_network(name, weights, seed=seed)
+    if isinstance(name, nn.Module):
+        if weights != "DEFAULT":
+            raise LcamError(
+                f"a {type(name).__name__} has its weights in it",
+                "load them into it; leave weights out",
+            )
+        network = live_network(name)
+    elif isinstance(name, str):
+        network = load_network(name, weights, seed=seed)
+    else:
+        raise TypeError(f"a backbone is a name or a torch.nn.Module, not a {type(name).__name__}")
     if classes is not None:
         network.class_names = (
             read_class_names(classes) if isinstance(classes, Path) else list(classes)

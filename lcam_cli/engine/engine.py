@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lcam_cli.engine.activation import Activation, class_scores, confidence
-from lcam_cli.engine.backbone import Backbone
+from lcam_cli.engine.backbone import Backbone, load_backbone
 from lcam_cli.engine.device import Hardware, choose_hardware, is_out_of_memory, prepare_cpu
 from lcam_cli.engine.grid import Grid
 
@@ -95,7 +95,7 @@ class Engine:
 
     def __init__(
         self,
-        backbone: Backbone,
+        backbone: Backbone | nn.Module | str,
         *,
         device: str = "auto",
         precision: str = "auto",
@@ -104,6 +104,8 @@ class Engine:
         self.hardware: Hardware = choose_hardware(device, precision)
         if self.hardware.device.type == "cpu":
             prepare_cpu()
+        if not isinstance(backbone, Backbone):
+            backbone = load_backbone(backbone)
         self.backbone = backbone.to(self.hardware.device)
         self.batch_size = batch_size or _BATCH_SIZE[self.hardware.device.type]
         self.align: bool | None = None

@@ -134,11 +134,24 @@ def _decode(
         except Exception as error:
             state = "truncated" if "truncated" in str(error).lower() else "damaged"
             raise BadImageError(f"{state} {picture.format}") from error
-        # Read after load(): a PNG may hold it behind the pixels, and a TIFF is upright by then.
-        turn = _TO_UPRIGHT.get(_orientation(picture))
-        levels = levels_of(picture, bits=_bits(picture), deep_colour=deep_colour)
-        rgb = to_rgb(picture, levels)
-        return rgb if turn is None else rgb.transpose(turn), levels
+        return upright_rgb(picture, deep_colour=deep_colour)
+
+
+def upright_rgb(
+    picture: Image.Image, *, deep_colour: bool = False
+) -> tuple[Image.Image, Levels | None]:
+    """Return a picture in mode RGB, turned upright, and its values if they have more than 8 bits.
+
+    Args:
+        picture: In any mode.
+        deep_colour: Whether its file has 16 bits a channel, of which Pillow keeps the upper 8.
+    """
+    picture.load()
+    # Read after load(): a PNG may hold it behind the pixels, and a TIFF is upright by then.
+    turn = _TO_UPRIGHT.get(_orientation(picture))
+    levels = levels_of(picture, bits=_bits(picture), deep_colour=deep_colour)
+    rgb = to_rgb(picture, levels)
+    return rgb if turn is None else rgb.transpose(turn), levels
 
 
 def _has_deep_colour(picture: ImageFile.ImageFile) -> bool:
@@ -148,7 +161,7 @@ def _has_deep_colour(picture: ImageFile.ImageFile) -> bool:
     return any(tile[0] == "SGI16" or ";16" in str(tile[3]) for tile in picture.tile)
 
 
-def _bits(picture: ImageFile.ImageFile) -> int | None:
+def _bits(picture: Image.Image) -> int | None:
     """Return the bits of grey, where a TIFF has 9 to 15, whose values Pillow leaves as they are."""
     told = getattr(picture, "tag_v2", {}).get(_BITS_TAG, ())
     return int(told[0]) if len(told) == 1 and 8 < told[0] < 16 else None

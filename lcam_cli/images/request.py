@@ -71,6 +71,18 @@ class Request:
         return training_view(picture, self.preprocess, rng, self.flip), _NO_BOX
 
 
+@dataclass(frozen=True)
+class Held:
+    """A picture that the program has itself, in mode RGB, and what makes its view."""
+
+    picture: Image.Image
+    preprocess: Preprocess
+
+    def view(self) -> View:
+        """Make the view: uint8 (H, W, 3) and its box."""
+        return center_view(self.picture, self.preprocess)
+
+
 def answer(view: View, levels: Levels | None) -> tuple[bytes, memoryview]:
     """Return a view, and the levels of its picture where they are known, as header and body."""
     pixels, box = view

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from lcam_cli.errors import BadImageError
 from lcam_cli.images.decoder import Decoder, borrowed_decoder
 from lcam_cli.images.find import Skipped
 from lcam_cli.images.preprocess import Preprocess
 from lcam_cli.images.read import MAX_PIXELS
-from lcam_cli.images.request import Request, View
+from lcam_cli.images.request import Held, Request, View
 
 # What a reader that is asked to stop has for the picture it is at.
 _SECONDS_TO_END = 1.0
@@ -41,7 +42,7 @@ class Batch:
 
 
 def stream_batches(
-    paths: Sequence[str],
+    paths: Sequence[str | Image.Image],
     preprocess: Preprocess,
     batch_size: int,
     *,
@@ -49,7 +50,7 @@ def stream_batches(
     start: int = 0,
     max_pixels: int = MAX_PIXELS,
 ) -> Generator[Batch]:
-    """Yield the centre views of ``paths[start:]`` in order.
+    """Yield the centre views of ``paths[start:]``, files or pictures in mode RGB, in order.
 
     Batch k holds ``paths[k * batch_size : (k + 1) * batch_size]`` less the unreadable ones, so
     that a resumed run makes the batches the interrupted one would have made. Closing the iterator
@@ -65,8 +66,11 @@ def stream_batches(
     if start < 0 or start % batch_size:
         raise ValueError(f"start={start} is not a multiple of batch_size={batch_size}")
 
-    def wanted(index: int) -> Request:
-        return Request(paths[index], max_pixels, preprocess)
+    def wanted(index: int) -> Request | Held:
+        picture = paths[index]
+        if isinstance(picture, Image.Image):
+            return Held(picture, preprocess)
+        return Request(picture, max_pixels, preprocess)
 
     order = range(start, len(paths))
     return _batches(order, wanted, preprocess.image_size, batch_size, workers)
@@ -122,7 +126,7 @@ def _check(batch_size: int, workers: int) -> None:
 
 def _batches(
     order: Iterable[int],
-    wanted: Callable[[int], Request],
+    wanted: Callable[[int], Request | Held],
     side: int,
     batch_size: int,
     workers: int,
@@ -134,7 +138,7 @@ def _batches(
 
 
 def _in_order(
-    order: Iterable[int], wanted: Callable[[int], Request], workers: int, ahead: int
+    order: Iterable[int], wanted: Callable[[int], Request | Held], workers: int, ahead: int
 ) -> Generator[tuple[int, View | Skipped]]:
     """Yield each index with its result, in order, never more than ``ahead`` of them waiting.
 
@@ -146,6 +150,8 @@ def _in_order(
 
     def attempt(index: int) -> View | Skipped:
         request = wanted(index)
+        if isinstance(request, Held):
+            return request.view()
         with borrowed_decoder() as decoder:
             busy.add(decoder)
             try:

@@ -7,6 +7,7 @@ and nothing else; ``decoder.py`` is the other end.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import os
 import pickle
@@ -21,6 +22,7 @@ from lcam_cli.images.request import Request, answer, failed, unreadable
 READY = b"r"
 # Bytes: a pipe that holds an ordinary view lets this process go on without waiting for the reader.
 _PIPE_SIZE = 1 << 18
+_LARGE = 1 << 26
 
 
 def main(timeout: float) -> None:
@@ -50,7 +52,16 @@ def main(timeout: float) -> None:
             message = _respond(request)
             signal.setitimer(signal.ITIMER_REAL, 0)
             _send(answers, message)
+            large = len(message[1]) > _LARGE
             del message  # a large picture is not kept until the next is asked for
+            if large:
+                _give_back_memory()
+
+
+def _give_back_memory() -> None:
+    """Have the C library return what it keeps for later to the system, which others may need."""
+    with contextlib.suppress(OSError, AttributeError):  # other libraries than GNU's
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _respond(request: Request) -> tuple[bytes, bytes | memoryview]:

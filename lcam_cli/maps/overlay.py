@@ -46,7 +46,9 @@ _SAVE_OPTIONS: dict[str, dict[str, int]] = {
 _PILLOW_FORMAT = {"jpg": "JPEG", "webp": "WEBP"}
 _LONGEST_SIDE = {"jpg": 65500, "webp": 16383}  # of the format, and of the library
 
-_BAND_PIXELS = 1 << 22
+# A band of rows that is drawn, and one that is encoded; the latter's size shows in a PNG's bytes.
+_DRAWN_PIXELS = 1 << 20
+_ENCODED_PIXELS = 1 << 22
 
 
 @functools.cache
@@ -116,14 +118,14 @@ def _draw(
         raise ValueError(f"alpha is {alpha}, not in [0, 1]")
     box = _pixels(crop_box, picture.size)
     for strip in _around(box, picture.size):
-        for band in _bands(strip):
+        for band in _bands(strip, _DRAWN_PIXELS):
             picture.paste(picture.crop(band).convert("RGB", _DIM), band[:2])
     if box is None:
         return
     colours = colour_table(colormap).tobytes()
     weights = [round(alpha * level) for level in range(256)]
     whole = _stretched(saliency, crop_box, box)
-    for band in _bands(box):
+    for band in _bands(box, _DRAWN_PIXELS):
         left, top, right, bottom = band
         grey = whole.crop((left - box[0], top - box[1], right - box[0], bottom - box[1]))
         weight = grey.point(weights)
@@ -212,7 +214,10 @@ def _encoded(picture: Image.Image, picture_format: OverlayFormat) -> list[bytes 
     """Return a file's bytes, in pieces."""
     width, height = picture.size
     if picture_format == "png":
-        bands = (np.asarray(picture.crop(band)) for band in _bands((0, 0, width, height)))
+        bands = (
+            np.asarray(picture.crop(band))
+            for band in _bands((0, 0, width, height), _ENCODED_PIXELS)
+        )
         return list(encode_png_in_bands(height, bands))
     longest = _LONGEST_SIDE[picture_format]
     if max(width, height) > longest:
@@ -228,19 +233,34 @@ def _encoded(picture: Image.Image, picture_format: OverlayFormat) -> list[bytes 
     return [encoded.getbuffer()]
 
 
-def _bands(box: Box) -> Iterator[Box]:
-    """Yield bands of rows of a part of a picture; all of it where that is not large."""
+def _bands(box: Box, pixels: int) -> Iterator[Box]:
+    """Yield bands of rows of a part of a picture; all of it where it has no more pixels."""
     left, top, right, bottom = box
-    rows = max(_BAND_PIXELS // (right - left), 1)
+    rows = max(pixels // (right - left), 1)
     for first in range(top, bottom, rows):
         yield left, first, right, min(first + rows, bottom)
 
 
 def _pixels(crop_box: CropBox, size: tuple[int, int]) -> Box | None:
     """Return the box of the pixels whose centres the crop covers; None where there are none."""
-    x0, y0, x1, y1 = (int(np.ceil(edge - 0.5)) for edge in crop_box)
-    left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, size[0]), min(y1, size[1])
-    return (left, top, right, bottom) if left < right and top < bottom else None
+    x0, y0, x1, y1 = crop_box
+    across, down = _covered(x0, x1, size[0]), _covered(y0, y1, size[1])
+    return (across[0], down[0], across[1], down[1]) if across and down else None
+
+
+def _covered(begin: float, end: float, length: int) -> tuple[int, int] | None:
+    """Return the pixels whose centres lie in a part of a line: the first, and behind the last.
+
+    Of a part between two centres that is the pixel in its middle; None where it is outside.
+    """
+    first = max(int(np.ceil(begin - 0.5)), 0)
+    stop = min(int(np.ceil(end - 0.5)), length)
+    if first < stop:
+        return first, stop
+    if not max(begin, 0.0) < min(end, float(length)):
+        return None
+    middle = min(max(int((begin + end) / 2), 0), length - 1)
+    return middle, middle + 1
 
 
 def _stretched(saliency: Floats, crop_box: CropBox, box: Box) -> Image.Image:

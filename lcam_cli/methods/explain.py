@@ -17,10 +17,12 @@ from lcam_cli.engine.engine import Engine, Forward
 from lcam_cli.engine.users_code import users_error
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
+from lcam_cli.images.given import pictures_of
 from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.images.stream import Batch, stream_batches
 from lcam_cli.maps.record import MapBatch
 from lcam_cli.methods.base import Maps, Method
+from lcam_cli.methods.registry import make_method
 
 NOT_NUMBERS = "the classifier's scores are not numbers on this picture"
 """How the reason begins for which a picture is left out, in every command."""
@@ -93,8 +95,8 @@ def pictures_at_once(engine: Engine, method: Method) -> int:
 
 def explain(
     engine: Engine,
-    method: Method,
-    paths: Sequence[str],
+    method: Method | str,
+    pictures: object,
     *,
     choice: ClassChoice = ClassChoice(),
     workers: int = 2,
@@ -106,8 +108,10 @@ def explain(
 
     Args:
         engine: The engine with the classifier.
-        method: How to explain.
-        paths: The pictures.
+        method: How to explain: a method, or the name of one that needs no training.
+        pictures: Paths, folders, Pillow pictures, arrays or tensors, one or several; see
+            :func:`~lcam_cli.images.given.pictures_of`. What is no file is called ``picture 3`` in
+            the rows, counted from 0.
         choice: Which classes of each.
         workers: Processes that read pictures.
         start: The first picture to take, a multiple of :func:`pictures_at_once`.
@@ -119,16 +123,23 @@ def explain(
         that could not be read, or whose maps or scores are no numbers (:func:`not_numbers`).
 
     Raises:
-        LcamError: More classes are asked for than the classifier has, or the method does not do
-            what a method does.
+        LcamError: More classes are asked for than the classifier has, the method is not known or
+            does not do what a method does, or something given is no picture.
+        TypeError: Something given is of a type that no picture, engine or method has.
     """
+    if not isinstance(engine, Engine):
+        raise TypeError(f"explain wants an Engine, not a {type(engine).__name__}: Engine(backbone)")
+    if isinstance(method, str):
+        method = make_method(method, engine.backbone)
+    given = pictures_of(pictures)
+    paths = [one if isinstance(one, str) else f"picture {i}" for i, one in enumerate(given)]
     if choice.top_k > engine.backbone.num_classes:
         raise LcamError(
             f"--top-k {choice.top_k}: this classifier has {engine.backbone.num_classes} classes",
             "ask for fewer",
         )
     stream = stream_batches(
-        paths,
+        given,
         engine.backbone.preprocess,
         pictures_at_once(engine, method),
         workers=workers,

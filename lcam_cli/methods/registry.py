@@ -124,6 +124,11 @@ def find_method(name: str) -> Entry:
     """
     if name in METHODS:
         return METHODS[name]
+    if is_trained(name):
+        raise LcamError(
+            f"{name} comes from training",
+            "in Python: LCam.of_file(load_attention(FILE)), for a file of lcam train",
+        )
     plugins = find_plugins()
     if name in plugins:
         return _plugin_entry(load_plugin(plugins[name]))

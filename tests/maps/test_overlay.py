@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lcam_cli.errors import BadImageError, LcamError
+from lcam_cli.images.preprocess import Fit, Preprocess, center_view
 from lcam_cli.maps.overlay import OverlayFormat, OverlayWriter, colour_table, overlay
 from tests.maps.making import make_batch
 
@@ -105,18 +106,66 @@ def test_writer_mirrors_folders(tmp_path: Path, extension: OverlayFormat) -> Non
     OverlayWriter(tmp_path / "o", extension, may_exist=True).write(plain(120, 100), row)
 
 
-@pytest.mark.real
+@pytest.mark.parametrize("extension", ["png", "jpg", "webp"])
+def test_bands_change_no_pixel(
+    tmp_path: Path, extension: OverlayFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    for size, box in (
+        ((70, 90), (10.5, 5, 60, 80)),
+        ((90, 41), (24, 0, 65, 41)),
+        ((9, 1), (4, 0, 5, 1)),
+    ):
+        picture = Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), np.uint8))
+        row = dataclasses.replace(next(iter(make_batch(3, 1))), crop_box=box)
+        drawn = overlay(
+            picture, row.saliency, box, caption=f"{row.class_name} {row.confidence:.1%}"
+        )
+        whole = OverlayWriter(tmp_path / "whole", extension, may_exist=True)
+        expected = whole.write(picture.copy(), row).read_bytes()
+        with monkeypatch.context() as patch:
+            patch.setattr("lcam_cli.maps.overlay._DRAWN_PIXELS", 200)
+            patch.setattr("lcam_cli.maps.overlay._ENCODED_PIXELS", 300)
+            bands = OverlayWriter(tmp_path / "bands", extension, may_exist=True)
+            written = bands.write(picture.copy(), row)
+        if extension != "png":  # whose compression may split, not its pixels
+            assert written.read_bytes() == expected
+            continue
+        with Image.open(written) as saved:
+            np.testing.assert_array_equal(np.asarray(saved), np.asarray(drawn))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 1), (3012, 5), (5, 3012), (1, 400), (20000, 3)])
+@pytest.mark.parametrize("fit", ["crop", "squash"])
+@pytest.mark.parametrize("resize", [36, 200])
+def test_slivers_and_dots_have_boxes_inside_and_overlays(
+    size: tuple[int, int], fit: Fit, resize: int
+) -> None:
+    picture = plain(*size)
+    view, box = center_view(picture, Preprocess(32, resize, fit=fit))
+    assert view.shape == (32, 32, 3)
+    x0, y0, x1, y1 = box
+    assert 0 <= x0 < x1 <= size[0]
+    assert 0 <= y0 < y1 <= size[1]
+    drawn = pixels(overlay(picture, np.ones((8, 8), np.float32), box, alpha=1))
+    coloured = (drawn == colour_table("inferno")[255]).all(axis=2)
+    assert coloured.any(), "what the network saw is shown, were it a part of a pixel"
+    assert drawn.shape == (size[1], size[0], 3)
+
+
 @pytest.mark.parametrize("extension", ["jpg", "webp"])
 def test_a_picture_too_large_for_a_format_is_named(
     tmp_path: Path, extension: OverlayFormat
 ) -> None:
     row = next(iter(make_batch(0, 1)))
-    with pytest.raises(BadImageError, match=f"cannot be drawn as {extension}"):
+    told = f"cannot be drawn as {extension}: of 70000 × 1 pixels, a side has more than"
+    with pytest.raises(BadImageError, match=told):
         OverlayWriter(tmp_path / "out", extension).write(plain(70_000, 1), row)
     assert not list((tmp_path / "out").rglob("*.*"))
     OverlayWriter(tmp_path / "png").write(plain(70_000, 1), row)
 
 
+@pytest.mark.real
 def test_on_a_photograph(real: Path) -> None:
     with Image.open(real / "photos" / "n01440764_tench.JPEG") as opened:
         picture = opened.convert("RGB")
