@@ -13,7 +13,7 @@ import contextlib
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import cast
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from lcam_cli.engine.activation import Activation, check_activation
-from lcam_cli.engine.calls import Call, hook, listen, replace
+from lcam_cli.engine.calls import Call, listen, replace
 from lcam_cli.engine.folding import put, replace_batch_norms
 from lcam_cli.engine.gradients import KeepGradients
 from lcam_cli.engine.grid import Grid, find_grid
@@ -120,7 +120,9 @@ class Backbone:
         self._split: Halves | None = None
         A, logits = self._choose_way(pictures)
         self.feature_shape: tuple[int, int, int] = (A.shape[1], A.shape[2], A.shape[3])
-        self.gradients_end = self._find_end_of_gradients(pictures)
+        with torch.no_grad():
+            A, _, around = self.forward(pictures)
+        self.gradients_end = self._find_end_of_gradients(A, lambda A: self.head(A, around))
         self.class_names = network.class_names or [str(r) for r in range(logits.shape[1])]
         if len(self.class_names) != logits.shape[1]:
             raise LcamError(
@@ -194,6 +196,11 @@ class Backbone:
         return self._target.places.get(name, Place(Call(name), None))
 
     @property
+    def differentiable(self) -> bool:
+        """Whether the logits have a gradient at A."""
+        return not self.gradients_end
+
+    @property
     def is_split(self) -> bool:
         """Whether ``head`` runs only what follows the layer, not the whole network."""
         return self._split is not None
@@ -240,8 +247,8 @@ class Backbone:
     def _head_of_whole(self, A: Tensor, x: Tensor, numbers: Tensor) -> Tensor:
         """The head where the network is run again: call ``numbers`` (B,) of the layer gives A."""
         if (numbers != numbers[:1]).any():  # pictures on which it did not run equally often
-            alone = [self._head_of_whole(*each) for each in zip(*(t.split(1) for t in (A, x, numbers)), strict=True)]
-            return torch.cat(alone)
+            rows = zip(*(torch.split(t, 1) for t in (A, x, numbers)), strict=True)
+            return torch.cat([self._head_of_whole(*row) for row in rows])
         number = int(numbers[0])
         A = A.clone()
 
@@ -470,11 +477,9 @@ class Backbone:
                     return False
                 if not (close(found, A) and close(whole, logits)):
                     return False
-                if self._split is None:
-                    whole = self.head(found, around)
-                else:  # forward has run the head
-                    whole = self(pictures.clone())
-                if not close(whole, logits):
+                # Where it is split, forward has run the head, and not the whole.
+                other = self(pictures.clone()) if self._split else self.head(found, around)
+                if not close(other, logits):
                     return False
                 # Where gradients are wanted activations do not compute in place.
                 with torch.enable_grad():
@@ -499,52 +504,34 @@ class Backbone:
 
     # --- gradients --------------------------------------------------------------------------------
 
-    @property
-    def differentiable(self) -> bool:
-        """Whether the logits have a gradient at A."""
-        return not self.gradients_end
+    @cached_property
+    def picture_gradients_end(self) -> str:
+        """Why the logits have no gradient at the picture, in words; empty where they have one."""
+        return self._find_end_of_gradients(self.blank(), lambda x: self(x * 1))
 
-    def _find_end_of_gradients(self, pictures: Tensor) -> str:
-        """Where gradients end between the logits and A; empty where they do not."""
-        with torch.no_grad():
-            A, _, around = self.forward(pictures)
+    def _find_end_of_gradients(self, start: Tensor, run: Callable[[Tensor], Tensor]) -> str:
+        """Where gradients end between the logits ``run`` gives and its ``start``; empty if nowhere.
+
+        A gradient that is zero is one: what else a picture may give cannot be known.
+        """
+        start = start.detach().clone().requires_grad_()
+        why = _why_no_gradient(start, run)
+        if not why:
+            return ""
         ends: list[str] = []
 
-        def look(name: str, given: tuple[object, ...], output: object) -> None:
-            wants = any(torch.is_tensor(t) and t.requires_grad for t in given)
-            if wants and torch.is_tensor(output) and not output.requires_grad and not ends:
-                kind = type(self.network.get_submodule(name)).__name__
-                ends.append(f"they end at {name} ({kind})")
+        def look(name: str, module: nn.Module, given: tuple[object, ...], output: object) -> None:
+            wanted = any(torch.is_tensor(t) and t.requires_grad for t in given)
+            if wanted and torch.is_tensor(output) and not output.requires_grad:
+                ends.append(f"they end at {name} ({type(module).__name__})")
 
-        def try_it() -> str:
-            with torch.enable_grad():
-                start = A.clone().requires_grad_()
-                try:
-                    logits = self.head(start, around)
-                    if logits.requires_grad:
-                        (g,) = torch.autograd.grad(logits.sum(), start, allow_unused=True)
-                        if g is not None:
-                            return ""
-                except RuntimeError as error:
-                    return str(error).partition("\n")[0]
-            return "its code switches them off or computes without them"
-
-        found = try_it()
-        if not found:
-            return ""
-        leaves = [n for n, m in self.network.named_modules() if n and not any(m.children())]
-        handles = [
-            self.network.get_submodule(n).register_forward_hook(
-                lambda _m, given, output, n=n: look(n, given, output)
-            )
-            for n in leaves
-        ]
-        try:
-            try_it()
-        finally:
-            for handle in handles:
-                handle.remove()
-        return ends[0] if ends else found
+        with contextlib.ExitStack() as stack:
+            for name, module in self.network.named_modules():
+                if name and not any(True for _ in module.children()):
+                    handle = module.register_forward_hook(partial(look, name))
+                    stack.callback(handle.remove)
+            _why_no_gradient(start, run)
+        return ends[0] if ends else why
 
 
 def load_backbone(
@@ -609,9 +596,23 @@ def _in_place_without_gradients(network: nn.Module) -> Callable[[], None]:
     def undo() -> None:
         for module, handle in zip(found, handles, strict=True):
             handle.remove()
-            module.inplace = True  # type: ignore[assignment]
+            module.inplace = True
 
     return undo
+
+
+def _why_no_gradient(start: Tensor, run: Callable[[Tensor], Tensor]) -> str:
+    """Why ``run(start)`` has no gradient at ``start``, in words; empty where it has one."""
+    try:
+        with torch.enable_grad():
+            logits = run(start)
+            if logits.requires_grad:
+                (g,) = torch.autograd.grad(logits.sum(), start, allow_unused=True)
+                if g is not None:
+                    return ""
+    except RuntimeError as error:  # an operation that does not know its gradient
+        return str(error).partition("\n")[0]
+    return "its forward() computes them without gradients"
 
 
 class _OnMaps(nn.Module):

@@ -26,9 +26,7 @@ class KeepGradients(TorchFunctionMode):
         super().__init__()
         self.asked = 0
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Pass on every function but the one."""
         if func is _SWITCH and not args[0]:
             self.asked += 1

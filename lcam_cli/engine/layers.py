@@ -99,9 +99,7 @@ class Event:
         return self.places.fold(cast(Tensor, self.output)).shape[1]
 
 
-def find_target(
-    network: nn.Module, picture: Tensor, grid: tuple[int, int] | None = None
-) -> Target:
+def find_target(network: nn.Module, picture: Tensor, grid: tuple[int, int] | None = None) -> Target:
     """Find the last features that have a place in the picture and that the logits depend on.
 
     In a convolutional network that is the last spatial output before the classifier that no pooling
@@ -155,11 +153,13 @@ def locate_target(
         spatial = [e for e in calls if e.layout is not None]
         if not spatial:
             raise _no_places(calls[-1], flow.events, grid)
-        for event in reversed(spatial):
+        for event in spatial:
             _refuse_other_grid(event, flow.events, grid)
-            if flow.reaches(event):
-                return flow.target(event)
-        raise _of_no_effect(spatial[-1], flow)
+        reaching = [e for e in reversed(spatial) if flow.reaches(e)]
+        if not reaching:
+            raise _of_no_effect(spatial[-1], flow)
+        # As where the layer is found: one ReLU may run on features, then on maps of class scores.
+        return flow.target(next((e for e in reaching if flow.are_features(e)), reaching[0]))
 
 
 def check_layer(network: nn.Module, layer: str) -> None:
@@ -184,7 +184,7 @@ def resolve_layer(network: nn.Module, layer: str) -> str:
             f"no layer {layer!r} in this network",
             f"{did_you_mean(layer, modules)} Its parts: {top}.".strip(),
         )
-    return next(name for name, module in modules.items() if module is modules[layer])
+    return str(next(name for name, module in modules.items() if module is modules[layer]))
 
 
 class _Flow:
@@ -201,9 +201,7 @@ class _Flow:
         switches_gradients_off: Whether the network's own code does somewhere.
     """
 
-    def __init__(
-        self, network: nn.Module, picture: Tensor, grid: tuple[int, int] | None
-    ) -> None:
+    def __init__(self, network: nn.Module, picture: Tensor, grid: tuple[int, int] | None) -> None:
         self.network = network
         self.picture = picture
         self.grid = grid
@@ -243,7 +241,7 @@ class _Flow:
                 if by_gradients and self._has_gradient(event) is False:
                     continue
                 named = _outermost([e for e in candidates if e.output is event.output])
-                if self.reaches(named) and not self._are_class_scores(named):
+                if self.reaches(named) and self.are_features(named):
                     return named
         if candidates:
             raise LcamError(
@@ -269,6 +267,10 @@ class _Flow:
             return True
         rounding = 0.0 if self._has_gradient(event) else _ROUNDING
         return not bool((other - same).abs().max() <= rounding * same.abs().max())
+
+    def are_features(self, event: Event) -> bool:
+        """Whether a call gives features, and not what is made of them or weighs them."""
+        return any(event is e for e in self._candidates()) and not self._are_class_scores(event)
 
     def _put(self, event: Event, change: Callable[[Tensor], Tensor]) -> Tensor:
         """The logits where a call gives changed feature maps."""
@@ -315,6 +317,7 @@ class _Flow:
         return bool(still.abs().max() <= 10 * _ROUNDING * moved[changed].abs().max())
 
     def _candidates(self) -> list[Event]:
+        """The calls that may give features, by what they are and what they give."""
         pooled = [e.output for e in self.events if isinstance(e.module, _POOLING)]
         spatial = [
             e
@@ -413,14 +416,12 @@ def _that_fits(count: int, events: Sequence[Event]) -> str:
     side = math.isqrt(count)
     if made is not None:
         layout = cast(Layout, find_layout(made.output))
-        if layout.P * layout.Q <= count:
+        if count >= layout.P * layout.Q:
             return f"; {count} = {count - layout.P * layout.Q} + {layout.P}x{layout.Q} would fit"
     return f"; {count} = {count - side * side} + {side}x{side} would fit"
 
 
-def _refuse_other_grid(
-    event: Event, events: Sequence[Event], grid: tuple[int, int] | None
-) -> None:
+def _refuse_other_grid(event: Event, events: Sequence[Event], grid: tuple[int, int] | None) -> None:
     """Refuse a ``--grid`` that the network itself contradicts.
 
     Raises:
@@ -431,7 +432,7 @@ def _refuse_other_grid(
         return
     made, count = _patches_before(events), output.shape[1]
     layout = find_layout(made.output) if made is not None else None
-    if made is None or layout is None or (layout.P, layout.Q) == grid:
+    if made is None or layout is None or grid == (layout.P, layout.Q):
         return
     patches = layout.P * layout.Q
     if patches <= count:
@@ -517,10 +518,9 @@ def close(logits: Tensor, expected: Tensor) -> bool:
 
 
 def _noise(A: Tensor) -> Tensor:
-    """Random numbers as large as the feature maps, or of size 1 where these do not vary."""
+    """Random numbers larger than the feature maps, and than what rounding takes away."""
     generator = torch.Generator().manual_seed(1)
-    size = A.float().std()
-    size = size if size > 0 and size.isfinite() else torch.ones_like(size)
+    size = A.float().std().nan_to_num(1.0, 1.0, 1.0).clamp_min(0.5)
     return (2 * size * torch.randn(A.shape, generator=generator).to(size)).to(A.dtype)
 
 
