@@ -34,6 +34,7 @@ from lcam_cli.engine.layers import (
     locate_target,
     resolve_layer,
     shape_of,
+    share_memory,
 )
 from lcam_cli.engine.networks import Network, load_network, read_class_names
 from lcam_cli.engine.split import split, with_head
@@ -253,7 +254,8 @@ class Backbone:
         A = A.clone()
 
         def put_back(output: Tensor) -> Tensor:
-            return self._layout.unfold(A, output)
+            changed = self._layout.unfold(A, output)
+            return output.copy_(changed) if self._target.in_place else changed
 
         with replace(self.network, self._layer, number, put_back) as heard:
             logits = cast(Tensor, self.network(x.clone()))
@@ -472,6 +474,8 @@ class Backbone:
         """Whether every way to A and the logits gives those of the untouched network."""
         try:
             with contextlib.redirect_stderr(io.StringIO()):  # where torch.fx tells of errors
+                if self._split and _holds_output(self._split[0](pictures.clone())):
+                    return False
                 found, whole, around = self.forward(pictures)
                 if not all(torch.is_tensor(t) and t.shape[:1] == (2,) for t in around):
                     return False
@@ -625,6 +629,12 @@ class _OnMaps(nn.Module):
 
     def forward(self, output: Tensor) -> Tensor:
         return cast(Tensor, self.head(self._layout.fold(output)))
+
+
+def _holds_output(given: tuple[object, ...]) -> bool:
+    """Whether what goes around a layer is its output itself: an in-place layer's input."""
+    output, *around = given
+    return any(share_memory(output, other) for other in around)
 
 
 def _usable(tensor: Tensor) -> Tensor:

@@ -57,12 +57,15 @@ class Target:
     Attributes:
         call: The module, and which of its calls.
         layout: How what it gives is read as A (B, K, P, Q).
+        in_place: Whether the module changes what it is given and gives it back: then whoever else
+            holds that sees A too.
         switches_gradients_off: Whether the network's own code does somewhere.
         places: Of all layers that run, by name.
     """
 
     call: Call
     layout: Layout
+    in_place: bool
     switches_gradients_off: bool
     places: dict[str, Place]
 
@@ -86,6 +89,11 @@ class Event:
     given: object
     output: object
     layout: Layout | None
+
+    @property
+    def in_place(self) -> bool:
+        """Whether it gave back what it was given, changed or not."""
+        return share_memory(self.given, self.output)
 
     @property
     def places(self) -> Layout:
@@ -222,7 +230,7 @@ class _Flow:
         _refuse_doubtful_square(event, self.events, self.grid)
         places = _places(self.events, event)
         call = places[event.name].call
-        return Target(call, event.places, self.switches_gradients_off, places)
+        return Target(call, event.places, event.in_place, self.switches_gradients_off, places)
 
     def last(self) -> Event:
         """The last call that gives features and that the logits depend on.
@@ -277,7 +285,8 @@ class _Flow:
 
         def put(output: Tensor) -> Tensor:
             layout = event.places
-            return layout.unfold(change(layout.fold(output.clone())), output)
+            changed = layout.unfold(change(layout.fold(output.clone())), output)
+            return output.copy_(changed) if event.in_place else changed
 
         with torch.no_grad(), replace(self.network, event.name, event.number, put):
             return cast(Tensor, self.network(self.picture.clone()))
@@ -291,7 +300,10 @@ class _Flow:
         generator = torch.Generator().manual_seed(0)
         weights = torch.randn(self.logits.shape, generator=generator).to(self.logits)
         total = (self.logits * weights).sum()
-        (g,) = torch.autograd.grad(total, output, retain_graph=True, allow_unused=True)
+        try:
+            (g,) = torch.autograd.grad(total, output, retain_graph=True, allow_unused=True)
+        except RuntimeError:  # what the gradient needs was changed in place
+            return None
         return None if g is None else bool(event.places.fold(g).any())
 
     def _are_class_scores(self, event: Event) -> bool:
@@ -494,6 +506,13 @@ def _of_no_effect(event: Event, flow: _Flow) -> LcamError:
     except LcamError as error:
         return LcamError(what, error.what)
     return LcamError(f"{what}; the last that do: {last}", f"--layer {last}, or leave --layer out")
+
+
+def share_memory(one: object, other: object) -> bool:
+    """Whether two values are tensors of which a change of one changes the other."""
+    if not (torch.is_tensor(one) and torch.is_tensor(other)):
+        return False
+    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
 
 
 def shape_of(value: object) -> str:

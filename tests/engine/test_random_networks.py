@@ -77,7 +77,8 @@ class Drawn(nn.Module):
         self.relu = nn.ReLU(inplace=draw.random() < 0.3)  # for all that share one
         self.shared = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.Tanh())
         self.control = draw.choice(["", "", "", "size", "size", "value", "count"])
-        self.silent = draw.choice(["", "", "", "features", "everything"])
+        self.silent = draw.choice(["", "", "", "", "features", "everything", "inference"])
+        self.outputs = 1 + (draw.random() < 0.05)
         self.keeps_gradients = False  # the reference's
         self.add(draw, "conv", nn.Conv2d(3, width, 3, stride=2, padding=1))
         for _ in range(draw.randint(2, 7)):
@@ -115,6 +116,7 @@ class Drawn(nn.Module):
         step = draw.choice(
             ["conv", "conv bn", "norm", "relu", "own", "functional relu", "in place relu"]
             + ["max", "average", "residual", "around", "cat", "se", "map", "shared", "loop", "drop"]
+            + ["ignored", "added"]
         )
         part: nn.Module = nn.Identity()
         if step == "conv":
@@ -126,6 +128,8 @@ class Drawn(nn.Module):
         elif step == "own":
             kind = draw.choice([nn.ReLU, nn.Hardswish, nn.SiLU, nn.ReLU6])
             part = kind(inplace=draw.random() < 0.5)
+        elif step in ("ignored", "added"):
+            part = draw.choice([nn.ReLU, nn.SiLU, nn.Hardswish])(inplace=True)
         elif step in ("residual", "around"):
             part = Residual(width, draw.random() < 0.5)
         elif step == "cat":
@@ -153,6 +157,12 @@ class Drawn(nn.Module):
                     x = part(x) if step == "max" else F.avg_pool2d(x, 2)
             elif step == "around":
                 x = x + part(x).sigmoid()
+            elif step == "ignored":  # what counts is what it changes
+                x = x + 0
+                part(x)
+            elif step == "added":  # in place, so that both are what it gives
+                x = x + 0
+                x = x + part(x)
             elif step == "cat":
                 x = part(torch.cat([x, x.square()], 1))
             elif step == "shared":
@@ -199,12 +209,19 @@ class Drawn(nn.Module):
             raise ValueError("sides must be multiples of 4")
         if self.control == "value" and x.isnan().any():
             x = x.nan_to_num()
-        quiet = self.silent and not self.keeps_gradients
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not quiet):
+        if self.silent == "" or self.keeps_gradients:
             A = self.features(x)
-            if self.silent == "everything":
-                return self.classify(A)
-        return self.classify(A)
+            logits = self.classify(A)
+        elif self.silent == "features":
+            with torch.no_grad():
+                A = self.features(x)
+            logits = self.classify(A)
+        else:
+            off = torch.no_grad if self.silent == "everything" else torch.inference_mode
+            with off():
+                A = self.features(x)
+                logits = self.classify(A)
+        return logits if self.outputs == 1 else (logits, A)
 
 
 def drawn(seed: int) -> Drawn:
@@ -226,8 +243,13 @@ def drawn(seed: int) -> Drawn:
     return network.requires_grad_(False)
 
 
-def plain(network: nn.Module, layer: str, x: Tensor, classes: Tensor) -> tuple[Tensor, ...]:
-    """Logits, A and G by hooks and autograd alone: of the layer's last call that has places."""
+def logits_of(network: nn.Module, x: Tensor) -> Tensor:
+    given = network(x)
+    return given if torch.is_tensor(given) else given[0]
+
+
+def plain(network: nn.Module, layer: str, x: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+    """A and G by hooks and autograd alone, of the layer's last call that gives features."""
     calls: list[Tensor] = []
 
     def keep(_module: nn.Module, _given: object, output: Tensor) -> Tensor:
@@ -236,13 +258,14 @@ def plain(network: nn.Module, layer: str, x: Tensor, classes: Tensor) -> tuple[T
 
     handle = network.get_submodule(layer).register_forward_hook(keep)
     with torch.enable_grad():
-        logits = network(x.clone().requires_grad_() * 1)
+        logits = logits_of(network, x.clone().requires_grad_() * 1)
     handle.remove()
     spatial = [t for t in calls if t.ndim == 4 and t.shape[2] > 1]
     # One ReLU may run on features, then on maps of class scores.
-    A = [t for t in spatial if t.shape[1] != CLASSES][-1]
+    features = [t for t in spatial if t.shape[1] not in (1, CLASSES)]
+    A = (features or spatial)[-1]
     (G,) = torch.autograd.grad(logits.gather(1, classes[:, None]).sum(), A)
-    return logits.detach(), A.detach(), G
+    return A.detach(), G
 
 
 def expected_maps(A: Tensor, G: Tensor) -> dict[str, Tensor]:
@@ -256,13 +279,13 @@ def expected_maps(A: Tensor, G: Tensor) -> dict[str, Tensor]:
     }
 
 
-def check(seed: int) -> str:
+def check(seed: int, layer: str | None = None) -> str:
     """Check one network: ``"split"`` or ``"whole"`` as it was explained, or how it was refused."""
     network = drawn(seed)
     untouched = copy.deepcopy(network)
     untouched.keeps_gradients = True
     try:
-        backbone = Backbone(Network(network, f"net{seed}", "none", preprocess=SMALL))
+        backbone = Backbone(Network(network, f"net{seed}", "none", preprocess=SMALL), layer)
     except LcamError as error:
         assert "\n" not in error.what
         return f"refused: {error.what}"
@@ -271,38 +294,51 @@ def check(seed: int) -> str:
     given = engine.normalise(x)
     seen = engine.forward(x)
     with torch.no_grad():
-        logits = untouched(given.clone())
+        logits = logits_of(untouched, given.clone())
         again = engine.head(seen.A, seen.around)
     size = float(logits.abs().max())
-    torch.testing.assert_close(seen.logits, logits, rtol=0, atol=1e-4 * size)
-    torch.testing.assert_close(again, logits, rtol=0, atol=1e-4 * size)
-    torch.testing.assert_close(engine.logits(x), logits, rtol=0, atol=1e-4 * size)
+    for ours in (seen.logits, again, engine.logits(x)):
+        torch.testing.assert_close(ours, logits, rtol=0, atol=1e-4 * size)
     classes = logits.argmax(1)
-    names = ("gradcam", "gradcam++", "layercam")
     try:
-        methods = [make_method(name, backbone) for name in names]
+        methods = [make_method(name, backbone) for name in ("gradcam", "gradcam++", "layercam")]
     except LcamError as error:
         assert "needs gradients" in error.what
-        assert network.head == "quantised"
+        assert network.head == "quantised" or network.silent == "inference"
+        make_method("scorecam", backbone)(engine, seen, classes)
         return "without gradients"
-    _, A, G = plain(untouched, backbone.identity.layer, given, classes)
+    try:
+        A, G = plain(untouched, backbone.identity.layer, given, classes)
+    except RuntimeError as error:
+        assert "modified by an inplace operation" in str(error)
+        return "plain autograd fails"
     torch.testing.assert_close(seen.A, A, rtol=0, atol=1e-4 * float(A.abs().max()))
-    for method, expected in zip(methods, expected_maps(A, G).values(), strict=True):
-        L = method(engine, seen, classes).cam
+    expected = expected_maps(A, G)
+    # Grad-CAM++ divides by what may be all but zero: as much as rounding does to it is allowed.
+    rounded = expected_maps(A, G * (1 + 1e-6 * torch.randn_like(G)))
+    for method in methods:
+        L, wanted = method(engine, seen, classes).cam, expected[method.name]
         assert L is not None
-        least = 1e-4 * float(expected.abs().max()) + 1e-7
-        torch.testing.assert_close(L, expected, rtol=0, atol=least, msg=lambda m: f"{method.name}: {m}")
+        least = 1e-4 * float(wanted.abs().max()) + 1e-7
+        least += 100 * float((rounded[method.name] - wanted).abs().max())
+        torch.testing.assert_close(L, wanted, rtol=0, atol=least)
     return "split" if backbone.is_split else "whole"
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("part", range(10))
 def test_random_networks_are_explained_right_or_refused(part: int) -> None:
     found: Counter[str] = Counter()
+    named: Counter[str] = Counter()
     for seed in range(part * COUNT // 10, (part + 1) * COUNT // 10):
+        names = [name for name, _ in drawn(seed).named_modules() if name]
+        layer = random.Random(seed).choice(names)
         try:
             found[check(seed)] += 1
+            named[check(seed, layer)] += 1
         except Exception as error:
-            raise AssertionError(f"network {seed}: {', '.join(drawn(seed).told)}") from error
-    print(dict(found))
+            told = ", ".join(drawn(seed).told)
+            raise AssertionError(f"network {seed}, maybe at {layer}: {told}") from error
+    print(f"found: {dict(found)}\nnamed: {dict(named)}")
     explained = sum(n for how, n in found.items() if not how.startswith("refused"))
     assert explained >= (0.85 if FULL else 0.6) * sum(found.values())
