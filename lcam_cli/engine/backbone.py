@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -29,6 +30,7 @@ from lcam_cli.engine.grid import Grid, find_grid
 from lcam_cli.engine.layers import (
     Place,
     Target,
+    by_chance,
     close,
     find_target,
     locate_target,
@@ -493,15 +495,11 @@ class Backbone:
 
     def _why_not(self, pictures: Tensor, logits: Tensor) -> LcamError:
         """What to say of a network whose logits are not those of its features."""
-        name = self.identity.name
         if not close(self(pictures.clone()), logits):
-            return LcamError(
-                f"{name} gives other logits each time it runs on the same pictures",
-                "have its forward() draw no random numbers in eval mode",
-            )
+            return by_chance()
         return LcamError(
             f"what layer {self._layer} gives, put back in its place, does not give the logits of "
-            f"{name}",
+            f"{self.identity.name}",
             "name another layer: --layer NAME; or give the network a forward() that uses what the "
             "layer returns",
         )
@@ -525,13 +523,13 @@ class Backbone:
         ends: list[str] = []
 
         def look(name: str, module: nn.Module, given: tuple[object, ...], output: object) -> None:
-            wanted = any(torch.is_tensor(t) and t.requires_grad for t in given)
-            if wanted and torch.is_tensor(output) and not output.requires_grad:
+            wanted = [t for t in given if torch.is_tensor(t) and t.requires_grad]
+            if wanted and torch.is_tensor(output) and not _reached(output, wanted):
                 ends.append(f"they end at {name} ({type(module).__name__})")
 
         with contextlib.ExitStack() as stack:
             for name, module in self.network.named_modules():
-                if name and not any(True for _ in module.children()):
+                if name:  # the innermost ends first
                     handle = module.register_forward_hook(partial(look, name))
                     stack.callback(handle.remove)
             _why_no_gradient(start, run)
@@ -609,14 +607,21 @@ def _why_no_gradient(start: Tensor, run: Callable[[Tensor], Tensor]) -> str:
     """Why ``run(start)`` has no gradient at ``start``, in words; empty where it has one."""
     try:
         with torch.enable_grad():
-            logits = run(start)
-            if logits.requires_grad:
-                (g,) = torch.autograd.grad(logits.sum(), start, allow_unused=True)
-                if g is not None:
-                    return ""
+            if _reached(run(start), [start]):
+                return ""
     except RuntimeError as error:  # an operation that does not know its gradient
         return str(error).partition("\n")[0]
     return "its forward() computes them without gradients"
+
+
+def _reached(output: Tensor, given: Sequence[Tensor]) -> bool:
+    """Whether ``output`` has a gradient at one of the tensors that it was made of."""
+    if not output.requires_grad:
+        return False
+    with warnings.catch_warnings():  # of operations that pass none on, which is what is asked
+        warnings.simplefilter("ignore")
+        found = torch.autograd.grad(output.sum(), given, retain_graph=True, allow_unused=True)
+    return any(g is not None for g in found)
 
 
 class _OnMaps(nn.Module):

@@ -7,6 +7,7 @@ linear layers, of plain parameters, or of quantised weights that are no paramete
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -251,6 +252,8 @@ class _Flow:
                 named = _outermost([e for e in candidates if e.output is event.output])
                 if self.reaches(named) and self.are_features(named):
                     return named
+        if self._is_by_chance():
+            raise by_chance()
         if candidates:
             raise LcamError(
                 "no layer's features change the logits of a random picture",
@@ -260,6 +263,11 @@ class _Flow:
             "found no convolutional features or patches in this network",
             "name the layer: --layer NAME; for a transformer also its patches: --grid PxQ",
         )
+
+    def _is_by_chance(self) -> bool:
+        """Whether the same picture gives other logits each time."""
+        with torch.no_grad():
+            return not close(self.network(self.picture.clone()), self.logits.detach())
 
     def reaches(self, event: Event) -> bool:
         """Whether A put back as it is gives the logits, and A changed gives others."""
@@ -301,7 +309,9 @@ class _Flow:
         weights = torch.randn(self.logits.shape, generator=generator).to(self.logits)
         total = (self.logits * weights).sum()
         try:
-            (g,) = torch.autograd.grad(total, output, retain_graph=True, allow_unused=True)
+            with warnings.catch_warnings():  # of operations that pass none on
+                warnings.simplefilter("ignore")
+                (g,) = torch.autograd.grad(total, output, retain_graph=True, allow_unused=True)
         except RuntimeError:  # what the gradient needs was changed in place
             return None
         return None if g is None else bool(event.places.fold(g).any())
@@ -503,9 +513,17 @@ def _of_no_effect(event: Event, flow: _Flow) -> LcamError:
     what = f"the {kind} at layer {event.name} do not change the logits"
     try:
         last = flow.last().name
-    except LcamError as error:
-        return LcamError(what, error.what)
+    except LcamError as error:  # the reason holds for every layer
+        return error
     return LcamError(f"{what}; the last that do: {last}", f"--layer {last}, or leave --layer out")
+
+
+def by_chance() -> LcamError:
+    """What to say of a network that is not a function of its pictures."""
+    return LcamError(
+        "the network gives other logits each time it runs on the same picture",
+        "have its forward() draw no random numbers in eval mode",
+    )
 
 
 def share_memory(one: object, other: object) -> bool:

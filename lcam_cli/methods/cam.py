@@ -33,7 +33,7 @@ class Cam:
             raise LcamError(
                 f"cam cannot explain {identity.name}: what follows layer {identity.layer} is not "
                 "average pooling and one linear layer",
-                "take a method for any head, e.g. gradcam",
+                f"take a method for any head, e.g. {'gradcam' if backbone.differentiable else 'scorecam'}",
             )
         self.params: dict[str, Any] = {}
         self._W = linear.weight.detach().float()

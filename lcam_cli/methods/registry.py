@@ -176,15 +176,16 @@ def make_method(
         options = dataclasses.replace(options, seed=seed)
     entry = find_method(name)
     if entry.gradients and not backbone.differentiable:
-        raise no_gradients(
-            backbone, name, f"methods that need none: {', '.join(without_gradients())}"
-        )
+        raise no_gradients(backbone, name, advice_without_gradients(backbone))
     return entry.make(backbone, options)
 
 
-def without_gradients() -> list[str]:
-    """The methods that come along and explain networks without gradients, but for the floor."""
-    return [n for n, entry in METHODS.items() if not entry.gradients and n != RandomMap.name]
+def advice_without_gradients(backbone: Backbone) -> str:
+    """A hint: the methods that come along and need no gradients, but for the floor."""
+    names = [n for n, entry in METHODS.items() if not entry.gradients and n != RandomMap.name]
+    if backbone.linear_head() is None:
+        names.remove(Cam.name)
+    return f"methods that need none: {', '.join(names)}"
 
 
 def _plugin_entry(make: MakeMethod) -> Entry:

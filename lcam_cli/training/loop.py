@@ -24,7 +24,7 @@ from lcam_cli.images.find import Skipped
 from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.images.stream import Batch, no_pictures, stream_batches, stream_training
 from lcam_cli.methods.attention_file import FILE_NAME, AttentionSettings, save_attention
-from lcam_cli.methods.registry import without_gradients
+from lcam_cli.methods.registry import advice_without_gradients
 from lcam_cli.scale.exchange import ALONE, Exchange
 from lcam_cli.scale.place import Place
 from lcam_cli.training import amg, bounded_logit, tame, trained_head
@@ -205,7 +205,7 @@ def _check_gradients(engine: Engine, settings: TrainingSettings) -> None:
     if mode in ("bla-head", "bla-t-head"):  # nothing of the network is behind what they train
         return
     who = f"training in mode {mode}"
-    instead = f"explain it without training: {', '.join(without_gradients())}"
+    instead = f"explain it without training; {advice_without_gradients(backbone)}"
     if not backbone.differentiable:
         raise no_gradients(backbone, who, instead)
     if mode in ("img", "tame", "amg") and backbone.picture_gradients_end:
