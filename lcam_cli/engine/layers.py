@@ -252,7 +252,7 @@ class _Flow:
                 named = _outermost([e for e in candidates if e.output is event.output])
                 if self.reaches(named) and self.are_features(named):
                     return named
-        if self._is_by_chance():
+        if self.is_by_chance():
             raise by_chance()
         if candidates:
             raise LcamError(
@@ -264,10 +264,11 @@ class _Flow:
             "name the layer: --layer NAME; for a transformer also its patches: --grid PxQ",
         )
 
-    def _is_by_chance(self) -> bool:
+    def is_by_chance(self) -> bool:
         """Whether the same picture gives other logits each time."""
         with torch.no_grad():
-            return not close(self.network(self.picture.clone()), self.logits.detach())
+            others = [self.network(self.picture.clone()) for _ in range(2)]
+        return not all(close(other, self.logits.detach()) for other in others)
 
     def reaches(self, event: Event) -> bool:
         """Whether A put back as it is gives the logits, and A changed gives others."""
@@ -509,6 +510,8 @@ def _no_places(event: Event, events: Sequence[Event], grid: tuple[int, int] | No
 
 def _of_no_effect(event: Event, flow: _Flow) -> LcamError:
     """What to say of a named layer that the logits do not depend on."""
+    if flow.is_by_chance():
+        return by_chance()
     kind = "patches" if event.places.kind == "list" else "feature maps"
     what = f"the {kind} at layer {event.name} do not change the logits"
     try:

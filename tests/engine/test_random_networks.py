@@ -27,41 +27,13 @@ FULL = bool(os.environ.get("LCAM_FULL"))
 COUNT = 300 if FULL else 30
 CLASSES = 4
 STEPS = [
-    "conv",
-    "conv bn",
-    "norm",
-    "relu",
-    "own",
-    "functional relu",
-    "in place relu",
-    "max",
-    "average",
-    "residual",
-    "around",
-    "cat",
-    "se",
-    "map",
-    "shared",
-    "loop",
-    "drop",
-    "ignored",
-    "added",
+    *("conv", "conv bn", "norm", "relu", "own", "functional relu", "in place relu", "max"),
+    *("average", "residual", "around", "cat", "se", "map", "shared", "loop", "drop"),
+    *("ignored", "added"),
 ]
 HEADS = [
-    "linear",
-    "two",
-    "two shared",
-    "weights",
-    "buffer",
-    "functional",
-    "cosine",
-    "conv after",
-    "conv before",
-    "attention",
-    "max",
-    "quantised",
-    "other",
-    "wrapped",
+    *("linear", "two", "two shared", "weights", "buffer", "functional", "cosine"),
+    *("conv after", "conv before", "attention", "max", "quantised", "other", "wrapped"),
 ]
 
 
