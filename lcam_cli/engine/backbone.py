@@ -12,9 +12,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import cast
 
@@ -29,10 +30,12 @@ from lcam_cli.engine.grid import Grid, find_grid
 from lcam_cli.engine.layers import (
     Place,
     Target,
+    by_chance,
     close,
     find_target,
     locate_target,
     resolve_layer,
+    share_memory,
 )
 from lcam_cli.engine.live import live_network
 from lcam_cli.engine.networks import Network, load_network, read_class_names
@@ -155,7 +158,9 @@ class Backbone:
             some = picture if plain.one_by_one else pictures
             A, _ = self._choose_way(some)
             self._shape = (A.shape[1], A.shape[2], A.shape[3])
-            self.gradients_end = self._find_end_of_gradients(some)
+            with torch.no_grad():
+                A, _, around = self.forward(some)
+            self.gradients_end = self._find_end_of_gradients(A, lambda A: self.head(A, around))
         self.class_names = network.class_names or [str(r) for r in range(whole.shape[1])]
         if len(self.class_names) != whole.shape[1]:
             raise LcamError(
@@ -279,6 +284,11 @@ class Backbone:
         return self._target.places.get(name, Place(Call(name), None))
 
     @property
+    def differentiable(self) -> bool:
+        """Whether the logits have a gradient at A."""
+        return not self.gradients_end
+
+    @property
     def is_split(self) -> bool:
         """Whether ``head`` runs only what follows the layer, not the whole network."""
         return self._split is not None
@@ -326,16 +336,14 @@ class Backbone:
     def _head_of_whole(self, A: Tensor, x: Tensor, numbers: Tensor) -> Tensor:
         """The head where the network is run again: call ``numbers`` (B,) of the layer gives A."""
         if (numbers != numbers[:1]).any():  # pictures on which it did not run equally often
-            alone = [
-                self._head_of_whole(*each)
-                for each in zip(*(t.split(1) for t in (A, x, numbers)), strict=True)
-            ]
-            return torch.cat(alone)
+            rows = zip(*(torch.split(t, 1) for t in (A, x, numbers)), strict=True)
+            return torch.cat([self._head_of_whole(*row) for row in rows])
         number = int(numbers[0])
         A = A.clone()
 
         def put_back(output: Tensor) -> Tensor:
-            return self._layout.unfold(A, output)
+            changed = self._layout.unfold(A, output)
+            return output.copy_(changed) if self._target.in_place else changed
 
         with replace(self.network, self._layer, number, put_back) as heard:
             logits = cast(Tensor, self.network(x.clone()))
@@ -540,14 +548,16 @@ class Backbone:
         """Whether every way to A and the logits gives those of the untouched network."""
         try:
             with contextlib.redirect_stderr(io.StringIO()):  # where torch.fx tells of errors
+                if self._split and _holds_output(self._split[0](pictures.clone())):
+                    return False
                 found, whole, around = self.forward(pictures)
                 if not all(torch.is_tensor(t) and len(t) == len(pictures) for t in around):
                     return False
                 if not (close(found, A) and close(whole, logits)):
                     return False
-                # Of a network that is split, forward has run the head.
-                again = self(pictures.clone()) if self._split else self.head(found, around)
-                if not close(again, logits):
+                # Where it is split, forward has run the head, and not the whole.
+                other = self(pictures.clone()) if self._split else self.head(found, around)
+                if not close(other, logits):
                     return False
                 # Where gradients are wanted activations do not compute in place.
                 with torch.enable_grad():
@@ -557,67 +567,45 @@ class Backbone:
 
     def _why_not(self, pictures: Tensor, logits: Tensor) -> LcamError:
         """What to say of a network whose logits are not those of its features."""
-        name = self.identity.name
         if not close(self(pictures.clone()), logits):
-            return LcamError(
-                f"{name} gives other logits each time it runs on the same pictures",
-                "have its forward() draw no random numbers in eval mode",
-            )
+            return by_chance()
         return LcamError(
             f"what layer {self._layer} gives, put back in its place, does not give the logits of "
-            f"{name}",
+            f"{self.identity.name}",
             "name another layer: --layer NAME; or give the network a forward() that uses what the "
             "layer returns",
         )
 
     # --- gradients --------------------------------------------------------------------------------
 
-    @property
-    def differentiable(self) -> bool:
-        """Whether the logits have a gradient at A."""
-        return not self.gradients_end
+    @cached_property
+    def picture_gradients_end(self) -> str:
+        """Why the logits have no gradient at the picture, in words; empty where they have one."""
+        return self._find_end_of_gradients(self.blank(), lambda x: self(x * 1))
 
-    def _find_end_of_gradients(self, pictures: Tensor) -> str:
-        """Where gradients end between the logits and A; empty where they do not."""
-        with torch.no_grad():
-            A, _, around = self.forward(pictures)
+    def _find_end_of_gradients(self, start: Tensor, run: Callable[[Tensor], Tensor]) -> str:
+        """Where gradients end between the logits ``run`` gives and its ``start``; empty if nowhere.
+
+        A gradient that is zero is one: what else a picture may give cannot be known.
+        """
+        start = start.detach().clone().requires_grad_()
+        why = _why_no_gradient(start, run)
+        if not why:
+            return ""
         ends: list[str] = []
 
-        def look(name: str, given: tuple[object, ...], output: object) -> None:
-            wants = any(torch.is_tensor(t) and t.requires_grad for t in given)
-            if wants and torch.is_tensor(output) and not output.requires_grad and not ends:
-                kind = type(self.network.get_submodule(name)).__name__
-                ends.append(f"they end at {name} ({kind})")
+        def look(name: str, module: nn.Module, given: tuple[object, ...], output: object) -> None:
+            wanted = [t for t in given if torch.is_tensor(t) and t.requires_grad]
+            if wanted and torch.is_tensor(output) and not _reached(output, wanted):
+                ends.append(f"they end at {name} ({type(module).__name__})")
 
-        def try_it() -> str:
-            with torch.enable_grad():
-                start = A.clone().requires_grad_()
-                try:
-                    logits = self.head(start, around)
-                    if logits.requires_grad:
-                        (g,) = torch.autograd.grad(logits.sum(), start, allow_unused=True)
-                        if g is not None:
-                            return ""
-                except RuntimeError as error:
-                    return str(error).partition("\n")[0]
-            return "its code switches them off or computes without them"
-
-        found = try_it()
-        if not found:
-            return ""
-        leaves = [n for n, m in self.network.named_modules() if n and not any(m.children())]
-        handles = [
-            self.network.get_submodule(n).register_forward_hook(
-                lambda _m, given, output, n=n: look(n, given, output)
-            )
-            for n in leaves
-        ]
-        try:
-            try_it()
-        finally:
-            for handle in handles:
-                handle.remove()
-        return ends[0] if ends else found
+        with contextlib.ExitStack() as stack:
+            for name, module in self.network.named_modules():
+                if name:  # the innermost ends first
+                    handle = module.register_forward_hook(partial(look, name))
+                    stack.callback(handle.remove)
+            _why_no_gradient(start, run)
+        return ends[0] if ends else why
 
 
 def load_backbone(
@@ -704,9 +692,30 @@ def _in_place_without_gradients(network: nn.Module) -> Callable[[], None]:
     def undo() -> None:
         for module, handle in zip(found, handles, strict=True):
             handle.remove()
-            module.inplace = True  # type: ignore[assignment]
+            module.inplace = True
 
     return undo
+
+
+def _why_no_gradient(start: Tensor, run: Callable[[Tensor], Tensor]) -> str:
+    """Why ``run(start)`` has no gradient at ``start``, in words; empty where it has one."""
+    try:
+        with torch.enable_grad():
+            if _reached(run(start), [start]):
+                return ""
+    except RuntimeError as error:  # an operation that does not know its gradient
+        return str(error).partition("\n")[0]
+    return "its forward() computes them without gradients"
+
+
+def _reached(output: Tensor, given: Sequence[Tensor]) -> bool:
+    """Whether ``output`` has a gradient at one of the tensors that it was made of."""
+    if not output.requires_grad:
+        return False
+    with warnings.catch_warnings():  # of operations that pass none on, which is what is asked
+        warnings.simplefilter("ignore")
+        found = torch.autograd.grad(output.sum(), given, retain_graph=True, allow_unused=True)
+    return any(g is not None for g in found)
 
 
 class _OnMaps(nn.Module):
@@ -719,6 +728,12 @@ class _OnMaps(nn.Module):
 
     def forward(self, output: Tensor) -> Tensor:
         return cast(Tensor, self.head(self._layout.fold(output)))
+
+
+def _holds_output(given: tuple[object, ...]) -> bool:
+    """Whether what goes around a layer is its output itself: an in-place layer's input."""
+    output, *around = given
+    return any(share_memory(output, other) for other in around)
 
 
 def _usable(tensor: Tensor) -> Tensor:

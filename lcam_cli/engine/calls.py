@@ -45,10 +45,6 @@ class Heard:
         self.count += 1
         self._last.append(output)
 
-    def exchange(self, output: object) -> None:
-        """Note another output of the last run."""
-        self._last[-1] = output
-
     @property
     def number(self) -> int:
         """Which of the runs the call was, from 0; negative where there were too few."""

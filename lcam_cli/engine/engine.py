@@ -22,6 +22,7 @@ from lcam_cli.engine.activation import Activation, class_scores, confidence
 from lcam_cli.engine.backbone import Backbone, load_backbone
 from lcam_cli.engine.device import Hardware, choose_hardware, is_out_of_memory, prepare_cpu
 from lcam_cli.engine.grid import Grid
+from lcam_cli.errors import LcamError
 
 log = logging.getLogger("lcam")
 
@@ -289,7 +290,12 @@ class Engine:
         """G = ∂f_y/∂A of the logits of ``classes`` (B,): (B, K, P, Q), float32.
 
         Only the head is differentiated; nothing below the target layer is.
+
+        Raises:
+            LcamError: The logits have no gradient there.
         """
+        if not self.backbone.differentiable:
+            raise no_gradients(self.backbone, "this method")
 
         def gradients(A: Tensor, classes: Tensor, *around: Tensor) -> Tensor:
             with torch.enable_grad():
@@ -310,6 +316,26 @@ class Engine:
     def _logits_of(self, x: Tensor) -> Tensor:
         with self.autocast():
             return self.backbone(self.normalise(x)).float()
+
+
+def no_gradients(
+    backbone: Backbone, who: str, hint: str = "", *, picture: bool = False
+) -> LcamError:
+    """What to say where ``who`` needs gradients that there are not.
+
+    Args:
+        backbone: The classifier.
+        who: What needs them.
+        hint: What to do about it.
+        picture: Whether they are needed at the picture, not at the target layer.
+    """
+    where = "at the picture" if picture else f"at layer {backbone.identity.layer}"
+    why = backbone.picture_gradients_end if picture else backbone.gradients_end
+    return LcamError(
+        f"{who} needs gradients, and the logits of {backbone.identity.name} have none {where}: "
+        f"{why}",
+        hint or "take a method that needs none, e.g. scorecam",
+    )
 
 
 def seen_through(x: Tensor, masks: Tensor, out: Tensor | None = None) -> Tensor:

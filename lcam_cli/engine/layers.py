@@ -7,6 +7,7 @@ linear layers, of plain parameters, or of quantised weights that are no paramete
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,12 +58,15 @@ class Target:
     Attributes:
         call: The module, and which of its calls.
         layout: How what it gives is read as A (B, K, P, Q).
+        in_place: Whether the module changes what it is given and gives it back: then whoever else
+            holds that sees A too.
         switches_gradients_off: Whether the network's own code does somewhere.
         places: Of all layers that run, by name.
     """
 
     call: Call
     layout: Layout
+    in_place: bool
     switches_gradients_off: bool
     places: dict[str, Place]
 
@@ -86,6 +90,11 @@ class Event:
     given: object
     output: object
     layout: Layout | None
+
+    @property
+    def in_place(self) -> bool:
+        """Whether it gave back what it was given, changed or not."""
+        return share_memory(self.given, self.output)
 
     @property
     def places(self) -> Layout:
@@ -153,11 +162,13 @@ def locate_target(
         spatial = [e for e in calls if e.layout is not None]
         if not spatial:
             raise _no_places(calls[-1], flow.events, grid)
-        for event in reversed(spatial):
+        for event in spatial:
             _refuse_other_grid(event, flow.events, grid)
-            if flow.reaches(event):
-                return flow.target(event)
-        raise _of_no_effect(spatial[-1], flow)
+        reaching = [e for e in reversed(spatial) if flow.reaches(e)]
+        if not reaching:
+            raise _of_no_effect(spatial[-1], flow)
+        # As where the layer is found: one ReLU may run on features, then on maps of class scores.
+        return flow.target(next((e for e in reaching if flow.are_features(e)), reaching[0]))
 
 
 def check_layer(network: nn.Module, layer: str) -> None:
@@ -182,7 +193,7 @@ def resolve_layer(network: nn.Module, layer: str) -> str:
             f"no layer {layer!r} in this network",
             f"{did_you_mean(layer, modules)} Its parts: {top}.".strip(),
         )
-    return next(name for name, module in modules.items() if module is modules[layer])
+    return str(next(name for name, module in modules.items() if module is modules[layer]))
 
 
 class _Flow:
@@ -220,7 +231,7 @@ class _Flow:
         _refuse_doubtful_square(event, self.events, self.grid)
         places = _places(self.events, event)
         call = places[event.name].call
-        return Target(call, event.places, self.switches_gradients_off, places)
+        return Target(call, event.places, event.in_place, self.switches_gradients_off, places)
 
     def last(self) -> Event:
         """The last call that gives features and that the logits depend on.
@@ -239,8 +250,10 @@ class _Flow:
                 if by_gradients and self._has_gradient(event) is False:
                     continue
                 named = _outermost([e for e in candidates if e.output is event.output])
-                if self.reaches(named) and not self._are_class_scores(named):
+                if self.reaches(named) and self.are_features(named):
                     return named
+        if self.is_by_chance():
+            raise by_chance()
         if candidates:
             raise LcamError(
                 "no layer's features change the logits of a random picture",
@@ -250,6 +263,12 @@ class _Flow:
             "found no convolutional features or patches in this network",
             "name the layer: --layer NAME; for a transformer also its patches: --grid PxQ",
         )
+
+    def is_by_chance(self) -> bool:
+        """Whether the same picture gives other logits each time."""
+        with torch.no_grad():
+            others = [self.network(self.picture.clone()) for _ in range(2)]
+        return not all(close(other, self.logits.detach()) for other in others)
 
     def reaches(self, event: Event) -> bool:
         """Whether A put back as it is gives the logits, and A changed gives others."""
@@ -266,12 +285,17 @@ class _Flow:
         rounding = 0.0 if self._has_gradient(event) else _ROUNDING
         return not bool((other - same).abs().max() <= rounding * same.abs().max())
 
+    def are_features(self, event: Event) -> bool:
+        """Whether a call gives features, and not what is made of them or weighs them."""
+        return any(event is e for e in self._candidates()) and not self._are_class_scores(event)
+
     def _put(self, event: Event, change: Callable[[Tensor], Tensor]) -> Tensor:
         """The logits where a call gives changed feature maps."""
 
         def put(output: Tensor) -> Tensor:
             layout = event.places
-            return layout.unfold(change(layout.fold(output.clone())), output)
+            changed = layout.unfold(change(layout.fold(output.clone())), output)
+            return output.copy_(changed) if event.in_place else changed
 
         with torch.no_grad(), replace(self.network, event.name, event.number, put):
             return cast(Tensor, self.network(self.picture.clone()))
@@ -285,7 +309,12 @@ class _Flow:
         generator = torch.Generator().manual_seed(0)
         weights = torch.randn(self.logits.shape, generator=generator).to(self.logits)
         total = (self.logits * weights).sum()
-        (g,) = torch.autograd.grad(total, output, retain_graph=True, allow_unused=True)
+        try:
+            with warnings.catch_warnings():  # of operations that pass none on
+                warnings.simplefilter("ignore")
+                (g,) = torch.autograd.grad(total, output, retain_graph=True, allow_unused=True)
+        except RuntimeError:  # what the gradient needs was changed in place
+            return None
         return None if g is None else bool(event.places.fold(g).any())
 
     def _are_class_scores(self, event: Event) -> bool:
@@ -311,6 +340,7 @@ class _Flow:
         return bool(still.abs().max() <= 10 * _ROUNDING * moved[changed].abs().max())
 
     def _candidates(self) -> list[Event]:
+        """The calls that may give features, by what they are and what they give."""
         pooled = [e.output for e in self.events if isinstance(e.module, _POOLING)]
         spatial = [
             e
@@ -480,13 +510,30 @@ def _no_places(event: Event, events: Sequence[Event], grid: tuple[int, int] | No
 
 def _of_no_effect(event: Event, flow: _Flow) -> LcamError:
     """What to say of a named layer that the logits do not depend on."""
+    if flow.is_by_chance():
+        return by_chance()
     kind = "patches" if event.places.kind == "list" else "feature maps"
     what = f"the {kind} at layer {event.name} do not change the logits"
     try:
         last = flow.last().name
-    except LcamError as error:
-        return LcamError(what, error.what)
+    except LcamError as error:  # the reason holds for every layer
+        return error
     return LcamError(f"{what}; the last that do: {last}", f"--layer {last}, or leave --layer out")
+
+
+def by_chance() -> LcamError:
+    """What to say of a network that is not a function of its pictures."""
+    return LcamError(
+        "the network gives other logits each time it runs on the same picture",
+        "have its forward() draw no random numbers in eval mode",
+    )
+
+
+def share_memory(one: object, other: object) -> bool:
+    """Whether two values are tensors of which a change of one changes the other."""
+    if not (torch.is_tensor(one) and torch.is_tensor(other)):
+        return False
+    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
 
 
 def shape_of(value: object) -> str:
@@ -511,10 +558,9 @@ def close(logits: Tensor, expected: Tensor) -> bool:
 
 
 def _noise(A: Tensor) -> Tensor:
-    """Random numbers as large as the feature maps, or of size 1 where these do not vary."""
+    """Random numbers larger than the feature maps, and than what rounding takes away."""
     generator = torch.Generator().manual_seed(1)
-    size = A.float().std()
-    size = size if size > 0 and size.isfinite() else torch.ones_like(size)
+    size = A.float().std().nan_to_num(1.0, 1.0, 1.0).clamp_min(0.5)
     return (2 * size * torch.randn(A.shape, generator=generator).to(size)).to(A.dtype)
 
 

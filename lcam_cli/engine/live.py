@@ -6,7 +6,8 @@ import copy
 
 from torch import nn
 
-from lcam_cli.engine.networks import Network, _sha256_of_state
+from lcam_cli.engine.fingerprint import sha256_of_state
+from lcam_cli.engine.networks import Network
 from lcam_cli.errors import LcamError
 
 
@@ -30,4 +31,4 @@ def live_network(module: nn.Module) -> Network:
             "give file.py:function instead, a function that returns the network",
         ) from error
     copied.eval().requires_grad_(False)
-    return Network(copied, type(module).__name__, _sha256_of_state(copied))
+    return Network(copied, type(module).__name__, sha256_of_state(copied))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lcam_cli.engine.backbone import Backbone
 from lcam_cli.engine.calls import Heard, hook
 from lcam_cli.engine.engine import Engine
 from lcam_cli.errors import LcamError
@@ -43,33 +44,48 @@ def tap(engine: Engine, x: Tensor, layers: Sequence[str], classes: Tensor | None
     Raises:
         LcamError: The network has no such layer, or it gives no feature maps.
     """
-    engine.backbone.calls_of(layers)  # refuses what is no layer
+    backbone = engine.backbone
+    backbone.calls_of(layers)  # refuses what is no layer
+
+    def read(x: Tensor, classes: Tensor | None = None) -> tuple[Tensor, ...]:
+        with engine.autocast():
+            return _read(backbone, layers, engine.normalise(x), classes)
+
     given = (x,) if classes is None else (x, classes)
     # One flat tuple, because the engine joins its columns where a batch had to be halved.
-    logits, *rest = engine.run(lambda *batch: _read(engine, layers, *batch), *given)
+    logits, *rest = engine.run(read, *given)
     outputs = dict(zip(layers, rest, strict=False))
     gradients = dict(zip(layers, rest[len(layers) :], strict=False))
     return Taps(logits, outputs, gradients)
 
 
+def check_gradients(backbone: Backbone, layers: Sequence[str]) -> None:
+    """Check that the logits have a gradient at every one of some layers.
+
+    Raises:
+        LcamError: They have none at one of them.
+    """
+    _read(backbone, layers, backbone.blank(), torch.zeros(1, dtype=torch.int64))
+
+
 def _read(
-    engine: Engine, layers: Sequence[str], x: Tensor, classes: Tensor | None = None
+    backbone: Backbone, layers: Sequence[str], x: Tensor, classes: Tensor | None
 ) -> tuple[Tensor, ...]:
-    calls = dict(zip(layers, engine.backbone.calls_of(layers), strict=True))
+    """Logits, outputs and, where there are classes, gradients for normalised pictures ``x``."""
+    calls = dict(zip(layers, backbone.calls_of(layers), strict=True))
     heard = {call.name: Heard(call.later) for call in calls.values()}
 
     def keep(name: str, output: object) -> Tensor | None:
-        heard[name].add(output)
         if not torch.is_tensor(output) or output.ndim != 4:
+            heard[name].add(output)
             return None
         if classes is not None and not output.requires_grad:
             output = output.detach().requires_grad_(True)  # the graph begins here
-        heard[name].exchange(output)
+        heard[name].add(output)
         return output.clone()  # what follows may change it in place
 
-    network = engine.backbone.network
-    with hook(network, heard, keep), torch.set_grad_enabled(classes is not None), engine.autocast():
-        logits = engine.backbone(engine.normalise(x)).float()
+    with hook(backbone.network, heard, keep), torch.set_grad_enabled(classes is not None):
+        logits = backbone(x).float()
     outputs = []
     for layer, call in calls.items():
         output = heard[call.name].output
@@ -83,11 +99,13 @@ def _read(
     gradients: tuple[Tensor, ...] = ()
     if classes is not None:
         chosen = logits.gather(1, classes.unsqueeze(1)).sum()
-        gradients = _gradients(engine, chosen, dict(zip(layers, outputs, strict=True)))
+        gradients = _gradients(backbone, chosen, dict(zip(layers, outputs, strict=True)))
     return logits.detach(), *(t.detach().float() for t in (*outputs, *gradients))
 
 
-def _gradients(engine: Engine, chosen: Tensor, outputs: dict[str, Tensor]) -> tuple[Tensor, ...]:
+def _gradients(
+    backbone: Backbone, chosen: Tensor, outputs: dict[str, Tensor]
+) -> tuple[Tensor, ...]:
     """∂ chosen / ∂ A of each layer.
 
     Raises:
@@ -99,7 +117,7 @@ def _gradients(engine: Engine, chosen: Tensor, outputs: dict[str, Tensor]) -> tu
     for layer, g in zip(outputs, found, strict=True):
         if g is None:
             raise LcamError(
-                f"the logits of {engine.backbone.identity.name} have no gradient at layer {layer}",
+                f"the logits of {backbone.identity.name} have no gradient at layer {layer}",
                 "take a method that needs none, e.g. scorecam",
             )
     return tuple(g for g in found if g is not None)

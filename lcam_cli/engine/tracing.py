@@ -45,7 +45,7 @@ def trace(
     for tracer in tracers:
         try:
             return tracer.trace(network, _defaults(network))
-        except Exception:
+        except Exception:  # forward code on stand-ins can fail in any way
             continue
     return None
 
@@ -132,7 +132,7 @@ class _SizedTracer(_Tracer):
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
         few, more = self._values[obj.node]
         if isinstance(few, tuple | list) and len(few) == len(more):
-            return iter([obj[i] for i in range(len(few))])
+            return iter([operator.getitem(obj, i) for i in range(len(few))])
         return super().iter(obj)
 
     def sizes_of(self, proxy: fx.Proxy) -> tuple[Any, ...]:
@@ -150,7 +150,7 @@ class _SizedTracer(_Tracer):
             return self.create_proxy("call_method", "size", (proxy, axis), {})
         # In terms of the pictures, of which either half of a network that is cut knows the number.
         count = self.create_proxy("call_method", "size", (self._given, 0), {})
-        return count if each == 1 else count * each
+        return count if each == 1 else operator.mul(count, each)
 
 
 _BATCHES = (2, 3)

@@ -30,10 +30,11 @@ class Cam:
         linear = backbone.linear_head()
         if linear is None:
             identity = backbone.identity
+            instead = "gradcam" if backbone.differentiable else "scorecam"
             raise LcamError(
                 f"cam cannot explain {identity.name}: what follows layer {identity.layer} is not "
                 "average pooling and one linear layer",
-                "take a method for any head, e.g. gradcam",
+                f"take a method for any head, e.g. {instead}",
             )
         self.params: dict[str, Any] = {}
         self._W = linear.weight.detach().float()

@@ -8,6 +8,7 @@ import logging
 from dataclasses import dataclass
 
 from lcam_cli.engine.backbone import Backbone
+from lcam_cli.engine.engine import no_gradients
 from lcam_cli.errors import LcamError, did_you_mean
 from lcam_cli.methods.ablation import AblationCam
 from lcam_cli.methods.base import Method
@@ -31,11 +32,19 @@ _DEFAULTS = MethodOptions()
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of ``--list-methods``: what it is, how it is made, and whether it needs a layer."""
+    """One line of ``--list-methods``: what it is, and how it is made.
+
+    Attributes:
+        summary: The line.
+        make: Makes it for a backbone.
+        layer: Whether it looks at the target layer.
+        gradients: Whether it needs gradients of the logits at the target layer.
+    """
 
     summary: str
     make: MakeMethod
     layer: bool = True
+    gradients: bool = False
 
 
 def _rise(backbone: Backbone, options: MethodOptions) -> Method:
@@ -46,22 +55,32 @@ def _rise(backbone: Backbone, options: MethodOptions) -> Method:
 
 METHODS: dict[str, Entry] = {
     "gradcam": Entry(
-        "gradients averaged to channel weights (Selvaraju 2017)", lambda *_: GradCam()
+        "gradients averaged to channel weights (Selvaraju 2017)",
+        lambda *_: GradCam(),
+        gradients=True,
     ),
     "gradcam++": Entry(
-        "positive gradients, weighted by position (Chattopadhay 2018)", lambda *_: GradCamPlusPlus()
+        "positive gradients, weighted by position (Chattopadhay 2018)",
+        lambda *_: GradCamPlusPlus(),
+        gradients=True,
     ),
-    "xgradcam": Entry("gradients averaged where the features are (Fu 2020)", lambda *_: XGradCam()),
+    "xgradcam": Entry(
+        "gradients averaged where the features are (Fu 2020)", lambda *_: XGradCam(), gradients=True
+    ),
     "layercam": Entry(
-        "positive gradients, a weight a position (Jiang 2021)", lambda *_: LayerCam()
+        "positive gradients, a weight a position (Jiang 2021)",
+        lambda *_: LayerCam(),
+        gradients=True,
     ),
     "smoothgradcam++": Entry(
         "Grad-CAM++ on 25 noisy copies (Omeiza 2019)",
         lambda _, options: SmoothGradCamPlusPlus(seed=options.seed),
+        gradients=True,
     ),
     "integrated-gradcam": Entry(
         "Grad-CAM's weights averaged from black to the picture (Sattarzadeh 2021)",
         lambda *_: IntegratedGradCam(),
+        gradients=True,
     ),
     "cam": Entry(
         "weights of the linear head; needs one (Zhou 2016)", lambda backbone, _: Cam(backbone)
@@ -75,7 +94,9 @@ METHODS: dict[str, Entry] = {
         lambda backbone, _: ScoreCam(backbone.feature_shape[0]),
     ),
     "groupcam": Entry(
-        "32 groups of feature maps against a blurred picture (Zhang 2021)", lambda *_: GroupCam()
+        "32 groups of feature maps against a blurred picture (Zhang 2021)",
+        lambda *_: GroupCam(),
+        gradients=True,
     ),
     "sidu": Entry(
         "feature maps as masks, by similarity and uniqueness (Muddamsetty 2020)",
@@ -84,10 +105,12 @@ METHODS: dict[str, Entry] = {
     "sise": Entry(
         "feature maps of several blocks as masks, fused (Sattarzadeh 2021)",
         lambda backbone, _: Sise(backbone),
+        gradients=True,
     ),
     "adasise": Entry(
         "sise with fewer masks, their number chosen by itself (Sudhakar 2021)",
         lambda backbone, _: Sise(backbone, adaptive=True),
+        gradients=True,
     ),
     "rise": Entry("random masks, thousands of forward passes (Petsiuk 2018)", _rise, layer=False),
     "random": Entry(
@@ -155,15 +178,25 @@ def make_method(
         options: Its settings.
 
     Raises:
-        LcamError: No method has that name, it cannot explain this backbone, or a setting is out of
-            range.
+        LcamError: No method has that name, it cannot explain this backbone (it may need gradients
+            that there are not), or a setting is out of range.
     """
     if seed is not None:
         options = dataclasses.replace(options, seed=seed)
     entry = find_method(name)
     if entry.layer:
         backbone.need_layer(name)
+    if entry.gradients and not backbone.differentiable:
+        raise no_gradients(backbone, name, advice_without_gradients(backbone))
     return entry.make(backbone, options)
+
+
+def advice_without_gradients(backbone: Backbone) -> str:
+    """A hint: the methods that come along and need no gradients, but for the floor."""
+    names = [n for n, entry in METHODS.items() if not entry.gradients and n != RandomMap.name]
+    if backbone.linear_head() is None:
+        names.remove(Cam.name)
+    return f"methods that need none: {', '.join(names)}"
 
 
 def _plugin_entry(make: MakeMethod) -> Entry:

@@ -16,7 +16,7 @@ from lcam_cli.engine.backbone import Backbone
 from lcam_cli.engine.engine import Engine, Forward
 from lcam_cli.engine.masked import MaskedForwards
 from lcam_cli.engine.stages import stage_ends
-from lcam_cli.engine.taps import tap
+from lcam_cli.engine.taps import check_gradients, tap
 from lcam_cli.methods.attention import min_max
 from lcam_cli.methods.base import Maps
 from lcam_cli.methods.scorecam import score_weighted
@@ -34,12 +34,16 @@ class Sise:
     Args:
         backbone: The classifier; its blocks are the stages that :func:`stage_ends` finds.
         adaptive: Ada-SISE.
+
+    Raises:
+        LcamError: It has no such stages, or no gradients at one of them.
     """
 
     def __init__(self, backbone: Backbone, adaptive: bool = False) -> None:
         self.name = "adasise" if adaptive else "sise"
         ends = stage_ends(backbone)
         self._blocks = list(ends)
+        check_gradients(backbone, self._blocks)
         self._adaptive = adaptive
         self.params: dict[str, Any] = {"blocks": self._blocks}
         # The most that a map can cost: channels without a positive gradient are left out.

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lcam_cli.engine.engine import Engine
+from lcam_cli.engine.engine import Engine, no_gradients
 from lcam_cli.engine.stages import stage_ends
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
@@ -26,6 +26,7 @@ from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.images.stream import Batch, no_pictures, stream_batches, stream_training
 from lcam_cli.methods.attention_file import FILE_NAME, AttentionSettings, save_attention
 from lcam_cli.methods.explain import no_numbers, not_numbers
+from lcam_cli.methods.registry import advice_without_gradients
 from lcam_cli.scale.exchange import ALONE, Exchange
 from lcam_cli.scale.place import Place
 from lcam_cli.training import amg, bounded_logit, tame, trained_head
@@ -138,6 +139,7 @@ def _train(
 ) -> Path | None:
     ranks = exchange.ranks
     share = share_of_batches(settings, ranks.place)
+    _check_gradients(engine, settings)
     settings = _fitted(settings, engine, len(paths))
     recipe = settings.recipe
     fingerprint = _fingerprint(engine, paths, settings)
@@ -196,6 +198,25 @@ def _train(
     if ranks.is_first:
         _write_results(out, rows, _describe(engine, settings, len(paths)))
     return out / FILE_NAME
+
+
+def _check_gradients(engine: Engine, settings: TrainingSettings) -> None:
+    """Check that the loss can reach what is trained.
+
+    Raises:
+        LcamError: The network has no gradients on that way.
+    """
+    backbone, mode = engine.backbone, settings.mode
+    if mode in ("bla-head", "bla-t-head"):  # nothing of the network is behind what they train
+        return
+    who = f"training in mode {mode}"
+    instead = f"explain it without training; {advice_without_gradients(backbone)}"
+    if not backbone.differentiable:
+        raise no_gradients(backbone, who, instead)
+    if mode in ("img", "tame", "amg") and backbone.picture_gradients_end:
+        raise no_gradients(
+            backbone, who, f"--mode fm needs them only behind the layer; or {instead}", picture=True
+        )
 
 
 def _fitted(settings: TrainingSettings, engine: Engine, pictures: int) -> TrainingSettings:
