@@ -109,7 +109,8 @@ def caption(report: DiagnosisReport) -> str:
     ]
     without = f" ({', '.join(left_out)})" if left_out else ""
     return printable(
-        f"{report.method} on {report.backbone}, {short_weights(report.weights)}, {report.layer or 'no layer'}; "
+        f"{report.method} on {report.backbone}, {short_weights(report.weights)}, "
+        f"{report.layer or 'no layer'}; "
         f"{plural(report.diagnosis.images, 'picture')}{without}; "
         f"regions {rules.nu:g}%, same from {rules.same_region:g}, evidence from "
         f"{rules.evidence:g}; {report.precision} on {report.device}"
