@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from lcam_cli.engine.checkpoint import read_state_dict, sha256_of_file
 from lcam_cli.engine.networks import Network, _sha256_of_state, load_weights, seeded
 from lcam_cli.engine.users_code import note_users_code, raised, said, users_error
-from lcam_cli.engine.wrappers import check_loaded, module_in, unwrap
+from lcam_cli.engine.wrappers import check_loaded, module_in, plain_names, unwrap
 from lcam_cli.errors import LcamError, did_you_mean
 
 
@@ -32,7 +35,9 @@ def function_network(name: str, weights: str, seed: int) -> Network:
         LcamError: There is no such function, it raises something or returns no network, or the
             weights do not fit.
     """
-    module = unwrap(_made_by(_import_function(name), name, seed))
+    with _globals_kept():
+        made = _made_by(_import_function(name), name, seed)
+    module = unwrap(made)
     if weights == "none":
         return Network(module, name, f"none:seed={seed}")
     if weights == "DEFAULT":  # the function has loaded what it wants; its content is the identity
@@ -40,8 +45,24 @@ def function_network(name: str, weights: str, seed: int) -> Network:
         return Network(module, name, _sha256_of_state(module))
     path = Path(weights)
     identity = sha256_of_file(path)
-    load_weights(module, read_state_dict(path), str(path), name)
+    state = plain_names(read_state_dict(path), module)
+    load_weights(module, state, str(path), name)
     return Network(module, name, identity, str(path.resolve()))
+
+
+@contextlib.contextmanager
+def _globals_kept() -> Iterator[None]:
+    """Have what the user's code sets for all of torch, or of the process, end with it."""
+    folder, grad, dtype = Path.cwd(), torch.is_grad_enabled(), torch.get_default_dtype()
+    device = torch.get_default_device()
+    try:
+        yield
+    finally:
+        os.chdir(folder)
+        torch.set_grad_enabled(grad)
+        torch.set_default_dtype(dtype)
+        if torch.get_default_device() != device:
+            torch.set_default_device(device)
 
 
 def _check_made(module: nn.Module, name: str) -> None:

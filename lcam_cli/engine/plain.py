@@ -77,6 +77,7 @@ def plain_classifier(
     name = network.name
     module = hold_scripts(unwrap(network.module))
     check_loaded(module, name)
+    _make_ordinary(module)
     module.eval()
     notes = _to_float32(name, module)
     run_eagerly()
@@ -130,6 +131,20 @@ def _seed_of(network: Network) -> int:
     """What its random weights are drawn from, if they are random."""
     drawn = re.fullmatch(r"none:seed=(\d+)", network.weights)
     return int(drawn[1]) if drawn else 0
+
+
+def _make_ordinary(module: nn.Module) -> None:
+    """Copy weights that were made in inference mode: nothing may be differentiated through them."""
+    for part in module.modules():
+        kept: tuple[dict[str, Any], ...] = (part._parameters, part._buffers)
+        for tensors in kept:
+            for name, tensor in tensors.items():
+                if tensor is not None and tensor.is_inference():
+                    copy = tensor.clone()
+                    is_parameter = isinstance(tensor, nn.Parameter)
+                    tensors[name] = (
+                        nn.Parameter(copy, requires_grad=False) if is_parameter else copy
+                    )
 
 
 def _to_float32(name: str, module: nn.Module) -> list[str]:

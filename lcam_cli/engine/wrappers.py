@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from lcam_cli.errors import LcamError
@@ -96,6 +97,13 @@ def inside_script(network: nn.Module, layer: str) -> bool:
         for inner, _ in network.get_submodule(name).compiled.named_modules()  # type: ignore[union-attr]
         if inner
     )
+
+
+def plain_names(state: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
+    """Tensors by name, without wrappers' parts in the middle where only so the module has them."""
+    own = module.state_dict()
+    short = {name: without_wrappers(name) for name in state}
+    return {n if n in own or short[n] not in own else short[n]: t for n, t in state.items()}
 
 
 def run_eagerly() -> None:

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from lcam_cli.engine.engine import Engine, Forward
-from lcam_cli.engine.users_code import users_error
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
 from lcam_cli.images.read import MAX_PIXELS
@@ -140,8 +139,7 @@ def _explained(engine: Engine, method: Method, seen: Forward, classes: Tensor) -
     try:
         maps = method(engine, seen, classes)
     except Exception as error:
-        of_lcam = type(method).__module__.startswith("lcam_cli.")
-        if isinstance(error, LcamError) or of_lcam or users_error(error):
+        if isinstance(error, LcamError) or type(method).__module__.startswith("lcam_cli."):
             raise
         raise LcamError(
             f"the plug-in {method.name} failed: {type(error).__name__}: {error}",
@@ -166,10 +164,12 @@ def _fetch(
         return batch
     per_picture = len(batch) // len(paths)
     finite = np.asarray(rows_finite.reshape(len(paths), per_picture).all(axis=1), np.bool_)
-    why = f"{method}: its map or score is not finite"
-    if precision != "fp32":
-        why += f" in {precision}; --precision fp32 may help"
-    lost = [Skipped(path, why) for path in compress(paths, ~finite)]
+    scored = [bool(np.isfinite(c).all()) for c in batch.confidence.reshape(len(paths), -1)]
+    way_out = "" if precision == "fp32" else f" in {precision}; --precision fp32 may help"
+    lost = [
+        Skipped(path, f"{method}: {'its map' if score else 'the score'} is not finite{way_out}")
+        for path, score in compress(zip(paths, scored, strict=True), ~finite)
+    ]
     kept = batch.only(np.repeat(finite, per_picture))
     kept.skipped = batch.skipped + lost
     return kept
