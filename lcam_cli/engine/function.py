@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -125,6 +126,11 @@ def _theirs(error: BaseException, name: str) -> LcamError:
     theirs = users_error(error, name)
     if theirs is None:  # raised by what is no Python of theirs, such as a class of torch
         return LcamError(f"{name} {raised(error)}", "mend it there")
+    if re.search("cuda|nvidia", theirs.what, re.IGNORECASE) and not torch.cuda.is_available():
+        return LcamError(
+            theirs.what,
+            "build it on the CPU (no .cuda(), map_location='cpu'): --device says where it runs",
+        )
     if theirs.hint.startswith("mend"):
         return LcamError(theirs.what, "mend it there (--debug shows the traceback)")
     return theirs

@@ -24,6 +24,7 @@ from lcam_cli.engine.users_code import said
 from lcam_cli.engine.wrappers import check_loaded, hold_scripts, run_eagerly, unwrap
 from lcam_cli.errors import LcamError
 
+_LAZY = (nn.UninitializedParameter, nn.UninitializedBuffer)
 _KINDS = {
     "softmax": "probabilities (its last step is a softmax)",
     "log_softmax": "the logarithms of probabilities (its last step is a log_softmax)",
@@ -100,8 +101,8 @@ def plain_classifier(
         kind = _kind(module, choice, picture, trial) or ""
         if kind:
             notes.append(f"{name} gives {_KINDS[kind]}: they are taken as the scores")
-    if told == "none" and not kind and trial is not None:
-        _check_scores(name, trial.rows(choice))
+    if told == "none" and not kind:
+        _check_scores(name, trial.rows(choice) if trial else choice.shaped(choice.pick(alone)))
     if choice.reshaped or choice.path or kind:
         around = _Around(choice, kind, kind != "" and _comes_off(module, choice, picture, kind))
         module = _with_forward(module, around)
@@ -139,7 +140,9 @@ def _make_ordinary(module: nn.Module) -> None:
         kept: tuple[dict[str, Any], ...] = (part._parameters, part._buffers)
         for tensors in kept:
             for name, tensor in tensors.items():
-                if tensor is not None and tensor.is_inference():
+                if tensor is None or isinstance(tensor, _LAZY):
+                    continue
+                if tensor.is_inference():
                     copy = tensor.clone()
                     is_parameter = isinstance(tensor, nn.Parameter)
                     tensors[name] = (
@@ -150,9 +153,7 @@ def _make_ordinary(module: nn.Module) -> None:
 def _to_float32(name: str, module: nn.Module) -> list[str]:
     """Bring a network to float32 on the CPU, and say so where that is a change of precision."""
     tensors = [*module.parameters(), *module.buffers()]
-    tensors = [
-        t for t in tensors if not isinstance(t, nn.UninitializedParameter | nn.UninitializedBuffer)
-    ]
+    tensors = [t for t in tensors if not isinstance(t, _LAZY)]
     if any(t.device.type != "cpu" for t in tensors):
         module.cpu()
     others = {str(t.dtype)[6:] for t in tensors if t.is_floating_point()} - {"float32"}
@@ -171,8 +172,7 @@ class _Trial:
     """
 
     def __init__(self, module: nn.Module, picture: Tensor, alone: Any) -> None:
-        generator = torch.Generator().manual_seed(1)
-        self.other = torch.randn(picture.shape, generator=generator)
+        self.other = picture.flip(3) / 2  # of values that pass where the picture's do
         both = torch.cat([picture, self.other])
         self._failed = ""
         try:
@@ -289,7 +289,9 @@ def _kind(module: nn.Module, choice: Choice, picture: Tensor, trial: _Trial) -> 
     if kind is None:
         return None
     with torch.no_grad():  # pictures of another kind, to be sure
-        outputs = [choice.shaped(choice.pick(module(x))) for x in (picture * 0.1, trial.other + 2)]
+        outputs = [
+            choice.shaped(choice.pick(module(x))) for x in (picture / 8, trial.other.flip(2))
+        ]
     return kind if p.kind_of(torch.cat(outputs), last) == kind else None
 
 

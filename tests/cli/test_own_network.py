@@ -258,6 +258,8 @@ def missing():
     return torch.load("weights/best.pth")
 def arguments(classes, size):
     return Small()
+def on_gpu():
+    raise AssertionError("Torch not compiled with CUDA enabled")
 def leaves():
     sys.exit("no GPU here")
 def deep():
@@ -323,6 +325,10 @@ def grey():
     return Small(channels=1)
 def eleven():
     return Small(channels=11)
+def grey_norm():
+    return nn.Sequential(nn.BatchNorm2d(1), Small(channels=1))
+def grey_digits():
+    return nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10))
 def volume(channels=1):
     class Volume(nn.Module):
         def __init__(self):
@@ -727,6 +733,7 @@ def test_what_is_no_network_is_told(
         ("missing", "raised FileNotFoundError: [Errno 2]", "working directory"),
         ("arguments", "needs arguments (classes, size)", "def build(): return arguments(…)"),
         ("leaves", "called sys.exit('no GPU here') (own.py, line", "mend"),
+        ("on_gpu", "own.py:on_gpu raised", "build it on the CPU"),
         ("deep", 'Missing key(s) in state_dict: "features.0.weight"', "mend"),
         ("lookup", "own.py:lookup raised KeyError: 'scores' (own.py, line", "forward()"),
         ("leaves_later", "called sys.exit(3) (own.py, line", "forward()"),
@@ -736,6 +743,8 @@ def test_what_is_no_network_is_told(
 def test_an_error_of_the_users_code_is_theirs(
     folder: Path, lcam: Lcam, name: str, what: str, hint: str
 ) -> None:
+    if name == "on_gpu" and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
     refused(explain(lcam, name), what, hint)
     if name == "lookup":
         line = 1 + OWN[: OWN.index('["scores"]')].count("\n")
@@ -861,6 +870,8 @@ def test_weights_saved_from_a_wrapped_part_fit_the_plain_one(folder: Path, lcam:
         ("of_100", "fails on a (1, 3, 32, 32) input", "it takes 100×100: --image-size 100"),
         ("of_180_320", "takes pictures of 180×320 (rows × columns), which are not square", "wrap"),
         ("grey", "takes 1 channel, lcam gives 3 (RGB)", "x.mean(1, keepdim=True)"),
+        ("grey_norm", "takes 1 channel, lcam gives 3 (RGB)", "x.mean(1, keepdim=True)"),
+        ("grey_digits", "takes 1 channel, lcam gives 3 (RGB)", "x.mean(1, keepdim=True)"),
         ("eleven", "takes 11 channels, lcam gives 3 (RGB)", "11 channels made from x"),
         ("volume", "is a network for volumes (it begins with a Conv3d)", "two dimensions"),
         ("sequence", "is a network for sequences (it begins with a Conv1d)", "two dimensions"),
