@@ -24,6 +24,7 @@ from lcam_cli.engine.users_code import said
 from lcam_cli.engine.wrappers import check_loaded, hold_scripts, run_eagerly, unwrap
 from lcam_cli.errors import LcamError
 
+_BEFORE = "_lcam_before"
 _LAZY = (nn.UninitializedParameter, nn.UninitializedBuffer)
 _KINDS = {
     "softmax": "probabilities (its last step is a softmax)",
@@ -76,7 +77,7 @@ def plain_classifier(
         LcamError: It fails on the picture, or gives no logits.
     """
     name = network.name
-    module = hold_scripts(unwrap(network.module))
+    module = hold_scripts(unwrap(_as_it_was(network.module)))
     check_loaded(module, name)
     _make_ordinary(module)
     module.eval()
@@ -96,13 +97,19 @@ def plain_classifier(
             trial = _Trial(module, picture, alone)
             choice = choose(name, alone, trial.pair, output)
             notes += trial.notes(name, choice)
+    rows = trial.rows(choice) if trial else choice.shaped(choice.pick(alone))
     kind = p.check_kind(probabilities or "")
+    if kind and p.kind_of(rows, kind) != kind:
+        raise LcamError(
+            f"{name} gives no {kind} now, as it did when the file was made",
+            "give the network as it was, or make the file anew",
+        )
     if probabilities is None and told in (None, "none") and trial is not None:
         kind = _kind(module, choice, picture, trial) or ""
         if kind:
             notes.append(f"{name} gives {_KINDS[kind]}: they are taken as the scores")
     if told == "none" and not kind:
-        _check_scores(name, trial.rows(choice) if trial else choice.shaped(choice.pick(alone)))
+        _check_scores(name, rows)
     if choice.reshaped or choice.path or kind:
         around = _Around(choice, kind, kind != "" and _comes_off(module, choice, picture, kind))
         module = _with_forward(module, around)
@@ -306,6 +313,16 @@ def _comes_off(module: nn.Module, choice: Choice, picture: Tensor, kind: p.Kind)
     return torch.allclose(p.scores_of(logits, kind), outputs, rtol=1e-4, atol=1e-5)
 
 
+def _as_it_was(module: nn.Module) -> nn.Module:
+    """A network without the forward that it got here: it may be used a second time."""
+    if hasattr(type(module), _BEFORE):
+        cls, own = getattr(type(module), _BEFORE)
+        module.__class__ = cls
+        if own is not None:
+            module.__dict__["forward"] = own
+    return module
+
+
 def _with_forward(module: nn.Module, around: _Around) -> nn.Module:
     """The network with another forward, its parts and their names as they were."""
     cls = type(module)
@@ -314,6 +331,9 @@ def _with_forward(module: nn.Module, around: _Around) -> nn.Module:
     def forward(self: nn.Module, x: Tensor) -> Any:
         return around(own or partial(cls.forward, self), x)
 
-    told = {"forward": forward, "__module__": cls.__module__, "__doc__": cls.__doc__}
+    told = {
+        **{"forward": forward, "__module__": cls.__module__, "__doc__": cls.__doc__},
+        _BEFORE: (cls, own),
+    }
     module.__class__ = type(cls.__name__, (cls,), told)
     return module

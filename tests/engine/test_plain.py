@@ -169,6 +169,24 @@ def test_a_network_whose_last_step_is_taken_off_is_still_cut_in_two(
         torch.testing.assert_close(maps.saliency, wanted.saliency, rtol=1e-4, atol=1e-4)
 
 
+def test_a_network_used_twice_is_taken_as_it_came() -> None:
+    network = _Ends(lambda z: {"p": z.softmax(1), "q": z[:, 1:].softmax(1)})
+    first = _backbone(network, layer="body.3", output="p")
+    wanted = first(X)
+    second = _backbone(network, layer="body.3", output="p", activation=None)
+    assert second.identity == first.identity
+    torch.testing.assert_close(second(X), wanted)
+    assert _backbone(network, layer="body.3", output="q").num_classes == 3
+
+
+def test_a_file_cannot_say_of_logits_that_they_are_probabilities() -> None:
+    for network in (tiny_network(), _Ends(lambda z: z)):
+        with pytest.raises(LcamError, match="gives no softmax now, as it did"):
+            _backbone(network, probabilities="softmax")
+    with pytest.raises(LcamError, match="unknown last step 'eval'"):
+        _backbone(tiny_network(), probabilities="eval")
+
+
 def test_an_average_of_softmaxes_is_undone() -> None:
     ended = _backbone(_Ends(lambda z: (z.softmax(1) + (z / 9).softmax(1)) / 2), layer="body.3")
     assert ended.identity.probabilities == "softmax"
