@@ -93,9 +93,14 @@ class Console:
         if not (self.quiet or self._follows):
             self._say(message)
 
-    def warn(self, message: str) -> None:
-        """Tell what may surprise the user, though the run goes on."""
-        if not self.quiet:
+    def warn(self, message: str, *, once: bool = False) -> None:
+        """Tell what may surprise the user, though the run goes on.
+
+        Args:
+            message: One line.
+            once: Whether every rank would tell the same, so that the first one tells it alone.
+        """
+        if not (self.quiet or (once and self._follows)):
             self._say(f"warning: {message}")
 
     def error(self, what: str, hint: str = "") -> None:

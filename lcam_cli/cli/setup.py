@@ -322,7 +322,7 @@ def show_log(console: Console) -> None:
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            console.warn(record.getMessage())
+            console.warn(record.getMessage(), once=getattr(record, "once", False))
 
     logger = logging.getLogger("lcam")
     logger.handlers = [Handler()]

@@ -445,9 +445,10 @@ class Backbone:
             return None
         last = linear[-1]
         generator = torch.Generator().manual_seed(0)
-        A = torch.randn(2, K, P, Q, generator=generator).to(last.weight)
+        count = 1 if self.one_by_one else 2
+        A = torch.randn(count, K, P, Q, generator=generator).to(last.weight)
         with torch.no_grad():
-            *_, around = self.forward(self.blank().expand(2, -1, -1, -1))
+            *_, around = self.forward(self.blank().expand(count, -1, -1, -1))
             pooled = last(A.mean((2, 3)))
             close = torch.allclose(self.head(A, around), pooled, rtol=1e-3, atol=1e-4)
         return last if close else None

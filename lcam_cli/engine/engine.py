@@ -130,7 +130,7 @@ class Engine:
             )
             notes.append(f"{self.backbone.one_by_one}: {how}")
         for note in notes:
-            log.warning("%s", note)
+            log.warning("%s", note, extra={"once": True})  # of several ranks
 
     @property
     def device(self) -> torch.device:

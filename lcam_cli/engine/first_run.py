@@ -24,6 +24,7 @@ _RECTANGLES = (
     *((48, 160), (192, 256), (256, 192), (360, 640), (480, 640)),
 )
 _LARGEST = 512
+_LINEAR = re.compile(r"shapes cannot be multiplied \(\d+x(\d+) and (\d+)x\d+\)")
 # Errors that no other size would mend.
 _OF_CODE = (AttributeError, ImportError, KeyError, NameError, NotImplementedError, SystemExit)
 _WRAP = "wrap it: a module whose forward(self, x) returns self.network"
@@ -60,7 +61,7 @@ def _refuse(
     if isinstance(error, LcamError) or (isinstance(error, Exception) and is_out_of_memory(error)):
         raise error
     _check_dimensions(name, calls, failed=True)
-    _check_channels(name, picture, calls, error)
+    _check_channels(name, network, picture, error)
     _check_arguments(name, network, picture, error)
     text = said(error)
     failed = f"{name} fails on a {tuple(picture.shape)} input: {text}"
@@ -129,14 +130,18 @@ def _check_dimensions(name: str, calls: list[tuple[nn.Module, Any]], *, failed: 
             )
 
 
-def _check_channels(
-    name: str, picture: Tensor, calls: list[tuple[nn.Module, Any]], error: BaseException
-) -> None:
+def _check_channels(name: str, network: nn.Module, picture: Tensor, error: BaseException) -> None:
     """Check that it is not the number of channels that does not fit."""
     told = re.search(r"expected input(\[[\d, ]+\]) to have (\d+) channels?", str(error))
-    if told is None or told[1] != str(list(picture.shape)):
+    norm = re.search(r"running_mean should contain 3 elements not (\d+)", str(error))
+    if told is not None and told[1] == str(list(picture.shape)):
+        channels = int(told[2])
+    elif norm is not None:
+        channels = int(norm[1])
+    elif _takes_grey(network, picture.shape[2], str(error)):
+        channels = 1
+    else:
         return
-    channels = int(told[2])
     mean = f"{_WRAP}(x.mean(1, keepdim=True))"
     raise LcamError(
         f"{name} takes {channels} channel{'s' if channels > 1 else ''}, lcam gives 3 (RGB)",
@@ -171,7 +176,7 @@ def _check_arguments(name: str, network: nn.Module, picture: Tensor, error: Base
 def _others(side: int, text: str) -> Iterator[tuple[int, int]]:
     """Other sizes to try, (H, W): those that the error speaks of, usual ones, then guesses."""
     told = [int(n) for n in re.findall(r"\b\d{2,3}\b", text)]
-    linear = re.search(r"shapes cannot be multiplied \(\d+x(\d+) and (\d+)x\d+\)", text)
+    linear = _LINEAR.search(text)
     near = sorted(_SQUARES, key=lambda s: abs(s - side))
     squares = dict.fromkeys(s for s in (*told, *near) if s != side and 0 < s <= _LARGEST)
     yield from ((other, other) for other in squares)
@@ -184,7 +189,14 @@ def _others(side: int, text: str) -> Iterator[tuple[int, int]]:
         yield from ((guess, guess) for guess in guesses if 0 < guess <= _LARGEST)
 
 
-def _runs(network: nn.Module, height: int, width: int) -> bool:
+def _takes_grey(network: nn.Module, side: int, text: str) -> bool:
+    """Whether pixels that are flattened first are those of one channel, of any usual size."""
+    if _LINEAR.search(text) is None:
+        return False
+    return any(_runs(network, s, s, 1) and not _runs(network, s, s) for s in (side, *_SQUARES))
+
+
+def _runs(network: nn.Module, height: int, width: int, channels: int = 3) -> bool:
     silent = io.StringIO()
     try:
         with (
@@ -192,7 +204,7 @@ def _runs(network: nn.Module, height: int, width: int) -> bool:
             contextlib.redirect_stdout(silent),
             contextlib.redirect_stderr(silent),
         ):
-            network(torch.randn(1, 3, height, width))
+            network(torch.randn(1, channels, height, width))
     except (Exception, SystemExit):  # the user's code can raise anything
         return False
     return True

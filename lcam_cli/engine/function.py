@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import inspect
+import os
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from lcam_cli.engine.fingerprint import sha256_of_state
@@ -33,7 +37,9 @@ def function_network(name: str, weights: str, seed: int) -> Network:
         LcamError: There is no such function, it raises something or returns no network, or the
             weights do not fit.
     """
-    module = unwrap(_made_by(_import_function(name), name, seed))
+    with _globals_kept():
+        made = _made_by(_import_function(name), name, seed)
+    module = unwrap(made)
     if weights == "none":
         return Network(module, name, f"none:seed={seed}")
     if weights == "DEFAULT":  # the function has loaded what it wants; its content is the identity
@@ -41,6 +47,21 @@ def function_network(name: str, weights: str, seed: int) -> Network:
         return Network(module, name, sha256_of_state(module))
     file = load_weights(module, weights, name)
     return Network(module, name, file.identity, file.found_at)
+
+
+@contextlib.contextmanager
+def _globals_kept() -> Iterator[None]:
+    """Have what the user's code sets for all of torch, or of the process, end with it."""
+    folder, grad, dtype = Path.cwd(), torch.is_grad_enabled(), torch.get_default_dtype()
+    device = torch.get_default_device()
+    try:
+        yield
+    finally:
+        os.chdir(folder)
+        torch.set_grad_enabled(grad)
+        torch.set_default_dtype(dtype)
+        if torch.get_default_device() != device:
+            torch.set_default_device(device)
 
 
 def _check_made(module: nn.Module, name: str) -> None:
@@ -103,6 +124,11 @@ def _theirs(error: BaseException, name: str) -> LcamError:
     theirs = users_error(error, name)
     if theirs is None:  # raised by what is no Python of theirs, such as a class of torch
         return LcamError(f"{name} {raised(error)}", "mend it there")
+    if re.search("cuda|nvidia", theirs.what, re.IGNORECASE) and not torch.cuda.is_available():
+        return LcamError(
+            theirs.what,
+            "build it on the CPU (no .cuda(), map_location='cpu'): --device says where it runs",
+        )
     if theirs.hint.startswith("mend"):
         return LcamError(theirs.what, "mend it there (--debug shows the traceback)")
     return theirs

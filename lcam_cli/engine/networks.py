@@ -34,7 +34,7 @@ class Network:
     """A classifier as loaded: what runs, and what identifies it.
 
     Attributes:
-        module: The classifier, as the source gives it.
+        module: The classifier, in eval mode.
         name: What the user called it (``resnet50``, ``file.py:function``, …).
         weights: ``"DEFAULT"``-like name, ``"none:seed=N"``, or ``"sha256:…"`` of the file.
         weights_file: Where those weights were read, ``""`` if not from a file.
@@ -90,6 +90,7 @@ def load_network(name: str, weights: str = "DEFAULT", *, seed: int = 0) -> Netwo
         network = function_network(name, weights, seed)
     else:
         network = _torchvision_network(name, weights, seed)
+    network.module.eval()
     return network
 
 

@@ -24,6 +24,8 @@ from lcam_cli.engine.users_code import said
 from lcam_cli.engine.wrappers import check_loaded, hold_scripts, run_eagerly, unwrap
 from lcam_cli.errors import LcamError
 
+_BEFORE = "_lcam_before"
+_LAZY = (nn.UninitializedParameter, nn.UninitializedBuffer)
 _KINDS = {
     "softmax": "probabilities (its last step is a softmax)",
     "log_softmax": "the logarithms of probabilities (its last step is a log_softmax)",
@@ -75,8 +77,9 @@ def plain_classifier(
         LcamError: It fails on the picture, or gives no logits.
     """
     name = network.name
-    module = hold_scripts(unwrap(network.module))
+    module = hold_scripts(unwrap(_as_it_was(network.module)))
     check_loaded(module, name)
+    _make_ordinary(module)
     module.eval()
     notes = _to_float32(name, module)
     run_eagerly()
@@ -94,13 +97,19 @@ def plain_classifier(
             trial = _Trial(module, picture, alone)
             choice = choose(name, alone, trial.pair, output)
             notes += trial.notes(name, choice)
+    rows = trial.rows(choice) if trial else choice.shaped(choice.pick(alone))
     kind = p.check_kind(probabilities or "")
+    if kind and p.kind_of(rows, kind) != kind:
+        raise LcamError(
+            f"{name} gives no {kind} now, as it did when the file was made",
+            "give the network as it was, or make the file anew",
+        )
     if probabilities is None and told in (None, "none") and trial is not None:
         kind = _kind(module, choice, picture, trial) or ""
         if kind:
             notes.append(f"{name} gives {_KINDS[kind]}: they are taken as the scores")
-    if told == "none" and not kind and trial is not None:
-        _check_scores(name, trial.rows(choice))
+    if told == "none" and not kind:
+        _check_scores(name, rows)
     if choice.reshaped or choice.path or kind:
         around = _Around(choice, kind, kind != "" and _comes_off(module, choice, picture, kind))
         module = _with_forward(module, around)
@@ -132,12 +141,26 @@ def _seed_of(network: Network) -> int:
     return int(drawn[1]) if drawn else 0
 
 
+def _make_ordinary(module: nn.Module) -> None:
+    """Copy weights that were made in inference mode: nothing may be differentiated through them."""
+    for part in module.modules():
+        kept: tuple[dict[str, Any], ...] = (part._parameters, part._buffers)
+        for tensors in kept:
+            for name, tensor in tensors.items():
+                if tensor is None or isinstance(tensor, _LAZY):
+                    continue
+                if tensor.is_inference():
+                    copy = tensor.clone()
+                    is_parameter = isinstance(tensor, nn.Parameter)
+                    tensors[name] = (
+                        nn.Parameter(copy, requires_grad=False) if is_parameter else copy
+                    )
+
+
 def _to_float32(name: str, module: nn.Module) -> list[str]:
     """Bring a network to float32 on the CPU, and say so where that is a change of precision."""
     tensors = [*module.parameters(), *module.buffers()]
-    tensors = [
-        t for t in tensors if not isinstance(t, nn.UninitializedParameter | nn.UninitializedBuffer)
-    ]
+    tensors = [t for t in tensors if not isinstance(t, _LAZY)]
     if any(t.device.type != "cpu" for t in tensors):
         module.cpu()
     others = {str(t.dtype)[6:] for t in tensors if t.is_floating_point()} - {"float32"}
@@ -156,8 +179,7 @@ class _Trial:
     """
 
     def __init__(self, module: nn.Module, picture: Tensor, alone: Any) -> None:
-        generator = torch.Generator().manual_seed(1)
-        self.other = torch.randn(picture.shape, generator=generator)
+        self.other = picture.flip(3) / 2  # of values that pass where the picture's do
         both = torch.cat([picture, self.other])
         self._failed = ""
         try:
@@ -274,7 +296,9 @@ def _kind(module: nn.Module, choice: Choice, picture: Tensor, trial: _Trial) -> 
     if kind is None:
         return None
     with torch.no_grad():  # pictures of another kind, to be sure
-        outputs = [choice.shaped(choice.pick(module(x))) for x in (picture * 0.1, trial.other + 2)]
+        outputs = [
+            choice.shaped(choice.pick(module(x))) for x in (picture / 8, trial.other.flip(2))
+        ]
     return kind if p.kind_of(torch.cat(outputs), last) == kind else None
 
 
@@ -289,6 +313,16 @@ def _comes_off(module: nn.Module, choice: Choice, picture: Tensor, kind: p.Kind)
     return torch.allclose(p.scores_of(logits, kind), outputs, rtol=1e-4, atol=1e-5)
 
 
+def _as_it_was(module: nn.Module) -> nn.Module:
+    """A network without the forward that it got here: it may be used a second time."""
+    if hasattr(type(module), _BEFORE):
+        cls, own = getattr(type(module), _BEFORE)
+        module.__class__ = cls
+        if own is not None:
+            module.__dict__["forward"] = own
+    return module
+
+
 def _with_forward(module: nn.Module, around: _Around) -> nn.Module:
     """The network with another forward, its parts and their names as they were."""
     cls = type(module)
@@ -297,6 +331,9 @@ def _with_forward(module: nn.Module, around: _Around) -> nn.Module:
     def forward(self: nn.Module, x: Tensor) -> Any:
         return around(own or partial(cls.forward, self), x)
 
-    told = {"forward": forward, "__module__": cls.__module__, "__doc__": cls.__doc__}
+    told = {
+        **{"forward": forward, "__module__": cls.__module__, "__doc__": cls.__doc__},
+        _BEFORE: (cls, own),
+    }
     module.__class__ = type(cls.__name__, (cls,), told)
     return module

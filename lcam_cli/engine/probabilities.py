@@ -169,9 +169,11 @@ def last_step(run: Callable[[Tensor], Tensor], picture: Tensor, classes: int) ->
         kind: Kind = found[0]
         return kind
     # What runs outside of Python, such as a TorchScript module, is seen by its gradient.
-    with torch.enable_grad():
-        output = run(picture.clone().requires_grad_() * 1)
-    node: Any = output.grad_fn
+    try:
+        with torch.enable_grad():
+            node: Any = run(picture.clone().requires_grad_() * 1).grad_fn
+    except Exception:  # code that cannot be differentiated can fail in any way
+        return None
     while node is not None and str(node.name()).startswith(_SAME):
         node = node.next_functions[0][0] if node.next_functions else None
     seen = node is not None and str(node.name()).startswith("Sigmoid")

@@ -93,7 +93,7 @@ def inside_script(network: nn.Module, layer: str) -> bool:
     return any(
         layer == f"{name}.{inner}".strip(".")
         for name in scripts_in(network)
-        for inner, _ in network.get_submodule(name).compiled.named_modules()  # type: ignore[operator,union-attr]
+        for inner, _ in network.get_submodule(name).compiled.named_modules()  # type: ignore[union-attr]
         if inner
     )
 

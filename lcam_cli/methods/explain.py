@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from lcam_cli.engine.engine import Engine, Forward
-from lcam_cli.engine.users_code import users_error
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
 from lcam_cli.images.given import pictures_of
@@ -201,8 +200,7 @@ def _explained(engine: Engine, method: Method, seen: Forward, classes: Tensor) -
     try:
         maps = method(engine, seen, classes)
     except Exception as error:
-        of_lcam = type(method).__module__.startswith("lcam_cli.")
-        if isinstance(error, LcamError) or of_lcam or users_error(error):
+        if isinstance(error, LcamError) or type(method).__module__.startswith("lcam_cli."):
             raise
         raise LcamError(
             f"the plug-in {method.name} failed: {type(error).__name__}: {error}",
@@ -232,7 +230,7 @@ def _fetch(
         return batch
     per_picture = len(batch) // len(paths)
     finite = np.asarray(rows_finite.reshape(len(paths), per_picture).all(axis=1), np.bool_) & scored
-    why = f"{method}: its map or score is not finite"
+    why = f"{method}: its map is not finite"
     if (precision := engine.hardware.precision) != "fp32":
         why += f" in {precision}; --precision fp32 may help"
     lost = [

@@ -157,3 +157,16 @@ def test_handlers_are_put_back() -> None:
         assert interrupt.stop
         assert signal.getsignal(signal.SIGINT) is before
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_what_every_rank_would_say_is_told_by_the_first(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for follows in (False, True):
+        Console(follows=follows).warn("the same", once=True)
+        Console(follows=follows).warn("its own")
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: the same",
+        "warning: its own",
+        "warning: its own",
+    ]

@@ -258,6 +258,8 @@ def missing():
     return torch.load("weights/best.pth")
 def arguments(classes, size):
     return Small()
+def on_gpu():
+    raise AssertionError("Torch not compiled with CUDA enabled")
 def leaves():
     sys.exit("no GPU here")
 def deep():
@@ -284,6 +286,25 @@ def late():
     return Late()
 
 
+def far_away():
+    network = Small()
+    torch.set_grad_enabled(False)
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")
+    os.chdir("/")
+    return network
+@torch.inference_mode()
+def inferred():
+    return Small()
+def quantised():
+    network = Small()
+    kinds = {nn.Linear}
+    return torch.ao.quantization.quantize_dynamic(network, kinds, dtype=torch.qint8)
+def not_a_number():
+    limit = float(open("limit").read())
+    return changed(lambda z, x: torch.where(x.mean((1, 2, 3))[:, None] < limit, z, torch.nan))
+
+
 # --- sizes, channels, batches ---
 
 def flat(height, width):
@@ -304,6 +325,10 @@ def grey():
     return Small(channels=1)
 def eleven():
     return Small(channels=11)
+def grey_norm():
+    return nn.Sequential(nn.BatchNorm2d(1), Small(channels=1))
+def grey_digits():
+    return nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10))
 def volume(channels=1):
     class Volume(nn.Module):
         def __init__(self):
@@ -320,7 +345,8 @@ def against_the_mean():
 def training_mode():
     class Trains(Small):
         def forward(self, x):
-            return self.fc(F.batch_norm(self.features(x), None, None, training=True).relu().mean((2, 3)))
+            A = F.batch_norm(self.features(x), None, None, training=True)
+            return self.fc(A.relu().mean((2, 3)))
     return Trains()
 def one_only():
     class One(Small):
@@ -707,6 +733,7 @@ def test_what_is_no_network_is_told(
         ("missing", "raised FileNotFoundError: [Errno 2]", "working directory"),
         ("arguments", "needs arguments (classes, size)", "def build(): return arguments(…)"),
         ("leaves", "called sys.exit('no GPU here') (own.py, line", "mend"),
+        ("on_gpu", "own.py:on_gpu raised", "build it on the CPU"),
         ("deep", 'Missing key(s) in state_dict: "features.0.weight"', "mend"),
         ("lookup", "own.py:lookup raised KeyError: 'scores' (own.py, line", "forward()"),
         ("leaves_later", "called sys.exit(3) (own.py, line", "forward()"),
@@ -716,6 +743,8 @@ def test_what_is_no_network_is_told(
 def test_an_error_of_the_users_code_is_theirs(
     folder: Path, lcam: Lcam, name: str, what: str, hint: str
 ) -> None:
+    if name == "on_gpu" and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
     refused(explain(lcam, name), what, hint)
     if name == "lookup":
         line = 1 + OWN[: OWN.index('["scores"]')].count("\n")
@@ -774,6 +803,63 @@ def refused_late(done: Ended) -> None:
     assert "too many: " in done.err
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "compare photos --methods gradcam --nu 50",
+        "train photos --epochs 1 --batch-size 2",
+        "diagnose photos --labels labels.txt --method gradcam",
+    ],
+)
+def test_later_errors_are_theirs_in_every_command(folder: Path, lcam: Lcam, line: str) -> None:
+    Path("labels.txt").write_text("000.jpg 0\n001.jpg 1\n002.jpg 2\n")
+    Path("armed").write_text("1")
+    refused_late(lcam(*line.split(), "--backbone", "own.py:late", *ON))
+
+
+def test_what_code_sets_for_everybody_ends_with_it(folder: Path, lcam: Lcam) -> None:
+    same_as_plain(lcam, "far_away")
+    assert torch.is_grad_enabled()
+    assert torch.rand(1).dtype == torch.float32
+
+
+@pytest.mark.filterwarnings("ignore:.*quant")
+@pytest.mark.parametrize("name", ["inferred", "quantised"])
+def test_unusual_weights_are_explained(folder: Path, lcam: Lcam, name: str) -> None:
+    done = explain(lcam, name, *(("--method", "scorecam") if name == "quantised" else ()))
+    assert "internal error" not in done.err
+    assert done.code == 0, done.err
+
+
+def test_what_is_no_number_names_another_precision_only_where_it_is_another(
+    folder: Path, lcam: Lcam
+) -> None:
+    bright = sorted((view(path).mean(), path.name) for path in Path("photos").iterdir())
+    Path("limit").write_text(str((bright[-1][0] + bright[-2][0]) / 2))
+    done = explain(lcam, "not_a_number", "--precision", "fp32")
+    assert done.code == 3
+    assert f"{bright[-1][1]}: gradcam: the score is not finite\n" in done.err
+    done = explain(lcam, "not_a_number", "--precision", "bf16", "--overwrite")
+    assert done.code == 3
+    assert "the score is not finite in bf16; --precision fp32 may help" in done.err
+
+
+def test_weights_saved_from_a_wrapped_part_fit_the_plain_one(folder: Path, lcam: Lcam) -> None:
+    built = runpy.run_path("own.py")
+    torch.manual_seed(3)
+    network = built["Small"]()
+    torch.save(network.state_dict(), "plain.pt")
+    network.features = torch.nn.DataParallel(network.features)
+    torch.save(network.state_dict(), "part.pt")
+    for backbone in ("plain", "in_part", "parallel"):
+        for file in ("plain", "part"):
+            done = explain(lcam, backbone, "--weights", f"{file}.pt", "--overwrite")
+            assert done.code == 0, done.err
+            if (backbone, file) == ("plain", "plain"):
+                wanted = maps("plain")[0]
+            np.testing.assert_allclose(maps(backbone)[0], wanted, atol=1e-3)
+
+
 # --- hints ----------------------------------------------------------------------------------------
 
 
@@ -784,6 +870,8 @@ def refused_late(done: Ended) -> None:
         ("of_100", "fails on a (1, 3, 32, 32) input", "it takes 100×100: --image-size 100"),
         ("of_180_320", "takes pictures of 180×320 (rows × columns), which are not square", "wrap"),
         ("grey", "takes 1 channel, lcam gives 3 (RGB)", "x.mean(1, keepdim=True)"),
+        ("grey_norm", "takes 1 channel, lcam gives 3 (RGB)", "x.mean(1, keepdim=True)"),
+        ("grey_digits", "takes 1 channel, lcam gives 3 (RGB)", "x.mean(1, keepdim=True)"),
         ("eleven", "takes 11 channels, lcam gives 3 (RGB)", "11 channels made from x"),
         ("volume", "is a network for volumes (it begins with a Conv3d)", "two dimensions"),
         ("sequence", "is a network for sequences (it begins with a Conv1d)", "two dimensions"),
