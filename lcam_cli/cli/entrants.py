@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lcam_cli.cli.console import Console
@@ -151,13 +151,10 @@ def _attention_files(
                     f"none of the attentions given is {name}", f"they are {', '.join(rows)}"
                 )
         return files
-    # A classifier that is named has softmax scores unless that is named too.
-    activation = options.activation or ("softmax" if options.backbone is not None else None)
-    typed = replace(options, activation=activation)
     files = []
     for name in asked:
         try:
-            files.append(newest_run(name, typed, console))
+            files.append(newest_run(name, options, console))
         except LcamError:
             if explicit:
                 raise

@@ -71,11 +71,14 @@ def _differences(
         yield "does not say what it was trained for"
         return
     identity, given = settings.identity, options.given
+    activation = given.activation
+    if activation is None and given.name is not None and not identity.probabilities:
+        activation = "softmax"  # of a classifier that is named, unless its last step tells
     for what, here, typed in (
         ("backbone", identity.name, given.name),
         ("layer", identity.layer, given.layer),
         ("grid", identity.grid, given.grid),
-        ("activation", identity.activation, given.activation),
+        ("activation", identity.activation, activation),
         ("output", identity.output, given.output),
     ):
         if typed is not None and typed != here:

@@ -155,7 +155,7 @@ class Backbone:
         if target is not None:
             self._target: Target = target
             self._layout: Layout = target.layout
-            some = picture if plain.one_by_one else pictures
+            some = pictures if plain.takes_several else picture
             A, _ = self._choose_way(some)
             self._shape = (A.shape[1], A.shape[2], A.shape[3])
             with torch.no_grad():

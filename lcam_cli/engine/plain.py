@@ -46,6 +46,7 @@ class Plain:
         notes: What the user should know, a line each.
         one_by_one: Why pictures must go through it one by one, in words; ``""`` where they need
             not.
+        takes_several: Whether it takes several pictures at once at all.
     """
 
     module: nn.Module
@@ -54,6 +55,7 @@ class Plain:
     probabilities: str = ""
     notes: list[str] = field(default_factory=list)
     one_by_one: str = ""
+    takes_several: bool = True
 
 
 def plain_classifier(
@@ -117,7 +119,10 @@ def plain_classifier(
         logits = module(picture.clone())
     if told is None:
         told = "sigmoid" if kind == "sigmoid" else "softmax"
-    return Plain(module, logits, told, kind, notes, trial.differs(name, choice) if trial else "")
+    if trial is None:
+        return Plain(module, logits, told, kind, notes)
+    alone_only = trial.differs(name, choice)
+    return Plain(module, logits, told, kind, notes, alone_only, trial.pair is not None)
 
 
 def scoring(activation: Activation, probabilities: str) -> Activation:
