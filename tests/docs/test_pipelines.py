@@ -12,7 +12,7 @@ import yaml
 
 from tests.conftest import ROOT
 from tests.docs.blocks import blocks_of
-from tests.docs.test_code_blocks import downloads, fine_tuned, settings, stage  # noqa: F401
+from tests.docs.test_code_blocks import settings
 
 
 def commands_of(pipeline: dict[str, Any]) -> list[str]:
@@ -25,7 +25,7 @@ def commands_of(pipeline: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_example_pipelines_run(stage: Path) -> None:  # noqa: F811
+def test_the_commands_of_the_example_pipelines_run(stage: Path) -> None:
     pipelines = [b for b in blocks_of(ROOT / "docs" / "pipelines.md") if b.language == "yaml"]
     assert len(pipelines) == 2
     for block in pipelines:
