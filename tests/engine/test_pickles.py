@@ -147,7 +147,7 @@ def test_an_older_numpys_names_are_known_too() -> None:
     """NumPy 1 said numpy.core where NumPy 2 says numpy._core."""
     new = pickle.dumps({"x": np.float64(1), "y": np.arange(2.0)}, protocol=2)
     old = new.replace(b"numpy._core", b"numpy.core")
-    assert (b"numpy._core" in new) is not (b"numpy._core" in old)
+    assert b"numpy.core" in old
     machine = Machine(lambda _: None, lambda *_: None)
     read = machine.read(__import__("io").BytesIO(old))
     assert machine.would_run == set()
