@@ -310,7 +310,11 @@ _STORAGE_TYPES = {
     "BoolStorage": torch.bool,
     "ComplexFloatStorage": torch.complex64,
     "ComplexDoubleStorage": torch.complex128,
+    "QInt8Storage": torch.int8,
+    "QUInt8Storage": torch.uint8,
+    "QInt32Storage": torch.int32,
 }
+_QUANTISED = {torch.int8: torch.qint8, torch.uint8: torch.quint8}
 
 
 def _nothing(_function: str, _arguments: tuple[Any, ...]) -> object | None:
@@ -324,6 +328,8 @@ def _make_tensor(function: str, arguments: tuple[Any, ...]) -> object | None:
     if function == "torch._utils._rebuild_tensor_v3":
         storage, *place = arguments[:4]
         return _tensor(_Storage(storage.content, arguments[6]), *place)
+    if function == "torch._utils._rebuild_qtensor":
+        return _quantised(_tensor(*arguments[:4]), *arguments[4])
     if function.startswith("torch._utils._rebuild_parameter"):
         return arguments[0]  # type: ignore[no-any-return]
     if function == "torch._tensor._rebuild_from_type_v2":
@@ -341,6 +347,22 @@ def _tensor(storage: _Storage, offset: int, size: Any, stride: Any) -> torch.Ten
     if 0 in tuple(size):
         return torch.empty(tuple(size), dtype=storage.dtype)
     return whole.as_strided(tuple(size), tuple(stride), offset)
+
+
+def _quantised(numbers: torch.Tensor, scheme: Name, *told: Any) -> object:
+    """The quantised tensor of these integers; quantising what they stand for gives them again."""
+    dtype = _QUANTISED.get(numbers.dtype)
+    known = scheme.full in ("torch.per_tensor_affine", "torch.per_channel_affine")
+    if dtype is None or not known or not is_plain(numbers):
+        return Inert(scheme.full)
+    if scheme.full == "torch.per_tensor_affine":
+        scale, zero = float(told[0]), int(told[1])
+        values = (numbers.float() - zero) * scale
+        return torch.quantize_per_tensor(values, scale, zero, dtype)
+    scales, zeros, axis = told
+    shape = [-1 if i == axis else 1 for i in range(numbers.ndim)]
+    values = (numbers.float() - zeros.reshape(shape)) * scales.reshape(shape)
+    return torch.quantize_per_channel(values.float(), scales, zeros, axis, dtype)
 
 
 def _unreadable(path: Path, error: Exception) -> LcamError:

@@ -87,18 +87,26 @@ def _shapes_told(key: str, there: _Shape, here: _Shape | None) -> str:
 
 def _inert(_name: str, _module: nn.Module, misfit: Misfit) -> tuple[str, str] | None:
     """An entry that is no tensor, in the place of one."""
-    for key, of in misfit.inert.items():
-        if of.endswith("DTensor"):
-            return (
-                f"{key} is a shard of a tensor that is spread over several devices (DTensor)",
-                "save whole tensors: torch.distributed.checkpoint.state_dict.get_model_state_dict "
-                "with full_state_dict=True",
-            )
+    return next((object_told(key, of) for key, of in misfit.inert.items()), None)
+
+
+def object_told(key: str, of: str) -> tuple[str, str]:
+    """Say that an entry is an object that only running code could make, and the way on.
+
+    Args:
+        key: The entry's name.
+        of: Its class.
+    """
+    if of.endswith(("DTensor", "ShardedTensor")):
         return (
-            f"{key} is a {of}, which only running code could make",
-            "save it as a plain tensor, or load it in a function of yours",
+            f"{key} is a shard of a tensor that is spread over several devices ({of})",
+            "save whole tensors: torch.distributed.checkpoint.state_dict.get_model_state_dict "
+            "with StateDictOptions(full_state_dict=True)",
         )
-    return None
+    return (
+        f"{key} is a {of}, which only running code could make",
+        "save it as a plain tensor, or load it in a function of yours",
+    )
 
 
 def _quantised(name: str, _module: nn.Module, misfit: Misfit) -> tuple[str, str] | None:

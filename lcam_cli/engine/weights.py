@@ -24,7 +24,13 @@ import torch
 from torch import Tensor, nn
 
 from lcam_cli.engine.checkpoint import read_content, sha256_of_file
-from lcam_cli.engine.differences import Misfit, common_prefix, common_prefixes, explain
+from lcam_cli.engine.differences import (
+    Misfit,
+    common_prefix,
+    common_prefixes,
+    explain,
+    object_told,
+)
 from lcam_cli.engine.pickles import Inert
 from lcam_cli.errors import LcamError
 
@@ -309,37 +315,38 @@ def _candidates(content: object, key: str = "", depth: int = 0) -> Iterator[Cand
 
 def _no_state_dict(path: Path, content: object) -> LcamError:
     """Say what a file holds instead."""
-    for where, value in [(path, content), *_entries_of(path, content)]:
-        if isinstance(value, Inert) and value.is_module:
+    hint = "save model.state_dict() and give that file"
+    entries = _objects(content)
+    for key, value in entries.items():
+        if value.is_module:
+            where = f"{key!r} in {path}" if key else str(path)
             return LcamError(
                 f"{where} is a whole network, pickled (class {value.of}): making it would run code",
                 "load it where you trust it, and save its state dict: "
                 "torch.save(model.state_dict(), 'weights.pt')",
             )
-    hint = "save model.state_dict() and give that file"
-    if isinstance(content, Mapping):
-        numpy = any(isinstance(v, Inert) and v.of.endswith("._reconstruct") for v in _all(content))
-        if numpy:
+        if value.of.endswith("multiarray._reconstruct"):
             return LcamError(
                 f"{path} holds no tensors but NumPy arrays",
                 "make tensors of them, torch.from_numpy(array), and save those by torch.save",
             )
+        if value.of.endswith("Tensor"):
+            what, way_on = object_told(key, value.of)
+            return LcamError(f"{path} holds no whole tensors: {what}", way_on)
+    if isinstance(content, Mapping):
         return LcamError(f"{path} holds no tensors", hint)
     kind = content.of if isinstance(content, Inert) else type(content).__name__
     return LcamError(f"{path} holds a {kind}, not a state dict", hint)
 
 
-def _all(content: Mapping[Any, Any]) -> list[object]:
-    """The values, and those of dictionaries among them."""
-    inner = [list(v.values()) if isinstance(v, Mapping) else [v] for v in content.values()]
-    return [value for values in inner for value in values]
-
-
-def _entries_of(path: Path, content: object) -> list[tuple[str, object]]:
-    if not isinstance(content, Mapping):
-        return []
-    modules = [(k, v) for k, v in content.items() if isinstance(v, Inert) and v.is_module]
-    return [(f"{key!r} in {path}", value) for key, value in modules]
+def _objects(content: object) -> dict[str, Inert]:
+    """The objects at the top level, by key, and those in dictionaries there."""
+    if isinstance(content, Inert):
+        return {"": content}
+    top = dict(content) if isinstance(content, Mapping) else {}
+    inner = {f"{k}.{j}": w for k, v in top.items() if isinstance(v, Mapping) for j, w in v.items()}
+    every = {**{str(k): v for k, v in top.items()}, **inner}
+    return {k: v for k, v in every.items() if isinstance(v, Inert)}
 
 
 def _key(candidate: Candidate, renaming: Renaming) -> str:

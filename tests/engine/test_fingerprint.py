@@ -149,7 +149,7 @@ def test_what_nothing_tells_from_another_is_said(caplog: pytest.LogCaptureFixtur
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 def test_quantised_modules() -> None:
-    from torch.ao.quantization import quantize_dynamic
+    quantize_dynamic = pytest.importorskip("torch.ao.quantization").quantize_dynamic
 
     def build(seed: int) -> nn.Module:
         torch.manual_seed(seed)

@@ -147,7 +147,7 @@ def test_an_older_numpys_names_are_known_too() -> None:
     """NumPy 1 said numpy.core where NumPy 2 says numpy._core."""
     new = pickle.dumps({"x": np.float64(1), "y": np.arange(2.0)}, protocol=2)
     old = new.replace(b"numpy._core", b"numpy.core")
-    assert (b"numpy._core" in new) is not (b"numpy._core" in old)
+    assert b"numpy.core" in old
     machine = Machine(lambda _: None, lambda *_: None)
     read = machine.read(__import__("io").BytesIO(old))
     assert machine.would_run == set()
@@ -175,6 +175,27 @@ def test_views_of_one_storage_stay_views(tmp_path: Path) -> None:
     read = read_checkpoint(tmp_path / "w.pt")
     assert torch.equal(read["b"], whole[2:4])
     assert read["a"].untyped_storage().data_ptr() == read["b"].untyped_storage().data_ptr()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_quantised_tensors_keep_their_integers(tmp_path: Path) -> None:
+    values = torch.linspace(-2, 2, 256).reshape(2, 128)
+    scales, zeros = torch.tensor([0.013, 0.017]), torch.tensor([3, -5])
+    try:
+        whole = torch.quantize_per_tensor(values, 0.0157, 7, torch.quint8)
+        rows = torch.quantize_per_channel(values, scales, zeros, 0, torch.qint8)
+    except RuntimeError as error:
+        pytest.skip(f"this PyTorch quantises no longer: {error}")
+    for zipped in (True, False):
+        torch.save(
+            {"whole": whole, "rows": rows, "x": np.float64(1)},
+            tmp_path / "w.pt",
+            _use_new_zipfile_serialization=zipped,
+        )
+        read = read_checkpoint(tmp_path / "w.pt")
+        for name, wanted in (("whole", whole), ("rows", rows)):
+            assert torch.equal(read[name].int_repr(), wanted.int_repr())
+            assert torch.equal(read[name].dequantize(), wanted.dequantize())
 
 
 class _Calls:

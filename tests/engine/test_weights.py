@@ -364,3 +364,17 @@ def test_an_object_in_a_weights_place_is_named(tmp_path: Path) -> None:
     torch.save({**_own(0).state_dict(), "0.weight": _Shard()}, tmp_path / "w.pt")
     with pytest.raises(LcamError, match=r"0\.weight is a tests\.engine\.test_weights\._Shard"):
         _loaded(tmp_path / "w.pt", _own(1))
+
+
+class DTensor:
+    """Stands for PyTorch's, which needs several processes to make."""
+
+
+def test_shards_are_called_shards(tmp_path: Path) -> None:
+    torch.save({"model": {"a.weight": DTensor()}}, tmp_path / "w.pt")
+    with pytest.raises(LcamError, match=r"no whole tensors: model\.a\.weight is a shard") as caught:
+        _loaded(tmp_path / "w.pt", _own(1))
+    assert "full_state_dict=True" in caught.value.hint
+    torch.save({**_own(0).state_dict(), "0.weight": DTensor()}, tmp_path / "w.pt")
+    with pytest.raises(LcamError, match=r"do not fit own: 0\.weight is a shard of a tensor"):
+        _loaded(tmp_path / "w.pt", _own(1))
