@@ -14,6 +14,7 @@ from lcam_cli.cli.console import Console, interruptible
 from lcam_cli.cli.readers import start_readers
 from lcam_cli.cli.reporting import claim_report
 from lcam_cli.cli.targets import check_target
+from lcam_cli.errors import LcamError
 
 
 def _check_gate(value: float | None) -> float | None:
@@ -156,9 +157,17 @@ def evaluate(
                 check_kind(info.probabilities),
             ),
             chosen,
-            class_names=None if classes or not info.classes else list(info.classes),
+            class_names=None,
             preprocess=Preprocess.from_json(info.preprocess),
         )
+        if info.classes and classes is None:  # else the user's own names count
+            if len(info.classes) != network.num_classes:
+                raise LcamError(
+                    f"{maps} names {len(info.classes)} classes; {info.backbone} has "
+                    f"{network.num_classes}",
+                    "give the backbone and weights the maps were made with, or --classes FILE",
+                )
+            network.class_names = list(info.classes)
         truth = None
         if labels is not None:
             rows = file.paths()

@@ -51,6 +51,15 @@ class Exchange:
             dist.all_reduce(answer)
         return bool(answer)
 
+    def all_of(self, mine: Sequence[int]) -> list[int]:
+        """Return the numbers of all ranks, in the order of the ranks."""
+        if self.ranks.place.size == 1 or not self.any(bool(mine)):
+            return list(mine)
+        told: list[list[int]] = [[] for _ in range(self.ranks.place.size)]
+        with self.ranks.talking():
+            dist.all_gather_object(told, list(mine))
+        return [number for one in told for number in one]
+
     def __call__(
         self,
         named: Mapping[str, nn.Parameter],

@@ -154,7 +154,8 @@ def _train(
     if ranks.is_first:
         advance(min(step * recipe.batch_size, recipe.epochs * len(paths)))
     read = ranks.share(lambda: bool(step and read_log(out / "log.csv")))
-    without_numbers = _WithoutNumbers(not_numbers(engine), skip)
+    # The first rank alone tells: another epoch's order may give a picture to another rank.
+    without_numbers = _WithoutNumbers(not_numbers(engine), skip if ranks.is_first else _nobody)
     log = TrainingLog(out / "log.csv", resume_from=step) if ranks.is_first else NoLog()
 
     def save(epoch: int, batch: int) -> float:
@@ -177,7 +178,7 @@ def _train(
                     engine, rows, optimisers, batch, settings, factor, exchange, step, in_step, out
                 )
                 read = read or bool(terms)
-                without_numbers.add([paths[i] for i in lost], tell=read)
+                without_numbers.add([paths[i] for i in exchange.all_of(lost)], tell=read)
                 if terms:
                     log.write({"epoch": epoch, "step": step, **terms})
                 step += 1
@@ -188,7 +189,7 @@ def _train(
                 if time.monotonic() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
                     saved = save(epoch, number + 1)
             if not read:
-                raise _nothing_learned(engine, paths, exchange.any(bool(without_numbers)))
+                raise _nothing_learned(engine, paths, bool(without_numbers))
             if epoch + 1 == recipe.cycle_epochs(epoch).stop:
                 rows.end_cycle()
                 optimisers = rows.optimisers(recipe)
@@ -245,6 +246,10 @@ def _in_step(
 def _each(skipped: Sequence[Skipped], skip: Callable[[Skipped], None]) -> None:
     for one in skipped:
         skip(one)
+
+
+def _nobody(_skipped: Skipped) -> None:
+    """Tell nobody."""
 
 
 class _WithoutNumbers:

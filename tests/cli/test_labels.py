@@ -95,6 +95,13 @@ def test_the_maps_file_knows_the_names_of_ones_own_classes(folder: Path, lcam: L
         *("--labels", "folders", "--format", "json"),
     )
     assert accuracy(one.out) == (100, 2)
+    with h5py.File("maps.h5", "r+") as file:
+        names = file["classes"][:]
+        del file["classes"]
+        file["classes"] = names[:3]
+    wrong = evaluate("--labels", "folders")
+    assert wrong.code == 2
+    assert "maps.h5 names 3 classes; own.py:net has 12" in wrong.err
     # A file of an older version knows no names: they have to be given.
     with h5py.File("maps.h5", "r+") as file:
         del file["classes"]

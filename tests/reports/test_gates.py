@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+from lcam_cli.metrics.score import NuScore
+from lcam_cli.reports.chart import chart
 from lcam_cli.reports.gates import check_gates
+from lcam_cli.reports.table import UNDEFINED, caption, columns
 from tests.reports.sample import FOUR, results, row
 
 
@@ -28,3 +33,24 @@ def test_random_is_not_gated() -> None:
 def test_a_miss_too_small_to_show_still_shows() -> None:
     (message,) = check_gates(results(row("gradcam", (30.00001, 20.0))), max_ad=30)
     assert "30.00001" in message
+
+
+def test_what_is_undefined_misses_its_threshold_and_no_other() -> None:
+    nothing = NuScore(None, 40.0, None, (38.0, 42.0))
+    undefined = dataclasses.replace(row("gradcam"), nu={100.0: nothing, 50.0: nothing})
+    measured = dataclasses.replace(
+        results(undefined, row("rise", (12.0, 41.0))), undefined={"ad": 2}
+    )
+    missed = check_gates(measured, max_ad=100, min_ic=40)
+    assert [message.partition(",")[0] for message in missed] == [
+        "gradcam: AD(100) is not defined",
+        "gradcam: AD(50) is not defined",
+    ]
+    assert check_gates(measured, min_ic=40) == []
+    # It is shown as such, ranks nobody, and has no place in the drawing.
+    ad = columns(measured)[1]
+    assert (ad.cells, ad.ranks, ad.intervals[0]) == ([UNDEFINED, "12.00"], [0, 0], "")
+    assert "AD: 2 maps of score 0 left out" in caption(measured)
+    assert [len(line.dots) for line in chart(measured, "ad").lines] == [0, 1]
+    only = chart(results(undefined), "ad")
+    assert [tick.label for tick in only.values][:1] == ["0"]

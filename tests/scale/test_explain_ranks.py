@@ -98,7 +98,7 @@ def _cut(shard: Path, rows: int) -> None:
     with h5py.File(shard, "r+", locking=False) as file:
         file.attrs.modify("complete", np.bool_(False))
         for name in file:
-            if name != "skipped":
+            if name not in ("skipped", "classes"):
                 file[name].resize(rows, axis=0)
 
 
