@@ -54,10 +54,15 @@ def newest_run(method: str | None, options: BackboneOptions, console: Console) -
             return file
         differences.append(f"{path.parent} {differs}")
     what = f"no trained attention{f' for {method}' if method else ''} under runs/"
+    hint = NO_RUN_HINT
     if differences:
+        hint = (
+            "leave out what differs, name a run (--attention DIR), or train one "
+            "(lcam train DATA --backbone …)"
+        )
         more = " …" if len(differences) > _SHOWN else ""
         what += f" that fits: {'; '.join(differences[:_SHOWN])}{more}"
-    raise LcamError(what, NO_RUN_HINT)
+    raise LcamError(what, hint)
 
 
 def _differences(
@@ -91,7 +96,7 @@ def _differences(
         yield f"has other class names than {options.classes}"
     own = dataclasses.replace(settings.preprocess, fit=options.fit or settings.preprocess.fit)
     if options.preprocess(own) != own:
-        yield "has other preprocessing than was typed"
+        yield "has its own preprocessing, not what was typed"
 
 
 def _are_weights_of(typed: str, identity: Identity) -> bool:
