@@ -156,10 +156,8 @@ class Backbone:
             self._target: Target = target
             self._layout: Layout = target.layout
             some = pictures if plain.takes_several else picture
-            A, _ = self._choose_way(some)
+            A, _, around = self._choose_way(some)
             self._shape = (A.shape[1], A.shape[2], A.shape[3])
-            with torch.no_grad():
-                A, _, around = self.forward(some)
             self.gradients_end = self._find_end_of_gradients(A, lambda A: self.head(A, around))
         self.class_names = network.class_names or [str(r) for r in range(whole.shape[1])]
         if len(self.class_names) != whole.shape[1]:
@@ -502,35 +500,29 @@ class Backbone:
     # --- the quickest way that is right -----------------------------------------------------------
 
     @torch.no_grad()
-    def _choose_way(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    def _choose_way(self, pictures: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """Change how the network computes to the quickest way that gives what it gave untouched.
 
         Args:
             pictures: Two, (2, 3, H, W).
 
         Returns:
-            A and logits of them.
+            A and logits of them, and what goes around.
 
         Raises:
             LcamError: A put back in the layer's place does not give the logits, in any way.
         """
         A, logits, _ = self.forward(pictures)
         undo = self._quicken(pictures[:1])
-        self._split = split(self.network, self._target.call, pictures[:1])
         # A trace leaves out what is only decided on values; folding, what happens beside a call.
-        if self._is_right(pictures, A, logits):
-            return A, logits
-        if self._split:
-            self._split = None
-            if self._is_right(pictures, A, logits):
-                return A, logits
-        undo()
-        self._split = split(self.network, self._target.call, pictures[:1])
-        if self._split and self._is_right(pictures, A, logits):
-            return A, logits
-        self._split = None
-        if self._is_right(pictures, A, logits):
-            return A, logits
+        for quick in (True, False):
+            if not quick:
+                undo()
+            for halves in (split(self.network, self._target.call, pictures[:1]), None):
+                self._split = halves
+                around = self._around_if_right(pictures, A, logits)
+                if around is not None:
+                    return A, logits, around
         raise self._why_not(pictures, logits)
 
     def _quicken(self, picture: Tensor) -> Callable[[], None]:
@@ -545,26 +537,26 @@ class Backbone:
 
         return undo
 
-    def _is_right(self, pictures: Tensor, A: Tensor, logits: Tensor) -> bool:
-        """Whether every way to A and the logits gives those of the untouched network."""
+    def _around_if_right(
+        self, pictures: Tensor, A: Tensor, logits: Tensor
+    ) -> tuple[Tensor, ...] | None:
+        """What goes around; None unless every way to A and the logits gives the untouched ones."""
         try:
             with contextlib.redirect_stderr(io.StringIO()):  # where torch.fx tells of errors
-                if self._split and _holds_output(self._split[0](pictures.clone())):
-                    return False
+                if self._split and _holds_output(self._split[0](pictures[:1].clone())):
+                    return None
                 found, whole, around = self.forward(pictures)
                 if not all(torch.is_tensor(t) and len(t) == len(pictures) for t in around):
-                    return False
-                if not (close(found, A) and close(whole, logits)):
-                    return False
+                    return None
                 # Where it is split, forward has run the head, and not the whole.
-                other = self(pictures.clone()) if self._split else self.head(found, around)
-                if not close(other, logits):
-                    return False
+                other = self(pictures[:1].clone()) if self._split else whole[:1]
                 # Where gradients are wanted activations do not compute in place.
                 with torch.enable_grad():
-                    return close(self.head(found, around), logits)
+                    again = self.head(found, around)
         except Exception:  # graphs and changed modules can fail in any way
-            return False
+            return None
+        right = close(found, A) and all(close(z, logits) for z in (whole, again))
+        return around if right and close(other, logits[:1]) else None
 
     def _why_not(self, pictures: Tensor, logits: Tensor) -> LcamError:
         """What to say of a network whose logits are not those of its features."""
