@@ -240,6 +240,7 @@ class _Flow:
             LcamError: There is none.
         """
         candidates = self._candidates()
+        scores: list[Event] = []  # maps of class scores: features where there are no others
         # Where gradients are zero everywhere (rounded values) only trying tells.
         for by_gradients in (True, False):
             tried: list[object] = []
@@ -250,8 +251,13 @@ class _Flow:
                 if by_gradients and self._has_gradient(event) is False:
                     continue
                 named = _outermost([e for e in candidates if e.output is event.output])
-                if self.reaches(named) and self.are_features(named):
+                if not self.reaches(named):
+                    continue
+                if self.are_features(named):
                     return named
+                scores.append(named)
+        if scores:
+            return scores[0]
         if self.is_by_chance():
             raise by_chance()
         if candidates:

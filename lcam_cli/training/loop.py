@@ -172,10 +172,18 @@ def _train(
             order = np.random.default_rng([settings.seed, epoch]).permutation(len(paths))
             for number, batch in _batches(engine, paths, settings, share, order, epoch, first):
                 _each(batch.skipped if epoch in (0, position.epoch) else (), skip)
-                factor = _lr_factor(recipe, epoch, number / steps_per_epoch)
                 in_step = _in_step(paths, order, number, batch, settings, ranks.place)
                 terms, lost = _learn(
-                    engine, rows, optimisers, batch, settings, factor, exchange, step, in_step, out
+                    engine,
+                    rows,
+                    optimisers,
+                    batch,
+                    settings,
+                    _lr_factor(recipe, epoch, number / steps_per_epoch),
+                    exchange,
+                    step,
+                    in_step,
+                    out,
                 )
                 read = read or bool(terms)
                 without_numbers.add([paths[i] for i in exchange.all_of(lost)], tell=read)
