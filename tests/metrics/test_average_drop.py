@@ -132,6 +132,11 @@ def test_agrees_with_torchcam() -> None:
         def _hooks_off(self) -> AbstractContextManager[None]:
             return nullcontext()
 
+        def disable_hooks(self) -> None:  # and so in torchcam 0.4
+            pass
+
+        enable_hooks = disable_hooks
+
         def __call__(self, *_args: object) -> list[torch.Tensor]:
             return [maps]
 
