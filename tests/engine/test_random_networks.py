@@ -291,7 +291,8 @@ def check(seed: int, layer: str | None = None) -> str:
     except LcamError as error:
         assert "\n" not in error.what  # noqa: PT017
         return f"refused: {error.what}"
-    engine = Engine(backbone, device="cpu")
+    # All at once: a quantised network's range of values is that of its batch.
+    engine = Engine(backbone, device="cpu", batch_size=3)
     x = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
     given = engine.normalise(x)
     seen = engine.forward(x)
