@@ -164,6 +164,15 @@ def test_an_unknown_number_of_tokens_asks_for_the_grid() -> None:
         own_backbone(_Registers(), "mix", grid="9x9")
     with pytest.raises(LcamError, match="which of the 19 tokens of mix"):
         own_backbone(_Registers())
+    with pytest.raises(LcamError, match=r"19 = 3 \+ 4x4 would fit"):
+        own_backbone(_Registers())
+    for layer in (None, "mix"):
+        with pytest.raises(
+            LcamError, match="--grid 19x1 is 19 patches, but patches makes 4x4"
+        ) as told:
+            own_backbone(_Registers(), layer, grid="19x1")
+        assert told.value.what.endswith("= 16: 3 of the 19 tokens are none")
+        assert told.value.hint == "--grid 4x4"
     network = _Registers()
     backbone = own_backbone(network, "mix", grid="4x4")
     assert backbone.identity.grid == "4x4"
@@ -173,6 +182,21 @@ def test_an_unknown_number_of_tokens_asks_for_the_grid() -> None:
     torch.testing.assert_close(backbone.head(A, around), logits)
     # Found by itself where the grid is known.
     assert own_backbone(network, grid="4x4").identity.layer == "mix"
+
+
+class _NineRegisters(_Registers):
+    """25 tokens, which are 5x5 by their number alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.extra = nn.Parameter(torch.rand(1, 9, 6))
+
+
+def test_a_square_number_of_tokens_is_not_taken_for_patches() -> None:
+    for layer in (None, "mix"):
+        with pytest.raises(LcamError, match=r"which of the 25 tokens .*; 25 = 9 \+ 4x4 would fit"):
+            own_backbone(_NineRegisters(), layer)
+    assert own_backbone(_NineRegisters(), "mix", grid="4x4").feature_shape == (6, 4, 4)
 
 
 def test_a_picture_of_another_size_is_told() -> None:
