@@ -16,7 +16,8 @@ from torch import nn
 from torchvision.models import VisionTransformer
 
 from lcam_cli.engine.checkpoint import is_plain
-from lcam_cli.engine.weights import WeightsFile, split_key
+from lcam_cli.engine.state_dicts import split_key
+from lcam_cli.engine.weights import WeightsFile
 from lcam_cli.errors import LcamError, did_you_mean
 from lcam_cli.images.preprocess import Preprocess
 
