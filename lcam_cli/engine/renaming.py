@@ -68,7 +68,7 @@ def find_renamings(own: Shapes, theirs: Shapes) -> list[tuple[Renaming, int]]:
     The first is to leave them as they are; others follow, those that match the most first.
     """
     found: dict[Renaming, int] = {}
-    wrapped = any(without_wrappers(name) != name for name in (*own, *theirs))
+    wrapped = any(bare_name(name) != name for name in (*own, *theirs))
     for bare in (False, True) if wrapped else (False,):
         mine, given = (bare_names(own), bare_names(theirs)) if bare else (own, theirs)
         for on in common_prefixes(weights_among(mine)):
@@ -76,7 +76,7 @@ def find_renamings(own: Shapes, theirs: Shapes) -> list[tuple[Renaming, int]]:
             counts: Counter[str] = Counter()
             for key, shape in given.items():
                 for cut in _cuts(key):
-                    if key[cut:] in rest and alike(rest[key[cut:]], shape):
+                    if key[cut:] in rest and shapes_agree(rest[key[cut:]], shape):
                         counts[key[:cut]] += 1
             # Where a network's own hooks rename every entry, nothing matches yet.
             for off in common_prefixes(weights_among(given)):
@@ -116,15 +116,15 @@ def weights_among(names: Collection[str]) -> list[str]:
 
 def bare_names(names: Shapes) -> Shapes:
     """The same without what wrappers put inside names."""
-    return {without_wrappers(name): shape for name, shape in names.items()}
+    return {bare_name(name): shape for name, shape in names.items()}
 
 
-def alike(a: tuple[int, ...] | None, b: tuple[int, ...] | None) -> bool:
+def shapes_agree(a: tuple[int, ...] | None, b: tuple[int, ...] | None) -> bool:
     """Whether two shapes are the same, as far as they are known."""
     return a is None or b is None or a == b or {a, b} == {(), (1,)}
 
 
-def without_wrappers(name: str) -> str:
+def bare_name(name: str) -> str:
     """``features.0.weight`` of ``features._orig_mod.0.module.weight``."""
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
@@ -136,14 +136,14 @@ def _cuts(name: str) -> list[int]:
 
 def _own_names(own: Collection[str]) -> dict[str, str]:
     """The network's names, and those of its modules, by what they are without wrappers."""
-    paths = {without_wrappers(name[:cut]): name[:cut] for name in own for cut in _cuts(name)[1:]}
+    paths = {bare_name(name[:cut]): name[:cut] for name in own for cut in _cuts(name)[1:]}
     paths = {plain: path.rstrip(".") for plain, path in paths.items()}
-    return paths | {without_wrappers(name): name for name in own}
+    return paths | {bare_name(name): name for name in own}
 
 
 def _translate(key: str, renaming: Renaming, names: Mapping[str, str]) -> str | None:
     """The network's name for ``key``; None where it is none of its."""
-    plain = without_wrappers(key) if renaming.bare else key
+    plain = bare_name(key) if renaming.bare else key
     if not plain.startswith(renaming.off):
         return None
     plain = renaming.on + plain[len(renaming.off) :]

@@ -19,13 +19,13 @@ from lcam_cli.engine.renaming import (
     LEFTOVER,
     Renaming,
     Shapes,
-    alike,
+    bare_name,
     bare_names,
     key_within,
     renamed_state,
+    shapes_agree,
     shapes_of,
     weights_among,
-    without_wrappers,
 )
 from lcam_cli.engine.state_dicts import Candidate
 
@@ -99,7 +99,7 @@ def try_loading(
     shapes = {
         k: (tuple(state[k].shape), own[k])
         for k in own
-        if isinstance(state.get(k), Tensor) and not alike(own[k], tuple(state[k].shape))
+        if isinstance(state.get(k), Tensor) and not shapes_agree(own[k], tuple(state[k].shape))
     }
     foreign = _foreign(unexpected, own, passed_over)
     lacking = [k for k in missing if not _MADE_BY_NETWORK.search(k)]
@@ -116,7 +116,7 @@ def try_loading(
 
 
 def load(module: nn.Module, state: Mapping[str, Any]) -> tuple[list[str], list[str], list[str]]:
-    """Errors but for shapes, and the names missing and unexpected."""
+    """Load a state dict: the errors but for shapes, and the names missing and unexpected."""
     try:
         with warnings.catch_warnings():  # that the meta device takes no values
             warnings.simplefilter("ignore")
@@ -150,7 +150,7 @@ def _foreign(unexpected: Sequence[str], own: Shapes, passed_over: Collection[str
     return [
         name
         for name in unexpected
-        if (_is_beside(name, own) or _is_beside(without_wrappers(name), bare))
+        if (_is_beside(name, own) or _is_beside(bare_name(name), bare))
         and name.partition(".")[0] not in passed_over
         and not LEFTOVER.search(name)
     ]
