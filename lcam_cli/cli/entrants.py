@@ -10,7 +10,8 @@ from pathlib import Path
 from lcam_cli.cli.console import Console
 from lcam_cli.cli.runs import newest_run
 from lcam_cli.cli.setup import BackboneOptions, backbone_of_file, new_backbone
-from lcam_cli.engine.backbone import Backbone, Identity
+from lcam_cli.engine.backbone import Backbone
+from lcam_cli.engine.identity import Identity
 from lcam_cli.errors import LcamError
 from lcam_cli.methods.attention_file import (
     AttentionFile,

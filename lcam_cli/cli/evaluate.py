@@ -110,7 +110,7 @@ def evaluate(
     from lcam_cli.cli import setup
     from lcam_cli.cli.flat_maps import tell_of_flat_maps
     from lcam_cli.engine.activation import check_activation
-    from lcam_cli.engine.backbone import Identity
+    from lcam_cli.engine.identity import Identity
     from lcam_cli.engine.probabilities import check_kind
     from lcam_cli.images.depth import narrow_pictures
     from lcam_cli.images.preprocess import Preprocess

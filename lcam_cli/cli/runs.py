@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import torchvision
 
 from lcam_cli.cli.console import Console
-from lcam_cli.engine.backbone import Identity
 from lcam_cli.engine.checkpoint import sha256_of_file
-from lcam_cli.engine.networks import read_class_names, torchvision_classifiers
+from lcam_cli.engine.class_names import read_class_names
+from lcam_cli.engine.identity import Identity
+from lcam_cli.engine.networks import torchvision_classifiers
 from lcam_cli.errors import LcamError
 from lcam_cli.methods.attention_file import (
     NO_RUN_HINT,

@@ -15,9 +15,11 @@ from lcam_cli.cli import pipes
 from lcam_cli.cli.console import Console
 from lcam_cli.cli.options import parse_triple
 from lcam_cli.cli.runs import newest_run
-from lcam_cli.engine.backbone import Backbone, Identity
+from lcam_cli.engine.backbone import Backbone
+from lcam_cli.engine.class_names import read_class_names
 from lcam_cli.engine.engine import Engine
-from lcam_cli.engine.networks import load_network, read_class_names
+from lcam_cli.engine.identity import Identity
+from lcam_cli.engine.networks import load_network
 from lcam_cli.engine.recall import Given
 from lcam_cli.engine.tokens import parse_grid
 from lcam_cli.errors import LcamError

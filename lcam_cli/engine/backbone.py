@@ -1,91 +1,42 @@
-"""The frozen classifier f, split at the target layer into features and head.
+"""The frozen classifier f: pictures in, features A of its target layer and logits out.
 
-``features(x) -> A`` is everything up to the target layer, ``head(A, around) -> logits`` the rest;
-``around`` is what goes around the layer, such as a residual or a class token. Networks that
-torch.fx can trace are split into two graphs that share the network's parameters. What it cannot
-trace is run whole, with a hook that reads or replaces the layer's output. What a transformer gives
-is read as feature maps (``engine.tokens``).
+It knows its classes, how its pictures are prepared, and what identifies it. The network itself is
+run by its :class:`~lcam_cli.engine.cut.Cut` at the target layer. A network that shows no layers, as
+TorchScript, has none: then there are scores alone.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from lcam_cli.engine.activation import Activation
-from lcam_cli.engine.calls import Call, listen, replace
-from lcam_cli.engine.folding import put, replace_batch_norms
-from lcam_cli.engine.gradients import KeepGradients
+from lcam_cli.engine.calls import Call
+from lcam_cli.engine.class_names import find_class, read_class_names
+from lcam_cli.engine.cut import Cut
+from lcam_cli.engine.gradients import find_end_of_gradients, usable
 from lcam_cli.engine.grid import Grid, find_grid
-from lcam_cli.engine.layers import (
-    Place,
-    Target,
-    by_chance,
-    close,
-    find_target,
-    locate_target,
-    resolve_layer,
-    share_memory,
-)
+from lcam_cli.engine.identity import Identity
+from lcam_cli.engine.layers import SCORES_ALONE, choose_target
 from lcam_cli.engine.live import live_network
-from lcam_cli.engine.networks import Network, load_network, read_class_names
-from lcam_cli.engine.plain import plain_classifier, scoring
-from lcam_cli.engine.split import split, with_head
+from lcam_cli.engine.networks import Network, load_network
+from lcam_cli.engine.places import Places
+from lcam_cli.engine.plain import plain_classifier
+from lcam_cli.engine.quickest import choose_way
+from lcam_cli.engine.split import with_head
 from lcam_cli.engine.tokens import Layout, parse_grid
-from lcam_cli.engine.wrappers import inside_script, plain_layer, scripts_in
-from lcam_cli.errors import LcamError, did_you_mean
+from lcam_cli.engine.wrappers import scripts_in
+from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Preprocess
 
-Halves = tuple[nn.Module, nn.Module]
-
-_SCORES_ALONE = (
-    "without --layer, rise and random work: they need scores alone; for other methods give the "
-    "network itself, or torch.export it"
-)
 # Where there is no target layer: as many cells as RISE's masks have.
 _CELLS = (7, 7)
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What makes two backbones the same one: an attention fits only the backbone it was trained on.
-
-    Attributes:
-        name: As typed: ``resnet50``, ``file.py:function``.
-        weights: torchvision's name, ``none:seed=N`` or ``sha256:…``.
-        layer: The target layer.
-        weights_file: Where the weights were read; a hint, no part of the identity.
-        grid: ``"PxQ"`` of a transformer's patches where the user had to say so, else ``""``.
-        activation: What turns its outputs into scores.
-        output: Which of the network's outputs are the logits where the user had to say so, else
-            ``""``.
-        probabilities: The last step that was taken off it, ``"softmax"``, ``"sigmoid"`` or
-            ``"log_softmax"``; ``""`` where it gives logits.
-    """
-
-    name: str
-    weights: str
-    layer: str
-    weights_file: str = field(default="", compare=False)
-    grid: str = ""
-    activation: Activation = "softmax"
-    output: str = ""
-    probabilities: str = ""
-
-    @property
-    def scoring(self) -> Activation:
-        """What turns the logits of the classifier as it runs here into scores."""
-        return scoring(self.activation, self.probabilities)
 
 
 class Backbone:
@@ -119,7 +70,7 @@ class Backbone:
         picture = pictures[:1]
         self._own_grid = network.grid
         told = grid or network.grid
-        places = parse_grid(told) if told else None
+        patches = parse_grid(told) if told else None
         plain = plain_classifier(
             network,
             picture,
@@ -130,8 +81,7 @@ class Backbone:
         self.network, whole = plain.module, plain.logits
         self.notes, self.one_by_one = plain.notes, plain.one_by_one
         self._device = torch.device("cpu")
-        self._no_layer = ""
-        target = self._find_target(network.name, layer, picture, places)
+        target = choose_target(self.network, network.name, layer, picture, patches)
         self.identity = Identity(
             network.name,
             network.weights,
@@ -147,18 +97,19 @@ class Backbone:
                 f"{network.name} gives a single logit, whose softmax score is always 1",
                 "give --activation sigmoid",
             )
-        self._layer = self.identity.layer
         self._grids: dict[str, Grid | None] = {}
-        self._split: Halves | None = None
+        self._places = Places(self.network, self.identity.layer, target.places if target else {})
+        self._cut: Cut | None = None
         self._shape = (0, *_CELLS)
         self.gradients_end = ""
         if target is not None:
-            self._target: Target = target
-            self._layout: Layout = target.layout
+            cut = self._cut = Cut(self.network, target)
             some = pictures if plain.takes_several else picture
-            A, _, around = self._choose_way(some)
+            A, around = choose_way(cut, some, network.name)
             self._shape = (A.shape[1], A.shape[2], A.shape[3])
-            self.gradients_end = self._find_end_of_gradients(A, lambda A: self.head(A, around))
+            self.gradients_end = find_end_of_gradients(
+                self.network, A, lambda A: cut.head(A, around)
+            )
         self.class_names = network.class_names or [str(r) for r in range(whole.shape[1])]
         if len(self.class_names) != whole.shape[1]:
             raise LcamError(
@@ -174,7 +125,7 @@ class Backbone:
     @property
     def has_layer(self) -> bool:
         """Whether it has a target layer; without, there are scores alone, and A has no channels."""
-        return not self._no_layer
+        return self._cut is not None
 
     def need_layer(self, method: str) -> None:
         """Check that a method that looks at the target layer has one.
@@ -182,11 +133,14 @@ class Backbone:
         Raises:
             LcamError: There is none.
         """
-        if self._no_layer:
-            parts = [name for name in scripts_in(self.network) if name]
+        if self._cut is None:
+            scripts = scripts_in(self.network)
+            parts = [name for name in scripts if name]
+            script = "TorchScript" if "" in scripts else "partly TorchScript"
             raise LcamError(
-                f"{method} looks at a layer, and {self._no_layer}",
-                f"name what a part of it gives: --layer {parts[-1]}" if parts else _SCORES_ALONE,
+                f"{method} looks at a layer, and {self.identity.name} is {script}, whose layers "
+                "cannot be seen from outside",
+                f"name what a part of it gives: --layer {parts[-1]}" if parts else SCORES_ALONE,
             )
 
     @property
@@ -199,32 +153,14 @@ class Backbone:
         self.need_layer("this")
         return self._shape
 
-    def _find_target(
-        self, name: str, layer: str | None, picture: Tensor, places: tuple[int, int] | None
-    ) -> Target | None:
-        """The target layer, typed or found; None where a compiled network shows none."""
-        if layer is not None:
-            layer = plain_layer(self.network, layer)
-            if inside_script(self.network, layer):
-                raise LcamError(
-                    f"layer {layer!r} of {name} lies in a TorchScript module, whose layers cannot "
-                    "be seen from outside",
-                    _SCORES_ALONE,
-                )
-            return locate_target(self.network, layer, picture, places)
-        try:
-            return find_target(self.network, picture, places)
-        except LcamError:
-            if not scripts_in(self.network):
-                raise
-        part = "" if "" in scripts_in(self.network) else "partly "
-        self._no_layer = f"{name} is {part}TorchScript, whose layers cannot be seen from outside"
-        return None
+    def _need_cut(self) -> Cut:
+        self.need_layer("this")
+        return cast(Cut, self._cut)
 
     @cached_property
     def grid(self) -> Grid | None:
         """Where the cells of A lie in the picture; None where that is not known."""
-        return self.grid_of(self._layer)
+        return self.grid_of(self.identity.layer)
 
     def grid_of(self, layer: str) -> Grid | None:
         """The same for the outputs of another layer."""
@@ -233,172 +169,86 @@ class Backbone:
             self._grids[layer] = find_grid(self.network, layer, call.later, self.blank())
         return self._grids[layer]
 
-    @contextlib.contextmanager
-    def watch(self, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-        """Keep what other layers give, by name, while :meth:`forward` runs.
-
-        Only layers that hold the target layer inside them are not seen. What they gave is there
-        when the block ends.
-        """
-        caught: dict[str, Tensor] = {}
-        calls = dict(zip(layers, self.calls_of(layers), strict=True))
-        with listen(self.network, calls.values()) as heard:
-            yield caught
-        for layer, call in calls.items():
-            output = heard[call.name].output
-            if torch.is_tensor(output):
-                caught[layer] = _usable(output)
-
     def calls_of(self, layers: Sequence[str]) -> list[Call]:
-        """Which of a layer's calls is meant: its last that gives feature maps on the way to A.
-
-        Where there is none on that way, the last in the whole pass.
+        """Which of each layer's calls is meant: see :meth:`Places.calls_of`.
 
         Raises:
             LcamError: There is no layer of that name.
         """
-        return [self._place_of(layer).call for layer in layers]
+        return self._places.calls_of(layers)
 
     def shapes_of(self, layers: Sequence[str]) -> list[tuple[int, int, int]]:
-        """(K, P, Q) of the outputs of other layers.
+        """(K, P, Q) of the outputs of other layers: see :meth:`Places.shapes_of`.
 
         Raises:
             LcamError: There is no such layer, or it gives no feature maps on the way to the target
                 layer.
         """
-        shapes = []
-        for layer in layers:
-            shape = self._place_of(layer).shape
-            if shape is None:
-                raise LcamError(
-                    f"layer {layer!r} gives no feature maps before {self._layer!r} does",
-                    "name layers in the order of the network, the last one last",
-                )
-            shapes.append(shape)
-        return shapes
+        return self._places.shapes_of(layers)
 
-    def _place_of(self, layer: str) -> Place:
-        name = resolve_layer(self.network, layer)
-        return self._target.places.get(name, Place(Call(name), None))
+    def watch(self, layers: Sequence[str]) -> contextlib.AbstractContextManager[dict[str, Tensor]]:
+        """Keep what other layers give while :meth:`forward` runs: see :meth:`Places.watch`."""
+        return self._places.watch(layers)
 
     @property
     def differentiable(self) -> bool:
         """Whether the logits have a gradient at A."""
         return not self.gradients_end
 
+    @cached_property
+    def picture_gradients_end(self) -> str:
+        """Why the logits have no gradient at the picture, in words; empty where they have one."""
+        return find_end_of_gradients(self.network, self.blank(), lambda x: self(x * 1))
+
     @property
     def is_split(self) -> bool:
         """Whether ``head`` runs only what follows the layer, not the whole network."""
-        return self._split is not None
+        return self._cut is not None and self._cut.halves is not None
 
     def to(self, device: torch.device) -> Backbone:
         """Move the network to ``device``, in channels-last layout; returns itself."""
         self._device = device
         # The halves share parameters, which move with the network, but buffers are replaced in it.
-        for part in (self.network, *(self._split or ())):
+        halves = self._cut.halves if self._cut else None
+        for part in (self.network, *(halves or ())):
             part.to(device=device, memory_format=torch.channels_last)
         return self
 
     def __call__(self, x: Tensor) -> Tensor:
         """Run the whole network: normalised (B, 3, H, W) to logits (B, R)."""
-        with self._keeping_gradients():
-            return _usable(cast(Tensor, self.network(x)))
+        return self._cut.whole(x) if self._cut else usable(cast(Tensor, self.network(x)))
 
     def features(self, x: Tensor) -> Tensor:
         """Run the network up to the target layer: normalised (B, 3, H, W) to A (B, K, P, Q)."""
-        if self._split:
-            return self._before(self._split[0], x)[0]
-        # To the end: only then is it known which of the layer's calls was the last.
-        return self.forward(x)[0]
+        return self._cut.features(x) if self._cut else self._no_features(x)
 
     def head(self, A: Tensor, around: Sequence[Tensor]) -> Tensor:
         """Run the rest of the network on A (B, K, P, Q): logits (B, R).
 
         Args:
             A: The feature maps, possibly changed.
-            around: What :meth:`forward` gave with them. A network that could not be split is run
-                again, with A put in the layer's place; class tokens stay as they were.
+            around: What :meth:`forward` gave with them.
 
         Raises:
-            LcamError: A network that could not be split runs the layer less often than it did.
+            LcamError: It has no target layer; or it is run whole, and runs the layer less often
+                than it did.
         """
-        with self._keeping_gradients():
-            if self._split is None:
-                return self._head_of_whole(A, *around)
-            # Copies: a head may begin with an in-place ReLU, or add to a residual in place.
-            given = [t.clone() for t in (A, *around)]
-            prefix = 1 if self._layout.prefix else 0
-            output = self._layout.unfold(given[0], *given[1 : 1 + prefix])
-            return _usable(cast(Tensor, self._split[1](output, *given[1 + prefix :])))
-
-    def _head_of_whole(self, A: Tensor, x: Tensor, numbers: Tensor) -> Tensor:
-        """The head where the network is run again: call ``numbers`` (B,) of the layer gives A."""
-        if (numbers != numbers[:1]).any():  # pictures on which it did not run equally often
-            rows = zip(*(torch.split(t, 1) for t in (A, x, numbers)), strict=True)
-            return torch.cat([self._head_of_whole(*row) for row in rows])
-        number = int(numbers[0])
-        A = A.clone()
-
-        def put_back(output: Tensor) -> Tensor:
-            changed = self._layout.unfold(A, output)
-            return output.copy_(changed) if self._target.in_place else changed
-
-        with replace(self.network, self._layer, number, put_back) as heard:
-            logits = cast(Tensor, self.network(x.clone()))
-        if heard.count <= number:
-            raise LcamError(
-                f"layer {self._layer} ran {number + 1} times on a picture, and then {heard.count} "
-                "times on the same",
-                "give the network a forward() that does not depend on the other pictures of a "
-                "batch, or --batch-size 1",
-            )
-        return _usable(logits)
+        return self._need_cut().head(A, around)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """Features, logits and what goes around the layer, in one pass.
 
         Returns:
-            A (B, K, P, Q), logits (B, R), and what :meth:`head` needs besides A, each with the
-            batch first: nothing where the network goes through the layer alone; class tokens and
-            residuals; where the network could not be split ``x`` itself, and which of the layer's
-            calls gave A, int64.
+            A (B, K, P, Q), of no channels where there is no layer; logits (B, R); and what
+            :meth:`head` needs besides A, each with the batch first: :meth:`Cut.forward` tells.
 
         Raises:
             LcamError: The layer does not run on these pictures, or gives something else.
         """
-        if not self.has_layer:
-            return x.new_zeros(len(x), *self._shape), self(x), ()
-        if self._split:
-            A, around = self._before(self._split[0], x)
-            return A, self.head(A, around), around
-        call = self._target.call
-        with self._keeping_gradients(), listen(self.network, [call]) as heard:
-            logits = cast(Tensor, self.network(x.clone()))
-        output, number = heard[call.name].output, heard[call.name].number
-        if not torch.is_tensor(output) or output.ndim != self._output_axes or len(output) != len(x):
-            raise LcamError(
-                f"layer {call.name} does not give on these pictures what it gave at the start",
-                "name a layer that runs on every picture: --layer NAME",
-            )
-        numbers = torch.full((len(x),), number, dtype=torch.int64, device=x.device)
-        return self._layout.fold(_usable(output)), _usable(logits), (x, numbers)
+        return self._cut.forward(x) if self._cut else (self._no_features(x), self(x), ())
 
-    @property
-    def _output_axes(self) -> int:
-        return 3 if self._layout.kind == "list" else 4
-
-    def _before(self, half: nn.Module, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """A, and what goes around it, of the first half of a network that is split."""
-        output, *around = (_usable(t) for t in half(x))
-        n = self._layout.prefix
-        return self._layout.fold(output), (*([output[:, :n]] if n else []), *around)
-
-    def _keeping_gradients(self) -> contextlib.AbstractContextManager[object]:
-        """Where gradients are wanted, do not let the network's own code switch them off."""
-        asked = self.has_layer and torch.is_grad_enabled()
-        if asked and self._target.switches_gradients_off:
-            return KeepGradients()
-        return contextlib.nullcontext()
+    def _no_features(self, x: Tensor) -> Tensor:
+        return x.new_zeros(len(x), *self._shape)
 
     def class_index(self, name_or_index: str) -> int:
         """Find a class by its name, in any case where only one has it, or by its index.
@@ -407,29 +257,7 @@ class Backbone:
             LcamError: No class has that name or index, and the message suggests near ones; or
                 several have that name, as ``CARDIGAN`` is a dog and a jacket of ImageNet.
         """
-        wanted = name_or_index.strip()
-        lowered = wanted.lower()
-        for same in (
-            [i for i, name in enumerate(self.class_names) if name == wanted],
-            [i for i, name in enumerate(self.class_names) if name.lower() == lowered],
-        ):
-            if len(same) > 1:
-                listed = f"{', '.join(map(str, same[:-1]))} and {same[-1]}"
-                raise LcamError(f"{name_or_index!r} names classes {listed}", "give the index")
-            if same:
-                return same[0]
-        if lowered.isdecimal():  # not "²", which is a digit and no number
-            if int(lowered) < self.num_classes:
-                return int(lowered)
-            raise LcamError(
-                f"class index {lowered} is out of range",
-                f"this classifier has classes 0 to {self.num_classes - 1}",
-            )
-        raise LcamError(
-            f"no class named {name_or_index!r}",
-            did_you_mean(name_or_index, self.class_names)
-            or "give an index, or a name as in --classes",
-        )
+        return find_class(name_or_index, self.class_names)
 
     def linear_head(self) -> nn.Linear | None:
         """Return the head's linear layer (K to R) where all before it is global average pooling.
@@ -464,9 +292,9 @@ class Backbone:
         Raises:
             LcamError: The network cannot be cut at its target layer.
         """
-        identity = self.identity
-        new = _OnMaps(self._layout, head)
-        module = with_head(self.network, self._target.call, new, self.blank())
+        identity, target = self.identity, self._need_cut().target
+        new = _OnMaps(target.layout, head)
+        module = with_head(self.network, target.call, new, self.blank())
         if module is None:
             raise LcamError(
                 f"{identity.name} cannot be cut at layer {identity.layer}: torch.fx does not "
@@ -496,109 +324,6 @@ class Backbone:
         """An input, (1, 3, H, W), where the network is."""
         side = self.preprocess.image_size
         return torch.zeros(1, 3, side, side, device=self._device)
-
-    # --- the quickest way that is right -----------------------------------------------------------
-
-    @torch.no_grad()
-    def _choose_way(self, pictures: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """Change how the network computes to the quickest way that gives what it gave untouched.
-
-        Args:
-            pictures: Two, (2, 3, H, W).
-
-        Returns:
-            A and logits of them, and what goes around.
-
-        Raises:
-            LcamError: A put back in the layer's place does not give the logits, in any way.
-        """
-        A, logits, _ = self.forward(pictures)
-        undo = self._quicken(pictures[:1])
-        # A trace leaves out what is only decided on values; folding, what happens beside a call.
-        for quick in (True, False):
-            if not quick:
-                undo()
-            for halves in (split(self.network, self._target.call, pictures[:1]), None):
-                self._split = halves
-                around = self._around_if_right(pictures, A, logits)
-                if around is not None:
-                    return A, logits, around
-        raise self._why_not(pictures, logits)
-
-    def _quicken(self, picture: Tensor) -> Callable[[], None]:
-        """Fold batch norms and have activations save memory; returns what undoes it."""
-        replaced = replace_batch_norms(self.network, self._layer, picture)
-        undo_in_place = _in_place_without_gradients(self.network)
-
-        def undo() -> None:
-            undo_in_place()
-            for name, module in replaced.items():
-                put(self.network, name, module)
-
-        return undo
-
-    def _around_if_right(
-        self, pictures: Tensor, A: Tensor, logits: Tensor
-    ) -> tuple[Tensor, ...] | None:
-        """What goes around; None unless every way to A and the logits gives the untouched ones."""
-        try:
-            with contextlib.redirect_stderr(io.StringIO()):  # where torch.fx tells of errors
-                if self._split and _holds_output(self._split[0](pictures[:1].clone())):
-                    return None
-                found, whole, around = self.forward(pictures)
-                if not all(torch.is_tensor(t) and len(t) == len(pictures) for t in around):
-                    return None
-                # Where it is split, forward has run the head, and not the whole.
-                other = self(pictures[:1].clone()) if self._split else whole[:1]
-                # Where gradients are wanted activations do not compute in place.
-                with torch.enable_grad():
-                    again = self.head(found, around)
-        except Exception:  # graphs and changed modules can fail in any way
-            return None
-        right = close(found, A) and all(close(z, logits) for z in (whole, again))
-        return around if right and close(other, logits[:1]) else None
-
-    def _why_not(self, pictures: Tensor, logits: Tensor) -> LcamError:
-        """What to say of a network whose logits are not those of its features."""
-        if not close(self(pictures.clone()), logits):
-            return by_chance()
-        return LcamError(
-            f"what layer {self._layer} gives, put back in its place, does not give the logits of "
-            f"{self.identity.name}",
-            "name another layer: --layer NAME; or give the network a forward() that uses what the "
-            "layer returns",
-        )
-
-    # --- gradients --------------------------------------------------------------------------------
-
-    @cached_property
-    def picture_gradients_end(self) -> str:
-        """Why the logits have no gradient at the picture, in words; empty where they have one."""
-        return self._find_end_of_gradients(self.blank(), lambda x: self(x * 1))
-
-    def _find_end_of_gradients(self, start: Tensor, run: Callable[[Tensor], Tensor]) -> str:
-        """Where gradients end between the logits ``run`` gives and its ``start``; empty if nowhere.
-
-        A gradient that is zero is one: what else a picture may give cannot be known.
-        """
-        start = start.detach().clone().requires_grad_()
-        why = _why_no_gradient(start, run)
-        if not why:
-            return ""
-        ends: list[str] = []
-
-        def look(name: str, module: nn.Module, given: tuple[object, ...], output: object) -> None:
-            wanted = [t for t in given if torch.is_tensor(t) and t.requires_grad]
-            if wanted and torch.is_tensor(output) and not _reached(output, wanted):
-                ends.append(f"they end at {name} ({type(module).__name__})")
-
-        with contextlib.ExitStack() as stack:
-            for name, module in self.network.named_modules():
-                if name:  # the innermost ends first
-                    handle = module.register_forward_hook(partial(look, name))
-                    stack.callback(handle.remove)
-            _why_no_gradient(start, run)
-        return ends[0] if ends else why
 
 
 def load_backbone(
@@ -661,56 +386,6 @@ def load_backbone(
     )
 
 
-def _in_place_without_gradients(network: nn.Module) -> Callable[[], None]:
-    """Have bounded and smooth activations write to new memory where gradients are wanted.
-
-    In place they would first copy their input, which their gradient needs; ReLU's needs only its
-    output. Without gradients in place is quicker: an eighth of MobileNetV2's forward pass.
-
-    Returns:
-        What has them be as they were.
-    """
-
-    def choose(module: nn.Module, _given: object) -> None:
-        module.inplace = not torch.is_grad_enabled()  # type: ignore[assignment]
-
-    # ReLU6 is a Hardtanh. Those in place already: nothing else needs their input.
-    found = [
-        module
-        for module in network.modules()
-        if isinstance(module, nn.Hardtanh | nn.Hardswish | nn.SiLU) and module.inplace
-    ]
-    handles = [module.register_forward_pre_hook(choose) for module in found]
-
-    def undo() -> None:
-        for module, handle in zip(found, handles, strict=True):
-            handle.remove()
-            module.inplace = True
-
-    return undo
-
-
-def _why_no_gradient(start: Tensor, run: Callable[[Tensor], Tensor]) -> str:
-    """Why ``run(start)`` has no gradient at ``start``, in words; empty where it has one."""
-    try:
-        with torch.enable_grad():
-            if _reached(run(start), [start]):
-                return ""
-    except RuntimeError as error:  # an operation that does not know its gradient
-        return str(error).partition("\n")[0]
-    return "its forward() computes them without gradients"
-
-
-def _reached(output: Tensor, given: Sequence[Tensor]) -> bool:
-    """Whether ``output`` has a gradient at one of the tensors that it was made of."""
-    if not output.requires_grad:
-        return False
-    with warnings.catch_warnings():  # of operations that pass none on, which is what is asked
-        warnings.simplefilter("ignore")
-        found = torch.autograd.grad(output.sum(), given, retain_graph=True, allow_unused=True)
-    return any(g is not None for g in found)
-
-
 class _OnMaps(nn.Module):
     """A head that takes A (B, K, P, Q), whatever the layout of the layer's output."""
 
@@ -721,16 +396,3 @@ class _OnMaps(nn.Module):
 
     def forward(self, output: Tensor) -> Tensor:
         return cast(Tensor, self.head(self._layout.fold(output)))
-
-
-def _holds_output(given: tuple[object, ...]) -> bool:
-    """Whether what goes around a layer is its output itself: an in-place layer's input."""
-    output, *around = given
-    return any(share_memory(output, other) for other in around)
-
-
-def _usable(tensor: Tensor) -> Tensor:
-    """The same outside of ``torch.inference_mode``, whose tensors can take no part in gradients."""
-    if tensor.is_inference() and not torch.is_inference_mode_enabled():
-        return tensor.clone()
-    return tensor

@@ -1,14 +1,20 @@
-"""Gradients where a network's own code switches them off.
+"""Gradients: keeping them where a network's own code switches them off, and where they end.
 
 ``with torch.no_grad():`` within ``forward`` saves memory where nothing is trained. The logits
-depend on the features all the same, and their gradient exists: it is only not recorded.
+depend on the features all the same, and their gradient exists: it is only not recorded. Where an
+operation knows no gradient, they end.
 """
 
 from __future__ import annotations
 
+import contextlib
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 # What torch.no_grad() and torch.set_grad_enabled(False) call, within and as decorators.
@@ -32,3 +38,66 @@ class KeepGradients(TorchFunctionMode):
             self.asked += 1
             return None
         return func(*args, **(kwargs or {}))
+
+
+def find_end_of_gradients(
+    network: nn.Module, start: Tensor, run: Callable[[Tensor], Tensor]
+) -> str:
+    """Where gradients end between the logits ``run`` gives and its ``start``; empty if nowhere.
+
+    A gradient that is zero is one: what else a picture may give cannot be known.
+
+    Args:
+        network: What runs; its modules are looked at.
+        start: Where gradients are wanted.
+        run: Makes logits of it, (B, R).
+
+    Returns:
+        The reason, in words.
+    """
+    start = start.detach().clone().requires_grad_()
+    why = _why_no_gradient(start, run)
+    if not why:
+        return ""
+    ends: list[str] = []
+
+    def look(name: str, module: nn.Module, given: tuple[object, ...], output: object) -> None:
+        wanted = [t for t in given if torch.is_tensor(t) and t.requires_grad]
+        if wanted and torch.is_tensor(output) and not _reached(output, wanted):
+            ends.append(f"they end at {name} ({type(module).__name__})")
+
+    with contextlib.ExitStack() as stack:
+        for name, module in network.named_modules():
+            if name:  # the innermost ends first
+                handle = module.register_forward_hook(partial(look, name))
+                stack.callback(handle.remove)
+        _why_no_gradient(start, run)
+    return ends[0] if ends else why
+
+
+def _why_no_gradient(start: Tensor, run: Callable[[Tensor], Tensor]) -> str:
+    """Why ``run(start)`` has no gradient at ``start``, in words; empty where it has one."""
+    try:
+        with torch.enable_grad():
+            if _reached(run(start), [start]):
+                return ""
+    except RuntimeError as error:  # an operation that does not know its gradient
+        return str(error).partition("\n")[0]
+    return "its forward() computes them without gradients"
+
+
+def _reached(output: Tensor, given: Sequence[Tensor]) -> bool:
+    """Whether ``output`` has a gradient at one of the tensors that it was made of."""
+    if not output.requires_grad:
+        return False
+    with warnings.catch_warnings():  # of operations that pass none on, which is what is asked
+        warnings.simplefilter("ignore")
+        found = torch.autograd.grad(output.sum(), given, retain_graph=True, allow_unused=True)
+    return any(g is not None for g in found)
+
+
+def usable(tensor: Tensor) -> Tensor:
+    """The same outside of ``torch.inference_mode``, whose tensors can take no part in gradients."""
+    if tensor.is_inference() and not torch.is_inference_mode_enabled():
+        return tensor.clone()
+    return tensor

@@ -7,7 +7,6 @@ import logging
 import math
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +15,8 @@ from torch import nn
 from torchvision.models import VisionTransformer
 
 from lcam_cli.engine.checkpoint import is_plain
-from lcam_cli.engine.weights import WeightsFile, split_key
+from lcam_cli.engine.state_dicts import split_key
+from lcam_cli.engine.weights import WeightsFile
 from lcam_cli.errors import LcamError, did_you_mean
 from lcam_cli.images.preprocess import Preprocess
 
@@ -251,9 +251,6 @@ def _preset(entry: Any) -> Preprocess:
     )
 
 
-# --- the user's own -------------------------------------------------------------------------------
-
-
 # --- the demo's -----------------------------------------------------------------------------------
 
 
@@ -276,27 +273,6 @@ def _demo_network(name: str, weights: str) -> Network:
 
 
 # --- shared ---------------------------------------------------------------------------------------
-
-
-def read_class_names(path: Path) -> list[str]:
-    """Read class names, one a line, in the classifier's order (a trailing empty line is ignored).
-
-    Raises:
-        LcamError: The file is missing, empty or not UTF-8 text.
-    """
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise LcamError(
-            f"cannot read class names from {path}: {error}",
-            "give a UTF-8 text file, one name a line",
-        ) from None
-    names = [line.strip() for line in lines]
-    while names and not names[-1]:
-        names.pop()
-    if not names:
-        raise LcamError(f"{path} names no classes", "give a text file, one class name a line")
-    return names
 
 
 def seeded(build: Any, seed: int) -> Any:

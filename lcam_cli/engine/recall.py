@@ -11,9 +11,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lcam_cli.engine.backbone import Backbone, Identity, load_backbone
+from lcam_cli.engine.backbone import Backbone, load_backbone
+from lcam_cli.engine.identity import Identity
 from lcam_cli.engine.networks import runs_user_code
-from lcam_cli.engine.weights import split_key
+from lcam_cli.engine.state_dicts import split_key
 from lcam_cli.engine.wrappers import without_wrappers
 from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Preprocess

@@ -21,8 +21,9 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from lcam_cli.engine.activation import check_activation
-from lcam_cli.engine.backbone import Backbone, Identity
+from lcam_cli.engine.backbone import Backbone
 from lcam_cli.engine.checkpoint import read_checkpoint, sha256_of_file, tensors_of
+from lcam_cli.engine.identity import Identity
 from lcam_cli.engine.probabilities import check_kind
 from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Preprocess

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lcam_cli.engine.backbone import Backbone, Identity
+from lcam_cli.engine.backbone import Backbone
+from lcam_cli.engine.identity import Identity
 from lcam_cli.engine.recall import Given, recall_backbone
 from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Preprocess

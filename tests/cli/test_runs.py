@@ -12,8 +12,8 @@ import torch
 from lcam_cli.cli.console import Console
 from lcam_cli.cli.runs import newest_run
 from lcam_cli.cli.setup import BackboneOptions
-from lcam_cli.engine.backbone import Identity
 from lcam_cli.engine.checkpoint import sha256_of_file
+from lcam_cli.engine.identity import Identity
 from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Preprocess
 from lcam_cli.methods.attention import Attention

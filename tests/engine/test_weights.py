@@ -17,7 +17,8 @@ from torch.nn.utils import parametrizations
 from torchvision.models import get_model
 
 from lcam_cli.engine.networks import load_network
-from lcam_cli.engine.weights import WeightsFile, load_weights, split_key
+from lcam_cli.engine.state_dicts import split_key
+from lcam_cli.engine.weights import WeightsFile, load_weights
 from lcam_cli.errors import LcamError
 from tests.tiny import tiny_network
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from lcam_cli.engine.backbone import Identity
+from lcam_cli.engine.identity import Identity
 from lcam_cli.images.preprocess import Preprocess
 from lcam_cli.maps.whole import write_whole
 from lcam_cli.methods.attention import Attention

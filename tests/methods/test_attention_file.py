@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lcam_cli.engine.backbone import Identity
+from lcam_cli.engine.identity import Identity
 from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Preprocess
 from lcam_cli.methods.attention import Attention

@@ -1,0 +1,142 @@
+"""A network cut at its target layer into features and head.
+
+``features(x) -> A`` is everything up to the layer, ``head(A, around) -> logits`` the rest;
+``around`` is what goes around the layer, such as a residual or a class token. Where the network is
+split, two graphs of torch.fx run the halves. Where it is not, it is run whole, with a hook that
+reads or replaces the layer's output. What a transformer gives is read as feature maps
+(``engine.tokens``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from lcam_cli.engine.calls import listen, replace
+from lcam_cli.engine.gradients import KeepGradients, usable
+from lcam_cli.engine.layers import Target
+from lcam_cli.engine.tokens import Layout
+from lcam_cli.errors import LcamError
+
+
+class Cut:
+    """A network and its target layer.
+
+    Attributes:
+        network: The whole classifier.
+        target: The target layer.
+        halves: Two graphs that share the network's parameters (``engine.split``); None where the
+            network is run whole.
+    """
+
+    def __init__(self, network: nn.Module, target: Target) -> None:
+        self.network = network
+        self.target = target
+        self.halves: tuple[nn.Module, nn.Module] | None = None
+
+    @property
+    def layout(self) -> Layout:
+        """How what the target layer gives is read as A."""
+        return self.target.layout
+
+    def whole(self, x: Tensor) -> Tensor:
+        """Run the whole network: normalised (B, 3, H, W) to logits (B, R)."""
+        with self._keeping_gradients():
+            return usable(cast(Tensor, self.network(x)))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Run the network up to the target layer: normalised (B, 3, H, W) to A (B, K, P, Q)."""
+        if self.halves:
+            return self._before(self.halves[0], x)[0]
+        # To the end: only then is it known which of the layer's calls was the last.
+        return self.forward(x)[0]
+
+    def head(self, A: Tensor, around: Sequence[Tensor]) -> Tensor:
+        """Run the rest of the network on A (B, K, P, Q): logits (B, R).
+
+        Args:
+            A: The feature maps, possibly changed.
+            around: What :meth:`forward` gave with them. A network that could not be split is run
+                again, with A put in the layer's place; class tokens stay as they were.
+
+        Raises:
+            LcamError: A network that could not be split runs the layer less often than it did.
+        """
+        with self._keeping_gradients():
+            if self.halves is None:
+                return self._head_of_whole(A, *around)
+            # Copies: a head may begin with an in-place ReLU, or add to a residual in place.
+            given = [t.clone() for t in (A, *around)]
+            prefix = 1 if self.layout.prefix else 0
+            output = self.layout.unfold(given[0], *given[1 : 1 + prefix])
+            return usable(cast(Tensor, self.halves[1](output, *given[1 + prefix :])))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """Features, logits and what goes around the layer, in one pass.
+
+        Returns:
+            A (B, K, P, Q), logits (B, R), and what :meth:`head` needs besides A, each with the
+            batch first: nothing where the network goes through the layer alone; class tokens and
+            residuals; where the network could not be split ``x`` itself, and which of the layer's
+            calls gave A, int64.
+
+        Raises:
+            LcamError: The layer does not run on these pictures, or gives something else.
+        """
+        if self.halves:
+            A, around = self._before(self.halves[0], x)
+            return A, self.head(A, around), around
+        call = self.target.call
+        with self._keeping_gradients(), listen(self.network, [call]) as heard:
+            logits = cast(Tensor, self.network(x.clone()))
+        output, number = heard[call.name].output, heard[call.name].number
+        if not torch.is_tensor(output) or output.ndim != self._output_axes or len(output) != len(x):
+            raise LcamError(
+                f"layer {call.name} does not give on these pictures what it gave at the start",
+                "name a layer that runs on every picture: --layer NAME",
+            )
+        numbers = torch.full((len(x),), number, dtype=torch.int64, device=x.device)
+        return self.layout.fold(usable(output)), usable(logits), (x, numbers)
+
+    def _head_of_whole(self, A: Tensor, x: Tensor, numbers: Tensor) -> Tensor:
+        """The head where the network is run again: call ``numbers`` (B,) of the layer gives A."""
+        if (numbers != numbers[:1]).any():  # pictures on which it did not run equally often
+            rows = zip(*(torch.split(t, 1) for t in (A, x, numbers)), strict=True)
+            return torch.cat([self._head_of_whole(*row) for row in rows])
+        layer, number = self.target.call.name, int(numbers[0])
+        A = A.clone()
+
+        def put_back(output: Tensor) -> Tensor:
+            changed = self.layout.unfold(A, output)
+            return output.copy_(changed) if self.target.in_place else changed
+
+        with replace(self.network, layer, number, put_back) as heard:
+            logits = cast(Tensor, self.network(x.clone()))
+        if heard.count <= number:
+            raise LcamError(
+                f"layer {layer} ran {number + 1} times on a picture, and then {heard.count} "
+                "times on the same",
+                "give the network a forward() that does not depend on the other pictures of a "
+                "batch, or --batch-size 1",
+            )
+        return usable(logits)
+
+    def _before(self, half: nn.Module, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """A, and what goes around it, of the first half of a network that is split."""
+        output, *around = (usable(t) for t in half(x))
+        n = self.layout.prefix
+        return self.layout.fold(output), (*([output[:, :n]] if n else []), *around)
+
+    @property
+    def _output_axes(self) -> int:
+        return 3 if self.layout.kind == "list" else 4
+
+    def _keeping_gradients(self) -> contextlib.AbstractContextManager[object]:
+        """Where gradients are wanted, do not let the network's own code switch them off."""
+        if torch.is_grad_enabled() and self.target.switches_gradients_off:
+            return KeepGradients()
+        return contextlib.nullcontext()

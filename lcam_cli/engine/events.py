@@ -1,0 +1,86 @@
+"""The calls of a network's modules in one forward pass, and what each gave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from lcam_cli.engine.comparing import share_memory
+from lcam_cli.engine.tokens import Layout, find_layout
+
+
+@dataclass
+class Event:
+    """One module's call, in the order the calls ended.
+
+    Attributes:
+        name: The module's.
+        number: Which of its calls, from 0.
+        module: The module.
+        given: Its first argument.
+        output: What it gave; the tensor itself, so that ``is`` tells equal ones.
+        layout: How that is read as feature maps; None where it has no places.
+    """
+
+    name: str
+    number: int
+    module: nn.Module
+    given: object
+    output: object
+    layout: Layout | None
+
+    @property
+    def in_place(self) -> bool:
+        """Whether it gave back what it was given, changed or not."""
+        return share_memory(self.given, self.output)
+
+    @property
+    def places(self) -> Layout:
+        """The layout of one that has places."""
+        assert self.layout is not None
+        return self.layout
+
+    @property
+    def channels(self) -> int:
+        """K of one that has places."""
+        return self.places.fold(cast(Tensor, self.output)).shape[1]
+
+
+def record(
+    network: nn.Module, picture: Tensor, grid: tuple[int, int] | None
+) -> tuple[list[Event], Tensor]:
+    """Run a network on a picture, (1, 3, H, W): the calls of its modules, and the logits (1, R).
+
+    Args:
+        network: The classifier.
+        picture: (1, 3, H, W).
+        grid: P and Q of a transformer's patches, where the user says so.
+    """
+    events: list[Event] = []
+    runs: dict[str, int] = {}
+
+    def note(name: str) -> Callable[[nn.Module, tuple[object, ...], object], None]:
+        def hook(module: nn.Module, given: tuple[object, ...], output: object) -> None:
+            number = runs[name] = runs.get(name, -1) + 1
+            layout = find_layout(output, grid)
+            # Outputs stay referenced here, so `is` compares live tensors.
+            first = given[0] if given else None
+            events.append(Event(name, number, module, first, output, layout))
+
+        return hook
+
+    handles = [
+        module.register_forward_hook(note(name))
+        for name, module in network.named_modules()
+        if name and not isinstance(module, torch.jit.ScriptModule)  # which takes no hooks
+    ]
+    try:
+        logits = cast(Tensor, network(picture))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return events, logits

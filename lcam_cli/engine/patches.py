@@ -1,0 +1,118 @@
+"""Which of a transformer's tokens are patches, and refusing to guess where that is not known.
+
+The number of tokens alone may mislead: 65 = 1 + 8x8 = 16 + 7x7. What made the patches tells: the
+last feature maps before the first list of tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from lcam_cli.engine.events import Event
+from lcam_cli.engine.tokens import Layout, find_layout
+from lcam_cli.errors import LcamError
+
+GRID_HINT = "name the layer and its rows and columns of patches: --layer NAME --grid PxQ"
+
+
+def refuse_unknown_tokens(events: Sequence[Event], grid: tuple[int, int] | None) -> None:
+    """Refuse a network with lists of tokens of which it is not known which are patches.
+
+    Raises:
+        LcamError: It has such a list, or was made for another ``--grid``.
+    """
+    for event in events:
+        if isinstance(event.module, nn.LayerNorm) and _is_unknown_list(event):
+            if grid is not None:
+                refuse_other_grid(event, events, grid)
+            count = max(cast(Tensor, event.output).shape[:2])
+            raise LcamError(
+                f"which of the {count} tokens of {event.name} are patches is not known"
+                + square_that_fits(count, events),
+                GRID_HINT,
+            )
+        if event.layout is not None:
+            refuse_other_grid(event, events, grid)
+
+
+def refuse_other_grid(event: Event, events: Sequence[Event], grid: tuple[int, int] | None) -> None:
+    """Refuse a ``--grid`` that the network itself contradicts.
+
+    Raises:
+        LcamError: The tokens were made of another number of patches.
+    """
+    output = event.output
+    if grid is None or not (torch.is_tensor(output) and output.ndim == 3):
+        return
+    made, count = _patches_before(events), output.shape[1]
+    layout = find_layout(made.output) if made is not None else None
+    if made is None or layout is None or grid == (layout.P, layout.Q):
+        return
+    patches = layout.P * layout.Q
+    if patches <= count:
+        rest = f": {count - patches} of the {count} tokens are none" if count > patches else ""
+        raise LcamError(
+            f"--grid {grid[0]}x{grid[1]} is {grid[0] * grid[1]} patches, but {made.name} makes "
+            f"{layout.P}x{layout.Q} = {patches}{rest}",
+            f"--grid {layout.P}x{layout.Q}",
+        )
+
+
+def refuse_doubtful_square(
+    event: Event, events: Sequence[Event], grid: tuple[int, int] | None
+) -> None:
+    """Refuse tokens that are a square by their number alone, as 65 = 1 + 8x8 = 16 + 7x7 are.
+
+    Raises:
+        LcamError: They were made of another number of patches.
+    """
+    made = _patches_before(events)
+    layout = find_layout(made.output) if made is not None else None
+    if grid is not None or event.places.kind != "list" or layout is None:
+        return
+    count = cast(Tensor, event.output).shape[1]
+    patches = layout.P * layout.Q
+    # Where there are far more tokens, or fewer, other layers have changed their number since.
+    if (layout.P, layout.Q) != (event.places.P, event.places.Q) and 0 <= count - patches < patches:
+        raise LcamError(
+            f"which of the {count} tokens of {event.name} are patches is not known"
+            + square_that_fits(count, events),
+            GRID_HINT,
+        )
+
+
+def square_that_fits(count: int, events: Sequence[Event]) -> str:
+    """How so many tokens could be a square of patches behind others: ``"; 54 = 5 + 7x7"``."""
+    made = _patches_before(events)
+    side = math.isqrt(count)
+    if made is not None:
+        layout = cast(Layout, find_layout(made.output))
+        if count >= layout.P * layout.Q:
+            return f"; {count} = {count - layout.P * layout.Q} + {layout.P}x{layout.Q} would fit"
+    return f"; {count} = {count - side * side} + {side}x{side} would fit"
+
+
+def _patches_before(events: Sequence[Event]) -> Event | None:
+    """The call that made the patches: the last maps before the first list of tokens."""
+    made = None
+    for event in events:
+        output = event.output
+        if torch.is_tensor(output) and output.ndim == 3 and output.shape[0] == 1:
+            return made
+        layout = find_layout(output)
+        if layout is not None and layout.kind == "maps":
+            made = event
+    return None
+
+
+def _is_unknown_list(event: Event) -> bool:
+    """Whether this is a list of one picture's tokens, batch first or not, of unknown layout."""
+    output = event.output
+    if not (torch.is_tensor(output) and output.ndim == 3) or max(output.shape[:2]) == 1:
+        return False
+    return 1 in output.shape[:2] and event.layout is None

@@ -1,0 +1,128 @@
+"""Where the layers of a network stand in its forward pass, and reading them as it runs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from lcam_cli.engine.calls import Call, listen
+from lcam_cli.engine.events import Event
+from lcam_cli.engine.gradients import usable
+from lcam_cli.errors import LcamError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a layer stands in the forward pass.
+
+    Attributes:
+        call: Which of its calls counts: the last that gives feature maps on the way to A, or where
+            there is none, in the whole pass.
+        shape: (K, P, Q) of these, where they are on the way to A.
+    """
+
+    call: Call
+    shape: tuple[int, int, int] | None
+
+
+class Places:
+    """The layers of a network, each with its one place in the forward pass.
+
+    Args:
+        network: The network.
+        target: The target layer's name.
+        places: Of all layers that run, by name; empty where there is no target layer.
+    """
+
+    def __init__(self, network: nn.Module, target: str, places: Mapping[str, Place]) -> None:
+        self._network = network
+        self._target = target
+        self._places = places
+
+    def calls_of(self, layers: Sequence[str]) -> list[Call]:
+        """Which of a layer's calls is meant: its last that gives feature maps on the way to A.
+
+        Where there is none on that way, the last in the whole pass.
+
+        Raises:
+            LcamError: There is no layer of that name.
+        """
+        return [self._place_of(layer).call for layer in layers]
+
+    def shapes_of(self, layers: Sequence[str]) -> list[tuple[int, int, int]]:
+        """(K, P, Q) of the outputs of other layers.
+
+        Raises:
+            LcamError: There is no such layer, or it gives no feature maps on the way to the target
+                layer.
+        """
+        shapes = []
+        for layer in layers:
+            shape = self._place_of(layer).shape
+            if shape is None:
+                raise LcamError(
+                    f"layer {layer!r} gives no feature maps before {self._target!r} does",
+                    "name layers in the order of the network, the last one last",
+                )
+            shapes.append(shape)
+        return shapes
+
+    @contextlib.contextmanager
+    def watch(self, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+        """Keep what other layers give, by name, while the network runs.
+
+        Only layers that hold the target layer inside them are not seen. What they gave is there
+        when the block ends.
+        """
+        caught: dict[str, Tensor] = {}
+        calls = dict(zip(layers, self.calls_of(layers), strict=True))
+        with listen(self._network, calls.values()) as heard:
+            yield caught
+        for layer, call in calls.items():
+            output = heard[call.name].output
+            if torch.is_tensor(output):
+                caught[layer] = usable(output)
+
+    def _place_of(self, layer: str) -> Place:
+        name = resolve_layer(self._network, layer)
+        return self._places.get(name, Place(Call(name), None))
+
+
+def find_places(events: Sequence[Event], target: Event) -> dict[str, Place]:
+    """Where all layers stand that run, given the call that A is from."""
+    end = next(i for i, event in enumerate(events) if event is target)
+    by_name: dict[str, list[tuple[int, Event]]] = {}
+    for i, event in enumerate(events):
+        by_name.setdefault(event.name, []).append((i, event))
+    places = {}
+    for name, calls in by_name.items():
+        maps = [(i, e) for i, e in calls if e.layout is not None and e.layout.kind == "maps"]
+        before = [(i, e) for i, e in maps if i <= end]
+        chosen = target if name == target.name else (before or maps or calls)[-1][1]
+        shape = None
+        if before:
+            K, P, Q = cast(Tensor, chosen.output).shape[1:]
+            shape = (K, P, Q)
+        places[name] = Place(Call(name, len(calls) - 1 - chosen.number), shape)
+    return places
+
+
+def resolve_layer(network: nn.Module, layer: str) -> str:
+    """The first name of a module that may have several.
+
+    Raises:
+        LcamError: There is none of that name; the message names near ones.
+    """
+    modules = {n: m for n, m in network.named_modules(remove_duplicate=False) if n}
+    if layer not in modules:
+        top = ", ".join(name for name, _ in network.named_children())
+        raise LcamError(
+            f"no layer {layer!r} in this network",
+            f"{did_you_mean(layer, modules)} Its parts: {top}.".strip(),
+        )
+    return str(next(name for name, module in modules.items() if module is modules[layer]))
