@@ -155,7 +155,7 @@ def _attention_files(
     files = []
     for name in asked:
         try:
-            files.append(newest_run(name, options, console))
+            files.append(newest_run(name, options, console, softmax=options.backbone is not None))
         except LcamError:
             if explicit:
                 raise

@@ -29,13 +29,17 @@ if TYPE_CHECKING:
 _SHOWN = 3
 
 
-def newest_run(method: str | None, options: BackboneOptions, console: Console) -> AttentionFile:
+def newest_run(
+    method: str | None, options: BackboneOptions, console: Console, *, softmax: bool = False
+) -> AttentionFile:
     """Find it, and say which it is.
 
     Args:
         method: What its method must be called; None for any.
         options: What was typed of the backbone.
         console: Is told of it, and of runs whose file cannot be read.
+        softmax: Whether its classifier must have softmax scores where no activation was typed,
+            unless the classifier's own last step tells.
 
     Raises:
         LcamError: There is none, or none fits; the message says how each differs.
@@ -48,7 +52,7 @@ def newest_run(method: str | None, options: BackboneOptions, console: Console) -
         except LcamError as error:
             console.warn(f"passed over {path.parent}: {error.what}")
             continue
-        differs = next(_differences(file, method, options), "")
+        differs = next(_differences(file, method, options, softmax), "")
         if not differs:
             which = "the newest run" if path == paths[0] else "the newest run that fits"
             console.info(f"using {path.parent}, {which}")
@@ -67,7 +71,7 @@ def newest_run(method: str | None, options: BackboneOptions, console: Console) -
 
 
 def _differences(
-    file: AttentionFile, method: str | None, options: BackboneOptions
+    file: AttentionFile, method: str | None, options: BackboneOptions, softmax: bool
 ) -> Iterator[str]:
     """Yield what makes a run none that was asked for, in words."""
     names, settings = names_of(file), file.settings
@@ -78,8 +82,8 @@ def _differences(
         return
     identity, given = settings.identity, options.given
     activation = given.activation
-    if activation is None and given.name is not None and not identity.probabilities:
-        activation = "softmax"  # of a classifier that is named, unless its last step tells
+    if activation is None and softmax and not identity.probabilities:
+        activation = "softmax"
     for what, here, typed in (
         ("backbone", identity.name, given.name),
         ("layer", identity.layer, given.layer),

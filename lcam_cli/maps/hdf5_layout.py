@@ -55,6 +55,9 @@ JOINED_IDS = "joined_files"
 # Reasons are short phrases of ours; a longer one is cut here.
 REASON_BYTES = 240
 
+LONGEST_TEXT = 1 << 16
+"""Bytes of a text; no system has longer paths, but a list of them may hold anything."""
+
 _LONGEST_ATTRIBUTE = 1 << 20
 _SECTOR = 512
 _SMALL_CHUNK = 1024
@@ -67,7 +70,7 @@ class Room:
     Attributes:
         rows: Maps, that is pictures times classes a picture.
         skipped: Inputs that cannot be read.
-        path_bytes: Length of the longest path.
+        path_bytes: Length of the longest path, at most LONGEST_TEXT: no picture has a longer one.
         class_name_bytes: Length of the longest class name.
     """
 
@@ -90,7 +93,7 @@ class Room:
         return cls(
             rows=len(paths) * classes_per_picture,
             skipped=len(paths),
-            path_bytes=max((len(utf8(path)) for path in paths), default=1),
+            path_bytes=min(max((len(utf8(path)) for path in paths), default=1), LONGEST_TEXT),
             class_name_bytes=max((len(utf8(name)) for name in class_names), default=1),
         )
 
@@ -450,7 +453,7 @@ def _text(width: int) -> np.dtype[Any]:
 def skipped_rows(skipped: Sequence[Skipped]) -> dict[str, list[bytes]]:
     """Return the rows of the two ``skipped`` datasets."""
     return {
-        "skipped/path": [utf8(one.path) for one in skipped],
+        "skipped/path": [clip_text(one.path, LONGEST_TEXT) for one in skipped],
         "skipped/reason": [clip_text(one.reason, REASON_BYTES) for one in skipped],
     }
 

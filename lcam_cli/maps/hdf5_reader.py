@@ -36,7 +36,6 @@ WRITE_ANEW = "write it anew with --overwrite"
 # A row larger than this is a lie about its shape, or a trap for our memory.
 _MOST_ROW_BYTES = 1 << 26
 _MOST_BATCH_BYTES = 1 << 28
-_LONGEST_TEXT = 1 << 16
 # All texts of one kind together: room for ten million paths.
 _MOST_TEXT_BYTES = 1 << 30
 _TEXT_BLOCK_BYTES = 1 << 24
@@ -436,7 +435,7 @@ def _check_type(dataset: h5py.Dataset, name: str, kind: str | tuple[str, ...]) -
     """Check what a dataset's values are, and that no row or chunk of them is enormous."""
     if kind == _TEXT:
         text = h5py.check_string_dtype(dataset.dtype)
-        if text is None or (text.length or 0) > _LONGEST_TEXT:
+        if text is None or (text.length or 0) > layout.LONGEST_TEXT:
             raise LcamError(f"{name} is no text")
     elif dataset.dtype.newbyteorder("=").name not in kind:
         raise LcamError(f"{name} is {dataset.dtype}, not {' or '.join(kind)}")

@@ -40,15 +40,17 @@ def why_flat(engine: Engine, method: str, seen: Forward, classes: Tensor) -> str
 def _why_by_gradient(engine: Engine, seen: Forward, classes: Tensor) -> str:
     """The same, of a method whose maps are gradients times features."""
     layer = engine.backbone.identity.layer
-    if _are_probabilities(seen.logits):
-        return (
-            "the network gives probabilities, whose gradients vanish where it is sure: let it give "
-            "logits, without the softmax or sigmoid at its end"
-        )
     try:
         g = engine.feature_gradients(seen, classes)
     except (LcamError, RuntimeError):
         return ""
+    # Those that are undone, where what the last step is given cannot be had, vanish as well.
+    undone = bool(engine.backbone.identity.probabilities) and not g.any()
+    if undone or _are_probabilities(seen.logits):
+        return (
+            "the network gives probabilities, whose gradients vanish where it is sure: let it give "
+            "logits, without the softmax or sigmoid at its end"
+        )
     if not g.any():
         return (
             f"the scores have no gradient at layer {layer}: what it gives there does not reach "

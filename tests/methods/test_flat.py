@@ -69,12 +69,26 @@ def test_cam_is_not_named_where_it_cannot_explain() -> None:
     assert why == "nothing in layer 3 speaks for the class, only against it"
 
 
-@pytest.mark.parametrize("end", [nn.Softmax(1), nn.Sigmoid()])
-def test_probabilities_that_are_saturated(end: nn.Module) -> None:
+class TwoSoftmaxes(nn.Module):
+    """Their mean is no last step that could be taken off."""
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return (z.softmax(1) + (2 * z).softmax(1)) / 2
+
+
+# Of what is typed as logits nothing is taken off.
+@pytest.mark.parametrize(
+    ("end", "activation"),
+    [(nn.Softmax(1), "softmax"), (nn.Sigmoid(), "softmax"), (TwoSoftmaxes(), None)],
+)
+def test_probabilities_that_are_saturated(end: nn.Module, activation: str | None) -> None:
     module = tiny_network()
+    classifier = module[-1]
+    network = Network(module.append(end), "tiny", "none:seed=7", preprocess=SMALL)
+    engine = Engine(Backbone(network, "3", activation=activation), device="cpu")
+    # Only now: a network that is as sure of any picture is refused.
     with torch.no_grad():
-        module[-1].bias.copy_(torch.tensor([1000.0, -1000, -1000, -1000]))
-    engine = engine_of(module.append(end))
+        classifier.bias.copy_(torch.tensor([1000.0, -1000, -1000, -1000]))
     seen, classes = seen_by(engine)
     assert not engine.feature_gradients(seen, classes).any()
     why = why_flat(engine, "gradcam", seen, classes)
