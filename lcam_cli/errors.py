@@ -1,4 +1,4 @@
-"""What can go wrong in a way the user can mend, and how it is told."""
+"""What can go wrong in a way the user can fix, and how it is told."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class LcamError(Exception):
-    """A mistake the user can mend; the command line prints it and exits with code 2.
+    """A mistake the user can fix; the command line prints it and exits with code 2.
 
     Args:
         what: One line: what is wrong, with the offending value.

@@ -48,7 +48,7 @@ def read_settings(path: Path) -> dict[str, dict[str, Any]]:
             f"settings file {path} is not UTF-8 (byte {error.start})", "save it as UTF-8"
         ) from error
     except tomllib.TOMLDecodeError as error:
-        raise LcamError(f"settings file {path} is not TOML: {error}", "mend that line") from error
+        raise LcamError(f"settings file {path} is not TOML: {error}", "fix that line") from error
     for name, section in sections.items():
         if not isinstance(section, dict):
             raise LcamError(

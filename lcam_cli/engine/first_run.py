@@ -25,7 +25,7 @@ _RECTANGLES = (
 )
 _LARGEST = 512
 _LINEAR = re.compile(r"shapes cannot be multiplied \(\d+x(\d+) and (\d+)x\d+\)")
-# Errors that no other size would mend.
+# Errors that no other size would fix.
 _OF_CODE = (AttributeError, ImportError, KeyError, NameError, NotImplementedError, SystemExit)
 _WRAP = "wrap it: a module whose forward(self, x) returns self.network"
 _DTYPES = re.compile(
@@ -89,7 +89,7 @@ def _refuse(
     elif "same device" in text:
         hint = "make tensors where the picture is: device=x.device"
     else:
-        hint = "mend its forward() (--debug shows the traceback)"
+        hint = "fix its forward() (--debug shows the traceback)"
     what = f"{name} {raised(error)}" if isinstance(error, _OF_CODE) else failed
     raise LcamError(theirs.what if theirs else what, hint) from error
 

@@ -123,14 +123,14 @@ def _check_no_arguments(function: Any, name: str) -> None:
 def _theirs(error: BaseException, name: str) -> LcamError:
     theirs = users_error(error, name)
     if theirs is None:  # raised by what is no Python of theirs, such as a class of torch
-        return LcamError(f"{name} {raised(error)}", "mend it there")
+        return LcamError(f"{name} {raised(error)}", "fix it there")
     if re.search("cuda|nvidia", theirs.what, re.IGNORECASE) and not torch.cuda.is_available():
         return LcamError(
             theirs.what,
             "build it on the CPU (no .cuda(), map_location='cpu'): --device says where it runs",
         )
-    if theirs.hint.startswith("mend"):
-        return LcamError(theirs.what, "mend it there (--debug shows the traceback)")
+    if theirs.hint.startswith("fix"):
+        return LcamError(theirs.what, "fix it there (--debug shows the traceback)")
     return theirs
 
 
@@ -181,7 +181,7 @@ def _import_function(name: str) -> Callable[[], Any]:
     except (Exception, SystemExit) as error:  # the user's code can raise anything
         theirs = users_error(error, name)
         place = theirs.what[theirs.what.rindex(" (") :] if theirs else ""
-        hint = "mend it there (--debug shows the traceback)"
+        hint = "fix it there (--debug shows the traceback)"
         if theirs is None or isinstance(error, ModuleNotFoundError):
             hint = (
                 "give --backbone file.py:function or package.module:function, and install "

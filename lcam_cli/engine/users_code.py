@@ -41,7 +41,7 @@ def users_error(error: BaseException, name: str = "") -> LcamError | None:
     if found is None:
         return None
     file, line, given = found
-    hint = "mend it there (--debug shows the traceback); what is saved can go on with --resume"
+    hint = "fix it there (--debug shows the traceback); what is saved can go on with --resume"
     if isinstance(error, FileNotFoundError) and not Path(str(error.filename or "/")).is_absolute():
         hint = f"relative paths are taken from the working directory, {Path.cwd()}"
     what = f"called sys.exit({error.code!r})" if isinstance(error, SystemExit) else raised(error)

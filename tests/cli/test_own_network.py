@@ -769,7 +769,7 @@ def test_errors_on_import_are_theirs_and_files_beside_are_found(
     refused(
         lcam(*line, "models/net.py:f"),
         "ZeroDivisionError: division by zero (models/parts_of_net.py, line 1)",
-        "mend it there",
+        "fix it there",
     )
     (inner / "net.py").write_text("def f(:\n")
     refused(lcam(*line, "models/net.py:f"), "SyntaxError")
