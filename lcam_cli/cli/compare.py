@@ -250,6 +250,8 @@ def compare(
             context.with_resource(lock_folder(comparison.state.folder))
             for item in found.skipped:
                 skipped(item)
+            if resume and not any(comparison.state.parts(e) for e in comparison.entrants):
+                console.info(f"nothing to resume in {comparison.state.folder}: starting anew")
         try:
             plan = run.plan(resume=resume)
             if plan.taken:

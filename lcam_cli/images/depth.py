@@ -50,11 +50,13 @@ class NarrowPictures:
         """Return how many there are, an example, and what to do."""
         path, levels = min(self._found.values())
         count = len(self._found)
-        what = "1 picture uses" if count == 1 else f"{count} pictures use"
+        one = count == 1
+        what = "1 picture uses" if one else f"{count} pictures use"
         return (
-            f"{what} less than an eighth of the range of its type (e.g. {path}: {levels.low:g} to "
-            f"{levels.high:g} of {levels.white:g}): nearly black, or without contrast, to the "
-            "classifier, since 16 bits are scaled by 1/257; stretch the values to the whole range"
+            f"{what} less than an eighth of the range of {'its' if one else 'their'} type "
+            f"(e.g. {path}: {levels.low:g} to {levels.high:g} of {levels.white:g}): "
+            "nearly black, or without contrast, to the classifier, since 16 bits are "
+            "scaled by 1/257; stretch the values to the whole range"
         )
 
 

@@ -46,7 +46,7 @@ def comparison_id(engine: Engine, task: Task) -> str:
                 identity.layer,
                 identity.grid,
                 identity.activation,
-                # Only where they say something: what was kept before there were such goes on.
+                # Only where they say something, so that most comparisons keep their name.
                 *filter(any, [[identity.output, identity.probabilities]]),
             ],
             "preprocess": engine.backbone.preprocess.to_json(),

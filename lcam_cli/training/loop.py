@@ -578,9 +578,13 @@ def _fingerprint(engine: Engine, paths: Sequence[str], settings: TrainingSetting
     described = _describe(engine, settings, len(paths))
     # Another precision is what a run may need to go on with.
     training = {k: v for k, v in described.training.items() if k != "precision"}
+    identity = vars(described.identity) | {"weights_file": ""}
+    for what in ("output", "probabilities"):  # 0.1.0 had neither: its runs go on
+        if not identity[what]:
+            del identity[what]
     record = [
         training,
-        vars(described.identity) | {"weights_file": ""},
+        identity,
         described.preprocess.to_json(),
         hashlib.sha256("\0".join(paths).encode("utf-8", "surrogateescape")).hexdigest(),
     ]

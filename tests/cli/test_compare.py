@@ -373,6 +373,7 @@ def test_an_interrupted_comparison_goes_on_by_method(
     resumed = lcam(*words, "--resume")
     assert resumed.code == 0, resumed.err
     assert "taken over from an earlier run: quick, random" in resumed.err
+    assert "nothing to resume" not in resumed.err
     assert quick.count == 10, "not done again"
     assert slow.count == 14, "begun anew"
     fresh = json.loads(lcam(*words, "--overwrite").out)
@@ -380,6 +381,12 @@ def test_an_interrupted_comparison_goes_on_by_method(
     if with_maps:
         with h5py.File("m.h5") as file:
             assert [len(file[name]["path"]) for name in ("quick", "slow", "random")] == [10] * 3
+
+
+def test_it_says_where_there_is_nothing_to_resume(folder: Path, lcam: Lcam) -> None:
+    words = ("compare", "photos", "--methods", "cam", "--max-images", "2", "--resume")
+    assert "nothing to resume in runs/compare/" in lcam(*words).err
+    assert "nothing to resume" not in lcam(*words).err
 
 
 def test_other_settings_or_pictures_are_not_taken_over(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -207,6 +208,16 @@ try:
 except LcamError as error:
     print(error.what, error.hint)
 """
+
+
+def test_a_run_that_0_1_0_began_goes_on(engine: Engine, tmp_path: Path) -> None:
+    """Its checkpoints know neither the network's output nor a last step taken off it."""
+    paths = write_pictures(tmp_path / "pictures", 8)
+    assert train(engine, paths, tmp_path, _settings("auto"), stop=lambda: True) is None
+    state = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    identity = json.loads(state["fingerprint"])[1]
+    assert set(identity) == {"name", "weights", "layer", "weights_file", "grid", "activation"}
+    assert train(engine, paths, tmp_path, _settings("auto"), resume=True) is not None
 
 
 def test_a_full_disk_keeps_the_last_checkpoint(engine: Engine, tmp_path: Path) -> None:
