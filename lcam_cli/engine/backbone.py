@@ -302,7 +302,7 @@ class Backbone:
     def __call__(self, x: Tensor) -> Tensor:
         """Run the whole network: normalised (B, 3, H, W) to logits (B, R)."""
         with self._keeping_gradients():
-            return _usable(cast(Tensor, self.network(x)))
+            return _usable(cast(Tensor, self.network(x.clone())))  # it may change it in place
 
     def features(self, x: Tensor) -> Tensor:
         """Run the network up to the target layer: normalised (B, 3, H, W) to A (B, K, P, Q)."""
@@ -389,7 +389,7 @@ class Backbone:
 
     def _before(self, half: nn.Module, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """A, and what goes around it, of the first half of a network that is split."""
-        output, *around = (_usable(t) for t in half(x))
+        output, *around = (_usable(t) for t in half(x.clone()))
         n = self._layout.prefix
         return self._layout.fold(output), (*([output[:, :n]] if n else []), *around)
 
@@ -512,18 +512,34 @@ class Backbone:
         Raises:
             LcamError: A put back in the layer's place does not give the logits, in any way.
         """
-        A, logits, _ = self.forward(pictures)
-        undo = self._quicken(pictures[:1])
+        A, logits, around = self.forward(pictures)
+        _, gradient = self._logits_and_gradient(A, around)
+        other = pictures[:1].flip(2)
+        undo = self._quicken(other)
         # A trace leaves out what is only decided on values; folding, what happens beside a call.
         for quick in (True, False):
             if not quick:
                 undo()
-            for halves in (split(self.network, self._target.call, pictures[:1]), None):
+            for halves in (self._cut(other), None):
                 self._split = halves
-                around = self._around_if_right(pictures, A, logits)
-                if around is not None:
-                    return A, logits, around
+                found = self._around_if_right(pictures, A, logits, gradient)
+                if found is not None:
+                    return A, logits, found
         raise self._why_not(pictures, logits)
+
+    def _cut(self, picture: Tensor) -> Halves | None:
+        """The network in two; None where it cannot be cut.
+
+        Args:
+            picture: Another than those that tell whether the halves are right: what the network
+                keeps of a pass, and a trace takes for a constant, is wrong for them.
+        """
+        self._split = None
+        try:
+            self(picture.clone())
+        except Exception:  # a changed network can fail in any way
+            return None
+        return split(self.network, self._target.call, picture)
 
     def _quicken(self, picture: Tensor) -> Callable[[], None]:
         """Fold batch norms and have activations save memory; returns what undoes it."""
@@ -538,9 +554,9 @@ class Backbone:
         return undo
 
     def _around_if_right(
-        self, pictures: Tensor, A: Tensor, logits: Tensor
+        self, pictures: Tensor, A: Tensor, logits: Tensor, gradient: Tensor | None
     ) -> tuple[Tensor, ...] | None:
-        """What goes around; None unless every way to A and the logits gives the untouched ones."""
+        """What goes around; None unless A, logits and gradient are the untouched network's."""
         try:
             with contextlib.redirect_stderr(io.StringIO()):  # where torch.fx tells of errors
                 if self._split and _holds_output(self._split[0](pictures[:1].clone())):
@@ -551,12 +567,31 @@ class Backbone:
                 # Where it is split, forward has run the head, and not the whole.
                 other = self(pictures[:1].clone()) if self._split else whole[:1]
                 # Where gradients are wanted activations do not compute in place.
-                with torch.enable_grad():
-                    again = self.head(found, around)
+                again, g = self._logits_and_gradient(found, around)
         except Exception:  # graphs and changed modules can fail in any way
             return None
         right = close(found, A) and all(close(z, logits) for z in (whole, again))
+        right = right and _same_gradient(g, gradient)
         return around if right and close(other, logits[:1]) else None
+
+    def _logits_and_gradient(
+        self, A: Tensor, around: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor | None]:
+        """The logits of A, and at A the gradient of a sum of them; None where there is none.
+
+        A trace looks into functions that have a gradient of their own, and would take another.
+        """
+        start = A.detach().clone().requires_grad_()
+        with torch.enable_grad():
+            logits = self.head(start, around)
+            generator = torch.Generator().manual_seed(0)
+            weights = torch.randn(logits.shape, generator=generator).to(logits)
+            total = (logits * weights).sum()
+        try:
+            (g,) = torch.autograd.grad(total, start, allow_unused=True)
+        except RuntimeError:  # there is none, or what it needs was changed in place
+            g = None
+        return logits.detach(), g
 
     def _why_not(self, pictures: Tensor, logits: Tensor) -> LcamError:
         """What to say of a network whose logits are not those of its features."""
@@ -699,6 +734,13 @@ def _why_no_gradient(start: Tensor, run: Callable[[Tensor], Tensor]) -> str:
     except RuntimeError as error:  # an operation that does not know its gradient
         return str(error).partition("\n")[0]
     return "its forward() computes them without gradients"
+
+
+def _same_gradient(found: Tensor | None, expected: Tensor | None) -> bool:
+    """Whether a gradient is the expected one, as a whole: rounding may turn a few units off."""
+    if expected is None or not expected.isfinite().all():
+        return True
+    return found is not None and bool((found - expected).norm() <= 1e-2 * expected.norm())
 
 
 def _reached(output: Tensor, given: Sequence[Tensor]) -> bool:

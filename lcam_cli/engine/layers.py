@@ -215,6 +215,7 @@ class _Flow:
         self.picture = picture
         self.grid = grid
         self.switches_gradients_off = False
+        self._others: dict[tuple[str, int], object] | None = None  # of another picture
         try:
             # Computed, as networks may change their input in place.
             given = picture.clone().requires_grad_() * 1
@@ -328,6 +329,18 @@ class _Flow:
             return None
         return None if g is None else bool(event.places.fold(g).any())
 
+    def _is_of_picture(self, event: Event) -> bool:
+        """Whether what a call gives changes with the picture, and is not of a stored reference."""
+        output = cast(Tensor, event.output)
+        if output.requires_grad or not self._given.requires_grad:
+            return True
+        if self._others is None:
+            with torch.no_grad():
+                events, _ = _record(self.network, self.picture.flip(2, 3) / 2, self.grid)
+            self._others = {(e.name, e.number): e.output for e in events}
+        other = self._others.get((event.name, event.number))
+        return not (torch.is_tensor(other) and torch.equal(other, output))
+
     def _are_class_scores(self, event: Event) -> bool:
         """Whether these are maps of class scores: each channel changes its own logit alone.
 
@@ -364,6 +377,7 @@ class _Flow:
         if lists:
             counts = {cast(Tensor, e.output).shape[1] for e in lists}
             spatial = [e for e in spatial if _holds_features_of_tokens(e, counts)]
+        spatial = [e for e in spatial if self._is_of_picture(e)] or spatial
         # One map weighs places, as attention does; it is no feature.
         several = [e for e in spatial if e.channels > 1]
         # What is given the picture is the whole trunk: its last part is named instead.
@@ -611,7 +625,7 @@ def _record(
         return hook
 
     handles = [
-        module.register_forward_hook(note(name))
+        module.register_forward_hook(note(name), prepend=True)
         for name, module in network.named_modules()
         if name and not isinstance(module, torch.jit.ScriptModule)  # which takes no hooks
     ]

@@ -40,6 +40,12 @@ def why_flat(engine: Engine, method: str, seen: Forward, classes: Tensor) -> str
 def _why_by_gradient(engine: Engine, seen: Forward, classes: Tensor) -> str:
     """The same, of a method whose maps are gradients times features."""
     layer = engine.backbone.identity.layer
+    same = bool((seen.logits == seen.logits[:1]).all())
+    if same and (len(seen.logits) > 1 or not seen.logits.any()):
+        return (
+            "every picture has the same logits, as from a classifier whose weights are 0 before "
+            "its training: give trained --weights"
+        )
     if _are_probabilities(seen.logits):
         return (
             "the network gives probabilities, whose gradients vanish where it is sure: let it give "
