@@ -42,7 +42,7 @@ from lcam_cli.engine.networks import Network, load_network, read_class_names
 from lcam_cli.engine.plain import plain_classifier, scoring
 from lcam_cli.engine.split import split, with_head
 from lcam_cli.engine.tokens import Layout, parse_grid
-from lcam_cli.engine.wrappers import inside_script, plain_layer, scripts_in
+from lcam_cli.engine.wrappers import inside_script, is_quantised, plain_layer, scripts_in
 from lcam_cli.errors import LcamError, did_you_mean
 from lcam_cli.images.preprocess import Preprocess
 
@@ -184,9 +184,9 @@ class Backbone:
         """
         if self._no_layer:
             parts = [name for name in scripts_in(self.network) if name]
+            hint = f"if it gives feature maps: --layer {parts[-1]}; " if parts else ""
             raise LcamError(
-                f"{method} looks at a layer, and {self._no_layer}",
-                f"name what a part of it gives: --layer {parts[-1]}" if parts else _SCORES_ALONE,
+                f"{method} looks at a layer, and {self._no_layer}", hint + _SCORES_ALONE
             )
 
     @property
@@ -215,6 +215,9 @@ class Backbone:
         try:
             return find_target(self.network, picture, places)
         except LcamError:
+            if is_quantised(self.network):
+                self._no_layer = f"the layers of {name} are quantised: they give no real numbers"
+                return None
             if not scripts_in(self.network):
                 raise
         part = "" if "" in scripts_in(self.network) else "partly "

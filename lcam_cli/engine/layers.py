@@ -131,8 +131,15 @@ def find_target(network: nn.Module, picture: Tensor, grid: tuple[int, int] | Non
     """
     with _lively(network):
         flow = _Flow(network, picture, grid)
-        _refuse_unknown_tokens(flow.events, grid)
-        return flow.target(flow.last())
+        try:
+            found = flow.last()
+        except LcamError:
+            _refuse_unknown_tokens(flow.events, flow.events, grid)
+            raise
+        # What comes before is behind it: a --grid alone is held against all.
+        start = 0 if grid else next(i for i, e in enumerate(flow.events) if e is found)
+        _refuse_unknown_tokens(flow.events[start:], flow.events, grid)
+        return flow.target(found)
 
 
 def locate_target(
@@ -266,10 +273,25 @@ class _Flow:
                 "no layer's features change the logits of a random picture",
                 "load trained weights, or name the layer: --layer NAME",
             )
-        raise LcamError(
+        raise self._not_one_a_picture() or LcamError(
             "found no convolutional features or patches in this network",
             "name the layer: --layer NAME; for a transformer also its patches: --grid PxQ",
         )
+
+    def _not_one_a_picture(self) -> LcamError | None:
+        """What to say where layers run on parts of a picture, or on several made of it."""
+        for event in reversed(self.events):
+            output = event.output
+            if not (torch.is_tensor(output) and output.ndim == 4 and len(output) > 1):
+                continue
+            if output.shape[2] > 1 and not output.is_quantized:
+                return LcamError(
+                    f"layer {event.name} gives {shape_of(output)} for one picture: "
+                    f"{len(output)} maps, not one",
+                    "have forward() call its layers once a picture: crops or a second picture "
+                    "in calls of their own",
+                )
+        return None
 
     def is_by_chance(self) -> bool:
         """Whether the same picture gives other logits each time."""
@@ -422,12 +444,21 @@ def _holds_features_of_tokens(event: Event, counts: set[int]) -> bool:
     return layout.P == layout.Q and not (layout.kind == "maps" and output.shape[2] in counts)
 
 
-def _refuse_unknown_tokens(events: Sequence[Event], grid: tuple[int, int] | None) -> None:
-    for event in events:
+def _refuse_unknown_tokens(
+    some: Sequence[Event], events: Sequence[Event], grid: tuple[int, int] | None
+) -> None:
+    """Refuse tokens, among ``some`` of all ``events``, of which it is not known where they lie."""
+    for event in some:
         if isinstance(event.module, nn.LayerNorm) and _is_unknown_list(event):
             if grid is not None:
                 _refuse_other_grid(event, events, grid)
-            count = max(cast(Tensor, event.output).shape[:2])
+            count, batch = cast(Tensor, event.output).shape[:2]
+            if batch == 1 and count > 1:
+                raise LcamError(
+                    f"{event.name} gives tokens {shape_of(event.output)}, the batch second",
+                    "lcam reads tokens (B, N, K): build the transformer with batch_first=True",
+                )
+            count = batch
             raise LcamError(
                 f"which of the {count} tokens of {event.name} are patches is not known"
                 + _that_fits(count, events),
@@ -550,7 +581,8 @@ def by_chance() -> LcamError:
     """What to say of a network that is not a function of its pictures."""
     return LcamError(
         "the network gives other logits each time it runs on the same picture",
-        "have its forward() draw no random numbers in eval mode",
+        "have its forward() draw no random numbers, and keep nothing from one call to the next, "
+        "in eval mode",
     )
 
 

@@ -66,7 +66,9 @@ def _left_as_it_was(network: nn.Module) -> Iterator[None]:
             module.__dict__.update(attributes)
             for container, content in containers:
                 container.clear()
-                container.extend(content) if isinstance(content, list) else container.update(content)
+                container.extend(content) if isinstance(content, list) else container.update(
+                    content
+                )
 
 
 def _containers(module: nn.Module) -> list[Any]:

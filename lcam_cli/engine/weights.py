@@ -299,18 +299,29 @@ def load_weights(module: nn.Module, weights: str, name: str) -> WeightsFile:
 # --- state dicts in a file ------------------------------------------------------------------------
 
 
-def _candidates(content: object, key: str = "", depth: int = 0) -> Iterator[Candidate]:
-    """The dictionaries with tensors in them, outer ones first."""
+def _candidates(
+    content: object, key: str = "", depth: int = 0, seen: set[int] | None = None
+) -> Iterator[Candidate]:
+    """The dictionaries with tensors in them, outer ones first.
+
+    A small pickle may name the same ones over and over: what is within is looked through once.
+    """
     entries = content.entries if isinstance(content, Inert) else content
+    seen = set() if seen is None else seen
+    known = id(entries) in seen
+    seen.add(id(entries))
     if isinstance(entries, list | tuple):
         entries = dict(enumerate(entries)) if len(entries) < _MOST else {}
     if not isinstance(entries, Mapping) or depth > _DEPTH:
         return
     if any(isinstance(v, Tensor) and isinstance(k, str) for k, v in entries.items()):
         yield Candidate(key or TOP, entries)
+    if known:
+        return
     for name, inner in entries.items():
         if isinstance(inner, Mapping | Inert | list | tuple):
-            yield from _candidates(inner, f"{key}.{name}" if key else str(name), depth + 1)
+            inside = f"{key}.{name}" if key else str(name)
+            yield from _candidates(inner, inside, depth + 1, seen)
 
 
 def _no_state_dict(path: Path, content: object) -> LcamError:
