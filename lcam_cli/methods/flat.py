@@ -40,11 +40,9 @@ def why_flat(engine: Engine, method: str, seen: Forward, classes: Tensor) -> str
 def _why_by_gradient(engine: Engine, seen: Forward, classes: Tensor) -> str:
     """The same, of a method whose maps are gradients times features."""
     layer = engine.backbone.identity.layer
-    same = bool((seen.logits == seen.logits[:1]).all())
-    if same and (len(seen.logits) > 1 or not seen.logits.any()):
+    if not seen.logits.any():
         return (
-            "every picture has the same logits, as from a classifier whose weights are 0 before "
-            "its training: give trained --weights"
+            "all logits are 0, as those of a classifier before its training: give trained --weights"
         )
     if _are_probabilities(seen.logits):
         return (

@@ -385,6 +385,6 @@ def test_a_small_file_that_names_the_same_lists_over_and_over_is_soon_looked_thr
 ) -> None:
     nested: list[object] = []
     for _ in range(40):
-        nested = [nested] * 10
+        nested = [nested] * 60
     torch.save({"more": nested, "net": torch.nn.Linear(2, 2).state_dict()}, tmp_path / "a.pt")
     assert load_weights(torch.nn.Linear(2, 2), str(tmp_path / "a.pt"), "net").identity
