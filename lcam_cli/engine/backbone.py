@@ -23,7 +23,7 @@ from lcam_cli.engine.cut import Cut
 from lcam_cli.engine.gradients import find_end_of_gradients, usable
 from lcam_cli.engine.grid import Grid, find_grid
 from lcam_cli.engine.identity import Identity
-from lcam_cli.engine.layers import SCORES_ALONE, choose_target
+from lcam_cli.engine.layers import choose_target, no_layer
 from lcam_cli.engine.live import live_network
 from lcam_cli.engine.networks import Network, load_network
 from lcam_cli.engine.places import Places
@@ -31,7 +31,6 @@ from lcam_cli.engine.plain import plain_classifier
 from lcam_cli.engine.quickest import choose_way
 from lcam_cli.engine.split import with_head
 from lcam_cli.engine.tokens import Layout, parse_grid
-from lcam_cli.engine.wrappers import scripts_in
 from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Preprocess
 
@@ -134,14 +133,7 @@ class Backbone:
             LcamError: There is none.
         """
         if self._cut is None:
-            scripts = scripts_in(self.network)
-            parts = [name for name in scripts if name]
-            script = "TorchScript" if "" in scripts else "partly TorchScript"
-            raise LcamError(
-                f"{method} looks at a layer, and {self.identity.name} is {script}, whose layers "
-                "cannot be seen from outside",
-                f"name what a part of it gives: --layer {parts[-1]}" if parts else SCORES_ALONE,
-            )
+            raise no_layer(self.network, self.identity.name, method)
 
     @property
     def feature_shape(self) -> tuple[int, int, int]:
@@ -216,7 +208,7 @@ class Backbone:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Run the whole network: normalised (B, 3, H, W) to logits (B, R)."""
-        return self._cut.whole(x) if self._cut else usable(cast(Tensor, self.network(x)))
+        return self._cut.whole(x) if self._cut else usable(cast(Tensor, self.network(x.clone())))
 
     def features(self, x: Tensor) -> Tensor:
         """Run the network up to the target layer: normalised (B, 3, H, W) to A (B, K, P, Q)."""

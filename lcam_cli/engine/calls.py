@@ -70,7 +70,9 @@ def hook(
 
     with ExitStack() as stack:
         for name in names:
-            handle = network.get_submodule(name).register_forward_hook(seen(name))
+            # Before hooks of the user's own, which may keep what the module gives.
+            module = network.get_submodule(name)
+            handle = module.register_forward_hook(seen(name), prepend=True)
             stack.callback(handle.remove)
         yield
 

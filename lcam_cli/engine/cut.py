@@ -46,7 +46,7 @@ class Cut:
     def whole(self, x: Tensor) -> Tensor:
         """Run the whole network: normalised (B, 3, H, W) to logits (B, R)."""
         with self._keeping_gradients():
-            return usable(cast(Tensor, self.network(x)))
+            return usable(cast(Tensor, self.network(x.clone())))  # it may change it in place
 
     def features(self, x: Tensor) -> Tensor:
         """Run the network up to the target layer: normalised (B, 3, H, W) to A (B, K, P, Q)."""
@@ -127,7 +127,7 @@ class Cut:
 
     def _before(self, half: nn.Module, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """A, and what goes around it, of the first half of a network that is split."""
-        output, *around = (usable(t) for t in half(x))
+        output, *around = (usable(t) for t in half(x.clone()))
         n = self.layout.prefix
         return self.layout.fold(output), (*([output[:, :n]] if n else []), *around)
 

@@ -74,7 +74,8 @@ def record(
         return hook
 
     handles = [
-        module.register_forward_hook(note(name))
+        # Before hooks of the user's own, which may keep what the module gives.
+        module.register_forward_hook(note(name), prepend=True)
         for name, module in network.named_modules()
         if name and not isinstance(module, torch.jit.ScriptModule)  # which takes no hooks
     ]

@@ -54,6 +54,7 @@ class Flow:
         self.picture = picture
         self.grid = grid
         self.switches_gradients_off = False
+        self._others: dict[tuple[str, int], object] | None = None  # of another picture
         try:
             # Computed, as networks may change their input in place.
             given = picture.clone().requires_grad_() * 1
@@ -97,10 +98,25 @@ class Flow:
                 "no layer's features change the logits of a random picture",
                 "load trained weights, or name the layer: --layer NAME",
             )
-        raise LcamError(
+        raise self._not_one_a_picture() or LcamError(
             "found no convolutional features or patches in this network",
             "name the layer: --layer NAME; for a transformer also its patches: --grid PxQ",
         )
+
+    def _not_one_a_picture(self) -> LcamError | None:
+        """What to say where layers run on parts of a picture, or on several made of it."""
+        for event in reversed(self.events):
+            output = event.output
+            if not (torch.is_tensor(output) and output.ndim == 4 and len(output) > 1):
+                continue
+            if output.shape[2] > 1 and not output.is_quantized:
+                return LcamError(
+                    f"layer {event.name} gives {tuple(output.shape)} for one picture: "
+                    f"{len(output)} maps, not one",
+                    "have forward() call its layers once a picture: crops or a second picture "
+                    "in calls of their own",
+                )
+        return None
 
     def is_by_chance(self) -> bool:
         """Whether the same picture gives other logits each time."""
@@ -160,6 +176,18 @@ class Flow:
             return None
         return None if g is None else bool(event.places.fold(g).any())
 
+    def _is_of_picture(self, event: Event) -> bool:
+        """Whether what a call gives changes with the picture, and is not of a stored reference."""
+        output = cast(Tensor, event.output)
+        if output.requires_grad or not self._given.requires_grad:
+            return True
+        if self._others is None:
+            with torch.no_grad():
+                events, _ = record(self.network, self.picture.flip(2, 3) / 2, self.grid)
+            self._others = {(e.name, e.number): e.output for e in events}
+        other = self._others.get((event.name, event.number))
+        return not (torch.is_tensor(other) and torch.equal(other, output))
+
     def _are_class_scores(self, event: Event) -> bool:
         """Whether these are maps of class scores: each channel changes its own logit alone.
 
@@ -196,6 +224,7 @@ class Flow:
         if lists:
             counts = {cast(Tensor, e.output).shape[1] for e in lists}
             spatial = [e for e in spatial if _holds_features_of_tokens(e, counts)]
+        spatial = [e for e in spatial if self._is_of_picture(e)] or spatial
         # One map weighs places, as attention does; it is no feature.
         several = [e for e in spatial if e.channels > 1]
         # What is given the picture is the whole trunk: its last part is named instead.
@@ -225,7 +254,8 @@ def by_chance() -> LcamError:
     """What to say of a network that is not a function of its pictures."""
     return LcamError(
         "the network gives other logits each time it runs on the same picture",
-        "have its forward() draw no random numbers in eval mode",
+        "have its forward() draw no random numbers, and keep nothing from one call to the next, "
+        "in eval mode",
     )
 
 

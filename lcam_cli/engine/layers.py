@@ -25,7 +25,7 @@ from lcam_cli.engine.patches import (
 )
 from lcam_cli.engine.places import Place, find_places, resolve_layer
 from lcam_cli.engine.tokens import Layout
-from lcam_cli.engine.wrappers import inside_script, plain_layer, scripts_in
+from lcam_cli.engine.wrappers import inside_script, is_quantised, plain_layer, scripts_in
 from lcam_cli.errors import LcamError
 
 SCORES_ALONE = (
@@ -87,9 +87,22 @@ def choose_target(
     try:
         return find_target(network, picture, grid)
     except LcamError:
-        if not scripts_in(network):
+        if not (scripts_in(network) or is_quantised(network)):
             raise
     return None
+
+
+def no_layer(network: nn.Module, name: str, method: str) -> LcamError:
+    """What to say of a method that looks at a layer, and a network that shows none."""
+    scripts = scripts_in(network)
+    parts = [part for part in scripts if part]
+    hint = f"if it gives feature maps: --layer {parts[-1]}; " if parts else ""
+    if is_quantised(network):
+        why = f"the layers of {name} are quantised: they give no real numbers"
+    else:
+        script = "TorchScript" if "" in scripts else "partly TorchScript"
+        why = f"{name} is {script}, whose layers cannot be seen from outside"
+    return LcamError(f"{method} looks at a layer, and {why}", hint + SCORES_ALONE)
 
 
 def find_target(network: nn.Module, picture: Tensor, grid: tuple[int, int] | None = None) -> Target:
@@ -115,8 +128,15 @@ def find_target(network: nn.Module, picture: Tensor, grid: tuple[int, int] | Non
     """
     with _lively(network):
         flow = Flow(network, picture, grid)
-        refuse_unknown_tokens(flow.events, grid)
-        return _target(flow, flow.last())
+        try:
+            found = flow.last()
+        except LcamError:
+            refuse_unknown_tokens(flow.events, flow.events, grid)
+            raise
+        # What comes before is behind it: a --grid alone is held against all.
+        start = 0 if grid else next(i for i, e in enumerate(flow.events) if e is found)
+        refuse_unknown_tokens(flow.events[start:], flow.events, grid)
+        return _target(flow, found)
 
 
 def locate_target(

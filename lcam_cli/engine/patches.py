@@ -20,17 +20,30 @@ from lcam_cli.errors import LcamError
 GRID_HINT = "name the layer and its rows and columns of patches: --layer NAME --grid PxQ"
 
 
-def refuse_unknown_tokens(events: Sequence[Event], grid: tuple[int, int] | None) -> None:
+def refuse_unknown_tokens(
+    some: Sequence[Event], events: Sequence[Event], grid: tuple[int, int] | None
+) -> None:
     """Refuse a network with lists of tokens of which it is not known which are patches.
+
+    Args:
+        some: The calls that are looked at.
+        events: All calls.
+        grid: P and Q of patches, where the user says so.
 
     Raises:
         LcamError: It has such a list, or was made for another ``--grid``.
     """
-    for event in events:
+    for event in some:
         if isinstance(event.module, nn.LayerNorm) and _is_unknown_list(event):
             if grid is not None:
                 refuse_other_grid(event, events, grid)
-            count = max(cast(Tensor, event.output).shape[:2])
+            output = cast(Tensor, event.output)
+            batch, count = output.shape[:2]
+            if count == 1 and batch > 1:
+                raise LcamError(
+                    f"{event.name} gives tokens {tuple(output.shape)}, the batch second",
+                    "lcam reads tokens (B, N, K): build the transformer with batch_first=True",
+                )
             raise LcamError(
                 f"which of the {count} tokens of {event.name} are patches is not known"
                 + square_that_fits(count, events),
@@ -57,9 +70,9 @@ def refuse_other_grid(event: Event, events: Sequence[Event], grid: tuple[int, in
     if patches <= count:
         rest = f": {count - patches} of the {count} tokens are none" if count > patches else ""
         raise LcamError(
-            f"--grid {grid[0]}x{grid[1]} is {grid[0] * grid[1]} patches, but {made.name} makes "
-            f"{layout.P}x{layout.Q} = {patches}{rest}",
-            f"--grid {layout.P}x{layout.Q}",
+            f"--grid {grid[0]}x{grid[1]} is {grid[0] * grid[1]} patches, but layer {made.name} "
+            f"gives {layout.P}x{layout.Q} = {patches}{rest}",
+            f"give --grid {layout.P}x{layout.Q}",
         )
 
 

@@ -27,8 +27,8 @@ from lcam_cli.errors import LcamError
 _BEFORE = "_lcam_before"
 _LAZY = (nn.UninitializedParameter, nn.UninitializedBuffer)
 _KINDS = {
-    "softmax": "probabilities (its last step is a softmax)",
-    "log_softmax": "the logarithms of probabilities (its last step is a log_softmax)",
+    "softmax": "probabilities (each row sums to 1)",
+    "log_softmax": "the logarithms of probabilities (each row of them sums to 1)",
     "sigmoid": "probabilities, one a class (its last step is a sigmoid)",
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -37,18 +37,32 @@ def choose_way(cut: Cut, pictures: Tensor, name: str) -> tuple[Tensor, tuple[Ten
     Raises:
         LcamError: A put back in the layer's place does not give the logits, in any way.
     """
-    A, logits, _ = cut.forward(pictures)
-    undo = _quicken(cut, pictures[:1])
+    A, logits, around = cut.forward(pictures)
+    _, gradient = _logits_and_gradient(cut, A, around)
+    # Another picture than those that tell whether a way is right: what the network keeps of a pass,
+    # and a trace takes for a constant, is wrong for them.
+    other = pictures[:1].flip(2)
+    undo = _quicken(cut, other)
     # A trace leaves out what is only decided on values; folding, what happens beside a call.
     for quick in (True, False):
         if not quick:
             undo()
-        for halves in (split(cut.network, cut.target.call, pictures[:1]), None):
+        for halves in (_halves(cut, other), None):
             cut.halves = halves
-            around = _around_if_right(cut, pictures, A, logits)
-            if around is not None:
-                return A, around
+            found = _around_if_right(cut, pictures, A, logits, gradient)
+            if found is not None:
+                return A, found
     raise _why_not(cut, pictures, logits, name)
+
+
+def _halves(cut: Cut, picture: Tensor) -> tuple[nn.Module, nn.Module] | None:
+    """The network in two; None where it cannot be split."""
+    cut.halves = None
+    try:
+        cut.whole(picture)
+    except Exception:  # a changed network can fail in any way
+        return None
+    return split(cut.network, cut.target.call, picture)
 
 
 def _quicken(cut: Cut, picture: Tensor) -> Callable[[], None]:
@@ -94,9 +108,9 @@ def _in_place_without_gradients(network: nn.Module) -> Callable[[], None]:
 
 
 def _around_if_right(
-    cut: Cut, pictures: Tensor, A: Tensor, logits: Tensor
+    cut: Cut, pictures: Tensor, A: Tensor, logits: Tensor, gradient: Tensor | None
 ) -> tuple[Tensor, ...] | None:
-    """What goes around; None unless every way to A and the logits gives the untouched ones."""
+    """What goes around; None unless A, logits and gradient are the untouched network's."""
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # where torch.fx tells of errors
             if cut.halves and _holds_output(cut.halves[0](pictures[:1].clone())):
@@ -107,12 +121,39 @@ def _around_if_right(
             # Where it is split, forward has run the head, and not the whole.
             other = cut.whole(pictures[:1].clone()) if cut.halves else whole[:1]
             # Where gradients are wanted activations do not compute in place.
-            with torch.enable_grad():
-                again = cut.head(found, around)
+            again, g = _logits_and_gradient(cut, found, around)
     except Exception:  # graphs and changed modules can fail in any way
         return None
     right = close(found, A) and all(close(z, logits) for z in (whole, again))
+    right = right and _same_gradient(g, gradient)
     return around if right and close(other, logits[:1]) else None
+
+
+def _logits_and_gradient(
+    cut: Cut, A: Tensor, around: Sequence[Tensor]
+) -> tuple[Tensor, Tensor | None]:
+    """The logits of A, and at A the gradient of a sum of them; None where there is none.
+
+    A trace looks into functions that have a gradient of their own, and would take another.
+    """
+    start = A.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        logits = cut.head(start, around)
+        generator = torch.Generator().manual_seed(0)
+        weights = torch.randn(logits.shape, generator=generator).to(logits)
+        total = (logits * weights).sum()
+    try:
+        (g,) = torch.autograd.grad(total, start, allow_unused=True)
+    except RuntimeError:  # there is none, or what it needs was changed in place
+        g = None
+    return logits.detach(), g
+
+
+def _same_gradient(found: Tensor | None, expected: Tensor | None) -> bool:
+    """Whether a gradient is the expected one, as a whole: rounding may turn a few units off."""
+    if expected is None or not expected.isfinite().all():
+        return True
+    return found is not None and bool((found - expected).norm() <= 1e-2 * expected.norm())
 
 
 def _holds_output(given: tuple[object, ...]) -> bool:

@@ -55,18 +55,29 @@ class Candidate:
         return {k: tuple(v.shape) for k, v in tensors.items() if isinstance(v, Tensor)}
 
 
-def find_candidates(content: object, key: str = "", depth: int = 0) -> Iterator[Candidate]:
-    """The dictionaries with tensors in them, outer ones first."""
+def find_candidates(
+    content: object, key: str = "", depth: int = 0, seen: set[int] | None = None
+) -> Iterator[Candidate]:
+    """The dictionaries with tensors in them, outer ones first.
+
+    A small pickle may name the same ones over and over: what is within is looked through once.
+    """
     entries = content.entries if isinstance(content, Inert) else content
+    seen = set() if seen is None else seen
+    known = id(entries) in seen
+    seen.add(id(entries))
     if isinstance(entries, list | tuple):
         entries = dict(enumerate(entries)) if len(entries) < _LONGEST else {}
     if not isinstance(entries, Mapping) or depth > _DEPTH:
         return
     if any(isinstance(v, Tensor) and isinstance(k, str) for k, v in entries.items()):
         yield Candidate(key or TOP, entries)
+    if known:
+        return
     for name, inner in entries.items():
         if isinstance(inner, Mapping | Inert | list | tuple):
-            yield from find_candidates(inner, f"{key}.{name}" if key else str(name), depth + 1)
+            inside = f"{key}.{name}" if key else str(name)
+            yield from find_candidates(inner, inside, depth + 1, seen)
 
 
 def no_state_dict(path: Path, content: object) -> LcamError:

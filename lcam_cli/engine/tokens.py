@@ -74,7 +74,7 @@ def find_layout(output: object, grid: tuple[int, int] | None = None) -> Layout |
     Returns:
         The layout, of at least two places; None where the output has none that is known.
     """
-    if not torch.is_tensor(output) or output.shape[:1] != (1,):
+    if not torch.is_tensor(output) or output.shape[:1] != (1,) or output.is_quantized:
         return None
     found = None
     if output.ndim == 4:

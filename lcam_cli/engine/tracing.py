@@ -8,8 +8,10 @@ there are. What depends on values stays without an answer: such a network has no
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import operator
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -44,10 +46,33 @@ def trace(
         tracers.append(_SizedTracer(is_step, functions, picture))
     for tracer in tracers:
         try:
-            return tracer.trace(network, _defaults(network))
+            with _left_as_it_was(network):
+                return tracer.trace(network, _defaults(network))
         except Exception:  # forward code on stand-ins can fail in any way
             continue
     return None
+
+
+@contextlib.contextmanager
+def _left_as_it_was(network: nn.Module) -> Iterator[None]:
+    """Put back what a forward keeps in its modules, so that no stand-in is left there."""
+    parts = [m for m in network.modules() if not isinstance(m, torch.jit.ScriptModule)]
+    kept = [(m, dict(m.__dict__), [(v, v.copy()) for v in _containers(m)]) for m in parts]
+    try:
+        yield
+    finally:
+        for module, attributes, containers in kept:
+            # What is new stays: torch.fx keeps a graph's constants in the network.
+            module.__dict__.update(attributes)
+            for container, content in containers:
+                container.clear()
+                container.extend(content) if isinstance(content, list) else container.update(
+                    content
+                )
+
+
+def _containers(module: nn.Module) -> list[Any]:
+    return [v for v in module.__dict__.values() if type(v) in (dict, list, OrderedDict, set)]
 
 
 def _defaults(network: nn.Module) -> dict[str, Any] | None:

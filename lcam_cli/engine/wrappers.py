@@ -98,6 +98,14 @@ def inside_script(network: nn.Module, layer: str) -> bool:
     )
 
 
+def is_quantised(network: nn.Module) -> bool:
+    """Whether a network has convolutions that compute with whole numbers."""
+    return any(
+        "quantized" in type(part).__module__ and "Conv" in type(part).__name__
+        for part in network.modules()
+    )
+
+
 def run_eagerly() -> None:
     """Have functions under ``torch.compile`` run as written: they are traced and hooked here."""
     if "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):

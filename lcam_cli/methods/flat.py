@@ -40,6 +40,10 @@ def why_flat(engine: Engine, method: str, seen: Forward, classes: Tensor) -> str
 def _why_by_gradient(engine: Engine, seen: Forward, classes: Tensor) -> str:
     """The same, of a method whose maps are gradients times features."""
     layer = engine.backbone.identity.layer
+    if not seen.logits.any():
+        return (
+            "all logits are 0, as those of a classifier before its training: give trained --weights"
+        )
     try:
         g = engine.feature_gradients(seen, classes)
     except (LcamError, RuntimeError):

@@ -379,3 +379,13 @@ def test_shards_are_called_shards(tmp_path: Path) -> None:
     torch.save({**_own(0).state_dict(), "0.weight": DTensor()}, tmp_path / "w.pt")
     with pytest.raises(LcamError, match=r"do not fit own: 0\.weight is a shard of a tensor"):
         _loaded(tmp_path / "w.pt", _own(1))
+
+
+def test_a_small_file_that_names_the_same_lists_over_and_over_is_soon_looked_through(
+    tmp_path: Path,
+) -> None:
+    nested: list[object] = []
+    for _ in range(40):
+        nested = [nested] * 60
+    torch.save({"more": nested, "net": torch.nn.Linear(2, 2).state_dict()}, tmp_path / "a.pt")
+    assert load_weights(torch.nn.Linear(2, 2), str(tmp_path / "a.pt"), "net").identity

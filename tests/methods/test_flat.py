@@ -194,3 +194,13 @@ def test_a_logit_of_minus_infinity_is_a_score_of_0(tmp_path: Path) -> None:
         module[-1].bias[1] = -torch.inf
     (batch,) = explain(engine_of(module), GradCam(), write_pictures(tmp_path, 2))
     assert (len(batch), batch.skipped) == (2, [])
+
+
+def test_a_classifier_of_zeros_is_not_called_sure() -> None:
+    module = tiny_network()
+    with torch.no_grad():
+        module[-1].weight.zero_()
+        module[-1].bias.zero_()
+    engine = engine_of(module)
+    seen, classes = seen_by(engine)
+    assert why_flat(engine, "gradcam", seen, classes).startswith("all logits are 0")
