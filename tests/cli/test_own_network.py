@@ -731,9 +731,9 @@ def test_what_is_no_network_is_told(
     [
         ("missing", "raised FileNotFoundError: [Errno 2]", "working directory"),
         ("arguments", "needs arguments (classes, size)", "def build(): return arguments(…)"),
-        ("leaves", "called sys.exit('no GPU here') (own.py, line", "mend"),
+        ("leaves", "called sys.exit('no GPU here') (own.py, line", "fix"),
         ("on_gpu", "own.py:on_gpu raised", "build it on the CPU"),
-        ("deep", 'Missing key(s) in state_dict: "features.0.weight"', "mend"),
+        ("deep", 'Missing key(s) in state_dict: "features.0.weight"', "fix"),
         ("lookup", "own.py:lookup raised KeyError: 'scores' (own.py, line", "forward()"),
         ("leaves_later", "called sys.exit(3) (own.py, line", "forward()"),
         ("two_pictures", "its forward() needs another argument (other)", "wrap"),

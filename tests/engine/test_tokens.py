@@ -168,7 +168,7 @@ def test_an_unknown_number_of_tokens_asks_for_the_grid() -> None:
         own_backbone(_Registers())
     for layer in (None, "mix"):
         with pytest.raises(
-            LcamError, match="--grid 19x1 is 19 patches, but patches makes 4x4"
+            LcamError, match="--grid 19x1 is 19 patches, but layer patches gives 4x4"
         ) as told:
             own_backbone(_Registers(), layer, grid="19x1")
         assert told.value.what.endswith("= 16: 3 of the 19 tokens are none")
