@@ -208,7 +208,7 @@ class Backbone:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Run the whole network: normalised (B, 3, H, W) to logits (B, R)."""
-        return self._cut.whole(x) if self._cut else usable(cast(Tensor, self.network(x.clone())))
+        return self._cut.whole(x) if self._cut else usable(cast(Tensor, self.network(x)))
 
     def features(self, x: Tensor) -> Tensor:
         """Run the network up to the target layer: normalised (B, 3, H, W) to A (B, K, P, Q)."""

@@ -46,7 +46,7 @@ class Cut:
     def whole(self, x: Tensor) -> Tensor:
         """Run the whole network: normalised (B, 3, H, W) to logits (B, R)."""
         with self._keeping_gradients():
-            return usable(cast(Tensor, self.network(x.clone())))  # it may change it in place
+            return usable(cast(Tensor, self.network(x)))
 
     def features(self, x: Tensor) -> Tensor:
         """Run the network up to the target layer: normalised (B, 3, H, W) to A (B, K, P, Q)."""
@@ -92,7 +92,7 @@ class Cut:
             return A, self.head(A, around), around
         call = self.target.call
         with self._keeping_gradients(), listen(self.network, [call]) as heard:
-            logits = cast(Tensor, self.network(x.clone()))
+            logits = cast(Tensor, self.network(x))
         output, number = heard[call.name].output, heard[call.name].number
         if not torch.is_tensor(output) or output.ndim != self._output_axes or len(output) != len(x):
             raise LcamError(
@@ -115,7 +115,7 @@ class Cut:
             return output.copy_(changed) if self.target.in_place else changed
 
         with replace(self.network, layer, number, put_back) as heard:
-            logits = cast(Tensor, self.network(x.clone()))
+            logits = cast(Tensor, self.network(x))
         if heard.count <= number:
             raise LcamError(
                 f"layer {layer} ran {number + 1} times on a picture, and then {heard.count} "
@@ -127,7 +127,7 @@ class Cut:
 
     def _before(self, half: nn.Module, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """A, and what goes around it, of the first half of a network that is split."""
-        output, *around = (usable(t) for t in half(x.clone()))
+        output, *around = (usable(t) for t in half(x))
         n = self.layout.prefix
         return self.layout.fold(output), (*([output[:, :n]] if n else []), *around)
 

@@ -112,8 +112,10 @@ def plain_classifier(
             notes.append(f"{name} gives {_KINDS[kind]}: they are taken as the scores")
     if told == "none" and not kind:
         _check_scores(name, rows)
-    if choice.reshaped or choice.path or kind:
-        around = _Around(choice, kind, kind != "" and _comes_off(module, choice, picture, kind))
+    copies = trial is not None and trial.changes_input
+    if choice.reshaped or choice.path or kind or copies:
+        comes_off = kind != "" and _comes_off(module, choice, picture, kind)
+        around = _Around(choice, kind, comes_off, copies)
         module = _with_forward(module, around)
     with torch.no_grad():
         logits = module(picture.clone())
@@ -181,6 +183,7 @@ class _Trial:
 
     Attributes:
         pair: Its output for both together; None where it fails.
+        changes_input: Whether it changes what it is given in place.
     """
 
     def __init__(self, module: nn.Module, picture: Tensor, alone: Any) -> None:
@@ -192,7 +195,9 @@ class _Trial:
         except Exception as error:  # code that takes one picture at a time can fail in any way
             self.pair, self._failed = None, said(error)
         self._alone = [alone, module(self.other)]
-        self._again = module(picture.clone())
+        given = picture.clone()
+        self._again = module(given)
+        self.changes_input = given._version > 0
 
     def rows(self, choice: Choice) -> Tensor:
         """The outputs of the two pictures alone, (2, R)."""
@@ -271,13 +276,17 @@ class _Around:
         choice: Where its outputs are.
         kind: Its last step; ``""`` for none of those that give probabilities.
         comes_off: Whether that is taken off, and else undone.
+        copies: Whether it is given a copy, since it changes that in place.
     """
 
-    def __init__(self, choice: Choice, kind: Any, comes_off: bool) -> None:
+    def __init__(self, choice: Choice, kind: Any, comes_off: bool, copies: bool) -> None:
         self._choice, self._kind, self._comes_off = choice, kind, comes_off
+        self._copies = copies
 
-    def __call__(self, run: Callable[[Any], Any], x: Tensor | fx.Proxy) -> Any:
+    def __call__(self, run: Callable[[Any], Any], x: Any) -> Any:
         choice = self._choice
+        if self._copies:
+            x = x.clone()
         if not self._comes_off:
             outputs = choice.shaped(choice.pick(run(x)))
             return p.logits_of(outputs, self._kind) if self._kind else outputs

@@ -172,7 +172,7 @@ def test_an_unknown_number_of_tokens_asks_for_the_grid() -> None:
         ) as told:
             own_backbone(_Registers(), layer, grid="19x1")
         assert told.value.what.endswith("= 16: 3 of the 19 tokens are none")
-        assert told.value.hint == "--grid 4x4"
+        assert told.value.hint == "give --grid 4x4"
     network = _Registers()
     backbone = own_backbone(network, "mix", grid="4x4")
     assert backbone.identity.grid == "4x4"
