@@ -118,6 +118,11 @@ class Flow:
                 )
         return None
 
+    def events_of(self, picture: Tensor) -> list[Event]:
+        """The calls of modules for another picture, (1, 3, H, W), without gradients."""
+        with torch.no_grad():
+            return record(self.network, picture, self.grid)[0]
+
     def is_by_chance(self) -> bool:
         """Whether the same picture gives other logits each time."""
         with torch.no_grad():
@@ -182,8 +187,7 @@ class Flow:
         if output.requires_grad or not self._given.requires_grad:
             return True
         if self._others is None:
-            with torch.no_grad():
-                events, _ = record(self.network, self.picture.flip(2, 3) / 2, self.grid)
+            events = self.events_of(self.picture.flip(2, 3) / 2)
             self._others = {(e.name, e.number): e.output for e in events}
         other = self._others.get((event.name, event.number))
         return not (torch.is_tensor(other) and torch.equal(other, output))

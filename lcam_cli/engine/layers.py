@@ -20,8 +20,10 @@ from lcam_cli.engine.patches import (
     GRID_HINT,
     refuse_doubtful_square,
     refuse_other_grid,
+    refuse_other_order,
     refuse_unknown_tokens,
     square_that_fits,
+    with_other_corners,
 )
 from lcam_cli.engine.places import Place, find_places, resolve_layer
 from lcam_cli.engine.tokens import Layout
@@ -178,6 +180,9 @@ def locate_target(
 def _target(flow: Flow, event: Event) -> Target:
     """What the rest of the program knows of a call."""
     refuse_doubtful_square(event, flow.events, flow.grid)
+    if event.places.kind == "list":
+        changed = flow.events_of(with_other_corners(flow.picture, event.places))
+        refuse_other_order(event, flow.events, changed)
     places = find_places(flow.events, event)
     call = places[event.name].call
     return Target(call, event.places, event.in_place, flow.switches_gradients_off, places)

@@ -99,6 +99,60 @@ def refuse_doubtful_square(
         )
 
 
+def with_other_corners(picture: Tensor, layout: Layout) -> Tensor:
+    """A picture, (1, 3, H, W), that differs in its first, its Q-th and its last patch."""
+    height, width = picture.shape[2] // layout.P, picture.shape[3] // layout.Q
+    changed = picture.clone()
+    for rows, columns in (
+        (slice(height), slice(width)),
+        (slice(height), slice(-width, None)),
+        (slice(-height, None), slice(-width, None)),
+    ):
+        changed[:, :, rows, columns] = picture[:, :, rows, columns].flip(1) + 1
+    return changed
+
+
+def refuse_other_order(event: Event, events: Sequence[Event], others: Sequence[Event]) -> None:
+    """Refuse tokens that are not their class tokens and then the patches row by row.
+
+    Where tokens have not been mixed yet, a patch of the picture changes its own token alone: that
+    tells which it is. Where they are mixed from the first on, there is no telling.
+
+    Args:
+        event: The call that gives the tokens.
+        events: All calls.
+        others: All calls for the picture of :func:`with_other_corners`.
+
+    Raises:
+        LcamError: The corners of the picture are other tokens than they are read as.
+    """
+    layout, count = event.places, cast(Tensor, event.output).shape[1]
+    n = layout.prefix
+    expected = [n, n + layout.Q - 1, count - 1]
+    seen = [
+        _changed_tokens(one, other)
+        for a, b in zip(events, others, strict=False)
+        for one, other in ((a.given, b.given), (a.output, b.output))
+        if torch.is_tensor(one) and one.ndim == 3 and one.shape[:2] == (1, count)
+    ]
+    told = [tokens for tokens in seen if len(tokens) == len(set(expected))]
+    if told and sorted(set(expected)) not in told:
+        raise LcamError(
+            f"the corners of the picture are tokens {', '.join(map(str, told[0]))} of the {count} "
+            f"of {event.name}, not {', '.join(map(str, expected))}",
+            "lcam reads class tokens first, then the patches row by row: have the network put them "
+            "so",
+        )
+
+
+def _changed_tokens(one: Tensor, other: object) -> list[int]:
+    """The tokens in which two lists of them, (1, N, K), differ."""
+    if not (torch.is_tensor(other) and other.shape == one.shape):
+        return []
+    changed = (one.detach() != other).any(2)[0]
+    return cast(list[int], changed.nonzero().flatten().tolist())
+
+
 def square_that_fits(count: int, events: Sequence[Event]) -> str:
     """How so many tokens could be a square of patches behind others: ``"; 54 = 5 + 7x7"``."""
     made = _patches_before(events)

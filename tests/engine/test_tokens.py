@@ -240,3 +240,33 @@ def test_a_vit_of_another_size_brings_it_in_its_weights(tmp_path: Path) -> None:
     assert (backbone.preprocess.image_size, backbone.preprocess.resize) == (64, 73)  # of 224, 256
     assert backbone.feature_shape == (768, 2, 2)
     assert backbone.num_classes == 3
+
+
+class _Ordered(nn.Module):
+    """Patches and one class token, put in the order that is asked for."""
+
+    def __init__(self, order: list[int]) -> None:
+        super().__init__()
+        self.order = order
+        self.patches = nn.Conv2d(3, 6, 8, stride=8)
+        self.extra = nn.Parameter(torch.rand(1, 1, 6))
+        self.block = nn.TransformerEncoderLayer(6, 2, 8, batch_first=True)
+        self.fc = nn.Linear(6, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        patches = self.patches(x).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.extra.expand(len(x), -1, -1), patches], 1)[:, self.order]
+        return self.fc(self.block(tokens).mean(1))
+
+
+def test_tokens_in_another_order_are_refused() -> None:
+    torch.manual_seed(0)
+    rows = list(range(1, 17))
+    columns = [1 + 4 * (i % 4) + i // 4 for i in range(16)]
+    assert own_backbone(_Ordered([0, *rows])).feature_shape == (6, 4, 4)
+    for order, told in (
+        ([*rows, 0], "tokens 0, 3, 15 of the 17 of .*, not 1, 4, 16"),
+        ([0, *columns], "tokens 1, 13, 16 of the 17 of .*, not 1, 4, 16"),
+    ):
+        with pytest.raises(LcamError, match=told):
+            own_backbone(_Ordered(order))
