@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import warnings
 from collections.abc import Callable, Sequence
 
 import torch
@@ -143,7 +144,9 @@ def _logits_and_gradient(
         weights = torch.randn(logits.shape, generator=generator).to(logits)
         total = (logits * weights).sum()
     try:
-        (g,) = torch.autograd.grad(total, start, allow_unused=True)
+        with warnings.catch_warnings():  # of operations that pass none on
+            warnings.simplefilter("ignore")
+            (g,) = torch.autograd.grad(total, start, allow_unused=True)
     except RuntimeError:  # there is none, or what it needs was changed in place
         g = None
     return logits.detach(), g
