@@ -31,6 +31,19 @@ def tiny_network(classes: int = 4, channels: int = 6) -> nn.Module:
         )
 
 
+class Standardised(nn.Module):
+    """Divides each picture by its own range: 0/0 on a picture of one colour."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features, self.head = tiny_network()[:4], tiny_network()[4:]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x - x.amin((2, 3), keepdim=True)
+        logits: torch.Tensor = self.head(self.features(x / x.amax((2, 3), keepdim=True)))
+        return logits
+
+
 def tiny_backbone(classes: int = 4, layer: str = "3") -> Backbone:
     network = Network(tiny_network(classes), "tiny", "none:seed=7", preprocess=SMALL)
     return Backbone(network, layer)

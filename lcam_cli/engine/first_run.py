@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lcam_cli.engine.device import is_out_of_memory
-from lcam_cli.engine.users_code import raised, said, users_error
+from lcam_cli.engine.users_code import needed_arguments, raised, said, users_error
 from lcam_cli.errors import LcamError
 
 # Sizes that networks are trained with.
@@ -160,11 +160,7 @@ def _check_arguments(name: str, network: nn.Module, picture: Tensor, error: Base
     try:
         signature.bind(picture)
     except TypeError:
-        needed = [
-            p.name
-            for p in signature.parameters.values()
-            if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-        ]
+        needed = needed_arguments(signature)
         if len(needed) < 2:
             what = f"forward() takes no picture as its first argument: {signature}"
         else:

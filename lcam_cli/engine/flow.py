@@ -7,7 +7,6 @@ linear layers, of plain parameters, or of quantised weights that are no paramete
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from lcam_cli.engine.calls import replace
 from lcam_cli.engine.comparing import close
 from lcam_cli.engine.events import Event, record
-from lcam_cli.engine.gradients import KeepGradients
+from lcam_cli.engine.gradients import KeepGradients, gradient_of_logits
 from lcam_cli.errors import LcamError
 
 _POOLING = (
@@ -169,16 +168,7 @@ class Flow:
         output = cast(Tensor, event.output)
         if not (self.logits.requires_grad and output.requires_grad):
             return None
-        # Not the sum, which a LayerNorm makes constant.
-        generator = torch.Generator().manual_seed(0)
-        weights = torch.randn(self.logits.shape, generator=generator).to(self.logits)
-        total = (self.logits * weights).sum()
-        try:
-            with warnings.catch_warnings():  # of operations that pass none on
-                warnings.simplefilter("ignore")
-                (g,) = torch.autograd.grad(total, output, retain_graph=True, allow_unused=True)
-        except RuntimeError:  # what the gradient needs was changed in place
-            return None
+        g = gradient_of_logits(self.logits, output, again=True)
         return None if g is None else bool(event.places.fold(g).any())
 
     def _is_of_picture(self, event: Event) -> bool:

@@ -18,7 +18,13 @@ from torch import nn
 
 from lcam_cli.engine.fingerprint import sha256_of_state
 from lcam_cli.engine.networks import Network, seeded
-from lcam_cli.engine.users_code import note_users_code, raised, said, users_error
+from lcam_cli.engine.users_code import (
+    needed_arguments,
+    note_users_code,
+    raised,
+    said,
+    users_error,
+)
 from lcam_cli.engine.weights import load_weights
 from lcam_cli.engine.wrappers import check_loaded, module_in, unwrap
 from lcam_cli.errors import LcamError, did_you_mean
@@ -108,20 +114,16 @@ def _check_no_arguments(function: Any, name: str) -> None:
     try:
         signature.bind()
     except TypeError:
-        needed = [
-            p.name
-            for p in signature.parameters.values()
-            if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-        ]
         own = name.rpartition(":")[2]
         raise LcamError(
-            f"{name} needs arguments ({', '.join(needed)}), and is called without",
+            f"{name} needs arguments ({', '.join(needed_arguments(signature))}), and is called "
+            "without",
             f"name a function that fills them in: def build(): return {own}(…)",
         ) from None
 
 
 def _theirs(error: BaseException, name: str) -> LcamError:
-    theirs = users_error(error, name)
+    theirs = users_error(error, name, resumable=False)
     if theirs is None:  # raised by what is no Python of theirs, such as a class of torch
         return LcamError(f"{name} {raised(error)}", "fix it there")
     if re.search("cuda|nvidia", theirs.what, re.IGNORECASE) and not torch.cuda.is_available():
@@ -129,8 +131,6 @@ def _theirs(error: BaseException, name: str) -> LcamError:
             theirs.what,
             "build it on the CPU (no .cuda(), map_location='cpu'): --device says where it runs",
         )
-    if theirs.hint.startswith("fix"):
-        return LcamError(theirs.what, "fix it there (--debug shows the traceback)")
     return theirs
 
 

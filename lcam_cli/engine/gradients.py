@@ -101,3 +101,26 @@ def usable(tensor: Tensor) -> Tensor:
     if tensor.is_inference() and not torch.is_inference_mode_enabled():
         return tensor.clone()
     return tensor
+
+
+def gradient_of_logits(logits: Tensor, at: Tensor, *, again: bool = False) -> Tensor | None:
+    """The gradient, at a tensor, of the logits (B, R) in a random sum; None where there is none.
+
+    Not of their sum, which a LayerNorm makes constant.
+
+    Args:
+        logits: Made of ``at``.
+        at: Where it is wanted; requires gradients.
+        again: Whether the graph is needed once more.
+    """
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(logits.shape, generator=generator).to(logits)
+    try:
+        with warnings.catch_warnings():  # of operations that pass none on
+            warnings.simplefilter("ignore")
+            (g,) = torch.autograd.grad(
+                (logits * weights).sum(), at, retain_graph=again, allow_unused=True
+            )
+    except RuntimeError:  # there is none, or what it needs was changed in place
+        return None
+    return g

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import warnings
 from collections.abc import Callable, Sequence
 
 import torch
@@ -19,6 +18,7 @@ from lcam_cli.engine.comparing import close, share_memory
 from lcam_cli.engine.cut import Cut
 from lcam_cli.engine.flow import by_chance
 from lcam_cli.engine.folding import put, replace_batch_norms
+from lcam_cli.engine.gradients import gradient_of_logits
 from lcam_cli.engine.split import split
 from lcam_cli.errors import LcamError
 
@@ -140,16 +140,7 @@ def _logits_and_gradient(
     start = A.detach().clone().requires_grad_()
     with torch.enable_grad():
         logits = cut.head(start, around)
-        generator = torch.Generator().manual_seed(0)
-        weights = torch.randn(logits.shape, generator=generator).to(logits)
-        total = (logits * weights).sum()
-    try:
-        with warnings.catch_warnings():  # of operations that pass none on
-            warnings.simplefilter("ignore")
-            (g,) = torch.autograd.grad(total, start, allow_unused=True)
-    except RuntimeError:  # there is none, or what it needs was changed in place
-        g = None
-    return logits.detach(), g
+        return logits.detach(), gradient_of_logits(logits, start)
 
 
 def _same_gradient(found: Tensor | None, expected: Tensor | None) -> bool:

@@ -6,6 +6,7 @@ traceback is asked, wherever the error ends up.
 
 from __future__ import annotations
 
+import inspect
 import os
 import traceback
 from collections.abc import Iterator
@@ -26,12 +27,15 @@ def note_users_code(name: str, root: Path) -> None:
     _roots[root.resolve()] = name
 
 
-def users_error(error: BaseException, name: str = "") -> LcamError | None:
+def users_error(
+    error: BaseException, name: str = "", *, resumable: bool = True
+) -> LcamError | None:
     """Tell of an error that the user's code raised.
 
     Args:
         error: As caught.
         name: What raised it, in the user's words; default what they gave as ``--backbone``.
+        resumable: Whether there may be something saved already.
 
     Returns:
         One line with the error's type, text, file and line; None where the innermost code that is
@@ -41,11 +45,22 @@ def users_error(error: BaseException, name: str = "") -> LcamError | None:
     if found is None:
         return None
     file, line, given = found
-    hint = "fix it there (--debug shows the traceback); what is saved can go on with --resume"
+    hint = "fix it there (--debug shows the traceback)"
+    if resumable:
+        hint += "; what is saved can go on with --resume"
     if isinstance(error, FileNotFoundError) and not Path(str(error.filename or "/")).is_absolute():
         hint = f"relative paths are taken from the working directory, {Path.cwd()}"
     what = f"called sys.exit({error.code!r})" if isinstance(error, SystemExit) else raised(error)
     return LcamError(f"{name or given} {what} ({_shown(file)}, line {line})", hint)
+
+
+def needed_arguments(signature: inspect.Signature) -> list[str]:
+    """The names of the arguments that a call cannot leave out."""
+    return [
+        p.name
+        for p in signature.parameters.values()
+        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
 
 
 def raised(error: BaseException) -> str:

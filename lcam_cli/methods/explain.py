@@ -31,10 +31,13 @@ _PICTURES_OF_MANY_PASSES = 4
 
 def not_numbers(engine: Engine) -> str:
     """Why a picture is left out whose scores are no numbers."""
+    return NOT_NUMBERS + _in_precision(engine)
+
+
+def _in_precision(engine: Engine) -> str:
+    """What to add to a reason that another precision may do away with."""
     precision = engine.hardware.precision
-    return NOT_NUMBERS + (
-        "" if precision == "fp32" else f" in {precision}; --precision fp32 may help"
-    )
+    return "" if precision == "fp32" else f" in {precision}; --precision fp32 may help"
 
 
 def no_numbers(pictures: int, precision: str) -> LcamError:
@@ -230,9 +233,7 @@ def _fetch(
         return batch
     per_picture = len(batch) // len(paths)
     finite = np.asarray(rows_finite.reshape(len(paths), per_picture).all(axis=1), np.bool_) & scored
-    why = f"{method}: its map is not finite"
-    if (precision := engine.hardware.precision) != "fp32":
-        why += f" in {precision}; --precision fp32 may help"
+    why = f"{method}: its map is not finite{_in_precision(engine)}"
     lost = [
         Skipped(path, why if has_scores else not_numbers(engine))
         for path, has_map, has_scores in zip(paths, finite, scored, strict=True)

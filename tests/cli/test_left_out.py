@@ -25,19 +25,7 @@ from tests.tiny import write_pictures
 OWN = """
 import torch
 from torch import nn
-from tests.tiny import tiny_network
-
-
-class Standardised(nn.Module):
-    '''Divides each picture by its own range: 0/0 on a picture of one colour.'''
-
-    def __init__(self):
-        super().__init__()
-        self.features, self.head = tiny_network()[:4], tiny_network()[4:]
-
-    def forward(self, x):
-        x = x - x.amin((2, 3), keepdim=True)
-        return self.head(self.features(x / x.amax((2, 3), keepdim=True)))
+from tests.tiny import Standardised, tiny_network
 
 
 def standardised():

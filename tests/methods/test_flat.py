@@ -20,7 +20,7 @@ from lcam_cli.methods.cam import Cam
 from lcam_cli.methods.explain import NOT_NUMBERS, explain
 from lcam_cli.methods.flat import why_flat
 from lcam_cli.methods.gradient import GradCam, GradCamPlusPlus, LayerCam
-from tests.tiny import SMALL, tiny_network, write_pictures
+from tests.tiny import SMALL, Standardised, tiny_network, write_pictures
 
 
 def engine_of(module: nn.Module, layer: str = "3") -> Engine:
@@ -120,19 +120,6 @@ def test_no_reason_is_made_up() -> None:
     seen, classes = seen_by(engine)
     assert why_flat(engine, "gradcam", seen, classes) == ""
     assert why_flat(engine, "rise", seen, classes) == ""
-
-
-class Standardised(nn.Module):
-    """Divides each picture by its own range: 0/0 on a picture of one colour."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.features, self.head = tiny_network()[:4], tiny_network()[4:]
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x - x.amin((2, 3), keepdim=True)
-        logits: Tensor = self.head(self.features(x / x.amax((2, 3), keepdim=True)))
-        return logits
 
 
 class Strict:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from lcam_cli.engine.backbone import Backbone
 from lcam_cli.engine.engine import Engine
@@ -23,22 +23,9 @@ from lcam_cli.training.loop import TrainingSettings, train
 from lcam_cli.training.recipes import Mode, Recipe, recipe_for
 from lcam_cli.training.rows import FreeRows, random_rows
 from lcam_cli.training.step import NotNumbersError, take_step
-from tests.tiny import SMALL, tiny_network, write_pictures
+from tests.tiny import SMALL, Standardised, write_pictures
 
 REASON = "the classifier's scores are not numbers on this picture"
-
-
-class Standardised(nn.Module):
-    """Divides each picture by its own range: 0/0 on a picture of one colour."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.features, self.head = tiny_network()[:4], tiny_network()[4:]
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x - x.amin((2, 3), keepdim=True)
-        logits: Tensor = self.head(self.features(x / x.amax((2, 3), keepdim=True)))
-        return logits
 
 
 @pytest.fixture
