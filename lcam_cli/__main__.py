@@ -34,7 +34,12 @@ def main() -> None:
     if "_LCAM_COMPLETE" in os.environ:  # the shell asks what could be typed next
         lcam_app()(prog_name="lcam")
     _share_cores()
-    sys.exit(run(lcam_app(), sys.argv[1:]))
+    code = run(lcam_app(), sys.argv[1:])
+    # All is written and said. A Ctrl-C from here on ends the process at once, as it would have
+    # ended, instead of half-way through what Python and torch put away.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: os._exit(code))
+    sys.exit(code)
 
 
 def _share_cores() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import typer
 from lcam_cli import __version__
 from lcam_cli.cli.app import lcam_app
 from tests.cli.conftest import SAMPLE, Run, environment
+from tests.conftest import ROOT
 
 
 def test_version(process: Run) -> None:
@@ -133,3 +135,15 @@ def test_the_commands_of_lcam_and_their_variables() -> None:
             option = max((o for o in param.opts), key=len).lstrip("-").replace("-", "_")
             assert param.envvar == f"LCAM_{name}_{option}".upper()
             assert param.help, f"{name}: {option} has no help"
+
+
+def test_ctrl_c_after_all_is_done_changes_nothing() -> None:
+    """Python still puts away what it has loaded, which takes long with torch."""
+    late = "import atexit, os, signal, sys; from lcam_cli.__main__ import main\n"
+    late += "atexit.register(os.kill, os.getpid(), signal.SIGINT)\n"
+    late += "sys.argv = ['lcam', '--version']; main()"
+    ended = subprocess.run(
+        [sys.executable, "-c", late], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("lcam ")

@@ -22,6 +22,17 @@ from tests.faults.processes import NETWORK, OWN, start, wait_for
 from tests.tiny import write_pictures
 
 SMALL = Preprocess(image_size=16, resize=20)
+# A batch takes long enough that a run of two hundred cannot end before it is interrupted.
+SLOW = """\
+import time
+from tests.tiny import tiny_network
+
+
+def net():
+    network = tiny_network()
+    network.register_forward_pre_hook(lambda *_: time.sleep(0.01))
+    return network
+"""
 EXPLAIN = ["explain", *NETWORK, "--method", "gradcam"]
 
 
@@ -120,7 +131,7 @@ def test_a_list_on_stdin_that_ends_early_or_names_rubbish(tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_ctrl_c_in_a_terminal_does_not_break_the_readers(tmp_path: Path, lcam: Commands) -> None:
     """The signal reaches the whole group; the batch is finished, and the rest resumed."""
-    (tmp_path / "own.py").write_text(OWN)
+    (tmp_path / "own.py").write_text(SLOW)
     (tmp_path / "photos").mkdir()
     (original,) = write_pictures(tmp_path / "original", 1)
     for k in range(1500):
