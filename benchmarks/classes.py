@@ -17,10 +17,10 @@ import torchvision
 
 from lcam_cli.engine.backbone import Backbone
 from lcam_cli.engine.engine import Engine
-from lcam_cli.engine.networks import Network
 from lcam_cli.images.preprocess import Preprocess
 from lcam_cli.methods.attention import Attention
 from lcam_cli.methods.lcam import LCam
+from lcam_cli.networks.network import Network
 
 
 def main() -> None:

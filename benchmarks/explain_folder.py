@@ -23,8 +23,8 @@ from lcam_cli.engine.backbone import load_backbone
 from lcam_cli.engine.engine import Engine
 from lcam_cli.images.preprocess import center_view
 from lcam_cli.images.read import read_picture
-from lcam_cli.maps.hdf5_layout import Room
-from lcam_cli.maps.hdf5_writer import Hdf5Writer
+from lcam_cli.maps.hdf5.layout import Capacity
+from lcam_cli.maps.hdf5.writer import Hdf5Writer
 from lcam_cli.maps.record import MapBatch, MapsInfo
 
 _BATCH_SIZES = (4, 8, 16, 32)
@@ -60,7 +60,7 @@ def writing_seconds(folder: Path, engine: Engine, rows: int = 256) -> float:
         folder / "written.h5",
         info,
         size=(side, side),
-        room=Room.of(["000000.jpg"] * rows, ["tench"]),
+        capacity=Capacity.of(["000000.jpg"] * rows, ["tench"]),
     ) as writer:
         for _ in range(rows // 32):
             writer.append(batch)

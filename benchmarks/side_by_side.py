@@ -58,7 +58,7 @@ def lcam(*arguments: str | Path) -> Run:
 
 _STEADY = """
 import time
-from lcam_cli.cli import outputs
+from lcam_cli.runs import outputs
 from lcam_cli.__main__ import main
 times, append, finish = [], outputs.Outputs.append, outputs.Outputs.finish
 def timed(function):

@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from lcam_cli.engine.engine import Engine, Forward
     from lcam_cli.errors import LcamError
     from lcam_cli.images.preprocess import Preprocess
-    from lcam_cli.maps.hdf5_reader import MapsFile
+    from lcam_cli.maps.hdf5.reader import MapsFile
     from lcam_cli.maps.overlay import overlay
     from lcam_cli.maps.record import MapBatch
+    from lcam_cli.measures.diagnose import diagnose
+    from lcam_cli.measures.evaluate import evaluate
     from lcam_cli.methods.attention import Attention
     from lcam_cli.methods.attention_file import load_attention
     from lcam_cli.methods.base import Maps, Method
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
     from lcam_cli.methods.lcam import LCam
     from lcam_cli.methods.options import MethodOptions
     from lcam_cli.methods.registry import make_method
-    from lcam_cli.metrics.diagnose import diagnose
-    from lcam_cli.metrics.evaluate import evaluate
     from lcam_cli.training.loop import TrainingSettings, train
     from lcam_cli.training.recipes import Recipe, recipe_for
 
@@ -48,14 +48,14 @@ _WHERE = {
     "LcamError": "errors",
     "MapBatch": "maps.record",
     "Maps": "methods.base",
-    "MapsFile": "maps.hdf5_reader",
+    "MapsFile": "maps.hdf5.reader",
     "Method": "methods.base",
     "MethodOptions": "methods.options",
     "Preprocess": "images.preprocess",
     "Recipe": "training.recipes",
     "TrainingSettings": "training.loop",
-    "diagnose": "metrics.diagnose",
-    "evaluate": "metrics.evaluate",
+    "diagnose": "measures.diagnose",
+    "evaluate": "measures.evaluate",
     "explain": "methods.explain",
     "load_attention": "methods.attention_file",
     "load_backbone": "engine.backbone",

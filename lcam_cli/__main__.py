@@ -179,9 +179,9 @@ def _unforeseen(error: BaseException) -> tuple[str, str]:
 
 def _users(error: BaseException) -> LcamError | None:
     """The error as the user's own, where code raised it that they named."""
-    if "lcam_cli.engine.users_code" not in sys.modules:
+    if "lcam_cli.networks.users_code" not in sys.modules:
         return None
-    from lcam_cli.engine.users_code import users_error  # noqa: PLC0415
+    from lcam_cli.networks.users_code import users_error  # noqa: PLC0415
 
     return users_error(error)
 

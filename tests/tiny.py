@@ -10,8 +10,8 @@ from PIL import Image
 from torch import nn
 
 from lcam_cli.engine.backbone import Backbone
-from lcam_cli.engine.networks import Network
 from lcam_cli.images.preprocess import Preprocess
+from lcam_cli.networks.network import Network
 
 SMALL = Preprocess(image_size=32, resize=36)
 

@@ -20,7 +20,7 @@ from lcam_cli.cli.options import Config, Debug, Flags, Quiet
 from lcam_cli.cli.settings import key_of
 from lcam_cli.cli.train import train
 from lcam_cli.errors import LcamError, did_you_mean
-from lcam_cli.scale.place import Place
+from lcam_cli.scale.rank_info import RankInfo
 from lcam_cli.version import __version__
 
 _BY_RANKS = ("train", "compare", "explain")
@@ -46,10 +46,10 @@ class Command(TyperCommand):
             LcamError: By several ranks, which it is not made for; or a variable in the environment
                 is named like an option that there is not.
         """
-        place = Place.of_environment()
-        if self.name not in _BY_RANKS and place.size > 1:
+        rank_info = RankInfo.of_environment()
+        if self.name not in _BY_RANKS and rank_info.size > 1:
             raise LcamError(
-                f"lcam {self.name} runs in one process, and this is one of {place.size}",
+                f"lcam {self.name} runs in one process, and this is one of {rank_info.size}",
                 "start it without torchrun",
             )
         self._check_variables()
@@ -57,7 +57,7 @@ class Command(TyperCommand):
         params: list[Any] = list(self.params)
         used = [key_of(p).replace("_", "-") for p in params if _is_from_file(ctx, p)]
         if used:
-            console = Console(flags.quiet, follows=place.rank > 0)
+            console = Console(flags.quiet, follows=rank_info.rank > 0)
             console.info(f"from {flags.settings}: {', '.join(used)}")
         with results_alone():
             return super().invoke(ctx)

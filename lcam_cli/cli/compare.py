@@ -10,12 +10,12 @@ import typer
 
 from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console
-from lcam_cli.cli.readers import start_readers
 from lcam_cli.cli.reporting import claim_report
-from lcam_cli.cli.targets import check_target
 from lcam_cli.errors import LcamError, did_you_mean
 from lcam_cli.locks import lock_file, lock_folder
-from lcam_cli.scale.place import Place
+from lcam_cli.runs.readers import start_readers
+from lcam_cli.runs.targets import check_target
+from lcam_cli.scale.rank_info import RankInfo
 
 if TYPE_CHECKING:
     from lcam_cli.images.find import Skipped
@@ -156,60 +156,47 @@ def compare(
     A row a method: Average Drop and Increase in Confidence at each ν, forward passes, speed. Rows
     marked ≈ do not differ significantly from the best.
     """
-    place = Place.of_environment()
-    console = Console(quiet, follows=place.rank > 0)
+    rank_info = RankInfo.of_environment()
+    console = Console(quiet, follows=rank_info.rank > 0)
     if not images:
         raise LcamError("no pictures to compare on", "name files or folders: lcam compare ./photos")
     check_target(out, "--out", overwrite, (".h5", ".hdf5", ".hdf"))
     check_target(figure, "--figure", overwrite, (".png",))
-    if place.rank == 0:
+    if rank_info.rank == 0:
         for target in (out, figure):
             if target is not None:
                 context.with_resource(lock_file(target))
         if report is not None:
             claim_report(context, report, overwrite)
     readers = start_readers(workers)
-    from lcam_cli.cli import setup
-    from lcam_cli.cli.compare_run import CompareRun
-    from lcam_cli.cli.comparison import Comparison
-    from lcam_cli.cli.entrants import choose_entrants, parse_methods
     from lcam_cli.images.depth import narrow_pictures
     from lcam_cli.images.read import MAX_PIXELS
-    from lcam_cli.maps.made import mark_figure
+    from lcam_cli.maps.marks import mark_figure
+    from lcam_cli.measures.compare import Candidate, Task, Terms
+    from lcam_cli.measures.compare_state import CompareState, shown_pictures
     from lcam_cli.methods.explain import NOT_NUMBERS, ClassChoice, no_numbers
     from lcam_cli.methods.options import MethodOptions
-    from lcam_cli.metrics.compare import Entrant, Task, Terms
-    from lcam_cli.metrics.compare_state import CompareState, shown_pictures
     from lcam_cli.reports import output as written
     from lcam_cli.reports.table import undefined_words
+    from lcam_cli.runs import setup
+    from lcam_cli.runs.candidates import choose_candidates, parse_methods
+    from lcam_cli.runs.compare_run import CompareRun
+    from lcam_cli.runs.comparison import Comparison
     from lcam_cli.scale.ranks import RESUME, device_of, together
     from lcam_cli.training.files import sample
 
     context.with_resource(narrow_pictures.told(console.warn))
     names = parse_methods(methods)
-    classifier = setup.BackboneOptions(
-        backbone,
-        weights,
-        layer,
-        classes,
-        image_size,
-        resize,
-        mean,
-        std,
-        fit,
-        grid,
-        activation,
-        output,
-    )
-    device = device_of(place, device)
-    with together(place, device) as ranks:
-        chosen = choose_entrants(
+    classifier = o.backbone_options(context.params)
+    device = device_of(rank_info, device)
+    with together(rank_info, device) as ranks:
+        chosen = choose_candidates(
             names,
             attention or [],
             classifier,
             MethodOptions(seed=seed, rise_masks=rise_masks, rise_cells=rise_cells, rise_p=rise_p),
             floor=floor,
-            console=console,
+            reporter=console,
         )
         network = chosen.backbone
         found = ranks.share(lambda: setup.pictures(images, null, console))
@@ -222,7 +209,7 @@ def compare(
             precision="fp32" if precision == "auto" else precision,
             batch_size=batch_size,
         )
-        setup.tell_of_gpus(engine, place, "compare", console)
+        setup.tell_of_gpus(engine, rank_info, "compare", console)
         setup.place_maps(engine, chosen.methods.values(), align, console)
         task = Task(
             found.paths,
@@ -237,7 +224,7 @@ def compare(
             found,
             task,
             [
-                Entrant(name, method, Terms.empty(task, network.preprocess.image_size))
+                Candidate(name, method, Terms.empty(task, network.preprocess.image_size))
                 for name, method in chosen.methods.items()
             ],
             CompareState(state, engine, task),
@@ -250,7 +237,7 @@ def compare(
             context.with_resource(lock_folder(comparison.state.folder))
             for item in found.skipped:
                 skipped(item)
-            if resume and not any(comparison.state.parts(e) for e in comparison.entrants):
+            if resume and not any(comparison.state.parts(e) for e in comparison.candidates):
                 console.info(f"nothing to resume in {comparison.state.folder}: starting anew")
         try:
             plan = run.plan(resume=resume)
@@ -273,20 +260,20 @@ def compare(
     if not ranks.is_first:
         return
     run.collect(tell)
-    failed = [entrant for entrant in comparison.entrants if entrant.failed]
-    if len(failed) == len(comparison.entrants):
+    failed = [candidate for candidate in comparison.candidates if candidate.failed]
+    if len(failed) == len(comparison.candidates):
         if NOT_NUMBERS in failed[0].failed:
             raise no_numbers(len(task.paths), engine.hardware.precision)
         raise LcamError(
             f"no method explained any of the {len(task.paths)} pictures: {failed[0].failed}",
             "check the pictures and the backbone",
         )
-    for entrant in failed:
-        if entrant.name in (names or ()):
-            raise LcamError(f"gave {entrant.name} up: {entrant.failed}", "leave it out")
-        console.warn(f"left out {entrant.name}: {entrant.failed}")
-        chosen.left_out.append(entrant.name)
-        comparison.entrants.remove(entrant)
+    for candidate in failed:
+        if candidate.name in (names or ()):
+            raise LcamError(f"gave {candidate.name} up: {candidate.failed}", "leave it out")
+        console.warn(f"left out {candidate.name}: {candidate.failed}")
+        chosen.left_out.append(candidate.name)
+        comparison.candidates.remove(candidate)
     results = comparison.results(seed)
     if out is not None:
         comparison.join_maps(out)

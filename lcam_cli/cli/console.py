@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from types import FrameType
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from lcam_cli.reports.text import printable
+from lcam_cli.runs.reporter import Counter, Reporter
 
 if TYPE_CHECKING:
     import rich.console
@@ -64,14 +65,7 @@ def _apart_from_others() -> TextIO | None:
     return own
 
 
-class Progress(Protocol):
-    """How far a run has come."""
-
-    def advance(self, count: int = 1) -> None:
-        """Note that ``count`` more units are done."""
-
-
-class Console:
+class Console(Reporter):
     """Writes results to stdout, and progress, notes, warnings and errors to stderr.
 
     Messages may hold names from outside: what does not print is escaped, and a message is
@@ -84,6 +78,7 @@ class Console:
     """
 
     def __init__(self, quiet: bool = False, *, follows: bool = False) -> None:
+        super().__init__()
         self.quiet = quiet
         self._follows = follows
         self._live: rich.console.Console | None = None
@@ -136,7 +131,7 @@ class Console:
         _stdout().write(drawn.get())
 
     @contextmanager
-    def progress(self, total: int, what: str, unit: str) -> Iterator[Progress]:
+    def progress(self, total: int, what: str, unit: str) -> Iterator[Counter]:
         """Show how far a run has come, with its rate and the time left.
 
         Args:

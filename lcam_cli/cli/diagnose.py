@@ -10,12 +10,12 @@ import typer
 
 from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console, interruptible
-from lcam_cli.cli.readers import start_readers
 from lcam_cli.cli.reporting import claim_report
-from lcam_cli.cli.targets import check_target
 from lcam_cli.errors import LcamError
 from lcam_cli.locks import lock_file
-from lcam_cli.metrics.error_groups import DEFAULT_RULES
+from lcam_cli.measures.error_groups import DEFAULT_RULES
+from lcam_cli.runs.readers import start_readers
+from lcam_cli.runs.targets import check_target
 
 
 def diagnose(
@@ -128,37 +128,24 @@ def diagnose(
         if target is not None:
             context.with_resource(lock_file(target))
     readers = start_readers(workers)
-    from lcam_cli.cli import setup
-    from lcam_cli.cli.flat_maps import tell_of_flat_maps
     from lcam_cli.images.depth import narrow_pictures
     from lcam_cli.images.read import MAX_PIXELS
-    from lcam_cli.maps.made import mark_figure
+    from lcam_cli.maps.marks import mark_figure
     from lcam_cli.maps.paths import stored_path
-    from lcam_cli.metrics.diagnose import Shown
-    from lcam_cli.metrics.diagnose import diagnose as run_diagnose
-    from lcam_cli.metrics.error_groups import Rules
-    from lcam_cli.metrics.labels import labels_of_files
+    from lcam_cli.measures.diagnose import Shown
+    from lcam_cli.measures.diagnose import diagnose as run_diagnose
+    from lcam_cli.measures.error_groups import Rules
+    from lcam_cli.measures.labels import labels_of_files
     from lcam_cli.reports.diagnosis import TEXT_FORMATS, DiagnosisReport, to_rich
     from lcam_cli.reports.diagnosis_figure import Worst, draw_diagnosis
     from lcam_cli.reports.diagnosis_page import DiagnosisPage
     from lcam_cli.reports.output import deliver
+    from lcam_cli.runs import setup
+    from lcam_cli.runs.flat_maps import tell_of_flat_maps
     from lcam_cli.training.files import sample
 
     context.with_resource(narrow_pictures.told(console.warn))
-    chosen = setup.BackboneOptions(
-        backbone,
-        weights,
-        layer,
-        classes,
-        image_size,
-        resize,
-        mean,
-        std,
-        fit,
-        grid,
-        activation,
-        output,
-    )
+    chosen = o.backbone_options(context.params)
     network, how = setup.backbone_and_method(
         method, attention, chosen, seed, console, any_run=not o.is_given(context, "method")
     )

@@ -11,10 +11,10 @@ import typer
 
 from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console, interruptible
-from lcam_cli.cli.readers import start_readers
 from lcam_cli.cli.reporting import claim_report
-from lcam_cli.cli.targets import check_target
 from lcam_cli.errors import LcamError
+from lcam_cli.runs.readers import start_readers
+from lcam_cli.runs.targets import check_target
 
 
 def _check_gate(value: float | None) -> float | None:
@@ -107,44 +107,33 @@ def evaluate(
     if report is not None:
         claim_report(context, report, overwrite)
     readers = start_readers(workers)
-    from lcam_cli.cli import setup
-    from lcam_cli.cli.flat_maps import tell_of_flat_maps
     from lcam_cli.engine.activation import check_activation
     from lcam_cli.engine.identity import Identity
     from lcam_cli.engine.probabilities import check_kind
     from lcam_cli.images.depth import narrow_pictures
     from lcam_cli.images.preprocess import Preprocess
     from lcam_cli.images.read import MAX_PIXELS
-    from lcam_cli.maps.hdf5_reader import MapsFile
+    from lcam_cli.maps.hdf5.reader import MapsFile
+    from lcam_cli.measures.evaluate import evaluate as run_evaluate
+    from lcam_cli.measures.labels import read_labels
     from lcam_cli.methods.noise import RandomMap
-    from lcam_cli.metrics.evaluate import evaluate as run_evaluate
-    from lcam_cli.metrics.labels import read_labels
     from lcam_cli.reports import output as written
     from lcam_cli.reports.gallery import Shown
     from lcam_cli.reports.gates import check_gates
     from lcam_cli.reports.report import Report
     from lcam_cli.reports.results import FLOOR, Results, Row
     from lcam_cli.reports.table import undefined_words
+    from lcam_cli.runs import setup
+    from lcam_cli.runs.backbone import backbone_of_file
+    from lcam_cli.runs.flat_maps import tell_of_flat_maps
 
     context.with_resource(narrow_pictures.told(console.warn))
-    chosen = setup.BackboneOptions(
-        backbone,
-        weights,
-        layer,
-        classes,
-        None,
-        None,
-        None,
-        None,
-        grid=grid,
-        activation=activation,
-        output=output,
-    )
+    chosen = o.backbone_options(context.params)
     with MapsFile(maps, method) as file:
         info = file.info
         if not file.complete:
             console.warn(f"{maps} is of an unfinished run: scoring the {len(file)} maps it has")
-        network = setup.backbone_of_file(
+        network = backbone_of_file(
             str(maps),
             Identity(
                 info.backbone,

@@ -9,9 +9,9 @@ import typer
 
 from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console, interruptible
-from lcam_cli.cli.readers import start_readers
 from lcam_cli.errors import LcamError
-from lcam_cli.scale.place import Place
+from lcam_cli.runs.readers import start_readers
+from lcam_cli.scale.rank_info import RankInfo
 from lcam_cli.scale.shares import parse_shard, shards_of
 
 
@@ -108,12 +108,12 @@ def explain(
     With a trained attention (lcam train) the backbone, its weights, layer and classes are known;
     with other methods name them.
     """
-    place = Place.of_environment()
-    console = Console(quiet, follows=place.rank > 0)
+    rank_info = RankInfo.of_environment()
+    console = Console(quiet, follows=rank_info.rank > 0)
     if list_methods:
-        from lcam_cli.cli.setup import show_log
         from lcam_cli.methods.registry import known_methods
         from lcam_cli.methods.trained import LCAM, SUMMARIES
+        from lcam_cli.runs.setup import show_log
 
         show_log(console)
         known = {name: entry.summary for name, entry in known_methods().items()}
@@ -135,38 +135,25 @@ def explain(
         if strength > o.strength(context, "class_"):
             class_ = None
     wanted = parse_shard(shard) if shard else None
-    if wanted and place.size > 1:
+    if wanted and rank_info.size > 1:
         raise LcamError("--shard does not go with torchrun", "leave it out: ranks share all alone")
     readers = start_readers(workers)
-    from lcam_cli.cli import setup
-    from lcam_cli.cli.explain_run import ExplainRun
-    from lcam_cli.cli.explain_together import explain_together
-    from lcam_cli.cli.flat_maps import reason_of_picture, tell_of_flat_maps
-    from lcam_cli.cli.outputs import OverlayOptions, is_hdf5, locks_of
     from lcam_cli.images.depth import narrow_pictures
     from lcam_cli.images.read import MAX_PIXELS
     from lcam_cli.methods.explain import ClassChoice
     from lcam_cli.reports.text import plural
+    from lcam_cli.runs import setup
+    from lcam_cli.runs.explain_ranks import explain_together
+    from lcam_cli.runs.explain_run import ExplainRun
+    from lcam_cli.runs.flat_maps import reason_of_picture, tell_of_flat_maps
+    from lcam_cli.runs.outputs import OverlayOptions, is_hdf5, locks_of
     from lcam_cli.scale.ranks import RESUME, device_of, together
     from lcam_cli.training.files import sample
 
     context.with_resource(narrow_pictures.told(console.warn))
-    device = device_of(place, device)
-    with together(place, device) as ranks:
-        chosen = setup.BackboneOptions(
-            backbone,
-            weights,
-            layer,
-            classes,
-            image_size,
-            resize,
-            mean,
-            std,
-            fit,
-            grid,
-            activation,
-            output,
-        )
+    device = device_of(rank_info, device)
+    with together(rank_info, device) as ranks:
+        chosen = o.backbone_options(context.params)
         network, how = setup.backbone_and_method(
             method, attention, chosen, seed, console, any_run=not o.is_given(context, "method")
         )
@@ -176,7 +163,7 @@ def explain(
         engine = setup.new_engine(
             network, console, device=device, precision=precision, batch_size=batch_size
         )
-        setup.tell_of_gpus(engine, place, "explain", console)
+        setup.tell_of_gpus(engine, rank_info, "explain", console)
         setup.place_maps(engine, [how], align, console)
         skipped = setup.SkippedPictures(console, strict)
         run = ExplainRun(
@@ -193,7 +180,7 @@ def explain(
             overwrite=overwrite,
         )
         # One process may finish what ranks began.
-        by_ranks = place.size > 1 or (wanted is None and is_hdf5(out) and bool(shards_of(out)))
+        by_ranks = rank_info.size > 1 or (wanted is None and is_hdf5(out) and bool(shards_of(out)))
         part = run.shard(out, *wanted) if wanted else run.whole(out)
         if ranks.is_first:
             for lock in locks_of(part.out, None if wanted else overlays):

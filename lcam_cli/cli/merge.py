@@ -29,9 +29,9 @@ def merge(
     SHARDS are what lcam explain --shard wrote, or one file that joins shards.
     """
     console = Console(quiet)
-    from lcam_cli.cli.outputs import is_hdf5
     from lcam_cli.locks import lock_file
-    from lcam_cli.maps.merged import merge as merge_files
+    from lcam_cli.maps.hdf5.merging import merge as merge_files
+    from lcam_cli.runs.outputs import is_hdf5
 
     if not is_hdf5(out):
         raise LcamError(f"{out} is no name for a maps file", "name one, e.g. maps.h5")

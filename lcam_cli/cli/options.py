@@ -5,13 +5,16 @@ A command takes them as parameters (``quiet: Quiet = False``); their defaults ar
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from lcam_cli.cli.settings import default_maps, find_settings
+from lcam_cli.runs.options import BackboneOptions, EngineOptions
 
 DEFAULT_NUS = (100.0, 50.0, 15.0)
 
@@ -307,6 +310,28 @@ Std = Annotated[
         help="Spread of the colours, divided by after.",
     ),
 ]
+
+
+def backbone_options(params: Mapping[str, Any], **changes: Any) -> BackboneOptions:
+    """Return what a command's parameters say of the backbone.
+
+    Args:
+        params: The parameters by name (``context.params``); a command may lack some.
+        changes: Values that stand for those of the parameters.
+    """
+    names = [field.name for field in dataclasses.fields(BackboneOptions)]
+    given: dict[str, Any] = {name: params.get(name) for name in names} | changes
+    # Typer turns text into paths in the command's own arguments, not in the context's parameters.
+    given["classes"] = None if given["classes"] is None else Path(given["classes"])
+    for name in ("mean", "std"):
+        given[name] = None if given[name] is None else parse_triple(given[name])
+    return BackboneOptions(**given)
+
+
+def engine_options(params: Mapping[str, Any], **changes: Any) -> EngineOptions:
+    """Return what a command's parameters say of the engine; see :func:`backbone_options`."""
+    names = [field.name for field in dataclasses.fields(EngineOptions)]
+    return EngineOptions(**({n: params[n] for n in names if n in params} | changes))
 
 
 # --- Images -----------------------------------------------------------------------------------

@@ -9,9 +9,9 @@ import typer
 
 from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console, interruptible
-from lcam_cli.cli.readers import start_readers
 from lcam_cli.errors import LcamError
-from lcam_cli.scale.place import Place
+from lcam_cli.runs.readers import start_readers
+from lcam_cli.scale.rank_info import RankInfo
 
 if TYPE_CHECKING:
     from lcam_cli.training.recipes import Mode
@@ -159,8 +159,8 @@ def train(
     Writes attention.safetensors, log.csv and losses.png to the run's folder, and prints where it
     lies.
     """
-    place = Place.of_environment()
-    console = Console(quiet, follows=place.rank > 0)
+    rank_info = RankInfo.of_environment()
+    console = Console(quiet, follows=rank_info.rank > 0)
     if not data:
         raise LcamError(
             "no pictures to train on", 'name a folder, or set data = "…" under [train] in lcam.toml'
@@ -169,14 +169,15 @@ def train(
     readers = start_readers(workers)
     import dataclasses
 
-    from lcam_cli.cli import setup
     from lcam_cli.images.depth import narrow_pictures
     from lcam_cli.images.read import MAX_PIXELS
     from lcam_cli.locks import lock_folder
+    from lcam_cli.measures.labels import labels_of_files
     from lcam_cli.methods.learned import LCAM_MODES
-    from lcam_cli.metrics.labels import labels_of_files
     from lcam_cli.reports.text import plural
-    from lcam_cli.scale.exchange import Exchange
+    from lcam_cli.runs import setup
+    from lcam_cli.runs.backbone import new_backbone
+    from lcam_cli.scale.gradient_sync import GradientSync
     from lcam_cli.scale.ranks import RESUME, device_of, together
     from lcam_cli.training.files import claim_run, run_folder, sample
     from lcam_cli.training.loop import TrainingSettings, share_of_batches
@@ -187,19 +188,7 @@ def train(
     layers = layer or []
     if len(layers) > 1 and mode != "tame":
         raise LcamError(f"--mode {mode} takes one --layer, not {len(layers)}", "name one")
-    chosen = setup.BackboneOptions(
-        backbone,
-        weights,
-        layers[-1] if layers else None,
-        classes,
-        image_size,
-        resize,
-        mean,
-        std,
-        grid=grid,
-        activation=activation,
-        output=output,
-    )
+    chosen = o.backbone_options(context.params, layer=layers[-1] if layers else None)
     recipe_settings = recipe_for(recipe, backbone or "", run_mode)
     if mode not in LCAM_MODES and init != "auto":
         raise LcamError(f"--init does not go with --mode {mode}", "leave it out")
@@ -225,11 +214,11 @@ def train(
         workers=readers,
         max_pixels=max_pixels or MAX_PIXELS,
     )
-    share_of_batches(settings, place)  # refused before anything is read
-    device = device_of(place, device)
-    with together(place, device) as ranks:
+    share_of_batches(settings, rank_info)  # refused before anything is read
+    device = device_of(rank_info, device)
+    with together(rank_info, device) as ranks:
         found = ranks.share(lambda: setup.pictures(data, null, console))
-        network = setup.new_backbone(chosen, seed)
+        network = new_backbone(chosen, seed)
         network.need_layer("lcam train")
         paths = sample(found.paths, max_images, seed)
         if labels is not None:
@@ -251,7 +240,7 @@ def train(
             precision=precision,
             batch_size=recipe_settings.batch_size,
         )
-        setup.tell_of_gpus(engine, place, "train", console)
+        setup.tell_of_gpus(engine, rank_info, "train", console)
         skipped = setup.SkippedPictures(console, strict)
         if ranks.is_first:
             for item in found.skipped:
@@ -263,7 +252,7 @@ def train(
             f"{plural(recipe_settings.epochs, 'epoch')}, "
             f"recipe {recipe}"
         )
-        exchange = Exchange(ranks)
+        sync = GradientSync(ranks)
         total = len(paths) * recipe_settings.epochs
         with interruptible() as interrupt, console.progress(total, "train", "images") as progress:
             ranks.show(progress.advance)
@@ -276,7 +265,7 @@ def train(
                 advance=ranks.advance,
                 skip=skipped,
                 stop=lambda: interrupt.stop,
-                exchange=exchange,
+                sync=sync,
             )
             if result is not None:
                 ranks.finish(skipped.count)
@@ -289,9 +278,9 @@ def train(
             raise typer.Exit(130)
         if not ranks.is_first:
             return
-        if exchange.steps:
-            each = exchange.sent / exchange.steps
-            console.info(f"each of {place.size} ranks sent {each:,.0f} bytes a step")
+        if sync.steps:
+            each = sync.sent / sync.steps
+            console.info(f"each of {rank_info.size} ranks sent {each:,.0f} bytes a step")
         console.result(str(folder))
         raise typer.Exit(skipped.exit_code())
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lcam_cli.maps.hdf5_reader import MapsFile
+from lcam_cli.maps.hdf5.reader import MapsFile
 from lcam_cli.maps.names import output_name
 from lcam_cli.maps.record import Map
 

@@ -18,14 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from lcam_cli.engine.calls import Call
-from lcam_cli.engine.class_names import find_class, read_class_names
 from lcam_cli.engine.cut import Cut
 from lcam_cli.engine.gradients import find_end_of_gradients, usable
 from lcam_cli.engine.grid import Grid, find_grid
 from lcam_cli.engine.identity import Identity
 from lcam_cli.engine.layers import choose_target, no_layer
-from lcam_cli.engine.live import live_network
-from lcam_cli.engine.networks import Network, load_network
 from lcam_cli.engine.places import Places
 from lcam_cli.engine.plain import plain_classifier
 from lcam_cli.engine.quickest import choose_way
@@ -33,6 +30,9 @@ from lcam_cli.engine.split import with_head
 from lcam_cli.engine.tokens import Layout, parse_grid
 from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Preprocess
+from lcam_cli.networks.class_names import find_class, read_class_names
+from lcam_cli.networks.live import live_network
+from lcam_cli.networks.network import Network, load_network
 
 # Where there is no target layer: as many cells as RISE's masks have.
 _CELLS = (7, 7)

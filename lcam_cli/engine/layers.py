@@ -27,8 +27,8 @@ from lcam_cli.engine.patches import (
 )
 from lcam_cli.engine.places import Place, find_places, resolve_layer
 from lcam_cli.engine.tokens import Layout
-from lcam_cli.engine.wrappers import inside_script, is_quantised, plain_layer, scripts_in
 from lcam_cli.errors import LcamError
+from lcam_cli.networks.wrappers import inside_script, is_quantised, plain_layer, scripts_in
 
 SCORES_ALONE = (
     "without --layer, rise and random work: they need scores alone; for other methods give the "

@@ -18,11 +18,11 @@ from torch import Tensor, fx, nn
 from lcam_cli.engine import probabilities as p
 from lcam_cli.engine.activation import Activation, check_activation
 from lcam_cli.engine.first_run import first_run
-from lcam_cli.engine.networks import Network, torchvision_classifiers
 from lcam_cli.engine.output import Choice, choose
-from lcam_cli.engine.users_code import said
-from lcam_cli.engine.wrappers import check_loaded, hold_scripts, run_eagerly, unwrap
 from lcam_cli.errors import LcamError
+from lcam_cli.networks.network import Network, torchvision_classifiers
+from lcam_cli.networks.users_code import said
+from lcam_cli.networks.wrappers import check_loaded, hold_scripts, run_eagerly, unwrap
 
 _BEFORE = "_lcam_before"
 _LAZY = (nn.UninitializedParameter, nn.UninitializedBuffer)

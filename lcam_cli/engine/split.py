@@ -15,8 +15,8 @@ from typing import Any, cast
 from torch import Tensor, fx, nn
 
 from lcam_cli.engine.calls import Call
-from lcam_cli.engine.operators import changes_in_place
 from lcam_cli.engine.tracing import trace
+from lcam_cli.networks.operators import changes_in_place
 
 
 def split(

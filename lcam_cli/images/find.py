@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from lcam_cli.errors import LcamError
 from lcam_cli.images.formats import picture_extensions
-from lcam_cli.images.own import Kind, own_in
+from lcam_cli.images.own_outputs import Kind, own_in
 from lcam_cli.images.tars import expand_braces, index_of, is_tar
 from lcam_cli.images.unread import (
     HEAD_BYTES,

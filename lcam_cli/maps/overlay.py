@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
 from lcam_cli.errors import BadImageError, LcamError, did_you_mean
-from lcam_cli.maps.made import mark_overlays
+from lcam_cli.maps.marks import mark_overlays
 from lcam_cli.maps.names import claim_folder, output_name
 from lcam_cli.maps.png_encoder import encode_png_in_bands
 from lcam_cli.maps.record import Floats, Map

@@ -22,7 +22,6 @@ from safetensors.torch import save
 
 from lcam_cli.engine.activation import check_activation
 from lcam_cli.engine.backbone import Backbone
-from lcam_cli.engine.checkpoint import read_checkpoint, sha256_of_file, tensors_of
 from lcam_cli.engine.identity import Identity
 from lcam_cli.engine.probabilities import check_kind
 from lcam_cli.errors import LcamError
@@ -32,6 +31,7 @@ from lcam_cli.methods.attention import Attention
 from lcam_cli.methods.learned import LCAM_MODES, OF_TENSORS, Learned
 from lcam_cli.methods.tame import Tame, check_layers, layers_of
 from lcam_cli.methods.trained_head import HEAD_MODES, TrainedHead
+from lcam_cli.networks.weights.checkpoint import read_checkpoint, sha256_of_file, tensors_of
 from lcam_cli.version import __version__
 
 FILE_NAME = "attention.safetensors"

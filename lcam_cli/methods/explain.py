@@ -16,7 +16,7 @@ from torch import Tensor
 from lcam_cli.engine.engine import Engine, Forward
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
-from lcam_cli.images.given import pictures_of
+from lcam_cli.images.inputs import pictures_of
 from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.images.stream import Batch, stream_batches
 from lcam_cli.maps.record import MapBatch
@@ -112,7 +112,7 @@ def explain(
         engine: The engine with the classifier.
         method: How to explain: a method, or the name of one that needs no training.
         pictures: Paths, folders, Pillow pictures, arrays or tensors, one or several; see
-            :func:`~lcam_cli.images.given.pictures_of`. What is no file is called ``picture 3`` in
+            :func:`~lcam_cli.images.inputs.pictures_of`. What is no file is called ``picture 3`` in
             the rows, counted from 0.
         choice: Which classes of each.
         workers: Processes that read pictures.

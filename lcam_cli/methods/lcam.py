@@ -6,12 +6,12 @@ from typing import Any
 
 from torch import Tensor
 
-from lcam_cli.engine.checkpoint import sha256_of_file
 from lcam_cli.engine.engine import Engine, Forward
 from lcam_cli.errors import LcamError
 from lcam_cli.methods.attention import Attention
 from lcam_cli.methods.attention_file import AttentionFile
 from lcam_cli.methods.base import Maps
+from lcam_cli.networks.weights.checkpoint import sha256_of_file
 
 
 def mode_name(file: AttentionFile) -> str:

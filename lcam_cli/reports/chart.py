@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lcam_cli.metrics.score import NuScore
+from lcam_cli.measures.score import NuScore
 from lcam_cli.reports.results import FLOOR, Results, Row, nu_key
 from lcam_cli.reports.text import printable
 

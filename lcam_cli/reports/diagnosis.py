@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from lcam_cli.metrics.diagnose import Diagnosis, Mistake
-from lcam_cli.metrics.error_groups import Group, Rules
-from lcam_cli.metrics.suspicion import ClassErrors, class_errors
+from lcam_cli.measures.diagnose import Diagnosis, Mistake
+from lcam_cli.measures.error_groups import Group, Rules
+from lcam_cli.measures.suspicion import ClassErrors, class_errors
 from lcam_cli.reports.table import natural_width
 from lcam_cli.reports.text import csv_text, markdown_text, plural, printable, short_weights
 

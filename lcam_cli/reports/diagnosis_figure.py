@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw
 
 from lcam_cli.maps.overlay import overlay
 from lcam_cli.maps.record import Floats
-from lcam_cli.metrics.diagnose import Shown
-from lcam_cli.metrics.error_groups import Group
+from lcam_cli.measures.diagnose import Shown
+from lcam_cli.measures.error_groups import Group
 from lcam_cli.reports.sheet import GAP, LETTERS, SMALL_LETTERS, TILE, font, save_figure, shortened
 from lcam_cli.reports.text import printable
 

@@ -10,8 +10,8 @@ from PIL import Image
 
 from lcam_cli.maps.overlay import overlay
 from lcam_cli.maps.record import Floats
-from lcam_cli.metrics.diagnose import Shown
-from lcam_cli.metrics.error_groups import Group
+from lcam_cli.measures.diagnose import Shown
+from lcam_cli.measures.error_groups import Group
 from lcam_cli.reports.diagnosis import (
     DiagnosisReport,
     caption,

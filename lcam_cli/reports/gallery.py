@@ -22,7 +22,7 @@ from lcam_cli.engine.backbone import Backbone
 from lcam_cli.maps.overlay import DEFAULT_ALPHA, DEFAULT_COLORMAP, colour_table
 from lcam_cli.maps.png_encoder import encode_png
 from lcam_cli.maps.record import Floats
-from lcam_cli.metrics.scored import ScoredBatch
+from lcam_cli.measures.scored import ScoredBatch
 from lcam_cli.reports.page import PageFolder, script_json
 from lcam_cli.reports.results import nu_key
 from lcam_cli.reports.text import printable

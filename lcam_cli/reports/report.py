@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from lcam_cli.metrics.scored import ScoredBatch
+from lcam_cli.measures.scored import ScoredBatch
 from lcam_cli.reports.chart import chart
 from lcam_cli.reports.gallery import LARGEST_SIDE, PARTS, Gallery, Shown
 from lcam_cli.reports.page import PageFolder

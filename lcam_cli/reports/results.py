@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lcam_cli.metrics.score import CurveScore, Difference, NuScore
+from lcam_cli.measures.score import CurveScore, Difference, NuScore
 from lcam_cli.version import __version__
 
 if TYPE_CHECKING:
-    from lcam_cli.metrics.accuracy import Accuracy
+    from lcam_cli.measures.accuracy import Accuracy
 
 SCHEMA = "lcam-results/1"
 FLOOR = "random"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lcam_cli.metrics.score import CurveScore, Difference
+from lcam_cli.measures.score import CurveScore, Difference
 from lcam_cli.reports.results import FLOOR, Results, Row, nu_key
 from lcam_cli.reports.text import csv_text, markdown_text, plural, printable, short_weights
 

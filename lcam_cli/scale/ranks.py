@@ -26,7 +26,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from lcam_cli.errors import LcamError
-from lcam_cli.scale.place import Place
+from lcam_cli.scale.rank_info import RankInfo
 
 T = TypeVar("T")
 
@@ -69,14 +69,14 @@ class Record:
 class Ranks:
     """A run of one process: there is nobody to wait for."""
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
+    def __init__(self, rank_info: RankInfo) -> None:
+        self.info = rank_info
         self._advance: Callable[[int], None] = lambda _done: None
 
     @property
     def is_first(self) -> bool:
         """Whether this is the rank that prints and joins."""
-        return self.place.rank == 0
+        return self.info.rank == 0
 
     @property
     def lost(self) -> str:
@@ -122,14 +122,14 @@ class Ranks:
 class _Together(Ranks):
     """One of several ranks."""
 
-    def __init__(self, place: Place, store: Store) -> None:
-        super().__init__(place)
+    def __init__(self, rank_info: RankInfo, store: Store) -> None:
+        super().__init__(rank_info)
         self._store = store
         self._mine = Record(os.getpid(), _machine())
         self._lost = ""
         self._seen: dict[int, Record] = {}
         # In looks of this process: one that was stopped for an hour, as with Ctrl-Z, did not look.
-        self._quiet = dict.fromkeys(range(place.size), 0)
+        self._quiet = dict.fromkeys(range(rank_info.size), 0)
         self._apart = 0
         self._shown = 0
         self._changed = threading.Condition()
@@ -217,7 +217,7 @@ class _Together(Ranks):
     def _tell(self) -> None:
         with self._changed:
             record = self._mine = replace(self._mine, beat=self._mine.beat + 1)
-        self._store.set(_key(self.place.rank), json.dumps(asdict(record)))
+        self._store.set(_key(self.info.rank), json.dumps(asdict(record)))
 
     def _talk(self) -> None:
         """Tell and listen, until this rank ends or another is lost."""
@@ -253,7 +253,7 @@ class _Together(Ranks):
         return f"{host}, at whom the ranks meet,"
 
     def _listen(self) -> None:
-        size = self.place.size
+        size = self.info.size
         told = [json.loads(one) for one in self._store.multi_get([_key(r) for r in range(size)])]
         with self._changed:
             self._apart = 0
@@ -297,26 +297,26 @@ class _Together(Ranks):
         return ""
 
     def _all_finished(self) -> bool:
-        others = (r for r in range(self.place.size) if r != self.place.rank)
+        others = (r for r in range(self.info.size) if r != self.info.rank)
         return all(r in self._seen and self._seen[r].state == "finished" for r in others)
 
 
 @contextmanager
-def together(place: Place, device: str) -> Iterator[Ranks]:
+def together(rank_info: RankInfo, device: str) -> Iterator[Ranks]:
     """Meet the other ranks; in the block they watch each other.
 
     Args:
-        place: Where this process stands.
+        rank_info: Where this process stands.
         device: ``"cuda"`` where GPUs talk to each other, too.
 
     Raises:
         LcamError: They do not meet within five minutes.
     """
-    if place.size == 1:
-        yield Ranks(place)
+    if rank_info.size == 1:
+        yield Ranks(rank_info)
         return
-    torch.set_num_threads(place.cores)  # torchrun leaves one to each
-    ranks = _meet(place, device)
+    torch.set_num_threads(rank_info.cores)  # torchrun leaves one to each
+    ranks = _meet(rank_info, device)
     ranks.start()
     try:
         yield ranks
@@ -329,51 +329,51 @@ def together(place: Place, device: str) -> Iterator[Ranks]:
     dist.destroy_process_group()
 
 
-def _meet(place: Place, device: str) -> _Together:
+def _meet(rank_info: RankInfo, device: str) -> _Together:
     meeting = timedelta(seconds=_SECONDS_TO_MEET)
     try:
         store, _, _ = next(rendezvous("env://", timeout=meeting))
-        ranks = _Together(place, PrefixStore("lcam", store))
+        ranks = _Together(rank_info, PrefixStore("lcam", store))
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo",
             store=PrefixStore("group", store),
-            rank=place.rank,
-            world_size=place.size,
+            rank=rank_info.rank,
+            world_size=rank_info.size,
             timeout=timedelta(seconds=_SECONDS_TO_SPEAK),
         )
         # Nobody came here before all had told of themselves.
         store.set_timeout(timedelta(seconds=SILENCE))
     except (RuntimeError, ValueError, OSError) as error:
         raise LcamError(
-            f"the {place.size} ranks did not meet: {str(error).splitlines()[0]}",
+            f"the {rank_info.size} ranks did not meet: {str(error).splitlines()[0]}",
             "start them with torchrun, all with the same rendezvous options",
         ) from error
     return ranks
 
 
-def device_of(place: Place, wanted: str) -> str:
+def device_of(rank_info: RankInfo, wanted: str) -> str:
     """Return the device of this rank: each has a GPU of its own.
 
     Args:
-        place: Where this process stands.
+        rank_info: Where this process stands.
         wanted: ``--device``.
 
     Raises:
         LcamError: There are fewer GPUs than ranks on this machine, or one is named for all.
     """
-    if place.size == 1 or not (wanted.startswith("cuda") or wanted == "auto"):
+    if rank_info.size == 1 or not (wanted.startswith("cuda") or wanted == "auto"):
         return wanted
-    if wanted.startswith("cuda:") and place.local_size > 1:
+    if wanted.startswith("cuda:") and rank_info.local_size > 1:
         raise LcamError(f"--device {wanted} is one GPU for all ranks", "use --device cuda")
     count = torch.cuda.device_count()
     if wanted == "auto" and not count:
         return "cpu"
-    if count < place.local_size:
+    if count < rank_info.local_size:
         raise LcamError(
-            f"{place.local_size} ranks and {count} GPUs on this machine",
+            f"{rank_info.local_size} ranks and {count} GPUs on this machine",
             f"use --nproc-per-node {count}" if count else "use --device cpu",
         )
-    index = 0 if place.local_size == 1 and count == 1 else place.local_rank
+    index = 0 if rank_info.local_size == 1 and count == 1 else rank_info.local_rank
     torch.cuda.set_device(index)
     return f"cuda:{index}"
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lcam_cli.engine.checkpoint import read_checkpoint
 from lcam_cli.errors import LcamError
 from lcam_cli.maps.whole import whole_file
+from lcam_cli.networks.weights.checkpoint import read_checkpoint
 
 CHECKPOINT = "checkpoint.pt"
 _ANEW = "start anew with --overwrite"

@@ -27,8 +27,8 @@ from lcam_cli.images.stream import Batch, no_pictures, stream_batches, stream_tr
 from lcam_cli.methods.attention_file import FILE_NAME, AttentionSettings, save_attention
 from lcam_cli.methods.explain import no_numbers, not_numbers
 from lcam_cli.methods.registry import advice_without_gradients
-from lcam_cli.scale.exchange import ALONE, Exchange
-from lcam_cli.scale.place import Place
+from lcam_cli.scale.gradient_sync import ALONE, GradientSync
+from lcam_cli.scale.rank_info import RankInfo
 from lcam_cli.training import amg, bounded_logit, tame, trained_head
 from lcam_cli.training.checkpoint import (
     CHECKPOINT,
@@ -92,7 +92,7 @@ def train(
     advance: Callable[[int], None] = lambda _pictures: None,
     skip: Callable[[Skipped], None] = lambda _skipped: None,
     stop: Callable[[], bool] = lambda: False,
-    exchange: Exchange = ALONE,
+    sync: GradientSync = ALONE,
 ) -> Path | None:
     """Train an attention on pictures, by default with the frozen classifier's own predictions.
 
@@ -107,7 +107,7 @@ def train(
         skip: Called with each picture that cannot be read, and each whose scores are no numbers,
             once.
         stop: Asked after every batch; True ends the run with a checkpoint.
-        exchange: With the other ranks that train together. Each takes its share of every batch;
+        sync: With the other ranks that train together. Each takes its share of every batch;
             the first one alone writes to the folder.
 
     Returns:
@@ -118,7 +118,7 @@ def train(
             a checkpoint of another run, a disk that is full. The last checkpoint is kept.
     """
     try:
-        return _train(engine, paths, out, settings, resume, advance, skip, stop, exchange)
+        return _train(engine, paths, out, settings, resume, advance, skip, stop, sync)
     except OSError as error:
         raise LcamError(
             f"cannot write to {out}: {error.strerror or error}",
@@ -135,16 +135,16 @@ def _train(
     advance: Callable[[int], None],
     skip: Callable[[Skipped], None],
     stop: Callable[[], bool],
-    exchange: Exchange,
+    sync: GradientSync,
 ) -> Path | None:
-    ranks = exchange.ranks
-    share = share_of_batches(settings, ranks.place)
+    ranks = sync.ranks
+    share = share_of_batches(settings, ranks.info)
     _check_gradients(engine, settings)
     settings = _fitted(settings, engine, len(paths))
     recipe = settings.recipe
     fingerprint = _fingerprint(engine, paths, settings)
     rows = _start(engine, paths, settings).to(engine.device)
-    exchange.same_start(rows)
+    sync.same_start(rows)
     optimisers = rows.optimisers(recipe)
     position = (
         load_checkpoint(out / CHECKPOINT, rows, optimisers, fingerprint) if resume else Position()
@@ -172,7 +172,7 @@ def _train(
             order = np.random.default_rng([settings.seed, epoch]).permutation(len(paths))
             for number, batch in _batches(engine, paths, settings, share, order, epoch, first):
                 _each(batch.skipped if epoch in (0, position.epoch) else (), skip)
-                in_step = _in_step(paths, order, number, batch, settings, ranks.place)
+                in_step = _in_step(paths, order, number, batch, settings, ranks.info)
                 terms, lost = _learn(
                     engine,
                     rows,
@@ -180,18 +180,18 @@ def _train(
                     batch,
                     settings,
                     _lr_factor(recipe, epoch, number / steps_per_epoch),
-                    exchange,
+                    sync,
                     step,
                     in_step,
                     out,
                 )
                 read = read or bool(terms)
-                without_numbers.add([paths[i] for i in exchange.all_of(lost)], tell=read)
+                without_numbers.add([paths[i] for i in sync.all_of(lost)], tell=read)
                 if terms:
                     log.write({"epoch": epoch, "step": step, **terms})
                 step += 1
                 advance(len(batch.indices) + len(batch.skipped))
-                if exchange.any(stop()):
+                if sync.any(stop()):
                     saved = save(epoch, number + 1)
                     return None
                 if time.monotonic() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
@@ -243,11 +243,11 @@ def _in_step(
     number: int,
     batch: Batch,
     settings: TrainingSettings,
-    place: Place,
+    rank_info: RankInfo,
 ) -> list[str]:
     """The pictures of a step, those of all ranks."""
     size = settings.recipe.batch_size
-    here = order[number * size :][:size] if place.size > 1 else batch.indices
+    here = order[number * size :][:size] if rank_info.size > 1 else batch.indices
     return [paths[i] for i in here]
 
 
@@ -300,7 +300,7 @@ def _learn(
     batch: Batch,
     settings: TrainingSettings,
     lr_factor: float,
-    exchange: Exchange,
+    sync: GradientSync,
     step: int,
     paths: list[str],
     out: Path,
@@ -318,7 +318,7 @@ def _learn(
         labels = _labels(engine, settings, indices)
         try:
             count, terms = take_step(
-                engine, rows, optimisers, x, recipe, settings.mode, lr_factor, labels, exchange
+                engine, rows, optimisers, x, recipe, settings.mode, lr_factor, labels, sync
             )
             break
         except NotNumbersError as error:
@@ -332,13 +332,13 @@ def _learn(
     return {**terms, "lr": lr_factor * recipe.lr, "images_per_second": rate}, lost
 
 
-def share_of_batches(settings: TrainingSettings, place: Place) -> range:
+def share_of_batches(settings: TrainingSettings, rank_info: RankInfo) -> range:
     """Return the places in every batch whose pictures this rank takes.
 
     Raises:
         LcamError: The ranks together would not do what one process does.
     """
-    size, batch = place.size, settings.recipe.batch_size
+    size, batch = rank_info.size, settings.recipe.batch_size
     if size == 1:
         return range(batch)
     why = {
@@ -358,7 +358,7 @@ def share_of_batches(settings: TrainingSettings, place: Place) -> range:
             f"a batch of {batch} pictures is less than one for each of {size} ranks",
             "use a larger --batch-size, or fewer ranks",
         )
-    return range(place.rank * batch // size, (place.rank + 1) * batch // size)
+    return range(rank_info.rank * batch // size, (rank_info.rank + 1) * batch // size)
 
 
 def _batches(

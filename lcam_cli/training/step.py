@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lcam_cli.engine.engine import Engine
 from lcam_cli.methods.attention import class_activation_map
-from lcam_cli.scale.exchange import ALONE, Exchange
+from lcam_cli.scale.gradient_sync import ALONE, GradientSync
 from lcam_cli.training.learned import LearnedModule, mask_of, masked_logits
 from lcam_cli.training.losses import Loss, eq6
 from lcam_cli.training.recipes import Mode, Recipe
@@ -71,7 +71,7 @@ def take_step(
     mode: Mode,
     lr_factor: float,
     labels: Tensor | None = None,
-    exchange: Exchange = ALONE,
+    sync: GradientSync = ALONE,
 ) -> tuple[int, dict[str, float]]:
     """Move the parameters of ``rows`` once, by a batch's loss.
 
@@ -84,7 +84,7 @@ def take_step(
         mode: See :func:`loss_of`.
         lr_factor: What every learning rate is multiplied by in this step.
         labels: y (B,), int64, for modes that train a classifier; None for its own predictions.
-        exchange: With the other ranks, all of which take the step together.
+        sync: With the other ranks, all of which take the step together.
 
     Returns:
         How many pictures all ranks have in the batch, and their loss and terms. Without any
@@ -108,7 +108,7 @@ def take_step(
             if not finite.all():
                 _set_chance(chance, x.device)
                 raise NotNumbersError(finite)
-    count, terms = exchange(dict(rows.named_parameters()), rows.by_class, len(x), terms)
+    count, terms = sync(dict(rows.named_parameters()), rows.by_class, len(x), terms)
     if count:
         for optimiser in optimisers:
             optimiser.step()

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from lcam_cli.demo.pictures import CLASSES, PHOTOS_SEED, write_misplaced, write_pictures
-from lcam_cli.metrics import diagnose as module
+from lcam_cli.measures import diagnose as module
 from tests import warm
 from tests.cli import job
 from tests.cli.job import Ended, Lcam

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lcam_cli.images.own import MARK
+from lcam_cli.images.own_outputs import MARK
 from tests.cli import job
 from tests.cli.job import Ended, Lcam
 from tests.conftest import ROOT

@@ -17,13 +17,13 @@ from lcam_cli.images.preprocess import Preprocess, center_view
 from tests import warm
 from tests.cli import job
 from tests.cli.job import Lcam
-from tests.networks import tiny_vit
 from tests.programs import export
 from tests.tiny import tiny_network
+from tests.transformers import tiny_vit
 
 OWN = """
 from tests.engine.test_tokens import _Registers
-from tests.networks import tiny_swin as swin, tiny_vit as vit
+from tests.transformers import tiny_swin as swin, tiny_vit as vit
 from tests.tiny import tiny_network
 import torch
 

@@ -10,7 +10,7 @@ import pytest
 
 from lcam_cli.__main__ import run
 from lcam_cli.cli.app import lcam_app
-from lcam_cli.maps.hdf5_reader import MapsFile
+from lcam_cli.maps.hdf5.reader import MapsFile
 from tests.tiny import write_pictures
 
 OWN = "from tests.tiny import tiny_network as net\n"

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torchvision.models import get_model
 
-from lcam_cli.engine.networks import load_network
-from lcam_cli.maps.hdf5_reader import MapsFile
+from lcam_cli.maps.hdf5.reader import MapsFile
+from lcam_cli.networks.network import load_network
 from tests.cli import job
 from tests.cli.job import Lcam
 from tests.tiny import tiny_network

@@ -14,16 +14,16 @@ from lcam_cli.engine.activation import check_activation, class_scores, confidenc
 from lcam_cli.engine.backbone import Backbone
 from lcam_cli.engine.engine import Engine
 from lcam_cli.engine.masked import MaskedForwards
-from lcam_cli.engine.networks import Network
 from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Preprocess
-from lcam_cli.metrics.curves import STEPS, curve
+from lcam_cli.measures.curves import STEPS, curve
+from lcam_cli.networks.network import Network
 from lcam_cli.training.losses import cross_entropy
 from lcam_cli.training.recipes import recipe_for
 from lcam_cli.training.rows import FreeRows, random_rows
 from lcam_cli.training.step import loss_of
-from tests.networks import own_backbone
 from tests.tiny import tiny_network
+from tests.transformers import own_backbone
 
 LOGITS = torch.tensor([[0.0, math.log(3), -math.log(3)], [2.0, 0.0, 1.0]])
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from lcam_cli.engine.backbone import Backbone, load_backbone
-from lcam_cli.engine.networks import Network
 from lcam_cli.errors import LcamError
+from lcam_cli.networks.network import Network
 
 # name -> (layer found by itself, K, P, Q at the default input size)
 FAMILIES = {

@@ -20,8 +20,8 @@ from lcam_cli.errors import LcamError
 from lcam_cli.methods.registry import METHODS, make_method
 from lcam_cli.training.loop import TrainingSettings, train
 from lcam_cli.training.recipes import Mode, recipe_for
-from tests.networks import own_backbone, tiny_vit
 from tests.tiny import tiny_backbone, write_pictures
+from tests.transformers import own_backbone, tiny_vit
 
 Y = torch.tensor([1, 0, 3])
 

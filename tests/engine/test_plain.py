@@ -16,16 +16,16 @@ from torch import Tensor, nn
 
 from lcam_cli.engine.backbone import Backbone
 from lcam_cli.engine.engine import Engine
-from lcam_cli.engine.networks import Network
 from lcam_cli.engine.output import choose, described
 from lcam_cli.engine.probabilities import kind_of, logits_of, scores_of
-from lcam_cli.engine.users_code import note_users_code, users_error
-from lcam_cli.engine.wrappers import unwrap
 from lcam_cli.errors import LcamError
 from lcam_cli.methods.cam import Cam
 from lcam_cli.methods.gradient import GradCam
-from tests.networks import own_backbone
+from lcam_cli.networks.network import Network
+from lcam_cli.networks.users_code import note_users_code, users_error
+from lcam_cli.networks.wrappers import unwrap
 from tests.tiny import SMALL, tiny_network
+from tests.transformers import own_backbone
 
 X = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(2))
 
@@ -288,7 +288,7 @@ def test_the_innermost_code_that_is_no_librarys_is_to_blame(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("lcam_cli.engine.users_code._roots", {})
+    monkeypatch.setattr("lcam_cli.networks.users_code._roots", {})
     users = _module_at(tmp_path / "users.py", "def call(f):\n    x = 1\n    return f()\n")
 
     def of(call: Callable[[], object]) -> LcamError | None:

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from lcam_cli.engine.backbone import Backbone
 from lcam_cli.engine.engine import Engine
-from lcam_cli.engine.networks import Network
 from lcam_cli.errors import LcamError
 from lcam_cli.methods.registry import make_method
+from lcam_cli.networks.network import Network
 from tests.tiny import SMALL
 
 FULL = bool(os.environ.get("LCAM_FULL"))

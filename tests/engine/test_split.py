@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from lcam_cli.engine.backbone import load_backbone
 from lcam_cli.engine.engine import Engine
-from tests.networks import own_backbone, tiny_swin, tiny_vit
 from tests.tiny import tiny_backbone
+from tests.transformers import own_backbone, tiny_swin, tiny_vit
 
 
 class _Residual(nn.Module):

@@ -17,7 +17,7 @@ from lcam_cli.engine.backbone import load_backbone
 from lcam_cli.engine.engine import Engine
 from lcam_cli.engine.tokens import Layout, find_layout, parse_grid
 from lcam_cli.errors import LcamError
-from tests.networks import own_backbone, tiny_swin, tiny_vit
+from tests.transformers import own_backbone, tiny_swin, tiny_vit
 
 SIDES = st.integers(1, 5)
 

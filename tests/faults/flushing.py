@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from lcam_cli.__main__ import main
-from lcam_cli.maps import hdf5_writer
+from lcam_cli.maps.hdf5 import writer as hdf5_writer
 
 ROWS = 20
 

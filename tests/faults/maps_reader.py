@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from lcam_cli.errors import BadImageError, LcamError
-from lcam_cli.maps import trial
-from lcam_cli.maps.hdf5_reader import MapsFile
+from lcam_cli.maps.hdf5 import sandbox as trial
+from lcam_cli.maps.hdf5.reader import MapsFile
 
 SECONDS = 60
 """After which a file is taken to hang; the process ends by SIGALRM."""

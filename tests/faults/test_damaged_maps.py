@@ -11,7 +11,7 @@ from pathlib import Path
 import h5py
 import pytest
 
-from lcam_cli.maps.hdf5_reader import MapsFile
+from lcam_cli.maps.hdf5.reader import MapsFile
 from tests.conftest import ROOT
 from tests.faults.counts import count
 from tests.faults.damage import damaged

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lcam_cli.images.own import MARK
+from lcam_cli.images.own_outputs import MARK
 from tests.faults.many import Commands, Ended
 from tests.faults.processes import NETWORK, OWN
 from tests.tiny import write_pictures

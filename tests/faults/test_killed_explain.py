@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lcam_cli.images.own import MARK
+from lcam_cli.images.own_outputs import MARK
 from tests.faults.counts import count
 from tests.faults.many import Commands
 from tests.faults.processes import NETWORK, OWN, start, wait_for

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from lcam_cli.maps.hdf5_reader import MapsFile
+from lcam_cli.maps.hdf5.reader import MapsFile
 from tests.faults.counts import count
 from tests.faults.many import Commands
 from tests.faults.processes import NETWORK, OWN, start

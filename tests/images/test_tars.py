@@ -17,14 +17,14 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from lcam_cli.__main__ import run
-from lcam_cli.cli import pipes
 from lcam_cli.cli.app import lcam_app
 from lcam_cli.cli.console import Console
-from lcam_cli.cli.setup import pictures
 from lcam_cli.errors import BadImageError, LcamError
 from lcam_cli.images.decoder import read_whole
 from lcam_cli.images.find import Skipped, find_images
 from lcam_cli.images.tars import expand_braces, locate
+from lcam_cli.runs import pipes
+from lcam_cli.runs.setup import pictures
 from tests.tiny import write_pictures
 
 MANY = 10**8

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from lcam_cli.images.find import Skipped
-from lcam_cli.maps.hdf5_layout import Room
-from lcam_cli.maps.hdf5_writer import Hdf5Writer
+from lcam_cli.maps.hdf5.layout import Capacity
+from lcam_cli.maps.hdf5.writer import Hdf5Writer
 from lcam_cli.maps.record import MapBatch, MapsInfo
 
 SIZE = (6, 5)
@@ -22,7 +22,7 @@ INFO = MapsInfo(
     preprocess={"mean": (0.1, 0.2, 0.3)},
     classes_explained={"top_k": 1},
 )
-ROOM = Room(rows=64, skipped=64, path_bytes=40, class_name_bytes=20)
+CAPACITY = Capacity(rows=64, skipped=64, path_bytes=40, class_name_bytes=20)
 
 
 def make_batch(first: int, rows: int, *, cam: bool = True, skipped: int = 0) -> MapBatch:
@@ -47,5 +47,5 @@ def make_batch(first: int, rows: int, *, cam: bool = True, skipped: int = 0) -> 
 
 
 def writer(path: Path, **options: object) -> Hdf5Writer:
-    settings = {"size": SIZE, "room": ROOM, "map_dtype": "float32", **options}
+    settings = {"size": SIZE, "capacity": CAPACITY, "map_dtype": "float32", **options}
     return Hdf5Writer(path, INFO, **settings)  # type: ignore[arg-type]

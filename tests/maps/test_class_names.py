@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from lcam_cli.errors import LcamError
-from lcam_cli.maps.hdf5_reader import MapsFile
-from lcam_cli.maps.hdf5_writer import Hdf5Writer
+from lcam_cli.maps.hdf5.reader import MapsFile
+from lcam_cli.maps.hdf5.writer import Hdf5Writer
 from lcam_cli.maps.png import PngWriter
 from lcam_cli.maps.record import MapsInfo
-from tests.maps.making import INFO, ROOM, SIZE, make_batch
+from tests.maps.making import CAPACITY, INFO, SIZE, make_batch
 
 NAMES = ("cat", "tench, Tinca tinca", "Körper \udcff", "")
 
@@ -25,7 +25,7 @@ def named(*names: str) -> MapsInfo:
 
 
 def write(path: Path, info: MapsInfo, *, finish: bool = True, **options: bool) -> None:
-    with Hdf5Writer(path, info, size=SIZE, room=ROOM, **options) as out:
+    with Hdf5Writer(path, info, size=SIZE, capacity=CAPACITY, **options) as out:
         out.append(make_batch(out.rows, 2))
         if finish:
             out.finish()

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 
 from lcam_cli.maps.flat import flat_rows, is_flat
-from lcam_cli.maps.groups import join_methods
-from lcam_cli.maps.hdf5_reader import MapsFile
-from lcam_cli.maps.hdf5_writer import Hdf5Writer
-from lcam_cli.maps.joined import join
-from lcam_cli.maps.kept import Kept
-from lcam_cli.maps.merged import merge
+from lcam_cli.maps.hdf5.groups import join_methods
+from lcam_cli.maps.hdf5.joining import join
+from lcam_cli.maps.hdf5.merging import merge
+from lcam_cli.maps.hdf5.reader import MapsFile
+from lcam_cli.maps.hdf5.resuming import Kept
+from lcam_cli.maps.hdf5.writer import Hdf5Writer
 from lcam_cli.maps.png import PngWriter
 from lcam_cli.maps.record import MapBatch, Shard
-from tests.maps.making import INFO, ROOM, SIZE, make_batch, writer
+from tests.maps.making import CAPACITY, INFO, SIZE, make_batch, writer
 
 
 def some_flat(first: int, rows: int, *flat: int) -> MapBatch:
@@ -98,7 +98,7 @@ def test_a_run_that_goes_on_counts_what_it_keeps(tmp_path: Path) -> None:
 
 def test_a_file_that_is_made_anew_for_more_rows_keeps_its_count(tmp_path: Path) -> None:
     path = tmp_path / "maps.h5"
-    with writer(path, room=dataclasses.replace(ROOM, rows=4)) as out:
+    with writer(path, capacity=dataclasses.replace(CAPACITY, rows=4)) as out:
         out.append(some_flat(0, 4, 2))
     with writer(path, resume=True) as out:
         out.append(some_flat(4, 4, 5))
@@ -108,7 +108,7 @@ def test_a_file_that_is_made_anew_for_more_rows_keeps_its_count(tmp_path: Path) 
 
 def shard(path: Path, first: int, stop: int, *flat: int) -> Path:
     info = dataclasses.replace(INFO, shard=Shard(first, stop, 6, "x"), classes=("a", "b"))
-    with Hdf5Writer(path, info, size=SIZE, room=ROOM) as out:
+    with Hdf5Writer(path, info, size=SIZE, capacity=CAPACITY) as out:
         out.append(some_flat(first, stop - first, *flat))
         out.finish()
     return path

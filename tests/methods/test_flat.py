@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from lcam_cli.engine.backbone import Backbone
 from lcam_cli.engine.engine import Engine, Forward
-from lcam_cli.engine.networks import Network
 from lcam_cli.errors import LcamError
 from lcam_cli.methods.base import Maps, flat_maps
 from lcam_cli.methods.cam import Cam
 from lcam_cli.methods.explain import NOT_NUMBERS, explain
 from lcam_cli.methods.flat import why_flat
 from lcam_cli.methods.gradient import GradCam, GradCamPlusPlus, LayerCam
+from lcam_cli.networks.network import Network
 from tests.tiny import SMALL, Standardised, tiny_network, write_pictures
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from lcam_cli import Engine, LcamError, explain, load_backbone
-from lcam_cli.images.given import pictures_of
+from lcam_cli.images.inputs import pictures_of
 from lcam_cli.maps.record import MapBatch
 from tests.tiny import SMALL, tiny_backbone, tiny_network
 

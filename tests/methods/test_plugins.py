@@ -18,7 +18,7 @@ from lcam_cli.__main__ import run
 from lcam_cli.cli.app import lcam_app
 from lcam_cli.engine.engine import Engine
 from lcam_cli.errors import LcamError
-from lcam_cli.maps.hdf5_reader import MapsFile
+from lcam_cli.maps.hdf5.reader import MapsFile
 from lcam_cli.methods.gradient import GradCam
 from lcam_cli.methods.registry import METHODS, find_method, known_methods, make_method
 from tests.conftest import ROOT

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from lcam_cli.engine.backbone import Backbone
 from lcam_cli.engine.engine import Engine
-from lcam_cli.engine.networks import Network
 from lcam_cli.errors import LcamError
 from lcam_cli.methods.base import Maps
 from lcam_cli.methods.options import MethodOptions
 from lcam_cli.methods.registry import METHODS, make_method
+from lcam_cli.networks.network import Network
 from tests.tiny import SMALL, tiny_backbone, tiny_network
 
 FEW = MethodOptions(rise_masks=40)

@@ -110,7 +110,7 @@ _MEMORY = """
 import resource, torch
 from lcam_cli.engine.backbone import Backbone
 from lcam_cli.engine.engine import Engine
-from lcam_cli.engine.networks import Network
+from lcam_cli.networks.network import Network
 from lcam_cli.methods.rise import Rise
 network = torch.nn.Sequential(
     torch.nn.Conv2d(3, 4, 16, 16), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()

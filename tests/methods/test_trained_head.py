@@ -25,8 +25,8 @@ from lcam_cli.methods.bounded_logit import Kind, PositionLogits, soft_selection
 from lcam_cli.methods.recall import recall_classifier
 from lcam_cli.methods.trained import method_of, names_of
 from lcam_cli.methods.trained_head import TrainedHead
-from tests.networks import tiny_swin
 from tests.tiny import SMALL, tiny_backbone
+from tests.transformers import tiny_swin
 
 CODE = "tests/tiny.py:tiny_network"
 KNOWN = Given(CODE)
@@ -149,7 +149,7 @@ def test_heads_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 
 def test_tokens_are_read_as_maps() -> None:
-    from lcam_cli.engine.networks import Network
+    from lcam_cli.networks.network import Network
 
     torch.manual_seed(0)
     backbone = Backbone(Network(tiny_swin(), "swin", "none", preprocess=SMALL))

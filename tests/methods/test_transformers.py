@@ -14,7 +14,7 @@ from lcam_cli.methods.gradient import GradCam
 from lcam_cli.methods.options import MethodOptions
 from lcam_cli.methods.registry import known_methods, make_method
 from tests.methods.seeded import CLASSES, pictures, seeded_engine
-from tests.networks import own_backbone, tiny_swin, tiny_vit
+from tests.transformers import own_backbone, tiny_swin, tiny_vit
 
 
 def _behind_a_class_token(tokens: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lcam_cli.metrics.score import NuScore
+from lcam_cli.measures.score import NuScore
 from lcam_cli.reports.results import Results, Row
 
 

@@ -21,8 +21,8 @@ from PIL import Image
 from lcam_cli.__main__ import run
 from lcam_cli.cli.app import lcam_app
 from lcam_cli.demo.pictures import PHOTOS_SEED, write_pictures
-from lcam_cli.metrics.scored import ScoredBatch
-from lcam_cli.metrics.threshold import kept_pixels, top_percent
+from lcam_cli.measures.scored import ScoredBatch
+from lcam_cli.measures.threshold import kept_pixels, top_percent
 from lcam_cli.reports.gallery import Shown
 from lcam_cli.reports.report import Report
 from tests.reports.sample import results, row

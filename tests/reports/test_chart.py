@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lcam_cli.metrics.score import NuScore
+from lcam_cli.measures.score import NuScore
 from lcam_cli.reports.chart import chart, value_steps
 from lcam_cli.reports.results import Results, Row
 from tests.reports.sample import FOUR, results, row

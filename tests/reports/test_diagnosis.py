@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from lcam_cli.metrics.diagnose import Diagnosis, Mistake, Shown
-from lcam_cli.metrics.error_groups import Evidence, Group, Rules
+from lcam_cli.measures.diagnose import Diagnosis, Mistake, Shown
+from lcam_cli.measures.error_groups import Evidence, Group, Rules
 from lcam_cli.reports.diagnosis import (
     DiagnosisReport,
     caption,

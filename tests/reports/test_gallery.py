@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lcam_cli.metrics.scored import ScoredBatch
+from lcam_cli.measures.scored import ScoredBatch
 from lcam_cli.reports.gallery import LARGEST_SIDE, PARTS, Gallery, Shown
 from lcam_cli.reports.page import FILES, PageFolder
 

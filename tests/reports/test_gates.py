@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from lcam_cli.metrics.score import NuScore
+from lcam_cli.measures.score import NuScore
 from lcam_cli.reports.chart import chart
 from lcam_cli.reports.gates import check_gates
 from lcam_cli.reports.table import UNDEFINED, caption, columns

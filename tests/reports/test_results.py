@@ -8,7 +8,7 @@ import json
 import pytest
 import torch
 
-from lcam_cli.metrics.accuracy import Accuracy
+from lcam_cli.measures.accuracy import Accuracy
 from lcam_cli.reports.results import nu_key, to_json
 from lcam_cli.reports.table import caption
 from lcam_cli.version import __version__

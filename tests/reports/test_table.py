@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from lcam_cli.metrics.score import CurveScore, Difference, NuScore
+from lcam_cli.measures.score import CurveScore, Difference, NuScore
 from lcam_cli.reports.results import Results, Row, to_json
 from lcam_cli.reports.table import BEST, SECOND, caption, columns, to_csv, to_markdown, to_rich
 from tests.reports.sample import FOUR, results, row

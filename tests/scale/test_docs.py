@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lcam_cli.maps.hdf5_reader import MapsFile
+from lcam_cli.maps.hdf5.reader import MapsFile
 from tests.conftest import ROOT
 from tests.tiny import write_pictures
 

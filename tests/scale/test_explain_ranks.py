@@ -20,9 +20,9 @@ from lcam_cli.cli.app import lcam_app
 from lcam_cli.engine.engine import Engine, Forward
 from lcam_cli.errors import LcamError
 from lcam_cli.locks import lock_file
-from lcam_cli.maps.hdf5_reader import MapsFile
-from lcam_cli.maps.joined import join
-from lcam_cli.maps.kept import Kept
+from lcam_cli.maps.hdf5.joining import join
+from lcam_cli.maps.hdf5.reader import MapsFile
+from lcam_cli.maps.hdf5.resuming import Kept
 from lcam_cli.methods.base import Maps
 from lcam_cli.methods.gradient import GradCam
 from tests.scale.starting import by_hand, torchrun, warm_torchrun
@@ -315,7 +315,7 @@ def test_without_torchrun_none_waits_for_a_rank_that_died_or_hangs(
 def test_ranks_that_never_meet_give_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from lcam_cli.errors import LcamError
     from lcam_cli.scale import ranks
-    from lcam_cli.scale.place import Place
+    from lcam_cli.scale.rank_info import RankInfo
     from tests.scale.starting import free_port
 
     monkeypatch.setattr(ranks, "_SECONDS_TO_MEET", 2.0)
@@ -324,7 +324,7 @@ def test_ranks_that_never_meet_give_up(folder: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("MASTER_PORT", str(free_port()))
     with (
         pytest.raises(LcamError, match="the 2 ranks did not meet"),
-        ranks.together(Place.of_environment(), "cpu"),
+        ranks.together(RankInfo.of_environment(), "cpu"),
     ):
         pass
 
@@ -375,9 +375,9 @@ def test_several_gpus_are_told_of(
     import torch
 
     from lcam_cli.cli.console import Console
-    from lcam_cli.cli.setup import tell_of_gpus
     from lcam_cli.errors import LcamError
-    from lcam_cli.scale.place import Place
+    from lcam_cli.runs.setup import tell_of_gpus
+    from lcam_cli.scale.rank_info import RankInfo
     from lcam_cli.scale.ranks import device_of
 
     class Gpu:
@@ -386,19 +386,19 @@ def test_several_gpus_are_told_of(
     chosen: list[int] = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-    tell_of_gpus(Gpu(), Place(), "explain", Console())  # type: ignore[arg-type]
+    tell_of_gpus(Gpu(), RankInfo(), "explain", Console())  # type: ignore[arg-type]
     assert "1 of 4 GPUs" in (said := capfd.readouterr().err)
     assert "torchrun --nproc-per-node 4 -m lcam_cli explain" in said
-    tell_of_gpus(Gpu(), Place(1, 4, 1, 4), "explain", Console())  # type: ignore[arg-type]
+    tell_of_gpus(Gpu(), RankInfo(1, 4, 1, 4), "explain", Console())  # type: ignore[arg-type]
     assert capfd.readouterr().err == ""
-    assert device_of(Place(6, 8, 2, 4), "auto") == "cuda:2"
-    assert device_of(Place(6, 8, 2, 4), "cuda") == "cuda:2"
+    assert device_of(RankInfo(6, 8, 2, 4), "auto") == "cuda:2"
+    assert device_of(RankInfo(6, 8, 2, 4), "cuda") == "cuda:2"
     assert chosen == [2, 2]
-    assert device_of(Place(), "cuda:3") == "cuda:3"
-    assert device_of(Place(1, 2, 1, 2), "cpu") == "cpu"
+    assert device_of(RankInfo(), "cuda:3") == "cuda:3"
+    assert device_of(RankInfo(1, 2, 1, 2), "cpu") == "cpu"
     with pytest.raises(LcamError, match="5 ranks and 4 GPUs"):
-        device_of(Place(0, 5, 0, 5), "cuda")
+        device_of(RankInfo(0, 5, 0, 5), "cuda")
     with pytest.raises(LcamError, match="one GPU for all"):
-        device_of(Place(0, 2, 0, 2), "cuda:1")
+        device_of(RankInfo(0, 2, 0, 2), "cuda:1")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert device_of(Place(0, 2, 0, 2), "auto") == "cpu"
+    assert device_of(RankInfo(0, 2, 0, 2), "auto") == "cpu"

@@ -124,8 +124,8 @@ def test_gradients_of_ranks_are_added_row_by_row(monkeypatch: pytest.MonkeyPatch
     """Two ranks by hand: what the second would send is put in its place."""
     import torch.distributed as dist
 
-    from lcam_cli.scale.exchange import Exchange
-    from lcam_cli.scale.place import Place
+    from lcam_cli.scale.gradient_sync import GradientSync
+    from lcam_cli.scale.rank_info import RankInfo
     from lcam_cli.scale.ranks import Ranks
 
     W, b = (torch.nn.Parameter(torch.zeros(5, 2)), torch.nn.Parameter(torch.zeros(3)))
@@ -144,8 +144,8 @@ def test_gradients_of_ranks_are_added_row_by_row(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(dist, "all_gather", all_gather)
     monkeypatch.setattr(dist, "all_reduce", all_reduce)
-    exchange = Exchange(Ranks(Place(0, 2)))
-    total, means = exchange({"W": W, "b": b}, ["W"], 1, torch.tensor([4.0]))
+    sync = GradientSync(Ranks(RankInfo(0, 2)))
+    total, means = sync({"W": W, "b": b}, ["W"], 1, torch.tensor([4.0]))
     assert total == 4
     assert means.tolist() == [7.0]  # (4·1 + 8·3) / 4
     assert b.grad.tolist() == [7.75, 7.75, 7.75]  # (1·1 + 10·3) / 4
@@ -153,7 +153,7 @@ def test_gradients_of_ranks_are_added_row_by_row(monkeypatch: pytest.MonkeyPatch
     expected = [[0, 0], [0.25, 0.5], [0, 0], [0, 0], [8.25, 8.5]]
     assert W.grad.to_dense().tolist() == expected
     # A count, a loss and b; two numbers; two row numbers; two rows of two.
-    assert exchange.sent == 4 * 5 + 8 * 2 + 8 * 2 + 4 * 4
+    assert sync.sent == 4 * 5 + 8 * 2 + 8 * 2 + 4 * 4
 
 
 @pytest.mark.slow

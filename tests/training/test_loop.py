@@ -16,12 +16,12 @@ import torch
 from torch import nn
 
 from lcam_cli.engine.backbone import Backbone
-from lcam_cli.engine.checkpoint import read_checkpoint
 from lcam_cli.engine.engine import Engine
-from lcam_cli.engine.networks import Network
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
 from lcam_cli.methods.attention_file import load_attention
+from lcam_cli.networks.network import Network
+from lcam_cli.networks.weights.checkpoint import read_checkpoint
 from lcam_cli.training import step
 from lcam_cli.training.checkpoint import CHECKPOINT
 from lcam_cli.training.log import read_log

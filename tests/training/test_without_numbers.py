@@ -15,10 +15,10 @@ from torch import Tensor
 
 from lcam_cli.engine.backbone import Backbone
 from lcam_cli.engine.engine import Engine
-from lcam_cli.engine.networks import Network
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
 from lcam_cli.methods.attention_file import FILE_NAME, load_attention
+from lcam_cli.networks.network import Network
 from lcam_cli.training.loop import TrainingSettings, train
 from lcam_cli.training.recipes import Mode, Recipe, recipe_for
 from lcam_cli.training.rows import FreeRows, random_rows

@@ -1,0 +1,1 @@
+"""Maps in HDF5 files."""

@@ -1,0 +1,81 @@
+"""A maps file that joins shards: HDF5 virtual datasets, which read like those of one file.
+
+The shards stay where they are, in the same folder; the file has their names alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import h5py
+
+from lcam_cli.maps.flat import flat_rows
+from lcam_cli.maps.hdf5 import layout
+from lcam_cli.maps.hdf5.copying import common_type, copy_attributes, copy_classes, dataset_names
+from lcam_cli.maps.hdf5.resuming import Kept
+from lcam_cli.maps.whole import cannot_write, whole_file
+
+
+def join(out: Path, kept: Sequence[Kept]) -> int:
+    """Write a file that joins what is kept of shards, whole or not at all.
+
+    Args:
+        out: The file, in the folder of the shards; what is there is replaced.
+        kept: What is kept of each, in order.
+
+    Returns:
+        Its rows.
+
+    Raises:
+        LcamError: It cannot be written, or the shards' rows are not of one type.
+    """
+    try:
+        with ExitStack() as stack, whole_file(out) as temporary:
+            new = stack.enter_context(h5py.File(temporary, "w", locking=False))
+            old = [stack.enter_context(h5py.File(k.file, "r", locking=False)) for k in kept]
+            copy_attributes(old[0], new, "shard", "complete", "created", layout.FLAT_ROWS)
+            copy_classes(old[0], new)
+            new.attrs[layout.FLAT_ROWS] = sum(
+                len(flat_rows(file["saliency"], k.rows)) for k, file in zip(kept, old, strict=True)
+            )
+            new.attrs[layout.FILE_ID] = layout.new_id()
+            # So that a reader notices when one of them is another run's.
+            ids = {k.file.name: layout.read_id(o.attrs) for k, o in zip(kept, old, strict=True)}
+            new.attrs[layout.JOINED_IDS] = json.dumps(ids, sort_keys=True)
+            new.attrs["created"] = min(file.attrs["created"] for file in old)
+            new.attrs["complete"] = True
+            with_rows = [k for k in range(len(kept)) if kept[k].rows] or [0]
+            for name in dataset_names(old[with_rows[0]]):
+                if name.startswith("skipped/"):
+                    parts = [old[k][name][: len(kept[k].skipped)] for k in range(len(kept))]
+                    values = [value for part in parts for value in part]
+                    kind = common_type([file[name] for file in old])
+                    new.create_dataset(name, data=values, shape=(len(values),), dtype=kind)
+                else:
+                    _join_rows([(kept[k], old[k][name]) for k in with_rows], new, name)
+        return sum(k.rows for k in kept)
+    except (OSError, RuntimeError) as error:  # h5py has both for a full disk
+        hint = "free some space; the shards are kept, and --resume joins them"
+        raise cannot_write(out, error, needed="a little", hint=hint) from error
+
+
+def _join_rows(sources: Sequence[tuple[Kept, h5py.Dataset]], new: h5py.File, name: str) -> None:
+    rows = sum(kept.rows for kept, _ in sources)
+    shape = (rows, *sources[0][1].shape[1:])
+    kind = common_type([dataset for _, dataset in sources])
+    if not rows:  # nothing could be read
+        new.create_dataset(name, shape=shape, dtype=kind)
+        return
+    layout = h5py.VirtualLayout(shape, kind)
+    at = 0
+    for kept, dataset in sources:
+        # A plain name is looked for in the folder of the file itself; "%" begins a pattern.
+        source = h5py.VirtualSource(
+            kept.file.name.replace("%", "%%"), name, dataset.shape, dtype=dataset.dtype
+        )
+        layout[at : at + kept.rows] = source[: kept.rows]
+        at += kept.rows
+    new.create_virtual_dataset(name, layout)

@@ -1,0 +1,92 @@
+"""The pictures of a comparison once more, with the maps and scores of all its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lcam_cli.errors import LcamError
+from lcam_cli.images.preprocess import Preprocess
+from lcam_cli.images.read import MAX_PIXELS
+from lcam_cli.images.stream import Batch, stream_batches
+from lcam_cli.maps.hdf5.reader import MapsFile
+from lcam_cli.maps.record import MapBatch
+from lcam_cli.measures.compare import Task, Terms, common_pictures
+from lcam_cli.measures.scored import ScoredBatch
+
+# Maps of each row held at a time.
+_AT_ONCE = 16
+
+
+def scored_pictures(
+    task: Task,
+    rows: Sequence[Terms],
+    maps: Sequence[MapsFile],
+    preprocess: Preprocess,
+    *,
+    workers: int = 2,
+    max_pixels: int = MAX_PIXELS,
+) -> Iterator[ScoredBatch]:
+    """Read the pictures that all rows have scored, with their maps, a few at a time.
+
+    A picture that can no longer be read is left out.
+
+    Args:
+        task: What was scored.
+        rows: The rows' terms.
+        maps: The rows' maps, as the sweeps wrote them.
+        preprocess: The classifier's.
+        workers: Processes that read pictures.
+        max_pixels: Pictures with more are left out.
+
+    Raises:
+        LcamError: A maps file cannot be read, or does not hold what the sweeps wrote.
+    """
+    common = np.flatnonzero(common_pictures(rows))
+    C = task.choice.per_picture
+    # Each file holds the pictures that its method has scored, in their order.
+    places = [(np.cumsum(terms.scored) - 1) * C for terms in rows]
+    stream = stream_batches(
+        [task.paths[int(i)] for i in common],
+        preprocess,
+        max(1, _AT_ONCE // C),
+        workers=workers,
+        max_pixels=max_pixels,
+    )
+    for read in stream:
+        if read.indices:
+            at = common[read.indices]
+            found = [_rows(file, place[at], C) for file, place in zip(maps, places, strict=True)]
+            yield _scored(read, at, found, rows, C)
+
+
+def _rows(file: MapsFile, firsts: NDArray[np.int64], C: int) -> list[MapBatch]:
+    """Read the C rows from each place on, neighbours together."""
+    breaks = np.flatnonzero(np.diff(firsts) != C) + 1
+    runs = np.split(firsts, breaks)
+    parts = [file.rows(int(run[0]), int(run[-1]) + C) for run in runs]
+    if sum(len(part) for part in parts) != len(firsts) * C:
+        raise LcamError(f"{file.path} lacks rows", "compare again, without --resume")
+    return parts
+
+
+def _scored(
+    read: Batch,
+    at: NDArray[np.int64],
+    found: Sequence[Sequence[MapBatch]],
+    rows: Sequence[Terms],
+    C: int,
+) -> ScoredBatch:
+    first = found[0]
+    return ScoredBatch(
+        images=np.repeat(read.images, C, axis=0),
+        paths=[path for part in first for path in part.paths],
+        class_index=np.concatenate([part.class_index for part in first]),
+        class_names=[name for part in first for name in part.class_names],
+        predicted_index=np.concatenate([part.predicted_index for part in first]),
+        full=rows[0].full[at].reshape(-1),
+        saliency=[np.concatenate([part.saliency for part in parts]) for parts in found],
+        masked=np.stack([terms.masked[:, at].reshape(len(terms.masked), -1) for terms in rows]),
+    )

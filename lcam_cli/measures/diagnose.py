@@ -1,0 +1,294 @@
+"""Misclassified pictures, each with the maps of its true and its predicted class, in groups.
+
+The paper's qualitative analysis (L-CAM, section 4.4) as a measurement: see ``error_groups`` for
+the rules, ``suspicion`` for what they say about classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lcam_cli.engine.engine import Engine, Forward
+from lcam_cli.engine.masked import MaskedForwards
+from lcam_cli.errors import LcamError
+from lcam_cli.images.find import Skipped
+from lcam_cli.images.read import MAX_PIXELS
+from lcam_cli.images.stream import Batch, stream_batches
+from lcam_cli.maps.record import Floats
+from lcam_cli.measures.error_groups import (
+    DEFAULT_RULES,
+    Evidence,
+    Group,
+    Rules,
+    group_of,
+)
+from lcam_cli.measures.label_order import LabelOrder
+from lcam_cli.measures.threshold import top_percent
+from lcam_cli.methods.base import Method, flat_maps
+from lcam_cli.methods.explain import NOT_NUMBERS, no_numbers, not_numbers, pictures_at_once
+from lcam_cli.methods.flat import why_flat
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One misclassified picture.
+
+    Attributes:
+        path: The picture, as its row is called.
+        true: The true class.
+        predicted: The class with the highest score.
+        evidence: What the classifier says of it.
+        group: Its group.
+    """
+
+    path: str
+    true: int
+    predicted: int
+    evidence: Evidence
+    group: Group
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A mistake with all there is to see of it.
+
+    Attributes:
+        mistake: The picture.
+        view: What the network sees of it, uint8 (H, W, 3).
+        true_map: V of the true class, float32 (H, W) in [0, 1].
+        predicted_map: V of the predicted class, the same.
+    """
+
+    mistake: Mistake
+    view: NDArray[np.uint8]
+    true_map: Floats
+    predicted_map: Floats
+
+
+@dataclass
+class Diagnosis:
+    """The outcome of :func:`diagnose`.
+
+    Attributes:
+        pictures: Pictures classified, by true class: R numbers.
+        mistakes: The misclassified ones, in the order of the paths.
+        flat_maps: How many of their maps, two each, have one value everywhere.
+        why_flat: Why the first of those have, in words; empty where that is not known.
+        order: Watches whether the labels are the classes in another order.
+    """
+
+    pictures: list[int]
+    mistakes: list[Mistake] = field(default_factory=list)
+    flat_maps: int = 0
+    why_flat: str = ""
+    order: LabelOrder = field(default_factory=LabelOrder)
+
+    @property
+    def images(self) -> int:
+        """All pictures classified."""
+        return sum(self.pictures)
+
+
+def diagnose(
+    engine: Engine,
+    method: Method,
+    paths: Sequence[str],
+    labels: Sequence[int],
+    *,
+    rules: Rules = DEFAULT_RULES,
+    workers: int = 2,
+    max_pixels: int = MAX_PIXELS,
+    row_path: Callable[[str], str] = lambda path: path,
+    show: Callable[[Shown], None] = lambda _shown: None,
+    advance: Callable[[int], None] = lambda _pictures: None,
+    skip: Callable[[Skipped], None] = lambda _skipped: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Diagnosis:
+    """Find the misclassified pictures and put each into one group.
+
+    All pictures have one forward pass; the misclassified ones two maps, and another pass on the
+    true class's region alone, where the rest is the mean colour.
+
+    Args:
+        engine: The engine with the classifier.
+        method: How to explain.
+        paths: The pictures.
+        labels: Their true classes.
+        rules: What the groups are told by.
+        workers: Processes that read pictures.
+        max_pixels: Pictures with more are skipped.
+        row_path: What a path is called in the mistakes.
+        show: Called with each mistake and its maps, which are not kept.
+        advance: Called with the pictures done, after every batch.
+        skip: Called with each picture that cannot be read, or whose scores or maps are no numbers.
+        stop: Asked after every batch; True ends the run with what has been found.
+
+    Raises:
+        LcamError: No picture can be read, or has scores that are numbers.
+    """
+    found = Diagnosis([0] * engine.backbone.num_classes)
+    stream = stream_batches(
+        paths,
+        engine.backbone.preprocess,
+        pictures_at_once(engine, method),
+        workers=workers,
+        max_pixels=max_pixels,
+    )
+    # Where no picture has numbers for scores, that is told once, and not of each.
+    untold: list[Skipped] = []
+    for batch in stream:
+        for skipped in batch.skipped:
+            skip(skipped)
+        if batch.indices:
+            for i, outcome in _classified(engine, method, batch, labels, paths, rules, row_path):
+                if isinstance(outcome, str):
+                    untold.append(Skipped(paths[i], outcome))
+                    continue
+                found.pictures[labels[i]] += 1
+                found.order.update(labels[i], outcome.predicted)
+                if outcome.shown is not None:
+                    found.mistakes.append(outcome.shown.mistake)
+                    found.flat_maps += outcome.flat_maps
+                    found.why_flat = found.why_flat or outcome.why_flat
+                    show(outcome.shown)
+        if found.images:
+            for skipped in untold:
+                skip(skipped)
+            untold.clear()
+        advance(len(batch.indices) + len(batch.skipped))
+        if stop():
+            return found
+    if untold and all(one.reason.startswith(NOT_NUMBERS) for one in untold):
+        raise no_numbers(len(untold), engine.hardware.precision)
+    for skipped in untold:
+        skip(skipped)
+    if not found.images:
+        raise LcamError(f"none of the {len(paths)} pictures could be read", "check the pictures")
+    return found
+
+
+@dataclass(frozen=True)
+class _Classified:
+    """A picture of a batch: what it is taken for and, where that is wrong, what is to be seen."""
+
+    predicted: int
+    shown: Shown | None = None
+    flat_maps: int = 0
+    why_flat: str = ""
+
+
+def _classified(
+    engine: Engine,
+    method: Method,
+    batch: Batch,
+    labels: Sequence[int],
+    paths: Sequence[str],
+    rules: Rules,
+    row_path: Callable[[str], str],
+) -> list[tuple[int, _Classified | str]]:
+    """The pictures of a batch in order, each with its place, or with why it is left out."""
+    everything = engine.forward(engine.pixels(batch.images))
+    truth = torch.tensor([labels[i] for i in batch.indices], device=engine.device)
+    finite = everything.finite
+    found: list[_Classified | str] = [
+        _Classified(predicted) if has_scores else not_numbers(engine)
+        for predicted, has_scores in zip(
+            everything.predicted.tolist(), finite.tolist(), strict=True
+        )
+    ]
+    wrong = ((everything.predicted != truth) & finite).nonzero().squeeze(1)
+    if len(wrong):
+        # The correct ones need no map: on most networks that is four pictures of five.
+        at = wrong.tolist()
+        names = [row_path(paths[batch.indices[k]]) for k in at]
+        mistakes = _mistakes(
+            engine, method, batch.images[at], everything.only(wrong), truth[wrong], names, rules
+        )
+        for k, mistake in zip(at, mistakes, strict=True):
+            found[k] = mistake
+    return list(zip(batch.indices, found, strict=True))
+
+
+def _mistakes(
+    engine: Engine,
+    method: Method,
+    views: NDArray[np.uint8],
+    seen: Forward,
+    true: Tensor,
+    names: list[str],
+    rules: Rules,
+) -> list[_Classified | str]:
+    """Explain misclassified pictures, and put each into a group."""
+    predicted = seen.predicted
+    maps = [method(engine, seen, classes).saliency.clamp(0, 1) for classes in (true, predicted)]
+    evidence = gather_evidence(engine, seen, true, maps[0], maps[1], rules.nu)
+    finite = torch.stack(maps).isfinite().all(0).all(1).all(1).tolist()
+    flat = [flat_maps(V) for V in maps]
+    counts = torch.stack(flat).sum(0).tolist()
+    reasons = [""] * len(true)
+    for some, classes in zip(flat, (true, predicted), strict=True):
+        if some.any():
+            why = why_flat(engine, method.name, seen.only(some), classes[some])
+            reasons = [
+                r or why * is_flat for r, is_flat in zip(reasons, some.tolist(), strict=True)
+            ]
+    true_maps, predicted_maps = (V.float().cpu().numpy() for V in maps)
+    found: list[_Classified | str] = []
+    for k, one in enumerate(evidence):
+        if not finite[k]:
+            found.append(f"{method.name}: its map is not finite")
+            continue
+        mistake = Mistake(names[k], int(true[k]), int(predicted[k]), one, group_of(one, rules))
+        shown = Shown(mistake, views[k], true_maps[k], predicted_maps[k])
+        found.append(_Classified(mistake.predicted, shown, counts[k], reasons[k]))
+    return found
+
+
+def gather_evidence(
+    engine: Engine, seen: Forward, true: Tensor, true_map: Tensor, predicted_map: Tensor, nu: float
+) -> list[Evidence]:
+    """Measure what the groups are told by.
+
+    Args:
+        engine: The engine with the classifier.
+        seen: The misclassified pictures, B of them.
+        true: Their true classes, (B,).
+        true_map: V of the true classes, (B, H, W) in [0, 1].
+        predicted_map: V of the predicted classes, the same.
+        nu: Percent of the pixels in a region.
+    """
+    regions = [region(V, nu) for V in (true_map, predicted_map)]
+    both, either = regions[0] & regions[1], regions[0] | regions[1]
+    overlap = both.sum((1, 2)) / either.sum((1, 2)).clamp_min(1)
+    kept = regions[0].float()
+    scores = MaskedForwards(engine, seen.x, true).predictions(
+        (i, kept[i : i + 1]) for i in range(len(kept))
+    )
+    # A map of zeros names no region: then nothing is kept, whatever the classifier says of that.
+    scores = scores * regions[0].any(2).any(1, keepdim=True)
+    columns = [
+        seen.confidence(true),
+        seen.confidence(seen.predicted),
+        overlap,
+        *(scores.gather(1, c.unsqueeze(1)).squeeze(1) for c in (true, seen.predicted)),
+    ]
+    return [Evidence(*row) for row in torch.stack(columns, 1).cpu().tolist()]
+
+
+def region(V: Tensor, nu: float) -> Tensor:
+    """Return which pixels are a class's region: the highest ν% of V that are above 0.
+
+    Args:
+        V: Maps (B, H, W) in [0, 1].
+        nu: Percent of the pixels, in (0, 100].
+
+    Returns:
+        bool (B, H, W).
+    """
+    return top_percent(V, nu) > 0

@@ -1,0 +1,1 @@
+"""Where classifiers come from: a file a source, their weights, a registry."""

@@ -1,0 +1,168 @@
+"""``timm/NAME``: the classifiers of the timm package, which is an extra."""
+
+from __future__ import annotations
+
+import math
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from lcam_cli.errors import LcamError, did_you_mean
+from lcam_cli.images.preprocess import Preprocess
+from lcam_cli.networks.network import Network, imagenet_names, looks_like_file, of_size, seeded
+from lcam_cli.networks.weights.checkpoint import is_plain
+from lcam_cli.networks.weights.file import WeightsFile
+
+PREFIX = "timm/"
+
+
+def timm_network(name: str, weights: str, seed: int) -> Network:
+    """Load a classifier of timm's.
+
+    Args:
+        name: ``timm/NAME``, where NAME may name weights too: ``timm/resnet18.a1_in1k``.
+        weights: ``"DEFAULT"`` or the name of timm's weights after the dot (downloaded by timm,
+            cached), ``"none"`` (random, from ``seed``), or a file.
+        seed: For ``"none"``.
+
+    Raises:
+        LcamError: timm is not installed, it has no such classifier or weights, a download fails,
+            or weights do not fit.
+    """
+    timm = _timm()
+    architecture, _, named = name.removeprefix(PREFIX).partition(".")
+    if not timm.is_model(architecture):
+        near = did_you_mean(architecture, timm.list_models())
+        raise LcamError(f"timm has no classifier {architecture!r}", near or "e.g. timm/resnet18")
+    if weights == "DEFAULT" and named:
+        weights = named
+    if weights == "none":
+        config = _config(timm, architecture, "")
+        module = seeded(lambda: timm.create_model(architecture, pretrained=False), seed)
+        network = Network(module, name, f"none:seed={seed}")
+    elif looks_like_file(weights):
+        config = _config(timm, architecture, named)
+        network = _from_file(timm, name, architecture, config, weights)
+    else:
+        config = _config(timm, architecture, "" if weights == "DEFAULT" else weights)
+        network = Network(_download(timm, name, architecture, config), name, config.tag)
+    network.preprocess = _preprocess(timm, name, network.module, config)
+    if side := _side(network.module):
+        network.preprocess = of_size(network.preprocess, side)
+    network.class_names = imagenet_names(network.module)
+    network.grid = _grid(network.module)
+    return network
+
+
+def _timm() -> ModuleType:
+    try:
+        import timm  # noqa: PLC0415 (an extra)
+    except ImportError:
+        raise LcamError(
+            "timm is not installed", "pip install timm, or in lcam's clone: pip install '.[timm]'"
+        ) from None
+    module: ModuleType = timm
+    return module
+
+
+def _config(timm: ModuleType, architecture: str, weights: str) -> Any:
+    """What timm knows of a classifier's weights; of its default ones where ``weights`` is empty."""
+    full = f"{architecture}.{weights}" if weights else architecture
+    if weights and not timm.models.is_model_pretrained(full):
+        known = [
+            k.partition(".")[2] for k in timm.list_models(f"{architecture}.*", pretrained=True)
+        ]
+        raise LcamError(
+            f"unknown weights {weights!r} for {PREFIX}{architecture}",
+            f"give a file, none, DEFAULT or one of: {', '.join(known)}",
+        )
+    config = timm.get_pretrained_cfg(full)
+    if config is None or not config.num_classes:
+        raise LcamError(f"{PREFIX}{full} has no classes: it gives features", "take a classifier")
+    return config
+
+
+def _download(timm: ModuleType, name: str, architecture: str, config: Any) -> nn.Module:
+    try:
+        module: nn.Module = timm.create_model(f"{architecture}.{config.tag}", pretrained=True)
+    except Exception as error:  # the hub's client, the network and the cache raise their own
+        raise LcamError(
+            f"cannot get the weights {config.tag} of {name}: {str(error).partition(chr(10))[0]}",
+            "check the network, or give a file you have (--weights FILE), or --weights none",
+        ) from None
+    return module
+
+
+def _from_file(
+    timm: ModuleType, name: str, architecture: str, config: Any, weights: str
+) -> Network:
+    """Build the network around the file's weights.
+
+    The file decides the number of classes and, by its position embeddings, the picture's size.
+    """
+    file = WeightsFile(weights)
+    options: dict[str, Any] = {"num_classes": config.num_classes}
+    module = timm.create_model(architecture, pretrained=False, **options)
+    state = file.named_for(module)
+    classifier = config.classifier if isinstance(config.classifier, str) else config.classifier[0]
+    last, own = (names.get(f"{classifier}.weight") for names in (state, module.state_dict()))
+    if is_plain(last) and len(last) and own is not None and last.shape[1:] == own.shape[1:]:
+        options["num_classes"] = len(last)
+    if side := _side_in(state, module):
+        options["img_size"] = side
+    if options != {"num_classes": config.num_classes}:
+        module = timm.create_model(architecture, pretrained=False, **options)
+    file.put(module, file.fit(module, name), name)
+    return Network(module, name, file.identity, file.found_at)
+
+
+def _side_in(state: dict[str, Any], module: Any) -> int | None:
+    """The picture's side that position embeddings are for; None if it is the module's, or unknown.
+
+    Args:
+        state: The file's entries.
+        module: The network at the size that its name says.
+    """
+    own, there = getattr(module, "pos_embed", None), state.get("pos_embed")
+    side = _side(module)
+    if side is None or own is None or own.ndim != 3 or not is_plain(there):
+        return None
+    if (*there.shape[:1], *there.shape[2:]) != (1, own.shape[2]):
+        return None
+    tokens = own.shape[1] - module.patch_embed.num_patches  # those that are no patches
+    cells = math.isqrt(max(there.shape[1] - tokens, 0))
+    if cells == 0 or cells**2 + tokens != there.shape[1]:
+        return None
+    found: int = cells * side // math.isqrt(module.patch_embed.num_patches)
+    return None if found == side else found
+
+
+def _side(module: Any) -> int | None:
+    """The side of the pictures that a network of patches is built for; None for any size."""
+    size = getattr(getattr(module, "patch_embed", None), "img_size", None)
+    return int(size[0]) if isinstance(size, tuple) else None
+
+
+def _grid(module: Any) -> str:
+    """Rows and columns of patches behind several class and register tokens; ``""`` for others."""
+    if getattr(module, "num_prefix_tokens", 0) < 2:
+        return ""
+    P, Q = module.patch_embed.grid_size
+    return f"{P}x{Q}"
+
+
+def _preprocess(timm: ModuleType, name: str, module: nn.Module, config: Any) -> Preprocess:
+    """Translate timm's data configuration of these weights."""
+    told = timm.data.resolve_model_data_config(module, pretrained_cfg=config.to_dict())
+    channels, height, width = told["input_size"]
+    if channels != 3 or height != width:
+        raise LcamError(f"{name} sees {channels}×{height}×{width}, not a square of RGB")
+    return Preprocess(
+        image_size=height,
+        resize=max(height, math.floor(height / told["crop_pct"])),
+        mean=tuple(told["mean"]),
+        std=tuple(told["std"]),
+        interpolation=told["interpolation"],
+        fit="squash" if told["crop_mode"] == "squash" else "crop",
+    )

@@ -1,0 +1,112 @@
+"""From options, or from what a file says, to a backbone. Imports torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from lcam_cli.engine.backbone import Backbone
+from lcam_cli.engine.identity import Identity
+from lcam_cli.engine.recall import Given
+from lcam_cli.engine.tokens import parse_grid
+from lcam_cli.errors import LcamError
+from lcam_cli.images.preprocess import Preprocess
+from lcam_cli.methods.attention_file import holds_trained_head, load_attention
+from lcam_cli.methods.recall import recall_classifier
+from lcam_cli.networks.class_names import read_class_names
+from lcam_cli.networks.network import load_network
+from lcam_cli.runs.options import BackboneOptions
+
+
+def given_of(options: BackboneOptions) -> Given:
+    """Return what the options say about the network."""
+    return Given(
+        options.backbone,
+        options.weights,
+        options.layer,
+        options.grid,
+        options.activation,
+        options.output,
+    )
+
+
+def preprocess_of(options: BackboneOptions, own: Preprocess) -> Preprocess:
+    """Return the weights' own preprocessing, with what the options say in its place."""
+    resize = options.resize
+    if resize is None and options.image_size is not None:
+        # Another input size alone keeps the share of the picture that the crop shows.
+        resize = round(options.image_size * own.resize / own.image_size)
+    wanted = {
+        "image_size": options.image_size,
+        "resize": resize,
+        "mean": options.mean,
+        "std": options.std,
+        "fit": options.fit,
+    }
+    changes = {name: value for name, value in wanted.items() if value is not None}
+    return dataclasses.replace(own, **changes)  # type: ignore[arg-type]
+
+
+def new_backbone(options: BackboneOptions, seed: int) -> Backbone:
+    """Load the backbone that the options name; ``--weights`` may be a run with a trained head.
+
+    Raises:
+        LcamError: They name none, or one that cannot be loaded.
+    """
+    if options.weights is not None and holds_trained_head(Path(options.weights)):
+        settings = load_attention(Path(options.weights)).settings
+        assert settings is not None
+        return backbone_of_file(
+            options.weights,
+            settings.identity,
+            options,
+            class_names=settings.class_names,
+            preprocess=settings.preprocess,
+        )
+    if options.backbone is None:
+        raise LcamError("no backbone named", "name one, e.g. --backbone resnet50, or in lcam.toml")
+    if options.grid is not None:
+        parse_grid(options.grid)  # before weights are loaded
+    network = load_network(options.backbone, options.weights or "DEFAULT", seed=seed)
+    network.preprocess = preprocess_of(options, network.preprocess)
+    if options.classes is not None:
+        network.class_names = read_class_names(options.classes)
+    return Backbone(
+        network,
+        options.layer,
+        grid=options.grid or "",
+        activation=options.activation,
+        output=options.output or "",
+    )
+
+
+def backbone_of_file(
+    source: str,
+    identity: Identity,
+    options: BackboneOptions,
+    *,
+    class_names: list[str] | None,
+    preprocess: Preprocess,
+) -> Backbone:
+    """Load the backbone that an attention or a maps file was made with.
+
+    Raises:
+        LcamError: An option says other than the file.
+    """
+    # How a picture fits into the input is the user's choice every time.
+    wanted = dataclasses.replace(preprocess, fit=options.fit or preprocess.fit)
+    if preprocess_of(options, wanted) != wanted:
+        raise LcamError(
+            f"{source} brings its own preprocessing",
+            "leave --image-size, --resize, --mean and --std out",
+        )
+    if options.classes is not None:
+        typed = read_class_names(options.classes)
+        if class_names is not None and typed != class_names:
+            raise LcamError(
+                f"{source} has other class names than {options.classes}", "leave --classes out"
+            )
+        class_names = typed
+    return recall_classifier(
+        source, identity, given_of(options), class_names=class_names, preprocess=wanted
+    )

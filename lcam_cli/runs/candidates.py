@@ -1,0 +1,230 @@
+"""Which methods ``lcam compare`` compares, and on what backbone. Imports torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lcam_cli.engine.backbone import Backbone
+from lcam_cli.engine.identity import Identity
+from lcam_cli.errors import LcamError
+from lcam_cli.methods.attention_file import (
+    AttentionFile,
+    check_fits,
+    find_attention,
+    load_attention,
+    trained_files,
+)
+from lcam_cli.methods.base import Method
+from lcam_cli.methods.options import MethodOptions
+from lcam_cli.methods.registry import find_method, known_methods, make_method
+from lcam_cli.methods.trained import (
+    LCAM,
+    fits_name,
+    is_trained,
+    method_of,
+    names_of,
+)
+from lcam_cli.reports.results import FLOOR
+from lcam_cli.runs.backbone import backbone_of_file, new_backbone
+from lcam_cli.runs.newest_run import newest_run
+from lcam_cli.runs.options import BackboneOptions
+from lcam_cli.runs.reporter import Reporter
+
+ALL = "all"
+
+
+@dataclass
+class Candidates:
+    """The methods of a comparison.
+
+    Attributes:
+        backbone: The classifier that all of them explain.
+        methods: The methods by the name of their row, in the order of the rows.
+        left_out: Methods of ``--methods all`` that cannot explain this classifier.
+    """
+
+    backbone: Backbone
+    methods: dict[str, Method]
+    left_out: list[str] = field(default_factory=list)
+
+
+def parse_methods(typed: Sequence[str] | None) -> list[str] | None:
+    """Return the names in ``--methods``, each once; None where nothing was typed."""
+    if not typed:
+        return None
+    names = [word.strip() for item in typed for word in item.split(",")]
+    return list(dict.fromkeys(name for name in names if name))
+
+
+def choose_candidates(
+    names: list[str] | None,
+    attentions: Sequence[Path],
+    backbone_options: BackboneOptions,
+    method_options: MethodOptions,
+    *,
+    floor: bool,
+    reporter: Reporter,
+) -> Candidates:
+    """Find the methods and load the backbone.
+
+    Args:
+        names: As typed; None for every method of one forward pass, ``["all"]`` for every method.
+        attentions: Trained attentions named by the user.
+        backbone_options: The backbone as typed.
+        method_options: What methods are made with.
+        floor: Whether ``random`` is compared too.
+        reporter: Is told what is left out.
+
+    Raises:
+        LcamError: A method, attention or backbone does not exist or does not fit.
+    """
+    explicit = names is not None and names != [ALL]
+    wanted = names if names is not None and explicit else [LCAM, *known_methods()]
+    for name in wanted:
+        if not is_trained(name):
+            find_method(name)  # a mistyped name is told before a backbone is downloaded
+    files = _attention_files(wanted, attentions, backbone_options, explicit, reporter)
+    backbone = _backbone(files, backbone_options, method_options.seed)
+    trained = _trained(files)
+    chosen = Candidates(backbone, {})
+    for name in [*_not_named(trained, wanted), *wanted]:
+        if is_trained(name) or name in trained:
+            chosen.methods |= {row: m for row, m in trained.items() if fits_name(row, name)}
+        elif name != FLOOR or explicit:
+            method = _make(name, names, chosen, method_options, reporter)
+            if method is not None:
+                chosen.methods[name] = method
+    if not chosen.methods:
+        raise LcamError("no methods to compare", "name some, e.g. --methods gradcam,rise")
+    if floor and FLOOR not in chosen.methods:
+        chosen.methods[FLOOR] = make_method(FLOOR, backbone, options=method_options)
+    return chosen
+
+
+def _make(
+    name: str,
+    names: list[str] | None,
+    chosen: Candidates,
+    options: MethodOptions,
+    reporter: Reporter,
+) -> Method | None:
+    """Make a method; None where it is not wanted after all, or cannot explain this backbone."""
+    try:
+        method = make_method(name, chosen.backbone, options=options)
+    except LcamError as error:
+        if names == [ALL]:
+            reporter.warn(f"left out {name}: {error.what}")
+            chosen.left_out.append(name)
+        elif names is None:
+            reporter.info(f"without {name}: {error.what}")
+        else:
+            raise
+        return None
+    return None if names is None and method.forward_passes > 1 else method
+
+
+def _not_named(trained: dict[str, Method], wanted: list[str]) -> list[str]:
+    """The rows of attentions that ``--attention`` gives and ``--methods`` does not mention."""
+    named = {
+        method.params["attention"]
+        for row, method in trained.items()
+        if any(fits_name(row, name) for name in wanted)
+    }
+    return [row for row, method in trained.items() if method.params["attention"] not in named]
+
+
+def _attention_files(
+    wanted: list[str],
+    given: Sequence[Path],
+    options: BackboneOptions,
+    explicit: bool,
+    reporter: Reporter,
+) -> list[AttentionFile]:
+    asked = [name for name in wanted if is_trained(name)]
+    if given:
+        files = [load_attention(find_attention(path)) for path in given]
+        rows = [row for file in files for row in names_of(file)]
+        for name in asked:
+            if explicit and not any(fits_name(row, name) for row in rows):
+                raise LcamError(
+                    f"none of the attentions given is {name}", f"they are {', '.join(rows)}"
+                )
+        return files
+    files = []
+    for name in asked:
+        try:
+            files.append(newest_run(name, options, reporter, softmax=options.backbone is not None))
+        except LcamError:
+            if explicit:
+                raise
+            reporter.info("without lcam: no trained attention for this backbone under runs/")
+    return list({file.path: file for file in files}.values())
+
+
+def _backbone(files: list[AttentionFile], options: BackboneOptions, seed: int) -> Backbone:
+    """Load the one backbone that all attentions belong to, or the one typed."""
+    settings = [(file, file.settings) for file in files if file.settings is not None]
+    if not settings:
+        if options.backbone is None and options.weights is None:
+            raise _no_backbone()
+        backbone = new_backbone(options, seed)
+    else:
+        first, known = settings[0]
+        for other, theirs in settings[1:]:
+            if (theirs.identity, theirs.preprocess) != (known.identity, known.preprocess):
+                raise LcamError(
+                    f"{first.path} belongs to {_told(known.identity)}, "
+                    f"{other.path} to {_told(theirs.identity)}"
+                    + ("" if theirs.identity != known.identity else " with other preprocessing"),
+                    "compare them in two runs"
+                    + (
+                        ": a trained head makes a classifier of its own"
+                        if known.trained_on or theirs.trained_on
+                        else ""
+                    ),
+                )
+        backbone = backbone_of_file(
+            str(first.path),
+            known.identity,
+            options,
+            class_names=known.class_names,
+            preprocess=known.preprocess,
+        )
+    for file in files:
+        check_fits(file, backbone)
+    return backbone
+
+
+def _no_backbone() -> LcamError:
+    """What to say where nothing names the backbone; a run under runs/ would know its own."""
+    runs = trained_files()
+    return LcamError(
+        "no backbone named",
+        "name one, e.g. --backbone resnet50, or in lcam.toml"
+        + (f", or --attention {runs[0].parent}" if runs else ""),
+    )
+
+
+def _told(identity: Identity) -> str:
+    """A backbone in words: its name, weights, layer and activation."""
+    return (
+        f"{identity.name} ({identity.weights[:19]}, layer {identity.layer}, {identity.activation})"
+    )
+
+
+def _trained(files: list[AttentionFile]) -> dict[str, Method]:
+    """The attentions by name: the mode's, and where two have the same, the folder or file too."""
+    methods: dict[str, Method] = {}
+    rows = [(name, file) for file in files for name in names_of(file)]
+    alike = Counter(name for name, _ in rows)
+    folders = Counter((name, file.path.parent.name) for name, file in rows)
+    for name, file in rows:
+        folder = file.path.parent.name
+        apart = folder if folders[name, folder] == 1 else str(file.path)
+        row = name if alike[name] == 1 else f"{name} ({apart})"
+        methods[row] = method_of(file, name)
+        methods[row].name = row
+    return methods

@@ -1,0 +1,173 @@
+"""What ``lcam compare`` compares, and what it makes of the scores: a table, a figure, a report."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lcam_cli.engine.engine import Engine
+from lcam_cli.errors import BadImageError
+from lcam_cli.images.decoder import read_whole
+from lcam_cli.images.find import Found
+from lcam_cli.images.preprocess import center_view
+from lcam_cli.maps.hdf5.groups import join_methods
+from lcam_cli.maps.hdf5.reader import MapsFile
+from lcam_cli.maps.paths import stored_path
+from lcam_cli.measures.compare import Candidate, Task, common_pictures, score_rows, undefined
+from lcam_cli.measures.compare_pictures import scored_pictures
+from lcam_cli.measures.compare_state import CompareState
+from lcam_cli.methods.placing import grid_of_maps
+from lcam_cli.reports.figure import Example, draw_figure
+from lcam_cli.reports.gallery import Shown
+from lcam_cli.reports.report import Report
+from lcam_cli.reports.results import FLOOR, Results, Row
+from lcam_cli.runs.flat_maps import reason_of_picture, tell_of_flat_maps
+from lcam_cli.runs.reporter import Reporter
+
+
+@dataclass
+class Comparison:
+    """One comparison: the methods, the pictures, and where finished parts are kept.
+
+    Attributes:
+        engine: The engine with the classifier.
+        found: The pictures.
+        task: What is scored.
+        candidates: The methods, in the order of the rows.
+        state: Where finished parts are kept.
+        keep_maps: Whether all maps are wanted in the end.
+    """
+
+    engine: Engine
+    found: Found
+    task: Task
+    candidates: list[Candidate]
+    state: CompareState
+    keep_maps: bool
+
+    def join_maps(self, out: Path) -> None:
+        """Bring the maps of all methods together in one file."""
+        join_methods(out, {e.name: self.state.maps_path(e) for e in self.candidates})
+
+    def drop_maps(self) -> None:
+        """Remove the maps kept so far, once all outputs have been made from them."""
+        if self.keep_maps:
+            for candidate in self.candidates:
+                self.state.maps_path(candidate).unlink()
+
+    def results(self, seed: int) -> Results:
+        """Score the rows on the pictures that all of them have."""
+        rows = {candidate.name: candidate.terms for candidate in self.candidates}
+        scores = score_rows(rows, self.task, floor=FLOOR, seed=seed)
+        passes = {candidate.name: candidate.method.forward_passes for candidate in self.candidates}
+        aligned = {e.name: grid_of_maps(self.engine, e.method) is not None for e in self.candidates}
+        common = int(common_pictures(list(rows.values())).sum())
+        identity = self.engine.backbone.identity
+        return Results(
+            backbone=identity.name,
+            weights=identity.weights,
+            layer=identity.layer,
+            images=common,
+            skipped=len(self.task.paths) - common + len(self.found.skipped),
+            precision=self.engine.hardware.precision,
+            device=self.engine.hardware.name,
+            mask_space=self.task.space,
+            activation=identity.activation,
+            undefined=undefined(list(rows.values()), self.task),
+            rows=[
+                Row(
+                    s.name,
+                    s.nu,
+                    passes[s.name],
+                    s.mean_saliency,
+                    s.images_per_second,
+                    s.curves,
+                    aligned[s.name],
+                    s.flat_maps,
+                )
+                for s in scores
+            ],
+        )
+
+    def tell_of_flat_maps(self, reporter: Reporter, results: Results) -> None:
+        """Say in one line which rows have flat maps, and why those of the first have."""
+        rows = {candidate.name: candidate for candidate in self.candidates}
+        common = common_pictures([candidate.terms for candidate in self.candidates])
+        counts = {row.method: (row.flat_maps or 0, self._maps(common)) for row in results.rows}
+        why = ""
+        for name, (flat, _) in counts.items():
+            if flat:
+                terms = rows[name].terms
+                picture, c = np.argwhere(terms.flat & common[:, None])[0]
+                path, class_index = self.task.paths[picture], int(terms.classes[picture, c])
+                why = reason_of_picture(self.engine, rows[name].method.name, path, class_index)
+                break
+        tell_of_flat_maps(reporter, counts, why)
+
+    def _maps(self, common: NDArray[np.bool_]) -> int:
+        """Maps a row that are compared."""
+        return int(common.sum()) * self.task.choice.per_picture
+
+    def draw(self, target: Path, max_pixels: int) -> None:
+        """Draw the maps of some pictures that all rows have, and that can still be read."""
+        common = common_pictures([candidate.terms for candidate in self.candidates])
+        examples: dict[int, Example] = {}
+        for place, index in enumerate(self.task.shown):
+            if common[index]:
+                with suppress(BadImageError):
+                    examples[place] = self._example(place, max_pixels)
+        draw_figure(
+            target,
+            list(examples.values()),
+            {
+                candidate.name: candidate.terms.shown[list(examples)].astype(np.float32)
+                for candidate in self.candidates
+            },
+        )
+
+    def report(
+        self, folder: Path, results: Results, reporter: Reporter, *, workers: int, max_pixels: int
+    ) -> Path:
+        """Write the report, reading the pictures and maps once more; return its page."""
+        names = [candidate.name for candidate in self.candidates]
+        floor = names.index(FLOOR) if FLOOR in names else None
+        backbone, task = self.engine.backbone, self.task
+        shown = Shown.of(backbone, names, floor, task.nus, task.space)
+        with ExitStack() as stack:
+            maps = [
+                stack.enter_context(MapsFile(self.state.maps_path(e), tried=True))
+                for e in self.candidates
+            ]
+            report = stack.enter_context(Report(folder, "compare", shown))
+            bar = stack.enter_context(reporter.progress(results.images, "report", "images"))
+            for batch in scored_pictures(
+                task,
+                [candidate.terms for candidate in self.candidates],
+                maps,
+                backbone.preprocess,
+                workers=workers,
+                max_pixels=max_pixels,
+            ):
+                report.add(batch)
+                bar.advance(len(batch.paths) // task.choice.per_picture)
+            return report.finish(results, task.space)
+
+    def _example(self, place: int, max_pixels: int) -> Example:
+        index = self.task.shown[place]
+        terms = self.candidates[0].terms
+        backbone = self.engine.backbone
+        picture = read_whole(self.task.paths[index], max_pixels)
+        return Example(
+            picture,
+            center_view(picture, backbone.preprocess)[1],
+            [backbone.class_names[r] for r in terms.classes[index]],
+            [float(score) for score in terms.full[index]],
+        )
+
+    def row_path(self, path: str) -> str:
+        """What a picture is called in the rows of maps."""
+        return stored_path(path, self.found.root)

@@ -1,0 +1,215 @@
+"""``lcam explain`` by several ranks: who explains what, and one file of it all in the end."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from lcam_cli.errors import LcamError
+from lcam_cli.locks import lock_file
+from lcam_cli.maps.hdf5.joining import join
+from lcam_cli.maps.hdf5.reader import WRITE_ANEW, MapsFile
+from lcam_cli.maps.hdf5.resuming import Kept, Survey
+from lcam_cli.maps.names import claim_folder
+from lcam_cli.runs.explain_run import Ended, ExplainRun, check_numbers
+from lcam_cli.runs.outputs import Part, check_shared, maps_info
+from lcam_cli.scale.ranks import RESUME, Ranks
+from lcam_cli.scale.shares import gaps_between, shard_from, shards_of, share_out
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Who explains what.
+
+    Attributes:
+        attempt: Of :func:`shard_from`.
+        shares: The pictures of each rank.
+    """
+
+    attempt: int
+    shares: list[list[range]]
+
+
+def explain_together(
+    run: ExplainRun, out: Path, ranks: Ranks, stop: Callable[[], bool]
+) -> Ended | None:
+    """Explain the pictures together with the other ranks.
+
+    Each writes what it explains to shards beside ``out``. What shards of an earlier attempt hold
+    is kept, whoever wrote it; the rest is shared out anew.
+
+    Args:
+        run: The same on all ranks.
+        out: The file that joins the shards in the end.
+        ranks: All of them.
+        stop: Asked after every batch; True ends with what is done saved.
+
+    Returns:
+        None where it was stopped. Rows are those of the whole run, and known to the first rank.
+
+    Raises:
+        LcamError: The output cannot be used, or another rank was lost.
+    """
+    plan = ranks.share(lambda: _prepare(run, out, ranks))
+    if plan is None:
+        with MapsFile(out) as maps:
+            return Ended(len(maps), True, maps.first_flat())
+    to_do = sum(len(pictures) for share in plan.shares for pictures in share)
+    if ranks.is_first:
+        ranks.advance(len(run.found.paths) - to_do)
+    # What there is was dealt with: a rank makes its shards anew.
+    run = dataclasses.replace(run, resume=False, overwrite=True)
+    for pictures in plan.shares[ranks.info.rank]:
+        shard = shard_from(out, pictures.start, plan.attempt)
+        part = Part(shard, pictures, run.describe(pictures))
+        with lock_file(part.out):
+            ended = run.explain(part, ranks.advance, lambda: bool(stop() or ranks.lost))
+        if ended is None:
+            _check(ranks)
+            return None
+    ranks.finish(run.skipped.count)
+    if not ranks.is_first:
+        return Ended(0, was_complete=False)
+    run.skipped.count += ranks.wait_for_others(stop)
+    if stop():
+        _check(ranks)
+        return None
+    rows = _join(run, out, plan.attempt)
+    with MapsFile(out) as maps:
+        return Ended(rows, False, maps.first_flat())
+
+
+def _check(ranks: Ranks) -> None:
+    """Tell a run that was stopped because a rank was lost from one that the user stopped.
+
+    Raises:
+        LcamError: A rank was lost.
+    """
+    if ranks.lost:
+        raise LcamError(ranks.lost, RESUME)
+
+
+def _prepare(run: ExplainRun, out: Path, ranks: Ranks) -> Plan | None:
+    """Look through what there is, and share out the rest; None where all is done."""
+    check_shared(out)
+    if out.is_dir():  # before any work: the file takes its place at the very end
+        raise LcamError(f"{out} is a folder", "name a file ending in .h5")
+    if run.overlay.folder is not None:
+        claim_folder(run.overlay.folder, may_exist=run.resume or run.overwrite)
+    there = [path for path in (out, *shards_of(out)) if path.exists()]
+    if there and not (run.resume or run.overwrite):
+        raise LcamError(f"{there[0]} exists", "use --resume, --overwrite or another --out")
+    attempt = _begin_anew(out) if run.overwrite else max(shards_of(out).values(), default=1)
+    # Else it is what this attempt replaces in the end.
+    if out.exists() and attempt <= _attempt_in(out) and _is_complete(run, out):
+        return None
+    shards = _shards(out, attempt)
+    kept = _survey(run).kept(shards)
+    files = {one.file for one in kept}
+    for path in shards:
+        if path not in files:  # it has no whole batch
+            path.unlink()
+    _tell(run, kept)
+    gaps = gaps_between([one.pictures for one in kept], len(run.names))
+    return Plan(attempt, share_out(gaps, run.at_once, ranks.info.size))
+
+
+def _begin_anew(out: Path) -> int:
+    """Remove shards of unfinished runs; return the number of the attempt that begins.
+
+    What there is under the name itself stays, with the shards that it joins, until the new file
+    takes its place: a mistake, or a kill, costs nothing that was finished.
+    """
+    joined = _joined_by(out)
+    for path in shards_of(out):
+        if path not in joined:
+            path.unlink()
+    return _attempt_in(out) + 1 if out.exists() else 1
+
+
+def _joined_by(out: Path) -> set[Path]:
+    """Return the shards that a file joins; none where it joins none, or cannot be read."""
+    with suppress(LcamError), MapsFile(out) as maps:
+        return {shard for shard, _, _ in maps.shards}
+    return set()
+
+
+def _attempt_in(out: Path) -> int:
+    """Return the attempt whose shards a file joins; the first where it joins none."""
+    attempts = shards_of(out)
+    return max((attempts[path] for path in _joined_by(out) if path in attempts), default=1)
+
+
+def _is_complete(run: ExplainRun, out: Path) -> bool:
+    """Whether a file has all pictures; where one process began it, it is the first shard now.
+
+    Raises:
+        LcamError: It is finished without some, or of another run.
+    """
+    with MapsFile(out, instead=WRITE_ANEW) as maps:
+        complete = maps.complete
+    kept = _survey(run).kept([out])
+    has = sum(len(one.pictures) for one in kept)
+    if complete and has < len(run.names):
+        raise LcamError(
+            f"{out} is finished, and lacks some of the pictures",
+            "explain what is new with another --out, or all with --overwrite",
+        )
+    if complete:
+        _tell(run, kept)
+        _remove_replaced(out, _attempt_in(out))
+        return True
+    first = shard_from(out, 0)
+    if first.exists():
+        raise LcamError(f"{out} and {first} are of two runs", "use --overwrite, or remove one")
+    out.rename(first)
+    return False
+
+
+def _shards(out: Path, attempt: int) -> list[Path]:
+    return [path for path, its in shards_of(out).items() if its == attempt]
+
+
+def _remove_replaced(out: Path, attempt: int) -> None:
+    """Remove the shards of the finished run that an attempt has replaced."""
+    for path, its in shards_of(out).items():
+        if its < attempt:
+            path.unlink()
+
+
+def _tell(run: ExplainRun, kept: Sequence[Kept]) -> None:
+    """Tell of what was left out of the parts that are kept; of the others' the ranks tell."""
+    has_first = bool(kept) and kept[0].pictures.start == 0
+    run.tell([item for one in kept for item in one.skipped], run.found.skipped * has_first)
+
+
+def _join(run: ExplainRun, out: Path, attempt: int) -> int:
+    kept = _survey(run).kept(_shards(out, attempt))
+    gaps = gaps_between([one.pictures for one in kept], len(run.names))
+    if gaps:
+        raise LcamError(
+            f"pictures {gaps[0].start} to {gaps[0].stop} are in no shard of {out}", RESUME
+        )
+    lost = [one for part in kept for one in part.skipped]
+    check_numbers(sum(part.rows for part in kept), lost, run.engine.hardware.precision)
+    rows = join(out, kept)
+    _remove_replaced(out, attempt)
+    return rows
+
+
+def _survey(run: ExplainRun) -> Survey:
+    info = maps_info(run.engine.backbone, run.method, run.found.root, run.choice)
+    inputs = run.describe(range(0)).inputs
+    side = run.engine.backbone.preprocess.image_size
+    return Survey(
+        info,
+        run.names,
+        inputs,
+        run.choice.per_picture,
+        run.at_once,
+        size=(side, side),
+        map_dtype=run.map_dtype,
+    )

@@ -1,0 +1,63 @@
+"""Options that several runs share. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lcam_cli.images.preprocess import Fit
+
+
+@dataclass(frozen=True)
+class BackboneOptions:
+    """The classifier, and how pictures become its input; None leaves a value to what is loaded.
+
+    Attributes:
+        backbone: torchvision's name, ``timm/NAME``, ``FILE.pt2``, ``package.module:function`` or
+            ``file.py:function``.
+        weights: ``DEFAULT``, ``none``, or a file (``FILE#KEY`` for one of several state dicts).
+        layer: The layer whose feature maps are weighed.
+        classes: A file with the classes' names, one a line.
+        image_size: Side of the network's input, in pixels.
+        resize: Shorter side before the crop, in pixels.
+        mean: Mean of the colours (R, G, B), in 0-1.
+        std: Spread of the colours (R, G, B), in 0-1.
+        fit: ``"crop"`` or ``"squash"``.
+        grid: ``"PxQ"``, rows and columns of a transformer's patches.
+        activation: ``"softmax"``, ``"sigmoid"`` or ``"none"``.
+        output: Which of the network's outputs are the logits.
+    """
+
+    backbone: str | None = None
+    weights: str | None = None
+    layer: str | None = None
+    classes: Path | None = None
+    image_size: int | None = None
+    resize: int | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    fit: Fit | None = None
+    grid: str | None = None
+    activation: str | None = None
+    output: str | None = None
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """Where and how the network runs.
+
+    Attributes:
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
+        precision: ``"auto"``, ``"fp32"``, ``"bf16"`` or ``"fp16"``.
+        batch_size: Pictures in a batch; None finds one.
+        workers: Processes that read pictures; None for one a core.
+        max_pixels: A picture with more is refused; None for the library's own limit.
+    """
+
+    device: str = "auto"
+    precision: str = "auto"
+    batch_size: int | None = None
+    workers: int | None = None
+    max_pixels: int | None = None

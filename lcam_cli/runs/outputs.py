@@ -1,0 +1,341 @@
+"""Where ``lcam explain`` writes: an HDF5 file or a folder of PNGs, and overlays beside either."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from lcam_cli.engine.backbone import Backbone
+from lcam_cli.errors import BadImageError, LcamError
+from lcam_cli.images.decoder import read_whole
+from lcam_cli.images.find import Found, Skipped
+from lcam_cli.locks import lock_file, lock_folder
+from lcam_cli.maps.flat import Flat
+from lcam_cli.maps.hdf5.layout import Capacity
+from lcam_cli.maps.hdf5.resuming import pictures_done
+from lcam_cli.maps.hdf5.writer import Hdf5Writer
+from lcam_cli.maps.overlay import OverlayFormat, OverlayWriter
+from lcam_cli.maps.paths import stored_path
+from lcam_cli.maps.png import PngWriter
+from lcam_cli.maps.record import Map, MapBatch, MapDtype, MapsInfo, Shard
+from lcam_cli.methods.base import Method
+from lcam_cli.methods.explain import ClassChoice
+from lcam_cli.runs.background import BackgroundCalls
+from lcam_cli.runs.budget import Budget
+
+_HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
+_PIXELS_DRAWN_AT_ONCE = 1 << 26
+_SECOND_NAME = " (lcam 0.1.0 left out a picture's second name, which has a row of its own now)"
+
+
+@dataclass(frozen=True)
+class OverlayOptions:
+    """The overlay options as typed.
+
+    Attributes:
+        folder: ``--overlays``; None for none beside an HDF5 file, and for ``DIR/overlays`` beside
+            a folder of PNGs.
+        picture_format: ``--overlay-format``.
+        colormap: ``--colormap``.
+        alpha: ``--alpha``.
+        caption: ``--caption``.
+    """
+
+    folder: Path | None
+    picture_format: OverlayFormat
+    colormap: str
+    alpha: float
+    caption: bool
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of a run's pictures, and the file or folder that their maps go to.
+
+    Attributes:
+        out: What the user, or the plan of a shared run, names.
+        pictures: Which of the run's pictures.
+        shard: What a file of some of the pictures says of itself; None for one of all.
+    """
+
+    out: Path
+    pictures: range
+    shard: Shard | None = None
+
+
+class Outputs:
+    """All that is written of a part of a run; a context manager, which saves on the way out.
+
+    Args:
+        part: Which pictures, and where to.
+        backbone: What is explained.
+        method: How.
+        found: All pictures of the run.
+        names: What they are called in the rows.
+        choice: Which classes of a picture are explained.
+        map_dtype: How maps are stored in HDF5.
+        overlay: What overlays are drawn.
+        max_pixels: A picture with more has no overlay.
+        workers: Threads that draw.
+        resume: Go on with what is there.
+        overwrite: Replace it.
+
+    Attributes:
+        paths: The part's pictures.
+        found_skipped: Inputs before its first picture that lead nowhere.
+    """
+
+    def __init__(
+        self,
+        part: Part,
+        backbone: Backbone,
+        method: Method,
+        found: Found,
+        names: Sequence[str],
+        choice: ClassChoice,
+        *,
+        map_dtype: MapDtype,
+        overlay: OverlayOptions,
+        max_pixels: int,
+        workers: int,
+        resume: bool,
+        overwrite: bool,
+    ) -> None:
+        here = slice(part.pictures.start, part.pictures.stop)
+        self.paths, self._names = found.paths[here], names[here]
+        out = self._out = part.out
+        self._root = found.root
+        self.found_skipped = [] if part.pictures.start else found.skipped
+        self._per_picture = choice.per_picture
+        self._max_pixels = max_pixels
+        self._background: BackgroundCalls[list[Skipped]] = BackgroundCalls()
+        self._drawing = ThreadPoolExecutor(workers, thread_name_prefix="lcam-draw")
+        self._drawn_at_once = Budget(_PIXELS_DRAWN_AT_ONCE)
+        info = replace(maps_info(backbone, method, found.root, choice), shard=part.shard)
+        side = backbone.preprocess.image_size
+        to_hdf5 = is_hdf5(out)
+        folder = overlay.folder or (None if to_hdf5 else out / "overlays")
+        self._maps: Hdf5Writer | PngWriter
+        if to_hdf5:
+            self._maps = Hdf5Writer(
+                out,
+                info,
+                size=(side, side),
+                capacity=self._capacity(names, found.skipped, backbone.class_names),
+                map_dtype=map_dtype,
+                resume=resume,
+                overwrite=overwrite,
+            )
+        else:
+            self._maps = PngWriter(out / "maps", info, resume=resume, overwrite=overwrite)
+        self._overlays = (
+            OverlayWriter(
+                folder,
+                overlay.picture_format,
+                colormap=overlay.colormap,
+                alpha=overlay.alpha,
+                caption=overlay.caption,
+                may_exist=resume or overwrite,
+                shared=part.shard is not None,
+            )
+            if folder
+            else None
+        )
+
+    def _capacity(
+        self, names: Sequence[str], skipped: Sequence[Skipped], class_names: Sequence[str]
+    ) -> Capacity:
+        """For the part's rows; names are as wide as the whole run's, for shards to fit together."""
+        inputs = [*self._names, *(s.path for s in self.found_skipped)]
+        capacity = Capacity.of(inputs, class_names, classes_per_picture=self._per_picture)
+        widest = Capacity.of([*names, *(s.path for s in skipped)], ())
+        return replace(capacity, path_bytes=widest.path_bytes)
+
+    @property
+    def complete(self) -> bool:
+        """Whether an earlier run has finished this output."""
+        return self._maps.complete
+
+    @property
+    def rows(self) -> int:
+        """Maps written."""
+        return self._maps.rows
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        """What could not be read so far, by its name in the rows."""
+        return list(self._maps.skipped)
+
+    def flat(self) -> Flat | None:
+        """The flat maps of a finished output; None where there are none."""
+        return self._maps.first_flat()
+
+    def row_path(self, path: str) -> str:
+        """What a picture is called in the rows."""
+        return stored_path(path, self._root)
+
+    def rewind(self, batch_size: int) -> int:
+        """Find where to go on, and drop what an interrupted run has of the batch at that place.
+
+        Whole batches are made again, so that the result does not depend on the interruption.
+        Where all is done already, nothing is dropped.
+
+        Returns:
+            The number of pictures that are done.
+
+        Raises:
+            LcamError: The maps that are there are of other pictures, or in another order.
+        """
+        done_skipped = self._maps.skipped
+        names = self._names
+        unread = {s.path for s in done_skipped}
+        last = self._pictures_done(names, unread)
+        if self._maps.complete:
+            return last
+        start = last - last % batch_size
+        to_do = set(names[start:])
+        self._maps.truncate(
+            sum(name not in unread for name in names[:start]) * self._per_picture,
+            sum(s.path not in to_do for s in done_skipped) if start else 0,
+        )
+        return start
+
+    def _pictures_done(self, names: Sequence[str], unread: set[str]) -> int:
+        """How many pictures, from the first on, have a row or are noted as unreadable."""
+        rows = self._maps.paths[:: self._per_picture]
+        done, row = pictures_done(names, rows, unread)
+        if row < len(rows):
+            instead = f"{names[done]} now" if done < len(names) else "no picture any more"
+            raise LcamError(
+                f"{self._out} was begun with other pictures: where it has {rows[row]} there is "
+                + instead,
+                "name the same ones, put back what was there, or use --overwrite or another --out"
+                + (_SECOND_NAME if self._is_second_name(done) else ""),
+            )
+        if self._maps.complete and done < len(names):
+            raise LcamError(
+                f"{self._out} is finished, and has no map of {names[done]}",
+                "explain what is new with another --out, or all with --overwrite"
+                + (_SECOND_NAME if self._is_second_name(done) else ""),
+            )
+        return done
+
+    def _is_second_name(self, index: int) -> bool:
+        """Whether a picture is an earlier one under another name."""
+        if index >= len(self.paths):
+            return False
+        real = os.path.realpath(self.paths[index])
+        return any(os.path.realpath(path) == real for path in self.paths[:index])
+
+    def append(self, batch: MapBatch) -> list[Skipped]:
+        """Have a batch written to every output, behind the back of what comes next.
+
+        Returns:
+            Pictures of earlier batches that have no overlay: they were readable a moment ago and
+            no longer are.
+
+        Raises:
+            LcamError: The disk is full or fails; nothing is written from that batch on.
+        """
+        return list(chain(*self._background.do(partial(self._write, batch))))
+
+    def _write(self, batch: MapBatch) -> list[Skipped]:
+        changed = self._write_overlays(batch)
+        unread = [Skipped(self.row_path(s.path), s.reason) for s in batch.skipped]
+        if not self._maps.rows and not self._maps.skipped:
+            unread = self.found_skipped + unread
+        self._maps.append(replace(batch, skipped=unread))
+        return changed
+
+    def _write_overlays(self, batch: MapBatch) -> list[Skipped]:
+        if self._overlays is None:
+            return []
+        return [item for item in self._drawing.map(self._write_overlay, batch) if item]
+
+    def _write_overlay(self, row: Map) -> Skipped | None:
+        assert self._overlays is not None
+        source = str(Path(self._root) / row.path)
+        # The network sees the centre, so the picture is as large as both margins and the crop.
+        x0, y0, x1, y1 = row.crop_box
+        pixels = round((x0 + x1) * (y0 + y1))
+        try:
+            with self._drawn_at_once.taking(pixels):
+                self._overlays.write(read_whole(source, self._max_pixels), row)
+        except BadImageError as error:
+            return Skipped(source, f"no overlay: {error.reason}")
+        return None
+
+    def settle(self) -> list[Skipped]:
+        """Wait until all that was appended is written; return what :meth:`append` has not."""
+        return list(chain(*self._background.wait()))
+
+    def finish(self) -> None:
+        """Mark the output complete, when it is settled."""
+        self._maps.finish()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._background.close()
+        self._drawing.shutdown()
+        self._maps.__exit__(kind, error, trace)
+
+
+def locks_of(out: Path, overlays: Path | None) -> list[AbstractContextManager[None]]:
+    """The locks that keep other runs off what ``--out`` and ``--overlays`` name."""
+    of_maps = lock_file(out) if is_hdf5(out) else lock_folder(out)
+    apart = overlays is not None and overlays.resolve() != out.resolve()
+    return [of_maps, *([lock_folder(overlays)] if overlays and apart else [])]
+
+
+def is_hdf5(out: Path) -> bool:
+    """Whether ``--out`` names a maps file; it is a folder of PNGs otherwise."""
+    return out.suffix.lower() in _HDF5_SUFFIXES
+
+
+def check_shared(out: Path) -> None:
+    """Refuse an ``--out`` that several processes cannot write to.
+
+    Raises:
+        LcamError: It is a folder of PNGs.
+    """
+    if not is_hdf5(out):
+        raise LcamError(
+            f"{out} is a folder, which several processes cannot share",
+            "name a maps file, e.g. --out maps.h5",
+        )
+
+
+def maps_info(backbone: Backbone, method: Method, root: str, choice: ClassChoice) -> MapsInfo:
+    """What all maps of a run have in common."""
+    identity = backbone.identity
+    return MapsInfo(
+        method=method.name,
+        method_params={**method.params, "forward_passes": method.forward_passes},
+        backbone=identity.name,
+        weights=identity.weights,
+        weights_file=identity.weights_file,
+        layer=identity.layer,
+        grid=identity.grid,
+        activation=identity.activation,
+        output=identity.output,
+        probabilities=identity.probabilities,
+        preprocess=backbone.preprocess.to_json(),
+        root=root,
+        classes=tuple(backbone.class_names),
+        classes_explained=choice.to_json(),
+    )

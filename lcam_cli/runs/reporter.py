@@ -1,0 +1,98 @@
+"""What a run says while it works, and to whom."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+_log = logging.getLogger("lcam")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        what: What is being done, e.g. ``"explain"``.
+        done: How many units are done.
+        total: How many there are to do.
+        unit: What is counted, e.g. ``"images"``.
+        seconds: Time since the first of them was begun.
+    """
+
+    what: str
+    done: int
+    total: int
+    unit: str
+    seconds: float
+
+
+class Counter(Protocol):
+    """Counts what is done."""
+
+    def advance(self, count: int = 1) -> None:
+        """Note that ``count`` more units are done."""
+
+
+class Reporter:
+    """Passes on what a run has to say; the command line's shows it on the terminal.
+
+    Args:
+        on_progress: Called after every batch.
+        on_warning: Called with a line about what may surprise, though the run goes on. Without it
+            warnings go to the logger ``"lcam"``.
+        on_info: Called with a line about what is going on.
+    """
+
+    def __init__(
+        self,
+        on_progress: Callable[[Progress], None] | None = None,
+        on_warning: Callable[[str], None] | None = None,
+        on_info: Callable[[str], None] | None = None,
+    ) -> None:
+        self._on_progress = on_progress
+        self._on_warning = on_warning or _log.warning
+        self._on_info = on_info
+
+    def info(self, message: str) -> None:
+        """Say what is going on."""
+        if self._on_info is not None:
+            self._on_info(message)
+
+    def warn(self, message: str, *, once: bool = False) -> None:
+        """Say what may surprise the user, though the run goes on.
+
+        Args:
+            message: One line.
+            once: Whether every rank would say the same, so that the first one says it alone.
+        """
+        self._on_warning(message)
+
+    @contextmanager
+    def progress(self, total: int, what: str, unit: str) -> Iterator[Counter]:
+        """Say how far a run has come, from now until the block ends.
+
+        Args:
+            total: How many units there are to do.
+            what: What is being done, e.g. ``"explain"``.
+            unit: What is counted, e.g. ``"images"``.
+        """
+        yield _Counter(total, what, unit, self._on_progress)
+
+
+class _Counter:
+    def __init__(
+        self, total: int, what: str, unit: str, call: Callable[[Progress], None] | None
+    ) -> None:
+        self._total, self._what, self._unit, self._call = total, what, unit, call
+        self._done, self._start = 0, time.monotonic()
+
+    def advance(self, count: int = 1) -> None:
+        self._done += count
+        if self._call is not None:
+            seconds = time.monotonic() - self._start
+            self._call(Progress(self._what, self._done, self._total, self._unit, seconds))
