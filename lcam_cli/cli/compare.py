@@ -185,7 +185,7 @@ def compare(
     from lcam_cli.scale.ranks import RESUME, device_of, together
     from lcam_cli.training.files import sample
 
-    context.with_resource(narrow_pictures.told(console.warn))
+    context.with_resource(narrow_pictures.reported_to(console.warn))
     names = parse_methods(methods)
     classifier = o.backbone_options(context.params)
     device = device_of(rank_info, device)
@@ -199,7 +199,9 @@ def compare(
             reporter=console,
         )
         network = chosen.backbone
-        found = ranks.share(lambda: setup.pictures(images, null, console))
+        found = ranks.share(
+            lambda: setup.find_pictures(images, o.picture_options(context.params), console)
+        )
         found.paths = sample(found.paths, max_images, seed)
         engine = setup.new_engine(
             network,
@@ -209,7 +211,7 @@ def compare(
             precision="fp32" if precision == "auto" else precision,
             batch_size=batch_size,
         )
-        setup.tell_of_gpus(engine, rank_info, "compare", console)
+        setup.note_unused_gpus(engine, rank_info, "compare", console)
         setup.place_maps(engine, chosen.methods.values(), align, console)
         task = Task(
             found.paths,
@@ -290,7 +292,7 @@ def compare(
     comparison.drop_maps()
     for words in undefined_words(results):
         console.warn(words)
-    comparison.tell_of_flat_maps(console, results)
+    comparison.warn_of_flat_maps(console, results)
     written.write(results, format_, None, console)
     if results.skipped:
         console.warn(f"{results.skipped} of the inputs are in no row (exit code 3)")

@@ -141,15 +141,15 @@ def diagnose(
     from lcam_cli.reports.diagnosis_page import DiagnosisPage
     from lcam_cli.reports.output import deliver
     from lcam_cli.runs import setup
-    from lcam_cli.runs.flat_maps import tell_of_flat_maps
+    from lcam_cli.runs.flat_maps import warn_of_flat_maps
     from lcam_cli.training.files import sample
 
-    context.with_resource(narrow_pictures.told(console.warn))
+    context.with_resource(narrow_pictures.reported_to(console.warn))
     chosen = o.backbone_options(context.params)
     network, how = setup.backbone_and_method(
         method, attention, chosen, seed, console, any_run=not o.is_given(context, "method")
     )
-    found = setup.pictures(images, null, console)
+    found = setup.find_pictures(images, o.picture_options(context.params), console)
     found.paths = sample(found.paths, max_images, seed)
     truth = labels_of_files(labels, found.paths, found.root, network, console.warn)
     labelled = [path for path in found.paths if path in truth]
@@ -199,7 +199,7 @@ def diagnose(
         console.error("interrupted: no result", "run the same command again")
         raise typer.Exit(130)
     maps = 2 * len(diagnosis.mistakes)
-    tell_of_flat_maps(console, {how.name: (diagnosis.flat_maps, maps)}, diagnosis.why_flat)
+    warn_of_flat_maps(console, {how.name: (diagnosis.flat_maps, maps)}, diagnosis.why_flat)
     if other_order := diagnosis.order.warning(network.class_names):
         console.warn(other_order)
     identity = network.identity

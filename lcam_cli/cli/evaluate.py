@@ -125,9 +125,9 @@ def evaluate(
     from lcam_cli.reports.table import undefined_words
     from lcam_cli.runs import setup
     from lcam_cli.runs.backbone import backbone_of_file
-    from lcam_cli.runs.flat_maps import tell_of_flat_maps
+    from lcam_cli.runs.flat_maps import warn_of_flat_maps
 
-    context.with_resource(narrow_pictures.told(console.warn))
+    context.with_resource(narrow_pictures.reported_to(console.warn))
     chosen = o.backbone_options(context.params)
     with MapsFile(maps, method) as file:
         info = file.info
@@ -232,7 +232,7 @@ def evaluate(
     for words in undefined_words(results):
         console.warn(words)
     flat = {s.name: (s.flat_maps, s.maps) for s in outcome.scores}
-    tell_of_flat_maps(console, flat, outcome.scores[0].why_flat)
+    warn_of_flat_maps(console, flat, outcome.scores[0].why_flat)
     labelled = outcome.accuracy
     if labelled and (other_order := labelled.order.warning(network.class_names)):
         console.warn(other_order)

@@ -145,12 +145,12 @@ def explain(
     from lcam_cli.runs import setup
     from lcam_cli.runs.explain_ranks import explain_together
     from lcam_cli.runs.explain_run import ExplainRun
-    from lcam_cli.runs.flat_maps import reason_of_picture, tell_of_flat_maps
+    from lcam_cli.runs.flat_maps import reason_of_picture, warn_of_flat_maps
     from lcam_cli.runs.outputs import OverlayOptions, is_hdf5, locks_of
     from lcam_cli.scale.ranks import RESUME, device_of, together
     from lcam_cli.training.files import sample
 
-    context.with_resource(narrow_pictures.told(console.warn))
+    context.with_resource(narrow_pictures.reported_to(console.warn))
     device = device_of(rank_info, device)
     with together(rank_info, device) as ranks:
         chosen = o.backbone_options(context.params)
@@ -158,12 +158,14 @@ def explain(
             method, attention, chosen, seed, console, any_run=not o.is_given(context, "method")
         )
         choice = ClassChoice(tuple(network.class_index(name) for name in class_ or ()), top_k)
-        found = ranks.share(lambda: setup.pictures(images, null, console))
+        found = ranks.share(
+            lambda: setup.find_pictures(images, o.picture_options(context.params), console)
+        )
         found.paths = sample(found.paths, max_images, seed)
         engine = setup.new_engine(
             network, console, device=device, precision=precision, batch_size=batch_size
         )
-        setup.tell_of_gpus(engine, rank_info, "explain", console)
+        setup.note_unused_gpus(engine, rank_info, "explain", console)
         setup.place_maps(engine, [how], align, console)
         skipped = setup.SkippedPictures(console, strict)
         run = ExplainRun(
@@ -210,5 +212,5 @@ def explain(
         if ended.flat is not None:
             path = str(Path(found.root) / ended.flat.path)
             why = reason_of_picture(engine, how.name, path, ended.flat.class_index)
-            tell_of_flat_maps(console, {how.name: (ended.flat.rows, ended.rows)}, why)
+            warn_of_flat_maps(console, {how.name: (ended.flat.rows, ended.rows)}, why)
         raise typer.Exit(skipped.exit_code())

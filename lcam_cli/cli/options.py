@@ -6,6 +6,7 @@ A command takes them as parameters (``quiet: Quiet = False``); their defaults ar
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from lcam_cli.cli.settings import default_maps, find_settings
-from lcam_cli.runs.options import BackboneOptions, EngineOptions
+from lcam_cli.runs.options import BackboneOptions, EngineOptions, PictureOptions
 
 DEFAULT_NUS = (100.0, 50.0, 15.0)
 
@@ -332,6 +333,18 @@ def engine_options(params: Mapping[str, Any], **changes: Any) -> EngineOptions:
     """Return what a command's parameters say of the engine; see :func:`backbone_options`."""
     names = [field.name for field in dataclasses.fields(EngineOptions)]
     return EngineOptions(**({n: params[n] for n in names if n in params} | changes))
+
+
+def picture_options(params: Mapping[str, Any]) -> PictureOptions:
+    """Return what a command's parameters say of the pictures, which a person has typed."""
+    from lcam_cli.images.find import read_path_list
+
+    return PictureOptions(
+        params["max_images"],
+        params["strict"],
+        listed=lambda: read_path_list(sys.stdin.buffer, params["null"]),
+        run_commands=True,
+    )
 
 
 # --- Images -----------------------------------------------------------------------------------

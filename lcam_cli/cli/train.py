@@ -184,7 +184,7 @@ def train(
     from lcam_cli.training.loop import train as run_training
     from lcam_cli.training.recipes import recipe_for
 
-    context.with_resource(narrow_pictures.told(console.warn))
+    context.with_resource(narrow_pictures.reported_to(console.warn))
     layers = layer or []
     if len(layers) > 1 and mode != "tame":
         raise LcamError(f"--mode {mode} takes one --layer, not {len(layers)}", "name one")
@@ -217,7 +217,9 @@ def train(
     share_of_batches(settings, rank_info)  # refused before anything is read
     device = device_of(rank_info, device)
     with together(rank_info, device) as ranks:
-        found = ranks.share(lambda: setup.pictures(data, null, console))
+        found = ranks.share(
+            lambda: setup.find_pictures(data, o.picture_options(context.params), console)
+        )
         network = new_backbone(chosen, seed)
         network.need_layer("lcam train")
         paths = sample(found.paths, max_images, seed)
@@ -240,7 +242,7 @@ def train(
             precision=precision,
             batch_size=recipe_settings.batch_size,
         )
-        setup.tell_of_gpus(engine, rank_info, "train", console)
+        setup.note_unused_gpus(engine, rank_info, "train", console)
         skipped = setup.SkippedPictures(console, strict)
         if ranks.is_first:
             for item in found.skipped:

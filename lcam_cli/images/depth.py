@@ -25,26 +25,26 @@ class NarrowPictures:
     def __init__(self) -> None:
         self._found: dict[str, tuple[str, Levels]] = {}
         self._lock = threading.Lock()
-        self._told_in_the_end = False
+        self._reported_in_the_end = False
 
     def add(self, path: str, levels: Levels) -> None:
-        """Note one. Where nobody tells of them in the end, the first is warned of at once."""
+        """Note one. Where nobody reports them in the end, the first is warned of at once."""
         with self._lock:
             first = not self._found
             self._found.setdefault(os.path.abspath(path), (path, levels))
-        if first and not self._told_in_the_end:
+        if first and not self._reported_in_the_end:
             log.warning("%s", self.line())
 
     @contextmanager
-    def told(self, tell: Callable[[str], None]) -> Iterator[None]:
-        """Tell of those that are read within the block, in one line at its end."""
-        self._found, self._told_in_the_end = {}, True
+    def reported_to(self, report: Callable[[str], None]) -> Iterator[None]:
+        """Report those that are read within the block, in one line at its end."""
+        self._found, self._reported_in_the_end = {}, True
         try:
             yield
         finally:
             if self._found:
-                tell(self.line())
-            self._found, self._told_in_the_end = {}, False
+                report(self.line())
+            self._found, self._reported_in_the_end = {}, False
 
     def line(self) -> str:
         """Return how many there are, an example, and what to do."""

@@ -63,7 +63,7 @@ class PassedOver:
         self.own += other.own
         self.unread.add(other.unread.extensions, place)
 
-    def told(self) -> list[str]:
+    def lines(self) -> list[str]:
         """Return a line for each of the four that there is."""
         lines = []
         if self.twice:
@@ -76,7 +76,7 @@ class PassedOver:
             lines.append(f"{folders} passed over: {shown} (named itself, a link is followed)")
         if self.own:
             lines.append(f"lcam's own pictures passed over: {self.own_in_words()}")
-        return [*lines, *filter(None, [self.unread.told()])]
+        return [*lines, *filter(None, [self.unread.line()])]
 
     def own_in_words(self) -> str:
         """Return e.g. ``12 overlays in photos/overlays, 1 figure in photos``."""

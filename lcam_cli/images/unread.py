@@ -139,7 +139,7 @@ class Unread:
             self.extensions += extensions
             self.places.append(place)
 
-    def told(self) -> str:
+    def line(self) -> str:
         """Return one line; empty where there are none."""
         if not self.extensions:
             return ""

@@ -25,7 +25,7 @@ from lcam_cli.reports.figure import Example, draw_figure
 from lcam_cli.reports.gallery import Shown
 from lcam_cli.reports.report import Report
 from lcam_cli.reports.results import FLOOR, Results, Row
-from lcam_cli.runs.flat_maps import reason_of_picture, tell_of_flat_maps
+from lcam_cli.runs.flat_maps import reason_of_picture, warn_of_flat_maps
 from lcam_cli.runs.reporter import Reporter
 
 
@@ -93,7 +93,7 @@ class Comparison:
             ],
         )
 
-    def tell_of_flat_maps(self, reporter: Reporter, results: Results) -> None:
+    def warn_of_flat_maps(self, reporter: Reporter, results: Results) -> None:
         """Say in one line which rows have flat maps, and why those of the first have."""
         rows = {candidate.name: candidate for candidate in self.candidates}
         common = common_pictures([candidate.terms for candidate in self.candidates])
@@ -106,7 +106,7 @@ class Comparison:
                 path, class_index = self.task.paths[picture], int(terms.classes[picture, c])
                 why = reason_of_picture(self.engine, rows[name].method.name, path, class_index)
                 break
-        tell_of_flat_maps(reporter, counts, why)
+        warn_of_flat_maps(reporter, counts, why)
 
     def _maps(self, common: NDArray[np.bool_]) -> int:
         """Maps a row that are compared."""

@@ -15,7 +15,7 @@ from lcam_cli.methods.flat import why_flat
 from lcam_cli.runs.reporter import Reporter
 
 
-def tell_of_flat_maps(
+def warn_of_flat_maps(
     reporter: Reporter, counts: Mapping[str, tuple[int, int]], reason: str = ""
 ) -> None:
     """Say in one line how many maps are flat.

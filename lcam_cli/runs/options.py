@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,3 +62,22 @@ class EngineOptions:
     batch_size: int | None = None
     workers: int | None = None
     max_pixels: int | None = None
+
+
+@dataclass(frozen=True)
+class PictureOptions:
+    """Which pictures are taken, and what happens with those that cannot be read.
+
+    Attributes:
+        max_images: Take so many, by the seed; None for all.
+        strict: Stop at the first picture that cannot be read.
+        listed: Gives the paths that ``"-"`` among the inputs stands for; called once, by the first
+            rank.
+        run_commands: Whether an input ``"pipe:…"`` is a command for the shell, which prints a tar.
+            Only for inputs that a person has typed.
+    """
+
+    max_images: int | None = None
+    strict: bool = False
+    listed: Callable[[], Iterable[str]] = tuple
+    run_commands: bool = False

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -12,7 +11,7 @@ import torch
 from lcam_cli.engine.backbone import Backbone
 from lcam_cli.engine.engine import Engine
 from lcam_cli.errors import LcamError
-from lcam_cli.images.find import Found, Skipped, find_images, read_path_list
+from lcam_cli.images.find import Found, Skipped, find_images
 from lcam_cli.images.tars import expand_braces
 from lcam_cli.methods.attention_file import (
     check_fits,
@@ -27,7 +26,7 @@ from lcam_cli.methods.trained import LCAM, is_trained, method_of, names_of
 from lcam_cli.runs import pipes
 from lcam_cli.runs.backbone import backbone_of_file, new_backbone
 from lcam_cli.runs.newest_run import newest_run
-from lcam_cli.runs.options import BackboneOptions
+from lcam_cli.runs.options import BackboneOptions, PictureOptions
 from lcam_cli.runs.reporter import Reporter
 from lcam_cli.scale.rank_info import RankInfo
 
@@ -111,7 +110,7 @@ def new_engine(
     return engine
 
 
-def tell_of_gpus(engine: Engine, rank_info: RankInfo, command: str, reporter: Reporter) -> None:
+def note_unused_gpus(engine: Engine, rank_info: RankInfo, command: str, reporter: Reporter) -> None:
     """Say how to use all GPUs of a machine, where one of several is used."""
     if engine.device.type != "cuda" or rank_info.size > 1:
         return
@@ -140,19 +139,18 @@ def place_maps(
         )
 
 
-def pictures(inputs: list[str], null: bool, reporter: Reporter) -> Found:
-    """Find the pictures named on the command line, and on stdin where ``-`` stands.
+def find_pictures(inputs: Sequence[str], options: PictureOptions, reporter: Reporter) -> Found:
+    """Find the pictures that the inputs name.
 
-    Commands (``pipe:…``) are run here, and only those on the command line. What the inputs hold
-    that is not taken, though somebody may miss it, is told.
+    What they hold that is not taken, though somebody may miss it, is reported.
 
     Raises:
         LcamError: There are none.
     """
-    listed = read_path_list(sys.stdin.buffer, null) if "-" in inputs else ()
+    listed = options.listed() if "-" in inputs else ()
     named, broken = [], []
     for given in inputs:
-        if not pipes.is_pipe(given):
+        if not (options.run_commands and pipes.is_pipe(given)):
             named.append(given)
             continue
         for item in expand_braces(given):
@@ -167,7 +165,7 @@ def pictures(inputs: list[str], null: bool, reporter: Reporter) -> Found:
         # A command may hold passwords: it is told, and in the output there is its digest.
         log.warning("%s", failed.what)
         found.skipped.append(Skipped(str(pipes.place_of(item)), "its command failed"))
-    for line in found.passed_over.told():
+    for line in found.passed_over.lines():
         reporter.warn(line)
     return found
 

@@ -133,7 +133,7 @@ def test_a_program_is_told_at_once_and_once(
     logging.getLogger("lcam").propagate = True
     for name in ("a.png", "b.png"):
         write(tmp_path / name, "png 12")
-    with narrow_pictures.told(lambda _: None):
+    with narrow_pictures.reported_to(lambda _: None):
         pass  # whatever other tests have read
     with borrowed_decoder() as decoder:
         decoder.read(Request(str(tmp_path / "a.png"), preprocess=SMALL))

@@ -69,7 +69,9 @@ def test_the_same_path_counts_once_where_it_comes_first_and_is_told(
     assert found.paths == ["b.jpg", "./a.jpg", "./sub/c.jpg"]
     assert found.root == str(tmp_path)
     # b.jpg in the folder and by itself again, a.jpg, and sub/c.jpg.
-    assert found.passed_over.told() == ["4 paths were named twice: each picture counts once a path"]
+    assert found.passed_over.lines() == [
+        "4 paths were named twice: each picture counts once a path"
+    ]
 
 
 def test_the_root_holds_every_input(tmp_path: Path) -> None:
@@ -90,7 +92,7 @@ def test_links(tmp_path: Path) -> None:
     found = find_images([str(tmp_path / "set")])
     expected = ["far.jpg", "gone.jpg", "real.jpg", "self.jpg", "zz.jpg"]
     assert below(tmp_path / "set", found.paths) == expected
-    (line,) = found.passed_over.told()
+    (line,) = found.passed_over.lines()
     assert line.startswith(f"3 links to folders passed over: {tmp_path}/set/folder …")
     # A link to a folder that is named itself is followed.
     named = find_images([str(tmp_path / "set/folder")])
@@ -223,7 +225,7 @@ def test_a_picture_of_two_names_counts_by_each(tmp_path: Path) -> None:
         "dog/b.jpg",
         "store/b.jpg",
     ]
-    assert found.passed_over.told() == []
+    assert found.passed_over.lines() == []
     # A folder and a link to it, both named: two names of each picture.
     (tmp_path / "other").symlink_to("cat")
     named = [str(tmp_path / "cat"), str(tmp_path / "other")]
@@ -247,7 +249,7 @@ def test_pictures_and_scans_that_are_not_read_are_told_once(tmp_path: Path) -> N
     found = find_images([str(tmp_path), str(tmp_path / "x.jpg"), f"{tmp_path}/."])
     unread = found.passed_over.unread
     assert unread.extensions == {".nii.gz": 2, ".dcm": 1, ".npy": 1, ".heic": 1, ".tar": 1}
-    assert unread.told() == (
+    assert unread.line() == (
         f"2 .nii.gz, 1 .dcm, 1 .heic, 1 .npy, 1 .tar in {tmp_path} are not read (convert HEIC to "
         "JPEG or PNG; of DICOM files and volumes, export slices as PNG or TIFF; save arrays as PNG "
         "or TIFF; name a tar itself to have the pictures in it)"
@@ -263,10 +265,10 @@ def test_what_a_file_without_a_picture_s_extension_is_its_beginning_tells(tmp_pa
     os.mkfifo(tmp_path / "pipe")  # nor waited for
     found = find_images([str(tmp_path)])
     assert found.passed_over.unread.extensions == {"": 4, ".jpg_large": 1}
-    (line,) = found.passed_over.told()
+    (line,) = found.passed_over.lines()
     assert line.startswith("4 files without an extension, 1 .jpg_large in ")
     assert line.endswith("are not read (name files without a picture's extension themselves)")
-    assert find_images([str(tmp_path / "no_extension")]).passed_over.told() == []
+    assert find_images([str(tmp_path / "no_extension")]).passed_over.lines() == []
 
 
 def test_what_systems_leave_behind_and_labels_are_not_told(tmp_path: Path) -> None:
@@ -277,7 +279,7 @@ def test_what_systems_leave_behind_and_labels_are_not_told(tmp_path: Path) -> No
     (tmp_path / ".DS_Store").write_bytes(JPEG)
     found = find_images([str(tmp_path)])
     assert below(tmp_path, found.paths) == ["a.JPG"]
-    assert found.passed_over.told() == []
+    assert found.passed_over.lines() == []
     assert found.skipped == []
 
 
@@ -318,7 +320,7 @@ def test_what_lcam_wrote_is_passed_over_and_told_and_nothing_else(tmp_path: Path
     users = own_pictures(tmp_path)
     found = find_images([str(tmp_path)])
     assert below(tmp_path, found.paths) == users
-    (line,) = found.passed_over.told()
+    (line,) = found.passed_over.lines()
     told = line.removeprefix("lcam's own pictures passed over: ").split(", ")
     t = tmp_path
     assert sorted(told) == sorted(
