@@ -6,12 +6,12 @@ An entry point is a callable ``make(backbone, options) -> Method``; its name is 
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 
 from lcam_cli.engine.backbone import Backbone
-from lcam_cli.errors import LcamError
 from lcam_cli.methods.base import Method
 from lcam_cli.methods.options import MethodOptions
+from lcam_cli.plugins import entry_points_of, load_function
 
 GROUP = "lcam.methods"
 
@@ -21,7 +21,7 @@ MakeMethod = Callable[[Backbone, MethodOptions], Method]
 
 def find_plugins() -> dict[str, EntryPoint]:
     """Installed plug-ins by name, in order of their names; none of their code runs yet."""
-    return {point.name: point for point in sorted(entry_points(group=GROUP), key=_place)}
+    return entry_points_of(GROUP)
 
 
 def load_plugin(point: EntryPoint) -> MakeMethod:
@@ -30,16 +30,4 @@ def load_plugin(point: EntryPoint) -> MakeMethod:
     Raises:
         LcamError: It fails; one line says how.
     """
-    try:
-        make = point.load()
-    except Exception as error:  # importing runs the plug-in's code: it can fail in any way
-        why = f"{type(error).__name__}: {error}".splitlines()[0]
-    else:
-        if callable(make):
-            return make  # type: ignore[no-any-return]
-        why = f"{point.value} is no function"
-    raise LcamError(f"the plug-in method {point.name!r} ({point.value}) does not load: {why}")
-
-
-def _place(point: EntryPoint) -> tuple[str, str]:
-    return point.name, point.value
+    return load_function(point, "method")
