@@ -32,7 +32,8 @@ from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Preprocess
 from lcam_cli.networks.class_names import find_class, read_class_names
 from lcam_cli.networks.live import live_network
-from lcam_cli.networks.network import Network, load_network
+from lcam_cli.networks.network import Network
+from lcam_cli.networks.registry import load_network
 
 # Where there is no target layer: as many cells as RISE's masks have.
 _CELLS = (7, 7)

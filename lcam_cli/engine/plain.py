@@ -20,7 +20,8 @@ from lcam_cli.engine.activation import Activation, check_activation
 from lcam_cli.engine.first_run import first_run
 from lcam_cli.engine.output import Choice, choose
 from lcam_cli.errors import LcamError
-from lcam_cli.networks.network import Network, torchvision_classifiers
+from lcam_cli.networks.network import Network
+from lcam_cli.networks.registry import gives_logits
 from lcam_cli.networks.users_code import said
 from lcam_cli.networks.wrappers import check_loaded, hold_scripts, run_eagerly, unwrap
 
@@ -92,7 +93,7 @@ def plain_classifier(
         parameter.requires_grad_(False)
     run_eagerly()  # what was compiled only now
     told = None if activation is None else check_activation(activation)
-    if _is_known(name):
+    if gives_logits(name):
         choice, trial = choose(name, alone, None, output), None
     else:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -135,11 +136,6 @@ def scoring(activation: Activation, probabilities: str) -> Activation:
     if activation == "none" and probabilities:
         return "sigmoid" if probabilities == "sigmoid" else "softmax"
     return activation
-
-
-def _is_known(name: str) -> bool:
-    """Whether a name stands for a classifier of a package's, which gives logits a picture."""
-    return name.startswith(("timm/", "lcam-")) or name in torchvision_classifiers()
 
 
 def _seed_of(network: Network) -> int:

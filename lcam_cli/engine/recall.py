@@ -15,7 +15,7 @@ from lcam_cli.engine.backbone import Backbone, load_backbone
 from lcam_cli.engine.identity import Identity
 from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Preprocess
-from lcam_cli.networks.network import runs_user_code
+from lcam_cli.networks.registry import runs_user_code
 from lcam_cli.networks.weights.state_dicts import split_key
 from lcam_cli.networks.wrappers import without_wrappers
 

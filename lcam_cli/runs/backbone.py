@@ -14,7 +14,7 @@ from lcam_cli.images.preprocess import Preprocess
 from lcam_cli.methods.attention_file import holds_trained_head, load_attention
 from lcam_cli.methods.recall import recall_classifier
 from lcam_cli.networks.class_names import read_class_names
-from lcam_cli.networks.network import load_network
+from lcam_cli.networks.registry import load_network
 from lcam_cli.runs.options import BackboneOptions
 
 

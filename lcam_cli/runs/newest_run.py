@@ -18,7 +18,7 @@ from lcam_cli.methods.attention_file import (
 )
 from lcam_cli.methods.trained import fits_name, names_of
 from lcam_cli.networks.class_names import read_class_names
-from lcam_cli.networks.network import torchvision_classifiers
+from lcam_cli.networks.torchvision import torchvision_classifiers
 from lcam_cli.networks.weights.checkpoint import sha256_of_file
 from lcam_cli.runs.backbone import given_of, preprocess_of
 from lcam_cli.runs.options import BackboneOptions

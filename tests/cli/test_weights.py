@@ -10,7 +10,7 @@ import torch
 from torchvision.models import get_model
 
 from lcam_cli.maps.hdf5.reader import MapsFile
-from lcam_cli.networks.network import load_network
+from lcam_cli.networks.registry import load_network
 from tests.cli import job
 from tests.cli.job import Lcam
 from tests.tiny import tiny_network

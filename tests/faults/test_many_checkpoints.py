@@ -25,7 +25,7 @@ from torch.nn.utils import parametrizations
 from torch.optim.swa_utils import AveragedModel
 
 from lcam_cli.errors import LcamError
-from lcam_cli.networks.network import load_network
+from lcam_cli.networks.registry import load_network
 from tests.faults.counts import count
 
 COUNT = count(60, 300)

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from lcam_cli.engine.backbone import load_backbone
 from lcam_cli.engine.recall import Given, recall_backbone
 from lcam_cli.errors import LcamError
-from lcam_cli.networks.network import load_network, runs_user_code
+from lcam_cli.networks.registry import load_network, runs_user_code
 
 timm = pytest.importorskip("timm")
 

@@ -14,7 +14,7 @@ from torchvision.models import get_model
 
 from lcam_cli.engine.backbone import load_backbone
 from lcam_cli.errors import LcamError
-from lcam_cli.networks.network import load_network
+from lcam_cli.networks.registry import load_network
 from lcam_cli.networks.weights.checkpoint import read_checkpoint, sha256_of_file
 from lcam_cli.networks.weights.file import WeightsFile, load_weights
 

@@ -13,7 +13,7 @@ from torch import nn
 from torchvision.models import get_model
 
 from lcam_cli.errors import LcamError
-from lcam_cli.networks.network import load_network
+from lcam_cli.networks.registry import load_network
 from lcam_cli.networks.weights.file import load_weights
 from tests.transformers import tiny_vit
 

@@ -17,7 +17,7 @@ from torch.nn.utils import parametrizations
 from torchvision.models import get_model
 
 from lcam_cli.errors import LcamError
-from lcam_cli.networks.network import load_network
+from lcam_cli.networks.registry import load_network
 from lcam_cli.networks.weights.file import WeightsFile, load_weights
 from lcam_cli.networks.weights.state_dicts import split_key
 from tests.tiny import tiny_network
