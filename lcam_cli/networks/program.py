@@ -1,7 +1,7 @@
 """``net.pt2``: a program exported by ``torch.export``, as a backbone.
 
 The graph is built anew from the file's JSON. It calls only functions that are known to be harmless
-(``engine.operators``), and nothing in the file is run, imported or evaluated. Modules of the
+(``networks.operators``), and nothing in the file is run, imported or evaluated. Modules of the
 exported network come back under their names, each passing on the output of what it was exported
 as, so that layers are found and named as in the network itself; the common ones (convolutions,
 norms, pools, …) come back as what they were.

@@ -2,7 +2,7 @@
 
 ``.safetensors`` holds tensors and text only. Pickles (``.pt``, ``.pth``, ``.ckpt``) are read by
 PyTorch's restricted unpickler (``weights_only=True``), which builds tensors and plain containers
-and refuses everything else. What it refuses is read as data (``engine.pickles``): a NumPy number or
+and refuses everything else. What it refuses is read as data (``weights.pickles``): a NumPy number or
 a framework's options are described instead of made, and a file that would run a function is
 refused. What a file says of its sizes is held against the file itself, so that a small one cannot
 ask for more memory than it fills.

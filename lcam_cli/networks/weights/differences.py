@@ -18,6 +18,7 @@ _Shape = tuple[int, ...]
 # What a position in a picture of one size has, so that it does not fit another size.
 _OF_POSITIONS = re.compile(r"pos_?emb|position_?emb|relative_position|rel_pos|abs_pos|\bpos$")
 _OF_QUANTISED = re.compile(r"\.(_packed_params(\..+)?|scale|zero_point)$")
+_OWN_HEAD = "give a function that builds the network with that head: --backbone file.py:function"
 
 
 @dataclass
@@ -165,7 +166,7 @@ def _head_to_write(name: str, head: str, there: Mapping[str, _Shape]) -> str:
     parts = {k[len(head) + 1 :].rpartition(".")[0] for k in there}
     numbered = all(part.isdigit() for part in parts)
     if not linear or not (numbered or parts == {""}) or not all(_within(k, head) for k in there):
-        return "give a function that builds the network with that head: --backbone file.py:function"
+        return _OWN_HEAD
     if parts == {""}:
         layer, without = _layer(head, there), []
     else:
@@ -177,11 +178,14 @@ def _head_to_write(name: str, head: str, there: Mapping[str, _Shape]) -> str:
             for i, layer in enumerate(layers)
         ]
         layer = f"nn.Sequential({', '.join(layers)})"
-    if ":" in name and not name.startswith("timm/"):
-        return f"have the function set network.{head} = {layer}{_guessed(without)}"
-    build, imports = f"torchvision.models.{name}()", "torchvision"
     if name.startswith("timm/"):
         build, imports = f"timm.create_model({name.removeprefix('timm/')!r})", "timm"
+    elif ":" in name:
+        return f"have the function set network.{head} = {layer}{_guessed(without)}"
+    elif name in torchvision.models.list_models(module=torchvision.models):
+        build, imports = f"torchvision.models.{name}()", "torchvision"
+    else:
+        return _OWN_HEAD
     return (
         f'give --backbone net.py:build, and in net.py: "import {imports}; from torch import nn" '
         f'and "def build(): network = {build}; network.{head} = {layer}; return network"'

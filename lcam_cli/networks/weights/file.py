@@ -1,8 +1,8 @@
 """Putting a file's weights into a network: whatever ``load_state_dict`` would take is taken.
 
-A file may hold several state dicts (``engine.state_dicts``), and their names may be wrapped
-(``engine.renaming``). Which of them is meant, and what of its names comes off, is judged by the
-network alone (``engine.trial``).
+A file may hold several state dicts (``weights.state_dicts``), and their names may be wrapped
+(``weights.renaming``). Which of them is meant, and what of its names comes off, is judged by the
+network alone (``weights.fitting``).
 """
 
 from __future__ import annotations
