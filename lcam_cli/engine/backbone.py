@@ -19,19 +19,19 @@ from torch import Tensor, nn
 
 from lcam_cli.engine.calls import Call
 from lcam_cli.engine.cut import Cut
-from lcam_cli.engine.gradients import find_end_of_gradients, usable
+from lcam_cli.engine.gradients import find_end_of_gradients, for_autograd
 from lcam_cli.engine.grid import Grid, find_grid
 from lcam_cli.engine.identity import Identity
+from lcam_cli.engine.layer_calls import LayerCalls
 from lcam_cli.engine.layers import choose_target, no_layer
-from lcam_cli.engine.places import Places
+from lcam_cli.engine.optimise import optimise
 from lcam_cli.engine.plain import plain_classifier
-from lcam_cli.engine.quickest import choose_way
 from lcam_cli.engine.split import with_head
 from lcam_cli.engine.tokens import Layout, parse_grid
 from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Preprocess
 from lcam_cli.networks.class_names import find_class, read_class_names
-from lcam_cli.networks.live import live_network
+from lcam_cli.networks.module import module_network
 from lcam_cli.networks.network import Network
 from lcam_cli.networks.registry import load_network
 
@@ -69,8 +69,8 @@ class Backbone:
         pictures = torch.randn(2, 3, side, side, generator=generator)
         picture = pictures[:1]
         self._own_grid = network.grid
-        told = grid or network.grid
-        patches = parse_grid(told) if told else None
+        known_grid = grid or network.grid
+        patches = parse_grid(known_grid) if known_grid else None
         plain = plain_classifier(
             network,
             picture,
@@ -98,14 +98,16 @@ class Backbone:
                 "give --activation sigmoid",
             )
         self._grids: dict[str, Grid | None] = {}
-        self._places = Places(self.network, self.identity.layer, target.places if target else {})
+        self._layer_calls = LayerCalls(
+            self.network, self.identity.layer, target.layer_calls if target else {}
+        )
         self._cut: Cut | None = None
         self._shape = (0, *_CELLS)
         self.gradients_end = ""
         if target is not None:
             cut = self._cut = Cut(self.network, target)
             some = pictures if plain.takes_several else picture
-            A, around = choose_way(cut, some, network.name)
+            A, around = optimise(cut, some, network.name)
             self._shape = (A.shape[1], A.shape[2], A.shape[3])
             self.gradients_end = find_end_of_gradients(
                 self.network, A, lambda A: cut.head(A, around)
@@ -163,25 +165,25 @@ class Backbone:
         return self._grids[layer]
 
     def calls_of(self, layers: Sequence[str]) -> list[Call]:
-        """Which of each layer's calls is meant: see :meth:`Places.calls_of`.
+        """Which of each layer's calls is meant: see :meth:`LayerCalls.calls_of`.
 
         Raises:
             LcamError: There is no layer of that name.
         """
-        return self._places.calls_of(layers)
+        return self._layer_calls.calls_of(layers)
 
     def shapes_of(self, layers: Sequence[str]) -> list[tuple[int, int, int]]:
-        """(K, P, Q) of the outputs of other layers: see :meth:`Places.shapes_of`.
+        """(K, P, Q) of the outputs of other layers: see :meth:`LayerCalls.shapes_of`.
 
         Raises:
             LcamError: There is no such layer, or it gives no feature maps on the way to the target
                 layer.
         """
-        return self._places.shapes_of(layers)
+        return self._layer_calls.shapes_of(layers)
 
     def watch(self, layers: Sequence[str]) -> contextlib.AbstractContextManager[dict[str, Tensor]]:
-        """Keep what other layers give while :meth:`forward` runs: see :meth:`Places.watch`."""
-        return self._places.watch(layers)
+        """Keep what other layers give while :meth:`forward` runs: see :meth:`LayerCalls.watch`."""
+        return self._layer_calls.watch(layers)
 
     @property
     def differentiable(self) -> bool:
@@ -209,7 +211,7 @@ class Backbone:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Run the whole network: normalised (B, 3, H, W) to logits (B, R)."""
-        return self._cut.whole(x) if self._cut else usable(cast(Tensor, self.network(x)))
+        return self._cut.whole(x) if self._cut else for_autograd(cast(Tensor, self.network(x)))
 
     def features(self, x: Tensor) -> Tensor:
         """Run the network up to the target layer: normalised (B, 3, H, W) to A (B, K, P, Q)."""
@@ -358,7 +360,7 @@ def load_backbone(
                 f"a {type(name).__name__} has its weights in it",
                 "load them into it; leave weights out",
             )
-        network = live_network(name)
+        network = module_network(name)
     elif isinstance(name, str):
         network = load_network(name, weights, seed=seed)
     else:
@@ -388,4 +390,4 @@ class _OnMaps(nn.Module):
         self.head = head
 
     def forward(self, output: Tensor) -> Tensor:
-        return cast(Tensor, self.head(self._layout.fold(output)))
+        return cast(Tensor, self.head(self._layout.to_maps(output)))

@@ -29,8 +29,8 @@ class Call:
     later: int = 0
 
 
-class Heard:
-    """What a call gave while it was listened to.
+class KeptOutput:
+    """What a call gave while the network ran.
 
     Attributes:
         count: How often the module has run.
@@ -58,44 +58,44 @@ class Heard:
 
 @contextmanager
 def hook(
-    network: nn.Module, names: Iterable[str], see: Callable[[str, Any], Any]
+    network: nn.Module, names: Iterable[str], on_output: Callable[[str, Any], Any]
 ) -> Iterator[None]:
-    """Have ``see`` called with a module's name and what it gives, whenever one of these runs.
+    """Have ``on_output`` called with a module's name and what it gives, whenever one of these runs.
 
     What it returns takes the place of that, unless it is None.
     """
 
-    def seen(name: str) -> Callable[[nn.Module, object, object], object]:
-        return lambda _module, _given, output: see(name, output)
+    def forward_hook(name: str) -> Callable[[nn.Module, object, object], object]:
+        return lambda _module, _given, output: on_output(name, output)
 
     with ExitStack() as stack:
         for name in names:
             # Before hooks of the user's own, which may keep what the module gives.
             module = network.get_submodule(name)
-            handle = module.register_forward_hook(seen(name), prepend=True)
+            handle = module.register_forward_hook(forward_hook(name), prepend=True)
             stack.callback(handle.remove)
         yield
 
 
 @contextmanager
-def listen(network: nn.Module, calls: Iterable[Call]) -> Iterator[dict[str, Heard]]:
-    """Note, by their modules' names, what calls give while the network runs.
+def keep_outputs(network: nn.Module, calls: Iterable[Call]) -> Iterator[dict[str, KeptOutput]]:
+    """Keep, by their modules' names, what calls give while the network runs.
 
     They are copies: what follows may change a module's output in place.
     """
-    heard = {call.name: Heard(call.later) for call in calls}
+    kept = {call.name: KeptOutput(call.later) for call in calls}
 
     def note(name: str, output: object) -> None:
-        heard[name].add(output.clone() if torch.is_tensor(output) else output)
+        kept[name].add(output.clone() if torch.is_tensor(output) else output)
 
-    with hook(network, heard, note):
-        yield heard
+    with hook(network, kept, note):
+        yield kept
 
 
 @contextmanager
 def replace(
     network: nn.Module, name: str, number: int, change: Callable[[Tensor], Tensor]
-) -> Iterator[Heard]:
+) -> Iterator[KeptOutput]:
     """Have one call give something else while the network runs.
 
     Args:
@@ -107,11 +107,11 @@ def replace(
     Yields:
         How often the module has run.
     """
-    heard = Heard(0)
+    runs = KeptOutput(0)
 
     def put(_name: str, output: Tensor) -> Tensor | None:
-        heard.add(None)
-        return change(output) if heard.count == number + 1 else None
+        runs.add(None)
+        return change(output) if runs.count == number + 1 else None
 
     with hook(network, [name], put):
-        yield heard
+        yield runs

@@ -16,8 +16,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from lcam_cli.engine.calls import listen, replace
-from lcam_cli.engine.gradients import KeepGradients, usable
+from lcam_cli.engine.calls import keep_outputs, replace
+from lcam_cli.engine.gradients import KeepGradients, for_autograd
 from lcam_cli.engine.layers import Target
 from lcam_cli.engine.tokens import Layout
 from lcam_cli.errors import LcamError
@@ -46,7 +46,7 @@ class Cut:
     def whole(self, x: Tensor) -> Tensor:
         """Run the whole network: normalised (B, 3, H, W) to logits (B, R)."""
         with self._keeping_gradients():
-            return usable(cast(Tensor, self.network(x)))
+            return for_autograd(cast(Tensor, self.network(x)))
 
     def features(self, x: Tensor) -> Tensor:
         """Run the network up to the target layer: normalised (B, 3, H, W) to A (B, K, P, Q)."""
@@ -72,8 +72,8 @@ class Cut:
             # Copies: a head may begin with an in-place ReLU, or add to a residual in place.
             given = [t.clone() for t in (A, *around)]
             prefix = 1 if self.layout.prefix else 0
-            output = self.layout.unfold(given[0], *given[1 : 1 + prefix])
-            return usable(cast(Tensor, self.halves[1](output, *given[1 + prefix :])))
+            output = self.layout.to_output(given[0], *given[1 : 1 + prefix])
+            return for_autograd(cast(Tensor, self.halves[1](output, *given[1 + prefix :])))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """Features, logits and what goes around the layer, in one pass.
@@ -91,16 +91,20 @@ class Cut:
             A, around = self._before(self.halves[0], x)
             return A, self.head(A, around), around
         call = self.target.call
-        with self._keeping_gradients(), listen(self.network, [call]) as heard:
+        with self._keeping_gradients(), keep_outputs(self.network, [call]) as kept:
             logits = cast(Tensor, self.network(x))
-        output, number = heard[call.name].output, heard[call.name].number
+        output, number = kept[call.name].output, kept[call.name].number
         if not torch.is_tensor(output) or output.ndim != self._output_axes or len(output) != len(x):
             raise LcamError(
                 f"layer {call.name} does not give on these pictures what it gave at the start",
                 "name a layer that runs on every picture: --layer NAME",
             )
         numbers = torch.full((len(x),), number, dtype=torch.int64, device=x.device)
-        return self.layout.fold(usable(output)), usable(logits), (x, numbers)
+        return (
+            self.layout.to_maps(for_autograd(output)),
+            for_autograd(logits),
+            (x, numbers),
+        )
 
     def _head_of_whole(self, A: Tensor, x: Tensor, numbers: Tensor) -> Tensor:
         """The head where the network is run again: call ``numbers`` (B,) of the layer gives A."""
@@ -111,25 +115,25 @@ class Cut:
         A = A.clone()
 
         def put_back(output: Tensor) -> Tensor:
-            changed = self.layout.unfold(A, output)
+            changed = self.layout.to_output(A, output)
             return output.copy_(changed) if self.target.in_place else changed
 
-        with replace(self.network, layer, number, put_back) as heard:
+        with replace(self.network, layer, number, put_back) as runs:
             logits = cast(Tensor, self.network(x))
-        if heard.count <= number:
+        if runs.count <= number:
             raise LcamError(
-                f"layer {layer} ran {number + 1} times on a picture, and then {heard.count} "
+                f"layer {layer} ran {number + 1} times on a picture, and then {runs.count} "
                 "times on the same",
                 "give the network a forward() that does not depend on the other pictures of a "
                 "batch, or --batch-size 1",
             )
-        return usable(logits)
+        return for_autograd(logits)
 
     def _before(self, half: nn.Module, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """A, and what goes around it, of the first half of a network that is split."""
-        output, *around = (usable(t) for t in half(x))
+        output, *around = (for_autograd(t) for t in half(x))
         n = self.layout.prefix
-        return self.layout.fold(output), (*([output[:, :n]] if n else []), *around)
+        return self.layout.to_maps(output), (*([output[:, :n]] if n else []), *around)
 
     @property
     def _output_axes(self) -> int:

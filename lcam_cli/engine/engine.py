@@ -113,13 +113,13 @@ class Engine:
         self._limit: int | None = None
         if backbone.one_by_one and batch_size is None:
             self.batch_size = self._limit = 1
-        self._tell()
+        self._warn_of_network()
         self._watched: tuple[str, ...] = ()
         p = backbone.preprocess
         self._mean = torch.tensor(p.mean, device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(p.std, device=self.device).view(1, 3, 1, 1)
 
-    def _tell(self) -> None:
+    def _warn_of_network(self) -> None:
         """Say once what the user should know of the network."""
         notes, self.backbone.notes = self.backbone.notes, []
         if self.backbone.one_by_one:
@@ -236,16 +236,16 @@ class Engine:
         around = tuple(rest[len(kept) :])
         return Forward(x, A, logits, self.grid(), self.activation, kept, around)
 
-    def outputs_of(self, seen: Forward, layers: Sequence[str]) -> list[Tensor]:
-        """Outputs (B, K, P, Q), float32, of other layers on the pictures of ``seen``.
+    def outputs_of(self, forward: Forward, layers: Sequence[str]) -> list[Tensor]:
+        """Outputs (B, K, P, Q), float32, of other layers on the pictures of ``forward``.
 
         Whoever asks for the first time pays another forward pass; from then on :meth:`forward`
         keeps them along the way.
         """
-        if not all(layer in seen.others for layer in layers):
+        if not all(layer in forward.others for layer in layers):
             self._watched = tuple(dict.fromkeys((*self._watched, *layers)))
-            seen.others = self.forward(seen.x).others
-        return [seen.others[layer] for layer in layers]
+            forward.others = self.forward(forward.x).others
+        return [forward.others[layer] for layer in layers]
 
     @torch.no_grad()
     def logits(self, x: Tensor) -> Tensor:
@@ -276,9 +276,9 @@ class Engine:
 
         def masked(x: Tensor, masks: Tensor, classes: Tensor) -> Tensor:
             if space == "pixel":
-                given = self.normalise(seen_through(x, masks))
+                given = self.normalise(apply_masks(x, masks))
             else:
-                given = seen_through(self.normalise(x), masks)
+                given = apply_masks(self.normalise(x), masks)
             with self.autocast():
                 logits = self.backbone(given)
             return confidence(logits.float(), classes, self.activation)
@@ -286,7 +286,7 @@ class Engine:
         scores: Tensor = self.run(masked, x, masks, classes)
         return scores
 
-    def feature_gradients(self, seen: Forward, classes: Tensor) -> Tensor:
+    def feature_gradients(self, forward: Forward, classes: Tensor) -> Tensor:
         """G = ∂f_y/∂A of the logits of ``classes`` (B,): (B, K, P, Q), float32.
 
         Only the head is differentiated; nothing below the target layer is.
@@ -303,7 +303,7 @@ class Engine:
                 chosen = self.head(A, around).gather(1, classes.unsqueeze(1)).sum()
                 return torch.autograd.grad(chosen, A)[0]
 
-        g: Tensor = self.run(gradients, seen.A, classes, *seen.around)
+        g: Tensor = self.run(gradients, forward.A, classes, *forward.around)
         return g
 
     def _features_and_logits(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -338,7 +338,7 @@ def no_gradients(
     )
 
 
-def seen_through(x: Tensor, masks: Tensor, out: Tensor | None = None) -> Tensor:
+def apply_masks(x: Tensor, masks: Tensor, out: Tensor | None = None) -> Tensor:
     """X ⊙ mask, without gradients.
 
     Args:

@@ -39,7 +39,7 @@ class Event:
         return share_memory(self.given, self.output)
 
     @property
-    def places(self) -> Layout:
+    def spatial_layout(self) -> Layout:
         """The layout of one that has places."""
         assert self.layout is not None
         return self.layout
@@ -47,7 +47,7 @@ class Event:
     @property
     def channels(self) -> int:
         """K of one that has places."""
-        return self.places.fold(cast(Tensor, self.output)).shape[1]
+        return self.spatial_layout.to_maps(cast(Tensor, self.output)).shape[1]
 
 
 def record(

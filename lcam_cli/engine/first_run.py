@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lcam_cli.engine.device import is_out_of_memory
 from lcam_cli.errors import LcamError
-from lcam_cli.networks.users_code import needed_arguments, raised, said, users_error
+from lcam_cli.networks.users_code import needed_arguments, one_line, raised, users_error
 
 # Sizes that networks are trained with.
 _SQUARES = (224, 32, 64, 299, 384, 28, 256, 128, 96, 112, 192, 288, 320, 448, 512)
@@ -63,7 +63,7 @@ def _refuse(
     _check_dimensions(name, calls, failed=True)
     _check_channels(name, network, picture, error)
     _check_arguments(name, network, picture, error)
-    text = said(error)
+    text = one_line(error)
     failed = f"{name} fails on a {tuple(picture.shape)} input: {text}"
     if "more than 1 value per channel when training" in text:
         raise LcamError(failed, "leave .train() and training=True out of its forward()") from error
@@ -83,7 +83,7 @@ def _refuse(
             ) from error
         if re.search(r"(image|input)\W(size|height|width)", text, re.IGNORECASE):
             raise LcamError(failed, "set --image-size to what it was trained with") from error
-    theirs = users_error(error, name)
+    users = users_error(error, name)
     if _DTYPES.search(text):
         hint = "lcam runs networks in float32: leave .half(), .bfloat16() and .double() out"
     elif "same device" in text:
@@ -91,7 +91,7 @@ def _refuse(
     else:
         hint = "fix its forward() (--debug shows the traceback)"
     what = f"{name} {raised(error)}" if isinstance(error, _OF_CODE) else failed
-    raise LcamError(theirs.what if theirs else what, hint) from error
+    raise LcamError(users.what if users else what, hint) from error
 
 
 @contextlib.contextmanager
@@ -132,10 +132,10 @@ def _check_dimensions(name: str, calls: list[tuple[nn.Module, Any]], *, failed: 
 
 def _check_channels(name: str, network: nn.Module, picture: Tensor, error: BaseException) -> None:
     """Check that it is not the number of channels that does not fit."""
-    told = re.search(r"expected input(\[[\d, ]+\]) to have (\d+) channels?", str(error))
+    input_shape = re.search(r"expected input(\[[\d, ]+\]) to have (\d+) channels?", str(error))
     norm = re.search(r"running_mean should contain 3 elements not (\d+)", str(error))
-    if told is not None and told[1] == str(list(picture.shape)):
-        channels = int(told[2])
+    if input_shape is not None and input_shape[1] == str(list(picture.shape)):
+        channels = int(input_shape[2])
     elif norm is not None:
         channels = int(norm[1])
     elif _takes_grey(network, picture.shape[2], str(error)):
@@ -171,10 +171,10 @@ def _check_arguments(name: str, network: nn.Module, picture: Tensor, error: Base
 
 def _others(side: int, text: str) -> Iterator[tuple[int, int]]:
     """Other sizes to try, (H, W): those that the error speaks of, usual ones, then guesses."""
-    told = [int(n) for n in re.findall(r"\b\d{2,3}\b", text)]
+    named = [int(n) for n in re.findall(r"\b\d{2,3}\b", text)]
     linear = _LINEAR.search(text)
     near = sorted(_SQUARES, key=lambda s: abs(s - side))
-    squares = dict.fromkeys(s for s in (*told, *near) if s != side and 0 < s <= _LARGEST)
+    squares = dict.fromkeys(s for s in (*named, *near) if s != side and 0 < s <= _LARGEST)
     yield from ((other, other) for other in squares)
     for height, width in _RECTANGLES:
         yield height, width

@@ -90,8 +90,8 @@ class Flow:
                 scores.append(named)
         if scores:
             return scores[0]
-        if self.is_by_chance():
-            raise by_chance()
+        if self.is_random():
+            raise random_logits()
         if candidates:
             raise LcamError(
                 "no layer's features change the logits of a random picture",
@@ -122,7 +122,7 @@ class Flow:
         with torch.no_grad():
             return record(self.network, picture, self.grid)[0]
 
-    def is_by_chance(self) -> bool:
+    def is_random(self) -> bool:
         """Whether the same picture gives other logits each time."""
         with torch.no_grad():
             others = [self.network(self.picture.clone()) for _ in range(2)]
@@ -156,8 +156,8 @@ class Flow:
         """The logits where a call gives changed feature maps."""
 
         def put(output: Tensor) -> Tensor:
-            layout = event.places
-            changed = layout.unfold(change(layout.fold(output.clone())), output)
+            layout = event.spatial_layout
+            changed = layout.to_output(change(layout.to_maps(output.clone())), output)
             return output.copy_(changed) if event.in_place else changed
 
         with torch.no_grad(), replace(self.network, event.name, event.number, put):
@@ -169,7 +169,7 @@ class Flow:
         if not (self.logits.requires_grad and output.requires_grad):
             return None
         g = gradient_of_logits(self.logits, output, again=True)
-        return None if g is None else bool(event.places.fold(g).any())
+        return None if g is None else bool(event.spatial_layout.to_maps(g).any())
 
     def _is_of_picture(self, event: Event) -> bool:
         """Whether what a call gives changes with the picture, and is not of a stored reference."""
@@ -214,7 +214,7 @@ class Flow:
             and not isinstance(e.module, _POOLING + _PASS_THROUGH + _WEIGHTS_OF_PLACES)
             and not any(e.output is p for p in pooled)
         ]
-        lists = [e for e in spatial if e.places.kind == "list"]
+        lists = [e for e in spatial if e.spatial_layout.kind == "list"]
         if lists:
             counts = {cast(Tensor, e.output).shape[1] for e in lists}
             spatial = [e for e in spatial if _holds_features_of_tokens(e, counts)]
@@ -234,7 +234,7 @@ def _outermost(same: Sequence[Event]) -> Event:
 
 def _holds_features_of_tokens(event: Event, counts: set[int]) -> bool:
     """Whether a transformer's call gives features rather than parts of its attention."""
-    layout, output = event.places, cast(Tensor, event.output)
+    layout, output = event.spatial_layout, cast(Tensor, event.output)
     # Linear layers inside attention give queries, keys and values: no features of their own.
     if isinstance(event.module, nn.Linear):
         return False
@@ -244,7 +244,7 @@ def _holds_features_of_tokens(event: Event, counts: set[int]) -> bool:
     return layout.P == layout.Q and not (layout.kind == "maps" and output.shape[2] in counts)
 
 
-def by_chance() -> LcamError:
+def random_logits() -> LcamError:
     """What to say of a network that is not a function of its pictures."""
     return LcamError(
         "the network gives other logits each time it runs on the same picture",

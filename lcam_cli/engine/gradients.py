@@ -96,7 +96,7 @@ def _reached(output: Tensor, given: Sequence[Tensor]) -> bool:
     return any(g is not None for g in found)
 
 
-def usable(tensor: Tensor) -> Tensor:
+def for_autograd(tensor: Tensor) -> Tensor:
     """The same outside of ``torch.inference_mode``, whose tensors can take no part in gradients."""
     if tensor.is_inference() and not torch.is_inference_mode_enabled():
         return tensor.clone()

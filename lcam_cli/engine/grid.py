@@ -133,13 +133,13 @@ def _grid_of(last: fx.Node, modules: dict[str, nn.Module]) -> Grid | None:
         if node.op == "placeholder":
             known[node] = Grid(0.0, 1.0)
         elif node.op == "call_module":
-            known[node] = _behind(modules[str(node.target)], _the_one(given))
+            known[node] = _after(modules[str(node.target)], _the_one(given))
         elif _is_pointwise(node):
             known[node] = _the_one(given)
         elif node.op == "call_function" and node.target in _WINDOW_FUNCTIONS:
             settings = {k: v for k, v in node.kwargs.items() if k != "input"}
             window = _WINDOW_FUNCTIONS[node.target](*node.args[1:], **settings)
-            known[node] = _behind(window, _the_one(given))
+            known[node] = _after(window, _the_one(given))
         else:
             raise _UnknownError(str(node))
         if node is last:
@@ -163,7 +163,7 @@ def _is_pointwise(node: fx.Node) -> bool:
     return node.target in _POINTWISE_FUNCTIONS
 
 
-def _behind(module: nn.Module, grid: Grid | None) -> Grid | None:
+def _after(module: nn.Module, grid: Grid | None) -> Grid | None:
     if grid is None or isinstance(module, _GLOBAL):
         return None  # one value a picture, as in squeeze and excitation: it has no place
     if isinstance(module, _POINTWISE):

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from lcam_cli.engine.calls import Call
 from lcam_cli.engine.events import Event
-from lcam_cli.engine.flow import Flow, by_chance
+from lcam_cli.engine.flow import Flow, random_logits
+from lcam_cli.engine.layer_calls import LayerCall, find_layer_calls, resolve_layer
 from lcam_cli.engine.patches import (
     GRID_HINT,
     refuse_doubtful_square,
@@ -25,7 +26,6 @@ from lcam_cli.engine.patches import (
     square_that_fits,
     with_other_corners,
 )
-from lcam_cli.engine.places import Place, find_places, resolve_layer
 from lcam_cli.engine.tokens import Layout
 from lcam_cli.errors import LcamError
 from lcam_cli.networks.wrappers import inside_script, is_quantised, plain_layer, scripts_in
@@ -47,14 +47,14 @@ class Target:
         in_place: Whether the module changes what it is given and gives it back: then whoever else
             holds that sees A too.
         switches_gradients_off: Whether the network's own code does somewhere.
-        places: Of all layers that run, by name.
+        layer_calls: Those that count, of all layers that run, by name.
     """
 
     call: Call
     layout: Layout
     in_place: bool
     switches_gradients_off: bool
-    places: dict[str, Place]
+    layer_calls: dict[str, LayerCall]
 
 
 def choose_target(
@@ -128,7 +128,7 @@ def find_target(network: nn.Module, picture: Tensor, grid: tuple[int, int] | Non
         LcamError: Nothing spatial reaches the logits, or tokens of which it is not known where they
             lie.
     """
-    with _lively(network):
+    with _with_random_for_zero_weights(network):
         flow = Flow(network, picture, grid)
         try:
             found = flow.last()
@@ -157,7 +157,7 @@ def locate_target(
             depend on.
     """
     layer = resolve_layer(network, layer)
-    with _lively(network):
+    with _with_random_for_zero_weights(network):
         flow = Flow(network, picture, grid)
         calls = [e for e in flow.events if e.name == layer]
         if not calls:
@@ -180,16 +180,18 @@ def locate_target(
 def _target(flow: Flow, event: Event) -> Target:
     """What the rest of the program knows of a call."""
     refuse_doubtful_square(event, flow.events, flow.grid)
-    if event.places.kind == "list":
-        changed = flow.events_of(with_other_corners(flow.picture, event.places))
+    if event.spatial_layout.kind == "list":
+        changed = flow.events_of(with_other_corners(flow.picture, event.spatial_layout))
         refuse_other_order(event, flow.events, changed)
-    places = find_places(flow.events, event)
-    call = places[event.name].call
-    return Target(call, event.places, event.in_place, flow.switches_gradients_off, places)
+    layer_calls = find_layer_calls(flow.events, event)
+    call = layer_calls[event.name].call
+    return Target(
+        call, event.spatial_layout, event.in_place, flow.switches_gradients_off, layer_calls
+    )
 
 
 @contextlib.contextmanager
-def _lively(network: nn.Module) -> Iterator[None]:
+def _with_random_for_zero_weights(network: nn.Module) -> Iterator[None]:
     """Let weights that are zero, as those of a classifier before its training, be random meanwhile.
 
     Else the logits would depend on nothing.
@@ -227,9 +229,9 @@ def _no_places(event: Event, events: Sequence[Event], grid: tuple[int, int] | No
 
 def _of_no_effect(event: Event, flow: Flow) -> LcamError:
     """What to say of a named layer that the logits do not depend on."""
-    if flow.is_by_chance():
-        return by_chance()
-    kind = "patches" if event.places.kind == "list" else "feature maps"
+    if flow.is_random():
+        return random_logits()
+    kind = "patches" if event.spatial_layout.kind == "list" else "feature maps"
     what = f"the {kind} at layer {event.name} do not change the logits"
     try:
         last = flow.last().name

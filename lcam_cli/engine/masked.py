@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lcam_cli.engine.activation import class_scores, confidence
-from lcam_cli.engine.engine import Engine, seen_through
+from lcam_cli.engine.engine import Engine, apply_masks
 
 
 class MaskedForwards:
@@ -72,7 +72,7 @@ class MaskedForwards:
                 now = slice(filled, min(filled + len(waiting), self.batch_size))
                 count = now.stop - now.start
                 shown = self._pictures[picture : picture + 1]
-                seen_through(shown, waiting[:count], out=self._masked[now])
+                apply_masks(shown, waiting[:count], out=self._masked[now])
                 if self._background is not None:
                     self._masked[now].add_(self._background[picture])
                 self._class_of[now] = self._classes[picture]

@@ -102,13 +102,13 @@ def described(output: Any) -> str:
     if not leaves or leaves[0][0] == ():
         return f"{a} {kind}"
     many = f" of {len(output)}" if isinstance(output, Sequence) else ""
-    told = []
+    parts = []
     for path, value in leaves[:_MOST]:
         what = tuple(value.shape) if torch.is_tensor(value) else type(value).__name__
         label = _dotted(path)
-        told.append(f"{f'[{label}]' if isinstance(path[0], int) else label} {what}")
+        parts.append(f"{f'[{label}]' if isinstance(path[0], int) else label} {what}")
     more = f" and {len(leaves) - _MOST} more" if len(leaves) > _MOST else ""
-    return f"{a} {kind}{many}: {', '.join(told)}{more}"
+    return f"{a} {kind}{many}: {', '.join(parts)}{more}"
 
 
 def _named(name: str, output: Any, wanted: str) -> tuple[str | int, ...]:

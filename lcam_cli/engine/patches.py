@@ -86,12 +86,12 @@ def refuse_doubtful_square(
     """
     made = _patches_before(events)
     layout = find_layout(made.output) if made is not None else None
-    if grid is not None or event.places.kind != "list" or layout is None:
+    if grid is not None or event.spatial_layout.kind != "list" or layout is None:
         return
     count = cast(Tensor, event.output).shape[1]
-    patches = layout.P * layout.Q
+    patches, read_as = layout.P * layout.Q, event.spatial_layout
     # Where there are far more tokens, or fewer, other layers have changed their number since.
-    if (layout.P, layout.Q) != (event.places.P, event.places.Q) and 0 <= count - patches < patches:
+    if (layout.P, layout.Q) != (read_as.P, read_as.Q) and 0 <= count - patches < patches:
         raise LcamError(
             f"which of the {count} tokens of {event.name} are patches is not known"
             + square_that_fits(count, events),
@@ -126,20 +126,20 @@ def refuse_other_order(event: Event, events: Sequence[Event], others: Sequence[E
     Raises:
         LcamError: The corners of the picture are other tokens than they are read as.
     """
-    layout, count = event.places, cast(Tensor, event.output).shape[1]
+    layout, count = event.spatial_layout, cast(Tensor, event.output).shape[1]
     n = layout.prefix
     expected = [n, n + layout.Q - 1, count - 1]
-    seen = [
+    changed = [
         _changed_tokens(one, other)
         for a, b in zip(events, others, strict=False)
         for one, other in ((a.given, b.given), (a.output, b.output))
         if torch.is_tensor(one) and one.ndim == 3 and one.shape[:2] == (1, count)
     ]
-    told = [tokens for tokens in seen if len(tokens) == len(set(expected))]
-    if told and sorted(set(expected)) not in told:
+    corners = [tokens for tokens in changed if len(tokens) == len(set(expected))]
+    if corners and sorted(set(expected)) not in corners:
         raise LcamError(
-            f"the corners of the picture are tokens {', '.join(map(str, told[0]))} of the {count} "
-            f"of {event.name}, not {', '.join(map(str, expected))}",
+            f"the corners of the picture are tokens {', '.join(map(str, corners[0]))} of the "
+            f"{count} of {event.name}, not {', '.join(map(str, expected))}",
             "lcam reads class tokens first, then the patches row by row: have the network put them "
             "so",
         )

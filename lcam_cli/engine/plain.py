@@ -22,8 +22,8 @@ from lcam_cli.engine.output import Choice, choose
 from lcam_cli.errors import LcamError
 from lcam_cli.networks.network import Network
 from lcam_cli.networks.registry import gives_logits
-from lcam_cli.networks.users_code import said
-from lcam_cli.networks.wrappers import check_loaded, hold_scripts, run_eagerly, unwrap
+from lcam_cli.networks.users_code import one_line
+from lcam_cli.networks.wrappers import check_loaded, run_eagerly, unwrap, wrap_scripts
 
 _BEFORE = "_lcam_before"
 _LAZY = (nn.UninitializedParameter, nn.UninitializedBuffer)
@@ -35,7 +35,7 @@ _KINDS = {
 
 
 @dataclass
-class Plain:
+class PlainClassifier:
     """A classifier as the rest of the package takes it.
 
     Attributes:
@@ -66,7 +66,7 @@ def plain_classifier(
     output: str = "",
     activation: str | None = None,
     probabilities: str | None = None,
-) -> Plain:
+) -> PlainClassifier:
     """Make a plain classifier of a network.
 
     Args:
@@ -80,7 +80,7 @@ def plain_classifier(
         LcamError: It fails on the picture, or gives no logits.
     """
     name = network.name
-    module = hold_scripts(unwrap(_as_it_was(network.module)))
+    module = wrap_scripts(unwrap(_as_it_was(network.module)))
     check_loaded(module, name)
     _make_ordinary(module)
     module.eval()
@@ -123,9 +123,9 @@ def plain_classifier(
     if told is None:
         told = "sigmoid" if kind == "sigmoid" else "softmax"
     if trial is None:
-        return Plain(module, logits, told, kind, notes)
+        return PlainClassifier(module, logits, told, kind, notes)
     alone_only = trial.differs(name, choice)
-    return Plain(module, logits, told, kind, notes, alone_only, trial.pair is not None)
+    return PlainClassifier(module, logits, told, kind, notes, alone_only, trial.pair is not None)
 
 
 def scoring(activation: Activation, probabilities: str) -> Activation:
@@ -189,7 +189,7 @@ class _Trial:
         try:
             self.pair: Any = module(both)
         except Exception as error:  # code that takes one picture at a time can fail in any way
-            self.pair, self._failed = None, said(error)
+            self.pair, self._failed = None, one_line(error)
         self._alone = [alone, module(self.other)]
         given = picture.clone()
         self._again = module(given)

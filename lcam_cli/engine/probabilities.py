@@ -176,5 +176,5 @@ def last_step(run: Callable[[Tensor], Tensor], picture: Tensor, classes: int) ->
         return None
     while node is not None and str(node.name()).startswith(_SAME):
         node = node.next_functions[0][0] if node.next_functions else None
-    seen = node is not None and str(node.name()).startswith("Sigmoid")
-    return "sigmoid" if seen else None
+    is_sigmoid = node is not None and str(node.name()).startswith("Sigmoid")
+    return "sigmoid" if is_sigmoid else None

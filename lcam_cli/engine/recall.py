@@ -62,16 +62,16 @@ def recall_backbone(
         LcamError: The user names another backbone, the weights are gone or have changed, or the
             backbone is code that the user has not named.
     """
-    for what, told, typed in (
+    for what, recorded, typed in (
         ("backbone", identity.name, given.name),
         ("layer", identity.layer, given.layer and _plain(given.layer, identity.layer)),
         ("grid", identity.grid, given.grid),
         ("activation", identity.activation, _activation(identity, given)),
         ("output", identity.output, given.output),
     ):
-        if typed is not None and typed != told:
+        if typed is not None and typed != recorded:
             raise LcamError(
-                f"{source} was made with {what} {told or 'found by itself'}, not {typed}",
+                f"{source} was made with {what} {recorded or 'found by itself'}, not {typed}",
                 f"leave --{what} out: the file knows its own",
             )
     if runs_user_code(identity.name) and given.name is None:

@@ -38,14 +38,14 @@ def split(
     if cut is None:
         return None
     graph, output = cut.graph, _output(cut.graph)
-    if output not in _behind(graph, {cut}):
+    if output not in _dependents(graph, {cut}):
         return None
     # Nobody reads what these give: it is what they change that counts.
     changes = _changes(graph)
-    later = (_behind(graph, {cut}) & _needed([output, *changes])) - {cut}
+    later = (_dependents(graph, {cut}) & _needed([output, *changes])) - {cut}
     # How many pictures there are can be asked of the layer's output as well as of them.
     counts = {n for n in graph.nodes if _is_count(n)}
-    of_picture = _behind(graph, {n for n in graph.nodes if n.op == "placeholder"}, counts)
+    of_picture = _dependents(graph, {n for n in graph.nodes if n.op == "placeholder"}, counts)
     # What depends on no picture, parameters above all, is taken along by `after` itself.
     around = [
         n for n in graph.nodes if n in of_picture - later - {cut} and later.intersection(n.users)
@@ -74,7 +74,7 @@ def with_head(
     cut = _find_call(network, call, picture)
     if cut is None:
         return None
-    later = _behind(cut.graph, {cut})
+    later = _dependents(cut.graph, {cut})
     graph = _subgraph(cut.graph, cut, [n for n in _changes(cut.graph) if n not in later])
     end = _output(graph)
     network.add_module(_NEW_HEAD, head)
@@ -122,7 +122,7 @@ def _is_count(node: fx.Node) -> bool:
     return False
 
 
-def _behind(
+def _dependents(
     graph: fx.Graph, sources: set[fx.Node], without: AbstractSet[fx.Node] = frozenset()
 ) -> set[fx.Node]:
     """The sources and all that depends on one of them but for what is ``without``."""

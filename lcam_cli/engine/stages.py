@@ -36,18 +36,18 @@ def stage_ends(backbone: Backbone) -> dict[str, int]:
         LcamError: The target layer gives no feature maps, as in a transformer.
     """
     layer = backbone.identity.layer
-    seen: list[_Maps] = []
+    outputs: list[_Maps] = []
 
     def note(name: str, output: object) -> None:
         layout = find_layout(output)
         channels = output.shape[1] if torch.is_tensor(output) and layout is not None else 0
-        seen.append(_Maps(name, layout, channels))
+        outputs.append(_Maps(name, layout, channels))
 
     with torch.no_grad(), hook(backbone.network, _trunk(backbone.network, layer), note):
         backbone(backbone.blank())
-    calls = [i for i, maps in enumerate(seen) if maps.name == layer]
+    calls = [i for i, maps in enumerate(outputs) if maps.name == layer]
     (target,) = backbone.calls_of([layer])
-    way = seen[: calls[-1 - target.later] + 1] if target.later < len(calls) else []
+    way = outputs[: calls[-1 - target.later] + 1] if target.later < len(calls) else []
     last = {maps.name: i for i, maps in enumerate(way) if _is_maps(maps)}
     ends = {
         (maps.layout.P, maps.layout.Q): maps

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lcam_cli.engine.backbone import Backbone
-from lcam_cli.engine.calls import Heard, hook
+from lcam_cli.engine.calls import KeptOutput, hook
 from lcam_cli.engine.engine import Engine
 from lcam_cli.errors import LcamError
 
@@ -73,23 +73,23 @@ def _read(
 ) -> tuple[Tensor, ...]:
     """Logits, outputs and, where there are classes, gradients for normalised pictures ``x``."""
     calls = dict(zip(layers, backbone.calls_of(layers), strict=True))
-    heard = {call.name: Heard(call.later) for call in calls.values()}
+    kept = {call.name: KeptOutput(call.later) for call in calls.values()}
 
     def keep(name: str, output: object) -> Tensor | None:
         if not torch.is_tensor(output) or output.ndim != 4:
-            heard[name].add(output)
+            kept[name].add(output)
             return None
         if classes is not None and not output.requires_grad:
             output = output.detach().requires_grad_(True)  # the graph begins here
-        heard[name].add(output)
+        kept[name].add(output)
         return output.clone()  # what follows may change it in place
 
-    with hook(backbone.network, heard, keep), torch.set_grad_enabled(classes is not None):
+    with hook(backbone.network, kept, keep), torch.set_grad_enabled(classes is not None):
         logits = backbone(x).float()
     outputs = []
     for layer, call in calls.items():
-        output = heard[call.name].output
-        if not heard[call.name].count:
+        output = kept[call.name].output
+        if not kept[call.name].count:
             raise LcamError(f"layer {layer!r} does not run", "name a layer of the forward pass")
         if not torch.is_tensor(output) or output.ndim != 4:
             raise LcamError(

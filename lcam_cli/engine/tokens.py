@@ -34,7 +34,7 @@ class Layout:
     Q: int
     prefix: int = 0
 
-    def fold(self, output: Tensor) -> Tensor:
+    def to_maps(self, output: Tensor) -> Tensor:
         """A (B, K, P, Q) of a layer's output; a view of it."""
         if self.kind == "maps":
             return output
@@ -43,7 +43,7 @@ class Layout:
         patches = output[:, self.prefix :].transpose(1, 2)
         return patches.reshape(*patches.shape[:2], self.P, self.Q)
 
-    def unfold(self, A: Tensor, output: Tensor | None = None) -> Tensor:
+    def to_output(self, A: Tensor, output: Tensor | None = None) -> Tensor:
         """A layer's output with A (B, K, P, Q) in the place of its own.
 
         Args:

@@ -21,8 +21,8 @@ from lcam_cli.networks.network import Network, seeded
 from lcam_cli.networks.users_code import (
     needed_arguments,
     note_users_code,
+    one_line,
     raised,
-    said,
     users_error,
 )
 from lcam_cli.networks.weights.file import load_weights
@@ -97,13 +97,13 @@ def _made_by(function: Any, name: str, seed: int) -> nn.Module:
     try:
         made = seeded(function, seed)
     except (Exception, SystemExit) as error:  # the user's code can raise anything
-        raise _theirs(error, name) from error
+        raise _error_of_function(error, name) from error
     made = module_in(made)
     if isinstance(made, nn.Module):
         return made
     if inspect.iscoroutine(made):
         made.close()
-    raise LcamError(f"{name} returned {_told(made)}, not a torch.nn.Module", _way_out(made))
+    raise LcamError(f"{name} returned {_described(made)}, not a torch.nn.Module", _hint(made))
 
 
 def _check_no_arguments(function: Any, name: str) -> None:
@@ -122,19 +122,19 @@ def _check_no_arguments(function: Any, name: str) -> None:
         ) from None
 
 
-def _theirs(error: BaseException, name: str) -> LcamError:
-    theirs = users_error(error, name, resumable=False)
-    if theirs is None:  # raised by what is no Python of theirs, such as a class of torch
+def _error_of_function(error: BaseException, name: str) -> LcamError:
+    users = users_error(error, name, resumable=False)
+    if users is None:  # raised by what is no Python of users, such as a class of torch
         return LcamError(f"{name} {raised(error)}", "fix it there")
-    if re.search("cuda|nvidia", theirs.what, re.IGNORECASE) and not torch.cuda.is_available():
+    if re.search("cuda|nvidia", users.what, re.IGNORECASE) and not torch.cuda.is_available():
         return LcamError(
-            theirs.what,
+            users.what,
             "build it on the CPU (no .cuda(), map_location='cpu'): --device says where it runs",
         )
-    return theirs
+    return users
 
 
-def _told(made: Any) -> str:
+def _described(made: Any) -> str:
     kind = type(made).__name__
     if made is None:
         return "None"
@@ -146,7 +146,7 @@ def _told(made: Any) -> str:
     return f"{'an' if kind[:1] in 'AEIOUaeiou' else 'a'} {kind}"
 
 
-def _way_out(made: Any) -> str:
+def _hint(made: Any) -> str:
     if isinstance(made, type):
         return f"return an instance: {made.__name__}()"
     known = (
@@ -179,16 +179,16 @@ def _import_function(name: str) -> Callable[[], Any]:
     except LcamError:
         raise
     except (Exception, SystemExit) as error:  # the user's code can raise anything
-        theirs = users_error(error, name)
-        place = theirs.what[theirs.what.rindex(" (") :] if theirs else ""
+        users = users_error(error, name)
+        place = users.what[users.what.rindex(" (") :] if users else ""
         hint = "fix it there (--debug shows the traceback)"
-        if theirs is None or isinstance(error, ModuleNotFoundError):
+        if users is None or isinstance(error, ModuleNotFoundError):
             hint = (
                 "give --backbone file.py:function or package.module:function, and install "
                 "what it imports"
             )
         raise LcamError(
-            f"importing {source!r} failed: {type(error).__name__}: {said(error)}{place}", hint
+            f"importing {source!r} failed: {type(error).__name__}: {one_line(error)}{place}", hint
         ) from error
     made: Any = getattr(module, function, None)
     if not callable(made):

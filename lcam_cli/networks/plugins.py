@@ -44,8 +44,8 @@ def _load(point: EntryPoint, name: str, weights: str, seed: int) -> Network:
     except LcamError:
         raise
     except Exception as error:  # a package's code can raise anything
-        theirs = users_error(error, name, resumable=False)
-        raise theirs or LcamError(f"{name} {raised(error)}") from error
+        users = users_error(error, name, resumable=False)
+        raise users or LcamError(f"{name} {raised(error)}") from error
     if not isinstance(network, Network):
         raise LcamError(
             f"the plug-in network source {point.name!r} ({point.value}) gives no classifier for "

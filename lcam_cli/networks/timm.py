@@ -113,7 +113,7 @@ def _from_file(
         options["img_size"] = side
     if options != {"num_classes": config.num_classes}:
         module = timm.create_model(architecture, pretrained=False, **options)
-    file.put(module, file.fit(module, name), name)
+    file.load_into(module, file.fit(module, name), name)
     return Network(module, name, file.identity, file.found_at)
 
 
@@ -154,15 +154,15 @@ def _grid(module: Any) -> str:
 
 def _preprocess(timm: ModuleType, name: str, module: nn.Module, config: Any) -> Preprocess:
     """Translate timm's data configuration of these weights."""
-    told = timm.data.resolve_model_data_config(module, pretrained_cfg=config.to_dict())
-    channels, height, width = told["input_size"]
+    data = timm.data.resolve_model_data_config(module, pretrained_cfg=config.to_dict())
+    channels, height, width = data["input_size"]
     if channels != 3 or height != width:
         raise LcamError(f"{name} sees {channels}×{height}×{width}, not a square of RGB")
     return Preprocess(
         image_size=height,
-        resize=max(height, math.floor(height / told["crop_pct"])),
-        mean=tuple(told["mean"]),
-        std=tuple(told["std"]),
-        interpolation=told["interpolation"],
-        fit="squash" if told["crop_mode"] == "squash" else "crop",
+        resize=max(height, math.floor(height / data["crop_pct"])),
+        mean=tuple(data["mean"]),
+        std=tuple(data["std"]),
+        interpolation=data["interpolation"],
+        fit="squash" if data["crop_mode"] == "squash" else "crop",
     )

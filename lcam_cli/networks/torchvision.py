@@ -118,7 +118,7 @@ def _from_file(name: str, weights: str) -> Network:
         module.to_empty(device="cpu")  # the file brings every value that is read
     else:
         module = _without_auxiliary_heads(_build(name, **options))
-    file.put(module, fit, name)
+    file.load_into(module, fit, name)
     if "transform_input" in options:
         log.warning(
             "%s gets its input as torchvision's own weights do (transform_input); if these were "

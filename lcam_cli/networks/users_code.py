@@ -1,4 +1,4 @@
-"""Whose fault an error is: what the user's own code raises is told as theirs, with its line.
+"""Whose fault an error is: what the user's own code raises is reported as theirs, with its line.
 
 A network's forward pass runs in the middle of this package, for hours, on any picture: so the
 traceback is asked, wherever the error ends up.
@@ -30,7 +30,7 @@ def note_users_code(name: str, root: Path) -> None:
 def users_error(
     error: BaseException, name: str = "", *, resumable: bool = True
 ) -> LcamError | None:
-    """Tell of an error that the user's code raised.
+    """Describe an error that the user's code raised.
 
     Args:
         error: As caught.
@@ -65,10 +65,10 @@ def needed_arguments(signature: inspect.Signature) -> list[str]:
 
 def raised(error: BaseException) -> str:
     """``"raised KeyError: 'scores'"``, in one line."""
-    return f"raised {type(error).__name__}: {said(error)}".rstrip(": ")
+    return f"raised {type(error).__name__}: {one_line(error)}".rstrip(": ")
 
 
-def said(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """The text of an error in one line, cut where it is very long."""
     text = " ".join(str(error).split())
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

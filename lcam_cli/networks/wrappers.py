@@ -73,13 +73,13 @@ class Script(nn.Module):
             return getattr(super().__getattr__("compiled"), name)
 
 
-def hold_scripts(network: nn.Module) -> nn.Module:
+def wrap_scripts(network: nn.Module) -> nn.Module:
     """Put every outermost TorchScript module of a network, in place, into a :class:`Script`."""
     if isinstance(network, torch.jit.ScriptModule):
         return Script(network)
     for name, child in network._modules.items():
         if child is not None and not isinstance(network, Script):
-            network._modules[name] = hold_scripts(child)
+            network._modules[name] = wrap_scripts(child)
     return network
 
 

@@ -78,7 +78,7 @@ def test_the_head_gives_the_whole_networks_logits_and_gradients(name: str) -> No
     torch.testing.assert_close(engine.head(seen.A, seen.around), whole, rtol=0, atol=1e-5)
     ours = engine.feature_gradients(seen, classes)
     assert ours.abs().max() > 1e-3
-    torch.testing.assert_close(ours, backbone._cut.layout.fold(g), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours, backbone._cut.layout.to_maps(g), rtol=1e-4, atol=1e-5)
     # What was kept is as it was, whatever the head does in place.
     torch.testing.assert_close(engine.head(seen.A, seen.around), whole, rtol=0, atol=1e-5)
 

@@ -29,18 +29,18 @@ def test_folding_and_unfolding_undo_each_other(
     layout = Layout(kind, P, Q, prefix if kind == "list" else 0)  # type: ignore[arg-type]
     shape = {"maps": (2, K, P, Q), "grid": (2, P, Q, K), "list": (2, prefix + P * Q, K)}[kind]
     output = torch.rand(shape)
-    A = layout.fold(output)
+    A = layout.to_maps(output)
     assert A.shape == (2, K, P, Q)
-    assert torch.equal(layout.unfold(A, output), output)
-    changed = layout.unfold(A + 1, output)
-    assert torch.equal(layout.fold(changed), A + 1)
+    assert torch.equal(layout.to_output(A, output), output)
+    changed = layout.to_output(A + 1, output)
+    assert torch.equal(layout.to_maps(changed), A + 1)
     if kind == "list":
         assert torch.equal(changed[:, :prefix], output[:, :prefix])
 
 
 def test_patches_come_row_by_row_after_the_class_token() -> None:
     tokens = torch.arange(7.0).view(1, 7, 1)
-    assert Layout("list", 2, 3, prefix=1).fold(tokens).tolist() == [[[[1, 2, 3], [4, 5, 6]]]]
+    assert Layout("list", 2, 3, prefix=1).to_maps(tokens).tolist() == [[[[1, 2, 3], [4, 5, 6]]]]
 
 
 @pytest.mark.parametrize(

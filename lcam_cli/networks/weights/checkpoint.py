@@ -2,8 +2,8 @@
 
 ``.safetensors`` holds tensors and text only. Pickles (``.pt``, ``.pth``, ``.ckpt``) are read by
 PyTorch's restricted unpickler (``weights_only=True``), which builds tensors and plain containers
-and refuses everything else. What it refuses is read as data (``weights.pickles``): a NumPy number or
-a framework's options are described instead of made, and a file that would run a function is
+and refuses everything else. What it refuses is read as data (``weights.pickles``): a NumPy number
+or a framework's options are described instead of made, and a file that would run a function is
 refused. What a file says of its sizes is held against the file itself, so that a small one cannot
 ask for more memory than it fills.
 """
@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 
 from lcam_cli.errors import LcamError
 from lcam_cli.networks.weights.file_kinds import check_is_file, check_kind
-from lcam_cli.networks.weights.pickles import Inert, Machine, Name
+from lcam_cli.networks.weights.pickles import Name, OpaqueObject, PickleMachine
 
 # A table beside the parts that a large state dict is saved in: which part holds which tensor.
 _INDEX = ".index.json"
@@ -44,8 +44,8 @@ def sha256_of_file(path: Path) -> str:
         digest = _digest(path)
         if path.name.endswith(_INDEX):
             parts = sorted(set(_parts(path).values()))
-            told = "".join(_digest(part) for part in parts)
-            digest = hashlib.sha256((digest + told).encode()).hexdigest()
+            digests = "".join(_digest(part) for part in parts)
+            digest = hashlib.sha256((digest + digests).encode()).hexdigest()
     except OSError as error:
         raise LcamError(
             f"cannot read {path}: {error.strerror or error}", "give a file that exists"
@@ -61,14 +61,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
     Returns:
         What the file holds at its top level; tensors are on the CPU. What is neither a tensor nor
-        plain data is an :class:`~lcam_cli.networks.weights.pickles.Inert`.
+        plain data is an :class:`~lcam_cli.networks.weights.pickles.OpaqueObject`.
 
     Raises:
         LcamError: The file is missing, damaged, of another kind, or would run code.
     """
     content = read_content(path)
     if not isinstance(content, Mapping):
-        kind = content.of if isinstance(content, Inert) else type(content).__name__
+        kind = content.of if isinstance(content, OpaqueObject) else type(content).__name__
         raise LcamError(f"{path} holds a {kind}, not a state dict", _SAVE)
     return dict(content)
 
@@ -202,12 +202,12 @@ def _read_zip(file: IO[bytes]) -> tuple[object, set[str]]:
         storages: dict[str, torch.Tensor] = {}
 
         def bytes_of(identity: object) -> _Storage:
-            key, dtype = _storage_told(identity)
+            key, dtype = _storage_type(identity)
             if key not in storages:
                 storages[key] = _bytes_at(file, archive.getinfo(f"{root}data/{key}"))
             return _Storage(storages[key], dtype)
 
-        machine = Machine(bytes_of, _make_tensor)
+        machine = PickleMachine(bytes_of, _make_tensor)
         with archive.open(pickle) as stream:
             return machine.read(stream), machine.would_run
 
@@ -234,36 +234,37 @@ def _read_bytes(file: IO[bytes], size: int) -> torch.Tensor:
 
 def _read_old(file: IO[bytes]) -> tuple[object, set[str]]:
     """Five pickles, then the bytes of the storages that the fourth names, in the fifth's order."""
-    first = [Machine(lambda told: told, _nothing).read(file) for _ in range(3)]
+    first = [PickleMachine(lambda identity: identity, _nothing).read(file) for _ in range(3)]
     if first[0] != _OLD_FORMAT:
         file.seek(0)
-        machine = Machine(lambda told: told, _nothing)  # a bare pickle: no tensors of torch.save's
+        # A bare pickle: no tensors of torch.save's.
+        machine = PickleMachine(lambda identity: identity, _nothing)
         return machine.read(file), machine.would_run
     start = file.tell()
-    told: dict[str, torch.dtype] = {}
+    dtypes: dict[str, torch.dtype] = {}
 
     def note(identity: object) -> object:
-        key, dtype = _storage_told(identity)
-        told[key] = dtype
+        key, dtype = _storage_type(identity)
+        dtypes[key] = dtype
         return None
 
-    looking = Machine(note, _nothing)
+    looking = PickleMachine(note, _nothing)
     looking.read(file)
     if looking.would_run:
         return None, looking.would_run
-    keys = Machine(lambda told: told, _nothing).read(file)
+    keys = PickleMachine(lambda identity: identity, _nothing).read(file)
     left = Path(file.name).stat().st_size
     storages: dict[str, torch.Tensor] = {}
     for key in keys:
         count = int.from_bytes(file.read(8), "little")
-        size = count * told[str(key)].itemsize
+        size = count * dtypes[str(key)].itemsize
         if size > left:
             raise ValueError("the file ends in a tensor")
         storages[str(key)] = _read_bytes(file, size)
     file.seek(start)
 
     def bytes_of(identity: object) -> _Storage:
-        key, dtype = _storage_told(identity)
+        key, dtype = _storage_type(identity)
         assert isinstance(identity, tuple)
         content = storages[key]
         if identity[5] is not None:  # a part of another storage
@@ -271,7 +272,7 @@ def _read_old(file: IO[bytes]) -> tuple[object, set[str]]:
             content = content[offset * dtype.itemsize : (offset + count) * dtype.itemsize]
         return _Storage(content, dtype)
 
-    machine = Machine(bytes_of, _make_tensor)
+    machine = PickleMachine(bytes_of, _make_tensor)
     return machine.read(file), machine.would_run
 
 
@@ -283,7 +284,7 @@ class _Storage:
         self.dtype = dtype
 
 
-def _storage_told(identity: object) -> tuple[str, torch.dtype]:
+def _storage_type(identity: object) -> tuple[str, torch.dtype]:
     """Key and type of ``("storage", type, key, device, count)``."""
     if not isinstance(identity, tuple) or _text(identity[0]) != "storage":
         raise ValueError("a persistent id that is no storage")
@@ -336,7 +337,7 @@ def _make_tensor(function: str, arguments: tuple[Any, ...]) -> object | None:
         # A tensor with more to it, such as fastai's: the numbers alone. Shards are none.
         inner, kind, given, _state = arguments
         made = _make_tensor(inner.full, given) if isinstance(inner, Name) else None
-        return made if made is not None else Inert(kind.full)
+        return made if made is not None else OpaqueObject(kind.full)
     return None
 
 
@@ -349,17 +350,17 @@ def _tensor(storage: _Storage, offset: int, size: Any, stride: Any) -> torch.Ten
     return whole.as_strided(tuple(size), tuple(stride), offset)
 
 
-def _quantised(numbers: torch.Tensor, scheme: Name, *told: Any) -> object:
+def _quantised(numbers: torch.Tensor, scheme: Name, *scales_and_zeros: Any) -> object:
     """The quantised tensor of these integers; quantising what they stand for gives them again."""
     dtype = _QUANTISED.get(numbers.dtype)
     known = scheme.full in ("torch.per_tensor_affine", "torch.per_channel_affine")
     if dtype is None or not known or not is_plain(numbers):
-        return Inert(scheme.full)
+        return OpaqueObject(scheme.full)
     if scheme.full == "torch.per_tensor_affine":
-        scale, zero = float(told[0]), int(told[1])
+        scale, zero = float(scales_and_zeros[0]), int(scales_and_zeros[1])
         values = (numbers.float() - zero) * scale
         return torch.quantize_per_tensor(values, scale, zero, dtype)
-    scales, zeros, axis = told
+    scales, zeros, axis = scales_and_zeros
     shape = [-1 if i == axis else 1 for i in range(numbers.ndim)]
     values = (numbers.float() - zeros.reshape(shape)) * scales.reshape(shape)
     return torch.quantize_per_channel(values.float(), scales, zeros, axis, dtype)

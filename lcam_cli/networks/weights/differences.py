@@ -22,7 +22,7 @@ _OWN_HEAD = "give a function that builds the network with that head: --backbone 
 
 
 @dataclass
-class Misfit:
+class Mismatch:
     """How a state dict differs from what a network takes.
 
     Attributes:
@@ -31,7 +31,7 @@ class Misfit:
         unexpected: What the file has within the network's modules and the network lacks.
         shapes: The shapes there and here, where they differ.
         errors: What the network's own loading said besides.
-        inert: Entries that are no tensors but objects that only running code could make, and their
+        opaque: Entries that are no tensors but objects that only running code could make, and their
             classes.
     """
 
@@ -40,11 +40,11 @@ class Misfit:
     unexpected: Sequence[str]
     shapes: Mapping[str, tuple[_Shape, _Shape | None]]
     errors: Sequence[str]
-    inert: Mapping[str, str]
+    opaque: Mapping[str, str]
 
     def size(self) -> int:
         """How much differs."""
-        listed = (self.missing, self.unexpected, self.shapes, self.errors, self.inert)
+        listed = (self.missing, self.unexpected, self.shapes, self.errors, self.opaque)
         return sum(len(part) for part in listed)
 
     @property
@@ -53,45 +53,45 @@ class Misfit:
         return [*self.missing, *self.unexpected, *self.shapes]
 
 
-def explain(source: str, name: str, module: nn.Module, misfit: Misfit) -> LcamError:
+def mismatch_error(source: str, name: str, module: nn.Module, mismatch: Mismatch) -> LcamError:
     """Describe the difference.
 
     Args:
         source: The file, for the message.
         name: What the user calls the network.
         module: The network.
-        misfit: The closest that a state dict in the file comes to it.
+        mismatch: The closest that a state dict in the file comes to it.
     """
-    for kind in (_inert, _quantised, _head, _input, _positions):
-        if told := kind(name, module, misfit):
-            what, hint = told
+    for kind in (_opaque, _quantised, _head, _input, _positions):
+        if found := kind(name, module, mismatch):
+            what, hint = found
             return LcamError(f"weights {source} do not fit {name}: {what}", hint)
     parts = [
         f"{len(names)} {what} (e.g. {names[0]})"
         for names, what in (
-            (misfit.missing, "missing"),
-            (misfit.unexpected, "unexpected"),
-            ([_shapes_told(k, *v) for k, v in misfit.shapes.items()], "differ in shape"),
+            (mismatch.missing, "missing"),
+            (mismatch.unexpected, "unexpected"),
+            ([_both_shapes(k, *v) for k, v in mismatch.shapes.items()], "differ in shape"),
         )
         if names
     ]
     if not parts:
-        parts = [error.rstrip(".")[:200] for error in misfit.errors[:1]]
+        parts = [error.rstrip(".")[:200] for error in mismatch.errors[:1]]
     return LcamError(
-        f"weights {source} do not fit {name}: {'; '.join(parts)}", _way_on(name, module, misfit)
+        f"weights {source} do not fit {name}: {'; '.join(parts)}", _way_on(name, module, mismatch)
     )
 
 
-def _shapes_told(key: str, there: _Shape, here: _Shape | None) -> str:
+def _both_shapes(key: str, there: _Shape, here: _Shape | None) -> str:
     return f"{key} is {there} there, {here} here"
 
 
-def _inert(_name: str, _module: nn.Module, misfit: Misfit) -> tuple[str, str] | None:
+def _opaque(_name: str, _module: nn.Module, mismatch: Mismatch) -> tuple[str, str] | None:
     """An entry that is no tensor, in the place of one."""
-    return next((object_told(key, of) for key, of in misfit.inert.items()), None)
+    return next((describe_object(key, of) for key, of in mismatch.opaque.items()), None)
 
 
-def object_told(key: str, of: str) -> tuple[str, str]:
+def describe_object(key: str, of: str) -> tuple[str, str]:
     """Say that an entry is an object that only running code could make, and the way on.
 
     Args:
@@ -110,9 +110,9 @@ def object_told(key: str, of: str) -> tuple[str, str]:
     )
 
 
-def _quantised(name: str, _module: nn.Module, misfit: Misfit) -> tuple[str, str] | None:
-    quantised = [k for k, v in misfit.state.items() if isinstance(v, Tensor) and v.is_quantized]
-    quantised += [k for k in misfit.unexpected if _OF_QUANTISED.search(k)]
+def _quantised(name: str, _module: nn.Module, mismatch: Mismatch) -> tuple[str, str] | None:
+    quantised = [k for k, v in mismatch.state.items() if isinstance(v, Tensor) and v.is_quantized]
+    quantised += [k for k in mismatch.unexpected if _OF_QUANTISED.search(k)]
     if not quantised:
         return None
     return (
@@ -125,23 +125,24 @@ def _quantised(name: str, _module: nn.Module, misfit: Misfit) -> tuple[str, str]
 # --- only the head --------------------------------------------------------------------------------
 
 
-def _head(name: str, module: nn.Module, misfit: Misfit) -> tuple[str, str] | None:
+def _head(name: str, module: nn.Module, mismatch: Mismatch) -> tuple[str, str] | None:
     """Everything fits but the layers that give the classes."""
     own = list(module.state_dict())
-    if not (misfit.missing or misfit.shapes) or misfit.errors or len(misfit.missing) == len(own):
+    differ = mismatch.missing or mismatch.shapes
+    if not differ or mismatch.errors or len(mismatch.missing) == len(own):
         return None  # nothing differs, or everything
     prefix = common_prefix(own)
     head = prefix + own[-1][len(prefix) :].partition(".")[0]
     others = {_first(k, prefix) for k in own if not _within(k, head)}
-    if not others or any(not _within(k, head) for k in (*misfit.missing, *misfit.shapes)):
+    if not others or any(not _within(k, head) for k in (*mismatch.missing, *mismatch.shapes)):
         return None
-    strange = [k for k in misfit.unexpected if not _within(k, head)]
+    strange = [k for k in mismatch.unexpected if not _within(k, head)]
     if any(_first(k, prefix) in others for k in strange):
         return None
-    there = {k: tuple(v.shape) for k, v in misfit.state.items() if isinstance(v, Tensor)}
+    there = {k: tuple(v.shape) for k, v in mismatch.state.items() if isinstance(v, Tensor)}
     there = {k: s for k, s in there.items() if _within(k, head) or k in strange}
     weights = [k for k, shape in there.items() if len(shape) >= 2]
-    here = [k for k in own if _within(k, head) and k in misfit.names]
+    here = [k for k in own if _within(k, head) and k in mismatch.names]
     lacking = next((k for k in here if module.state_dict()[k].ndim > 1), here[0])
     mine = tuple(module.state_dict()[lacking].shape)
     if not weights:
@@ -151,11 +152,11 @@ def _head(name: str, module: nn.Module, misfit: Misfit) -> tuple[str, str] | Non
         )
     last = weights[-1]
     shape = there[last]
-    told = f"{last} is {shape} there, {lacking} {mine} here"
+    difference = f"{last} is {shape} there, {lacking} {mine} here"
     if last == lacking:
-        told = _shapes_told(last, shape, mine)
+        difference = _both_shapes(last, shape, mine)
     return (
-        f"only the head differs: {told}; {shape[0]} classes",
+        f"only the head differs: {difference}; {shape[0]} classes",
         _head_to_write(name, head, there),
     )
 
@@ -215,16 +216,16 @@ def _layer(path: str, there: Mapping[str, _Shape]) -> str:
 # --- only the input, only the size ----------------------------------------------------------------
 
 
-def _input(name: str, module: nn.Module, misfit: Misfit) -> tuple[str, str] | None:
+def _input(name: str, module: nn.Module, mismatch: Mismatch) -> tuple[str, str] | None:
     """Everything fits but the channels of the first layer."""
     first = [
         (path, layer)
         for path, layer in module.named_modules()
         if isinstance(layer, nn.Conv2d | nn.Linear)
     ][:1]
-    if not first or misfit.size() != 1 or list(misfit.shapes) != [f"{first[0][0]}.weight"]:
+    if not first or mismatch.size() != 1 or list(mismatch.shapes) != [f"{first[0][0]}.weight"]:
         return None
-    (path, layer), ((key, (there, here)),) = first[0], misfit.shapes.items()
+    (path, layer), ((key, (there, here)),) = first[0], mismatch.shapes.items()
     if not isinstance(layer, nn.Conv2d) or here is None or len(there) != 4:
         return None
     if (there[0], *there[2:]) != (here[0], *here[2:]):
@@ -235,21 +236,21 @@ def _input(name: str, module: nn.Module, misfit: Misfit) -> tuple[str, str] | No
         f"{layer.padding}, bias={layer.bias is not None})"
     )
     return (
-        f"only the input differs: {_shapes_told(key, there, here)}; they are for pictures of "
+        f"only the input differs: {_both_shapes(key, there, here)}; they are for pictures of "
         f"{channels} channel{'s' if channels > 1 else ''}",
         f"give a function that builds {name} with {path} = {like}: --backbone file.py:function",
     )
 
 
-def _positions(name: str, _module: nn.Module, misfit: Misfit) -> tuple[str, str] | None:
+def _positions(name: str, _module: nn.Module, mismatch: Mismatch) -> tuple[str, str] | None:
     """Everything fits but what depends on the picture's size."""
-    if misfit.errors or not misfit.names or misfit.missing or misfit.unexpected:
+    if mismatch.errors or not mismatch.names or mismatch.missing or mismatch.unexpected:
         return None
-    if not all(_OF_POSITIONS.search(k) for k in misfit.shapes):
+    if not all(_OF_POSITIONS.search(k) for k in mismatch.shapes):
         return None
-    key, (there, here) = next(iter(misfit.shapes.items()))
+    key, (there, here) = next(iter(mismatch.shapes.items()))
     return (
-        f"only the picture's size differs: {_shapes_told(key, there, here)}",
+        f"only the picture's size differs: {_both_shapes(key, there, here)}",
         f"give a function that builds {name} at the size they were trained at "
         "(--backbone file.py:function), and that --image-size",
     )
@@ -258,11 +259,11 @@ def _positions(name: str, _module: nn.Module, misfit: Misfit) -> tuple[str, str]
 # --- another network ------------------------------------------------------------------------------
 
 
-def _way_on(name: str, module: nn.Module, misfit: Misfit) -> str:
-    if ":" not in name and (twin := _torchvision_twin(misfit.state)):
+def _way_on(name: str, module: nn.Module, mismatch: Mismatch) -> str:
+    if ":" not in name and (twin := _torchvision_twin(mismatch.state)):
         return f"they are of {twin}: --backbone {twin}"
     own = module.state_dict()
-    shared = sum(k in own for k in misfit.state)
+    shared = sum(k in own for k in mismatch.state)
     if not shared:
         return f"no name is that of an entry of {name}: they are of another architecture"
     return "give the backbone these weights were trained with"

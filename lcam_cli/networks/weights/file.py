@@ -18,7 +18,7 @@ from torch import nn
 
 from lcam_cli.errors import LcamError
 from lcam_cli.networks.weights.checkpoint import read_content, sha256_of_file
-from lcam_cli.networks.weights.differences import Misfit, explain
+from lcam_cli.networks.weights.differences import Mismatch, mismatch_error
 from lcam_cli.networks.weights.fitting import Fit, load, named_averaged, same_weights, try_loading
 from lcam_cli.networks.weights.renaming import (
     Renaming,
@@ -100,22 +100,22 @@ class WeightsFile:
             LcamError: Nothing fits; the message says what differs.
         """
         fits: list[Fit] = []
-        misfits: list[Misfit] = []
+        mismatches: list[Mismatch] = []
         for candidate, renamings in _likeliest(self._candidates, shapes_of(module), self._key):
-            found = self._first_fits(module, candidate, renamings, passed_over, misfits)
+            found = self._first_fits(module, candidate, renamings, passed_over, mismatches)
             fits += [fit for fit in found if not any(same_weights(fit, other) for other in fits)]
-        _name_them(fits)
+        _name_keys(fits)
         fits.sort(key=lambda fit: (bool(_MOMENTS.search(fit.key)), not fit.is_averaged))
         chosen = [fit for fit in fits if self._means(fit.candidate, fit.renaming)]
         if not chosen:
-            if not misfits:
+            if not mismatches:
                 raise self._no_such_key()
-            raise explain(str(self.path), name, module, min(misfits, key=Misfit.size))
+            raise mismatch_error(str(self.path), name, module, min(mismatches, key=Mismatch.size))
         if len(fits) > 1:
             if len(chosen) > 1:
-                self._tell(name, chosen)
-            told = f"{self.identity}#{chosen[0].key}"
-            self.identity = "sha256:" + hashlib.sha256(told.encode()).hexdigest()
+                self._warn_of_several(name, chosen)
+            marked = f"{self.identity}#{chosen[0].key}"
+            self.identity = "sha256:" + hashlib.sha256(marked.encode()).hexdigest()
             self.found_at = f"{self.path.resolve()}#{chosen[0].key}"
         return chosen[0]
 
@@ -125,9 +125,9 @@ class WeightsFile:
         candidate: Candidate,
         renamings: Sequence[tuple[Renaming, int]],
         passed_over: Collection[str],
-        misfits: list[Misfit],
+        mismatches: list[Mismatch],
     ) -> list[Fit]:
-        """The renamings by which one state dict fits; how others differ is added to ``misfits``.
+        """The renamings by which one state dict fits; how others differ is added to ``mismatches``.
 
         What fits as it is is taken as it is, and wrappers inside names are passed over only where
         they are in the way. Renamings by which little matches are for networks that rename entries
@@ -143,10 +143,10 @@ class WeightsFile:
                 if not any(same_weights(tried, fit) for fit in fits):
                     fits.append(tried)
             elif self._means(candidate, renaming):
-                misfits.append(tried)
+                mismatches.append(tried)
         return fits
 
-    def put(self, module: nn.Module, fit: Fit, name: str) -> None:
+    def load_into(self, module: nn.Module, fit: Fit, name: str) -> None:
         """Load what :meth:`fit` found, and name once what is left out."""
         load(module, fit.state)
         if fit.left_out:
@@ -169,7 +169,7 @@ class WeightsFile:
             "those it has: " + ", ".join(keys[:5]) + (" …" if keys[5:] else ""),
         )
 
-    def _tell(self, name: str, fits: Sequence[Fit]) -> None:
+    def _warn_of_several(self, name: str, fits: Sequence[Fit]) -> None:
         """Say which of several state dicts is taken."""
         log.warning(
             "%s holds %d state dicts that fit %s (%s): took %s%s; for another: --weights '%s#%s'",
@@ -199,14 +199,14 @@ def load_weights(module: nn.Module, weights: str, name: str) -> WeightsFile:
         LcamError: The file cannot be read, or nothing in it fits.
     """
     file = WeightsFile(weights)
-    file.put(module, file.fit(module, name), name)
+    file.load_into(module, file.fit(module, name), name)
     return file
 
 
 def _likeliest(
     candidates: Sequence[Candidate], own: Shapes, key: str
 ) -> Iterator[tuple[Candidate, list[tuple[Renaming, int]]]]:
-    """The state dicts worth a trial, in the file's order, each with its renamings, best first.
+    """The state dicts worth trying, in the file's order, each with its renamings, best first.
 
     The one that the user names is always among them.
     """
@@ -218,7 +218,7 @@ def _likeliest(
     yield from (ranked[i] for i in sorted(worth))
 
 
-def _name_them(fits: Sequence[Fit]) -> None:
+def _name_keys(fits: Sequence[Fit]) -> None:
     """Give each the shortest key that is its own."""
     places = Counter(fit.candidate.key for fit in fits)
     for fit in fits:

@@ -112,8 +112,8 @@ class _Hasher:
             return _joined("device", [])  # where the weights lie is no part of what they are
         if isinstance(value, np.ndarray | np.generic) and not value.dtype.hasobject:
             order = value.dtype.newbyteorder("<")
-            told = [order.str.encode(), str(value.shape).encode()]
-            return _joined("numpy", [*told, np.asarray(value, order).tobytes()])
+            header = [order.str.encode(), str(value.shape).encode()]
+            return _joined("numpy", [*header, np.asarray(value, order).tobytes()])
         if isinstance(value, list | tuple):
             return self._all(type(value).__name__, value)
         if isinstance(value, set | frozenset):
@@ -146,8 +146,8 @@ class _Hasher:
             return self._all("sparse", [tuple(value.shape), value.indices(), value.values()])
         if value.layout != torch.strided:
             return self._of_tensor(value.to_sparse())
-        told = str((value.dtype, tuple(value.shape))).encode()
-        return _joined("tensor", [told, _bytes_of(value)])
+        header = str((value.dtype, tuple(value.shape))).encode()
+        return _joined("tensor", [header, _bytes_of(value)])
 
     def _of_object(self, value: Any) -> bytes:
         """Of what pickling would keep: how it is made, of what, and its state."""

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lcam_cli.networks.weights.differences import Misfit, common_prefix
-from lcam_cli.networks.weights.pickles import Inert
+from lcam_cli.networks.weights.differences import Mismatch, common_prefix
+from lcam_cli.networks.weights.pickles import OpaqueObject
 from lcam_cli.networks.weights.renaming import (
     LEFTOVER,
     Renaming,
@@ -84,7 +84,7 @@ def _equal(a: Tensor, b: Tensor) -> bool:
 
 def try_loading(
     module: nn.Module, candidate: Candidate, renaming: Renaming, passed_over: Collection[str]
-) -> Fit | Misfit:
+) -> Fit | Mismatch:
     """Let the network say whether it takes the state dict.
 
     Args:
@@ -101,14 +101,14 @@ def try_loading(
         for k in own
         if isinstance(state.get(k), Tensor) and not shapes_agree(own[k], tuple(state[k].shape))
     }
-    foreign = _foreign(unexpected, own, passed_over)
+    foreign = _unrelated(unexpected, own, passed_over)
     lacking = [k for k in missing if not _MADE_BY_NETWORK.search(k)]
     if lacking:
         lacking = _not_tied(module, lacking, state)
-    inert = {k: state[k].of for k in own if isinstance(state.get(k), Inert)}
-    if errors or lacking or foreign or shapes or inert:
+    opaque = {k: state[k].of for k in own if isinstance(state.get(k), OpaqueObject)}
+    if errors or lacking or foreign or shapes or opaque:
         strange = [k for k in unexpected if not LEFTOVER.search(k)]
-        return Misfit(state, lacking, strange, shapes, errors, inert)
+        return Mismatch(state, lacking, strange, shapes, errors, opaque)
     for k in unexpected:
         state.pop(k, None)
     others = [k for k in unexpected if k.partition(".")[0] not in passed_over]
@@ -120,13 +120,16 @@ def load(module: nn.Module, state: Mapping[str, Any]) -> tuple[list[str], list[s
     try:
         with warnings.catch_warnings():  # that the meta device takes no values
             warnings.simplefilter("ignore")
-            told: Any = _strictly_or_not(module, state)
+            result: Any = _strictly_or_not(module, state)
     except Exception as error:  # hooks and load_state_dict of a user's can raise anything
         lines = [line.strip() for line in str(error).splitlines()] or [type(error).__name__]
         errors = [line for line in lines if line and not _COMPARED.match(line)]
         own = module.state_dict()
         return errors, [k for k in own if k not in state], [k for k in state if k not in own]
-    return [], list(getattr(told, "missing_keys", [])), list(getattr(told, "unexpected_keys", []))
+    missing, unexpected = (
+        getattr(result, f"{kind}_keys", []) for kind in ("missing", "unexpected")
+    )
+    return [], list(missing), list(unexpected)
 
 
 def _strictly_or_not(module: nn.Module, state: Mapping[str, Any]) -> object:
@@ -134,13 +137,13 @@ def _strictly_or_not(module: nn.Module, state: Mapping[str, Any]) -> object:
     if type(module).load_state_dict is nn.Module.load_state_dict:
         return module.load_state_dict(state, strict=False)
     if "strict" in inspect.signature(module.load_state_dict).parameters:
-        told = module.load_state_dict(state, strict=False)
-        if hasattr(told, "missing_keys"):
-            return told
+        result = module.load_state_dict(state, strict=False)
+        if hasattr(result, "missing_keys"):
+            return result
     return module.load_state_dict(state)
 
 
-def _foreign(unexpected: Sequence[str], own: Shapes, passed_over: Collection[str]) -> list[str]:
+def _unrelated(unexpected: Sequence[str], own: Shapes, passed_over: Collection[str]) -> list[str]:
     """The names that are of a network, but another: those within modules that this one has too.
 
     A deeper network has all entries of a shallower one. A loss's or an optimiser's have names of

@@ -2,8 +2,8 @@
 
 A pickle is a program for a small stack machine. Python's machine imports what the program names and
 calls it. The one here has the same instructions, of every protocol, but to it a name is a name
-(:class:`Name`) and a call is a description of one (:class:`Inert`). Only plain containers are
-made, and tensors, by the reader of the file that the pickle lies in.
+(:class:`Name`) and a call is a description of one (:class:`OpaqueObject`). Only plain containers
+are made, and tensors, by the reader of the file that the pickle lies in.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Name:
     full: str
 
 
-class Inert:
+class OpaqueObject:
     """What a call in a pickle would have made, had it been run.
 
     Attributes:
@@ -75,7 +75,7 @@ class Inert:
         return isinstance(self.state, Mapping) and {"_modules", "_parameters"} <= set(self.state)
 
 
-class Machine:
+class PickleMachine:
     """Reads one pickle.
 
     Args:
@@ -104,8 +104,8 @@ class Machine:
             Exception: The pickle is damaged, or uses what only cooperating processes can.
         """
         stack, memo = self._stack, self._memo
-        for opcode, told, _ in pickletools.genops(file):
-            argument: Any = told
+        for opcode, literal, _ in pickletools.genops(file):
+            argument: Any = literal
             name = opcode.name
             if name in ("PROTO", "FRAME"):
                 continue
@@ -151,7 +151,7 @@ class Machine:
             _add(stack[-1], items)
         elif name in ("SETITEM", "SETITEMS"):
             items = [stack.pop(-2), stack.pop()] if name == "SETITEM" else self._marked()
-            into = stack[-1].entries if isinstance(stack[-1], Inert) else stack[-1]
+            into = stack[-1].entries if isinstance(stack[-1], OpaqueObject) else stack[-1]
             if not isinstance(into, dict):
                 raise ValueError(f"{name} to no dictionary")
             into.update(_pairs(items))
@@ -223,8 +223,8 @@ class Machine:
         if not isinstance(function, Name):
             # The result of a call, such as functools.partial(f): calling it would run f.
             kind = type(function).__name__
-            self.would_run.add(function.of if isinstance(function, Inert) else f"a {kind}")
-            return Inert("?")
+            self.would_run.add(function.of if isinstance(function, OpaqueObject) else f"a {kind}")
+            return OpaqueObject("?")
         if not isinstance(arguments, tuple):
             raise ValueError(f"arguments that are a {type(arguments).__name__}")
         name = function.full
@@ -256,14 +256,14 @@ def _is_function(name: str) -> bool:
 def _instance(of: object) -> object:
     """An object of this class, nothing in it yet."""
     if isinstance(of, Name):
-        return _plain(of.full, ()) if of.full in _CONTAINERS else Inert(of.full)
-    return Inert(of.of if isinstance(of, Inert) else "?")
+        return _plain(of.full, ()) if of.full in _CONTAINERS else OpaqueObject(of.full)
+    return OpaqueObject(of.of if isinstance(of, OpaqueObject) else "?")
 
 
 def _key(value: Any) -> Any:
     """The value as a key; nested tuples, whose hash can take for ever, are not looked into."""
     if isinstance(value, tuple) and any(isinstance(v, tuple | frozenset) for v in value):
-        return Inert("builtins.tuple")
+        return OpaqueObject("builtins.tuple")
     return value
 
 
@@ -276,12 +276,12 @@ def _add(into: Any, items: list[Any]) -> None:
         into.extend(items)
     elif isinstance(into, set):
         into.update(map(_key, items))
-    elif not isinstance(into, Inert):
+    elif not isinstance(into, OpaqueObject):
         raise ValueError(f"items for a {type(into).__name__}")
 
 
 def _set_state(made: object, state: object) -> None:
-    if isinstance(made, Inert):
+    if isinstance(made, OpaqueObject):
         made.state = state
     elif isinstance(made, OrderedDict) and isinstance(state, Mapping) and "_metadata" in state:
         made._metadata = state["_metadata"]  # type: ignore[attr-defined]  # versions of modules

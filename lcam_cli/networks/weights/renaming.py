@@ -102,9 +102,9 @@ def renamed_state(
             others.append(str(key))
     versions = getattr(state, "_metadata", None)
     if isinstance(versions, Mapping):  # the versions of modules, which their own hooks go by
-        told = [(_translate(f"{k}.x", renaming, names), v) for k, v in versions.items() if k]
-        told.append((f"{renaming.on}x" if not renaming.off else None, versions.get("", {})))
-        own_versions = {k.rpartition(".")[0]: v for k, v in told if k is not None}
+        modules = [(_translate(f"{k}.x", renaming, names), v) for k, v in versions.items() if k]
+        modules.append((f"{renaming.on}x" if not renaming.off else None, versions.get("", {})))
+        own_versions = {k.rpartition(".")[0]: v for k, v in modules if k is not None}
         renamed._metadata = own_versions  # type: ignore[attr-defined]
     return renamed, others
 

@@ -14,8 +14,8 @@ from typing import Any
 from torch import Tensor
 
 from lcam_cli.errors import LcamError
-from lcam_cli.networks.weights.differences import object_told
-from lcam_cli.networks.weights.pickles import Inert
+from lcam_cli.networks.weights.differences import describe_object
+from lcam_cli.networks.weights.pickles import OpaqueObject
 
 TOP = "."
 """The key of the state dict that is the whole file."""
@@ -62,7 +62,7 @@ def find_candidates(
 
     A small pickle may name the same ones over and over: what is within is looked through once.
     """
-    entries = content.entries if isinstance(content, Inert) else content
+    entries = content.entries if isinstance(content, OpaqueObject) else content
     seen = set() if seen is None else seen
     known = id(entries) in seen
     seen.add(id(entries))
@@ -75,7 +75,7 @@ def find_candidates(
     if known:
         return
     for name, inner in entries.items():
-        if isinstance(inner, Mapping | Inert | list | tuple):
+        if isinstance(inner, Mapping | OpaqueObject | list | tuple):
             inside = f"{key}.{name}" if key else str(name)
             yield from find_candidates(inner, inside, depth + 1, seen)
 
@@ -98,19 +98,19 @@ def no_state_dict(path: Path, content: object) -> LcamError:
                 "make tensors of them, torch.from_numpy(array), and save those by torch.save",
             )
         if value.of.endswith("Tensor"):
-            what, way_on = object_told(key, value.of)
+            what, way_on = describe_object(key, value.of)
             return LcamError(f"{path} holds no whole tensors: {what}", way_on)
     if isinstance(content, Mapping):
         return LcamError(f"{path} holds no tensors", hint)
-    kind = content.of if isinstance(content, Inert) else type(content).__name__
+    kind = content.of if isinstance(content, OpaqueObject) else type(content).__name__
     return LcamError(f"{path} holds a {kind}, not a state dict", hint)
 
 
-def _objects(content: object) -> dict[str, Inert]:
+def _objects(content: object) -> dict[str, OpaqueObject]:
     """The objects at the top level, by key, and those in dictionaries there."""
-    if isinstance(content, Inert):
+    if isinstance(content, OpaqueObject):
         return {"": content}
     top = dict(content) if isinstance(content, Mapping) else {}
     inner = {f"{k}.{j}": w for k, v in top.items() if isinstance(v, Mapping) for j, w in v.items()}
     every = {**{str(k): v for k, v in top.items()}, **inner}
-    return {k: v for k, v in every.items() if isinstance(v, Inert)}
+    return {k: v for k, v in every.items() if isinstance(v, OpaqueObject)}

@@ -26,7 +26,7 @@ import torch
 
 from lcam_cli.errors import LcamError
 from lcam_cli.networks.weights.checkpoint import read_checkpoint
-from lcam_cli.networks.weights.pickles import Inert, Machine
+from lcam_cli.networks.weights.pickles import OpaqueObject, PickleMachine
 
 STATE = {
     "a": torch.arange(6.0)[1:].reshape(5, 1),
@@ -148,7 +148,7 @@ def test_an_older_numpys_names_are_known_too() -> None:
     new = pickle.dumps({"x": np.float64(1), "y": np.arange(2.0)}, protocol=2)
     old = new.replace(b"numpy._core", b"numpy.core")
     assert b"numpy.core" in old
-    machine = Machine(lambda _: None, lambda *_: None)
+    machine = PickleMachine(lambda _: None, lambda *_: None)
     read = machine.read(__import__("io").BytesIO(old))
     assert machine.would_run == set()
     assert [v.of for v in read.values()] == [
@@ -265,7 +265,7 @@ def test_hostile_pickles_end_at_once(tmp_path: Path) -> None:
 def test_an_object_is_described_not_made(tmp_path: Path) -> None:
     torch.save({"w": STATE["a"], "c": _Config(), "d": _Dictionary(k=1)}, tmp_path / "w.pt")
     read = read_checkpoint(tmp_path / "w.pt")
-    assert isinstance(read["c"], Inert)
+    assert isinstance(read["c"], OpaqueObject)
     assert read["c"].of == "tests.networks.weights.test_pickles._Config"
     assert read["c"].state == {"lr": 0.1, "steps": [1, 2]}
     assert read["d"].entries == {"k": 1}

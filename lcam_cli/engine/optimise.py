@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lcam_cli.engine.comparing import close, share_memory
 from lcam_cli.engine.cut import Cut
-from lcam_cli.engine.flow import by_chance
+from lcam_cli.engine.flow import random_logits
 from lcam_cli.engine.folding import put, replace_batch_norms
 from lcam_cli.engine.gradients import gradient_of_logits
 from lcam_cli.engine.split import split
@@ -24,7 +24,7 @@ from lcam_cli.errors import LcamError
 
 
 @torch.no_grad()
-def choose_way(cut: Cut, pictures: Tensor, name: str) -> tuple[Tensor, tuple[Tensor, ...]]:
+def optimise(cut: Cut, pictures: Tensor, name: str) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Change how a network computes to the quickest way that gives what it gave untouched.
 
     Args:
@@ -159,7 +159,7 @@ def _holds_output(given: tuple[object, ...]) -> bool:
 def _why_not(cut: Cut, pictures: Tensor, logits: Tensor, name: str) -> LcamError:
     """What to say of a network whose logits are not those of its features."""
     if not close(cut.whole(pictures.clone()), logits):
-        return by_chance()
+        return random_logits()
     return LcamError(
         f"what layer {cut.target.call.name} gives, put back in its place, does not give the logits "
         f"of {name}",

@@ -1,4 +1,4 @@
-"""Where the layers of a network stand in its forward pass, and reading them as it runs."""
+"""Which call of each layer counts in a forward pass, and reading layers as the network runs."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from lcam_cli.engine.calls import Call, listen
+from lcam_cli.engine.calls import Call, keep_outputs
 from lcam_cli.engine.events import Event
-from lcam_cli.engine.gradients import usable
+from lcam_cli.engine.gradients import for_autograd
 from lcam_cli.errors import LcamError, did_you_mean
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a layer stands in the forward pass.
+class LayerCall:
+    """The call of a layer that counts.
 
     Attributes:
-        call: Which of its calls counts: the last that gives feature maps on the way to A, or where
+        call: The last of its calls that gives feature maps on the way to A, or where
             there is none, in the whole pass.
         shape: (K, P, Q) of these, where they are on the way to A.
     """
@@ -30,19 +30,21 @@ class Place:
     shape: tuple[int, int, int] | None
 
 
-class Places:
-    """The layers of a network, each with its one place in the forward pass.
+class LayerCalls:
+    """The layers of a network, each with the one call that counts.
 
     Args:
         network: The network.
         target: The target layer's name.
-        places: Of all layers that run, by name; empty where there is no target layer.
+        layer_calls: Of all layers that run, by name; empty where there is no target layer.
     """
 
-    def __init__(self, network: nn.Module, target: str, places: Mapping[str, Place]) -> None:
+    def __init__(
+        self, network: nn.Module, target: str, layer_calls: Mapping[str, LayerCall]
+    ) -> None:
         self._network = network
         self._target = target
-        self._places = places
+        self._layer_calls = layer_calls
 
     def calls_of(self, layers: Sequence[str]) -> list[Call]:
         """Which of a layer's calls is meant: its last that gives feature maps on the way to A.
@@ -52,7 +54,7 @@ class Places:
         Raises:
             LcamError: There is no layer of that name.
         """
-        return [self._place_of(layer).call for layer in layers]
+        return [self._layer_call(layer).call for layer in layers]
 
     def shapes_of(self, layers: Sequence[str]) -> list[tuple[int, int, int]]:
         """(K, P, Q) of the outputs of other layers.
@@ -63,7 +65,7 @@ class Places:
         """
         shapes = []
         for layer in layers:
-            shape = self._place_of(layer).shape
+            shape = self._layer_call(layer).shape
             if shape is None:
                 raise LcamError(
                     f"layer {layer!r} gives no feature maps before {self._target!r} does",
@@ -76,30 +78,30 @@ class Places:
     def watch(self, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
         """Keep what other layers give, by name, while the network runs.
 
-        Only layers that hold the target layer inside them are not seen. What they gave is there
+        All but the layers that hold the target layer inside them. What they gave is there
         when the block ends.
         """
-        caught: dict[str, Tensor] = {}
+        outputs: dict[str, Tensor] = {}
         calls = dict(zip(layers, self.calls_of(layers), strict=True))
-        with listen(self._network, calls.values()) as heard:
-            yield caught
+        with keep_outputs(self._network, calls.values()) as kept:
+            yield outputs
         for layer, call in calls.items():
-            output = heard[call.name].output
+            output = kept[call.name].output
             if torch.is_tensor(output):
-                caught[layer] = usable(output)
+                outputs[layer] = for_autograd(output)
 
-    def _place_of(self, layer: str) -> Place:
+    def _layer_call(self, layer: str) -> LayerCall:
         name = resolve_layer(self._network, layer)
-        return self._places.get(name, Place(Call(name), None))
+        return self._layer_calls.get(name, LayerCall(Call(name), None))
 
 
-def find_places(events: Sequence[Event], target: Event) -> dict[str, Place]:
-    """Where all layers stand that run, given the call that A is from."""
+def find_layer_calls(events: Sequence[Event], target: Event) -> dict[str, LayerCall]:
+    """The calls that count of all layers that run, given the call that A is from."""
     end = next(i for i, event in enumerate(events) if event is target)
     by_name: dict[str, list[tuple[int, Event]]] = {}
     for i, event in enumerate(events):
         by_name.setdefault(event.name, []).append((i, event))
-    places = {}
+    layer_calls = {}
     for name, calls in by_name.items():
         maps = [(i, e) for i, e in calls if e.layout is not None and e.layout.kind == "maps"]
         before = [(i, e) for i, e in maps if i <= end]
@@ -108,8 +110,8 @@ def find_places(events: Sequence[Event], target: Event) -> dict[str, Place]:
         if before:
             K, P, Q = cast(Tensor, chosen.output).shape[1:]
             shape = (K, P, Q)
-        places[name] = Place(Call(name, len(calls) - 1 - chosen.number), shape)
-    return places
+        layer_calls[name] = LayerCall(Call(name, len(calls) - 1 - chosen.number), shape)
+    return layer_calls
 
 
 def resolve_layer(network: nn.Module, layer: str) -> str:

@@ -11,7 +11,7 @@ from lcam_cli.networks.network import Network
 from lcam_cli.networks.weights.fingerprint import sha256_of_state
 
 
-def live_network(module: nn.Module) -> Network:
+def module_network(module: nn.Module) -> Network:
     """Return a copy of a network, identified by what its state holds.
 
     A copy, on the CPU: the network is folded, frozen and moved, and whoever is training it goes
