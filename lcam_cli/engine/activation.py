@@ -27,6 +27,16 @@ def check_activation(name: str) -> Activation:
     return cast(Activation, name)
 
 
+def scoring(activation: Activation, probabilities: str) -> Activation:
+    """What turns the plain classifier's logits into scores.
+
+    Where its last step was taken off, that; then ``"none"`` means the same.
+    """
+    if activation == "none" and probabilities:
+        return "sigmoid" if probabilities == "sigmoid" else "softmax"
+    return activation
+
+
 def class_scores(logits: Tensor, activation: Activation) -> Tensor:
     """Scores (B, R) of logits (B, R); in [0, 1] unless the network's own are others."""
     if activation == "none":

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from lcam_cli.engine.activation import Activation
-from lcam_cli.engine.plain import scoring
+from lcam_cli.engine.activation import Activation, scoring
 
 
 @dataclass(frozen=True)

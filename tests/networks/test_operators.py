@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lcam_cli.engine.backbone import load_backbone
 from lcam_cli.errors import LcamError
 from lcam_cli.networks.operators import ATEN, find_function
-from lcam_cli.networks.program import is_known
+from lcam_cli.networks.program_graph import is_known
 from tests.networks.test_program import MODEL, SAVED, check_same
 from tests.programs import changed_json, export
 

@@ -19,7 +19,8 @@ import torch
 from torchvision.models import get_model
 
 from lcam_cli.errors import LcamError
-from lcam_cli.networks.program import is_known, program_network
+from lcam_cli.networks.program import program_network
+from lcam_cli.networks.program_graph import is_known
 from tests.networks.test_program import EXPORTED, MODEL, SAMPLES, _residual
 from tests.programs import entries, export, write
 from tests.tiny import tiny_network
