@@ -263,7 +263,7 @@ class GraphBuilder:
         function = node["target"].removeprefix(ATEN).removesuffix(".default")
         values = {g["name"]: self._argument(g["arg"]) for g in node["inputs"]}
         settings = {k: v for k, v in values.items() if not isinstance(v, fx.Node) and v != []}
-        nodes = [v.target for v in values.values() if isinstance(v, fx.Node)]
+        nodes = [str(v.target) for v in values.values() if isinstance(v, fx.Node)]
         return common_module(function, settings, nodes[1:], path, self._tensors) if nodes else None
 
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 from collections import namedtuple
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,7 +19,6 @@ from lcam_cli.errors import LcamError
 from lcam_cli.methods.cam import Cam
 from lcam_cli.methods.gradient import GradCam
 from lcam_cli.networks.network import Network
-from lcam_cli.networks.users_code import note_users_code, users_error
 from lcam_cli.networks.wrappers import unwrap
 from tests.tiny import SMALL, tiny_network
 from tests.transformers import own_backbone
@@ -223,32 +219,6 @@ def test_what_only_looks_like_a_sigmoid_is_none() -> None:
 # --- wrappers -------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _alone_in_a_group(folder: Path) -> Iterator[None]:
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=0, world_size=1
-    )
-    try:
-        yield
-    finally:
-        torch.distributed.destroy_process_group()
-
-
-def test_every_wrapper_comes_off_with_its_names(tmp_path: Path) -> None:
-    with _alone_in_a_group(tmp_path):
-        network = tiny_network()
-        wanted = list(network.state_dict())
-        wrapped: nn.Module = nn.parallel.DistributedDataParallel(network)
-        wrapped = torch.optim.swa_utils.AveragedModel(wrapped)
-        assert list(unwrap(nn.DataParallel(wrapped)).state_dict()) == wanted
-
-
-def test_timms_averaged_models_come_off() -> None:
-    timm = pytest.importorskip("timm")
-    for kind in (timm.utils.ModelEmaV2, timm.utils.ModelEmaV3):
-        assert "3" in dict(unwrap(kind(tiny_network())).named_children())
-
-
 def test_a_network_that_calls_its_part_module_is_none_of_them() -> None:
     class Scaled(nn.Module):
         def __init__(self) -> None:
@@ -269,53 +239,6 @@ def test_the_network_can_still_be_copied_and_runs_as_its_class() -> None:
     assert isinstance(backbone.network, _Ends)
     assert type(backbone.network).__name__ == "_Ends"
     torch.testing.assert_close(copy.deepcopy(backbone.network)(X), backbone(X))
-
-
-# --- whose error it is ----------------------------------------------------------------------------
-
-
-def _module_at(path: Path, text: str) -> Any:
-    path.write_text(text)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_innermost_code_that_is_no_librarys_is_to_blame(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("lcam_cli.networks.users_code._roots", {})
-    users = _module_at(tmp_path / "users.py", "def call(f):\n    x = 1\n    return f()\n")
-
-    def of(call: Callable[[], object]) -> LcamError | None:
-        try:
-            call()
-        except Exception as error:
-            return users_error(error)
-        raise AssertionError
-
-    def by_torch() -> None:
-        torch.rand(2, 3) @ torch.rand(2, 3)
-
-    def by_lcam() -> None:
-        choose("f", None, None)
-
-    assert of(lambda: users.call(by_torch)) is None  # nobody has named it
-    note_users_code("users.py:call", tmp_path)
-    found = of(lambda: users.call(by_torch))
-    assert found is not None
-    assert found.what.startswith("users.py:call raised RuntimeError: mat1 and mat2")
-    assert found.what.endswith("(users.py, line 3)")
-    assert of(lambda: users.call(by_lcam)) is None
-    assert of(by_torch) is None
-    inside = tmp_path / "env" / "site-packages"
-    inside.mkdir(parents=True)
-    library = _module_at(inside / "library.py", "def call(f):\n    return f()\n")
-    assert of(lambda: library.call(by_torch)) is None
 
 
 def test_probabilities_of_named_networks_are_never_looked_for() -> None:

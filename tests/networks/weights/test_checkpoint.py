@@ -9,13 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from torchvision.models import get_model
 
-from lcam_cli.engine.backbone import load_backbone
 from lcam_cli.errors import LcamError
 from lcam_cli.networks.registry import load_network
-from lcam_cli.networks.weights.checkpoint import read_checkpoint, sha256_of_file
+from lcam_cli.networks.weights.checkpoint import read_checkpoint
 from lcam_cli.networks.weights.file import WeightsFile, load_weights
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
@@ -101,18 +99,6 @@ def test_damaged_and_missing_files_are_named(tmp_path: Path) -> None:
         _weights(tmp_path / "none.pt")
 
 
-def test_fine_tuned_weights_bring_their_number_of_classes(tmp_path: Path) -> None:
-    model = get_model("mobilenet_v3_small", weights=None, num_classes=7).eval()
-    path = tmp_path / "mine.safetensors"
-    save_file({f"module.{k}": v for k, v in model.state_dict().items()}, path)
-    network = load_network("mobilenet_v3_small", str(path))
-    x = torch.rand(1, 3, 224, 224)
-    assert torch.equal(network.module(x), model(x))
-    assert network.weights == sha256_of_file(path)
-    assert network.class_names == []
-    assert load_backbone("mobilenet_v3_small", str(path)).num_classes == 7
-
-
 def test_weights_that_do_not_fit_say_what_differs(tmp_path: Path) -> None:
     path = tmp_path / "other.pt"
     state = get_model("squeezenet1_1", weights=None).state_dict()
@@ -130,56 +116,3 @@ def test_weights_that_do_not_fit_say_what_differs(tmp_path: Path) -> None:
         assert part in caught.value.what
     with pytest.raises(LcamError, match=r"do not fit resnet18.*missing"):
         load_network("resnet18", str(path))
-
-
-def test_pretrained_weights_come_through_torchvisions_own_cache(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    cache = tmp_path / "hub" / "checkpoints"
-    cache.mkdir(parents=True)
-    model = get_model("squeezenet1_1", weights=None).eval()
-    torch.save(model.state_dict(), cache / "squeezenet1_1-b8a52dc0.pth")
-    network = load_network("squeezenet1_1")
-    x = torch.rand(1, 3, 224, 224)
-    assert torch.equal(network.module(x), model(x))
-    assert network.weights == "IMAGENET1K_V1"
-    assert network.class_names[1] == "goldfish"
-
-
-def test_a_download_that_fails_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_args: object, **_kwargs: object) -> None:
-        raise OSError("network is unreachable")
-
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr("torch.hub.urlopen", refuse)
-    with pytest.raises(LcamError, match="cannot get the weights IMAGENET1K_V1 of squeezenet1_1"):
-        load_network("squeezenet1_1")
-
-
-def test_users_own_code_as_backbone(tmp_path: Path) -> None:
-    file = tmp_path / "own.py"
-    file.write_text(
-        "import torch\n"
-        "def net():\n"
-        "    return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(),\n"
-        "        torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(4, 3))\n"
-        "def text():\n"
-        "    return 'no module'\n"
-    )
-    first = load_backbone(f"{file}:net", "none", seed=1)
-    assert first.num_classes == 3
-    assert first.identity.layer == "1"
-    assert load_backbone(f"{file}:net", "none", seed=1).identity == first.identity
-    torch.save(first.network.state_dict(), tmp_path / "own.pt")
-    assert load_backbone(f"{file}:net", str(tmp_path / "own.pt")).identity.weights.startswith("sha")
-    assert load_backbone("tests.tiny:tiny_network", "DEFAULT").num_classes == 4
-    with pytest.raises(LcamError, match="returned a str"):
-        load_backbone(f"{file}:text")
-    with pytest.raises(LcamError, match="has no function 'nett'") as caught:
-        load_backbone(f"{file}:nett")
-    assert "net" in caught.value.hint
-    with pytest.raises(LcamError, match="no such file"):
-        load_backbone(f"{tmp_path}/none.py:net")
-    with pytest.raises(LcamError, match="importing 'no_such_package' failed"):
-        load_backbone("no_such_package:net")
