@@ -53,12 +53,12 @@ def replace_batch_norms(
         if _has_hooks(convolution) or _has_hooks(norm):
             continue
         replaced[source.target], replaced[node.target] = convolution, norm
-        put(network, source.target, fuse_conv_bn_eval(convolution, norm))
-        put(network, node.target, nn.Identity())
+        replace_module(network, source.target, fuse_conv_bn_eval(convolution, norm))
+        replace_module(network, node.target, nn.Identity())
     return replaced
 
 
-def put(network: nn.Module, name: str, module: nn.Module) -> None:
+def replace_module(network: nn.Module, name: str, module: nn.Module) -> None:
     """Put a frozen module in the place of that name."""
     parent, _, child = name.rpartition(".")
     with torch.no_grad():

@@ -28,7 +28,8 @@ from lcam_cli.engine.patches import (
 )
 from lcam_cli.engine.tokens import Layout
 from lcam_cli.errors import LcamError
-from lcam_cli.networks.wrappers import inside_script, is_quantised, plain_layer, scripts_in
+from lcam_cli.networks.torchscript import inside_script, scripts_in
+from lcam_cli.networks.wrappers import plain_layer
 
 SCORES_ALONE = (
     "without --layer, rise and random work: they need scores alone; for other methods give the "
@@ -89,7 +90,7 @@ def choose_target(
     try:
         return find_target(network, picture, grid)
     except LcamError:
-        if not (scripts_in(network) or is_quantised(network)):
+        if not (scripts_in(network) or _is_quantised(network)):
             raise
     return None
 
@@ -99,7 +100,7 @@ def no_layer(network: nn.Module, name: str, method: str) -> LcamError:
     scripts = scripts_in(network)
     parts = [part for part in scripts if part]
     hint = f"if it gives feature maps: --layer {parts[-1]}; " if parts else ""
-    if is_quantised(network):
+    if _is_quantised(network):
         why = f"the layers of {name} are quantised: they give no real numbers"
     else:
         script = "TorchScript" if "" in scripts else "partly TorchScript"
@@ -243,3 +244,11 @@ def _of_no_effect(event: Event, flow: Flow) -> LcamError:
 def _shape_of(value: object) -> str:
     """A tensor's shape, or what else a value is, for messages."""
     return str(tuple(value.shape)) if torch.is_tensor(value) else f"a {type(value).__name__}"
+
+
+def _is_quantised(network: nn.Module) -> bool:
+    """Whether a network has convolutions that compute with whole numbers."""
+    return any(
+        "quantized" in type(part).__module__ and "Conv" in type(part).__name__
+        for part in network.modules()
+    )

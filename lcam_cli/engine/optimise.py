@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lcam_cli.engine.comparing import close, share_memory
 from lcam_cli.engine.cut import Cut
 from lcam_cli.engine.flow import random_logits
-from lcam_cli.engine.folding import put, replace_batch_norms
+from lcam_cli.engine.folding import replace_batch_norms, replace_module
 from lcam_cli.engine.gradients import gradient_of_logits
 from lcam_cli.engine.split import split
 from lcam_cli.errors import LcamError
@@ -43,7 +43,7 @@ def optimise(cut: Cut, pictures: Tensor, name: str) -> tuple[Tensor, tuple[Tenso
     # Another picture than those that tell whether a way is right: what the network keeps of a pass,
     # and a trace takes for a constant, is wrong for them.
     other = pictures[:1].flip(2)
-    undo = _quicken(cut, other)
+    undo = _optimise_modules(cut, other)
     # A trace leaves out what is only decided on values; folding, what happens beside a call.
     for quick in (True, False):
         if not quick:
@@ -53,7 +53,7 @@ def optimise(cut: Cut, pictures: Tensor, name: str) -> tuple[Tensor, tuple[Tenso
             found = _around_if_right(cut, pictures, A, logits, gradient)
             if found is not None:
                 return A, found
-    raise _why_not(cut, pictures, logits, name)
+    raise _refusal(cut, pictures, logits, name)
 
 
 def _halves(cut: Cut, picture: Tensor) -> tuple[nn.Module, nn.Module] | None:
@@ -66,15 +66,15 @@ def _halves(cut: Cut, picture: Tensor) -> tuple[nn.Module, nn.Module] | None:
     return split(cut.network, cut.target.call, picture)
 
 
-def _quicken(cut: Cut, picture: Tensor) -> Callable[[], None]:
-    """Fold batch norms and have activations save memory; returns what undoes it."""
+def _optimise_modules(cut: Cut, picture: Tensor) -> Callable[[], None]:
+    """Fold batch norms, and have activations save memory; returns what undoes it."""
     replaced = replace_batch_norms(cut.network, cut.target.call.name, picture)
     undo_in_place = _in_place_without_gradients(cut.network)
 
     def undo() -> None:
         undo_in_place()
         for name, module in replaced.items():
-            put(cut.network, name, module)
+            replace_module(cut.network, name, module)
 
     return undo
 
@@ -156,7 +156,7 @@ def _holds_output(given: tuple[object, ...]) -> bool:
     return any(share_memory(output, other) for other in around)
 
 
-def _why_not(cut: Cut, pictures: Tensor, logits: Tensor, name: str) -> LcamError:
+def _refusal(cut: Cut, pictures: Tensor, logits: Tensor, name: str) -> LcamError:
     """What to say of a network whose logits are not those of its features."""
     if not close(cut.whole(pictures.clone()), logits):
         return random_logits()

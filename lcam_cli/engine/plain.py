@@ -20,9 +20,10 @@ from lcam_cli.engine.first_run import first_run
 from lcam_cli.engine.output import Choice, choose
 from lcam_cli.engine.probe import Probe
 from lcam_cli.errors import LcamError
-from lcam_cli.networks.network import Network
+from lcam_cli.networks.network import Network, check_loaded
 from lcam_cli.networks.registry import gives_logits
-from lcam_cli.networks.wrappers import check_loaded, run_eagerly, unwrap, wrap_scripts
+from lcam_cli.networks.torchscript import wrap_scripts
+from lcam_cli.networks.wrappers import run_eagerly, unwrap
 
 _LAZY = (nn.UninitializedParameter, nn.UninitializedBuffer)
 _KINDS = {

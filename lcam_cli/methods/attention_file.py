@@ -31,7 +31,8 @@ from lcam_cli.methods.attention import Attention
 from lcam_cli.methods.learned import LCAM_MODES, OF_TENSORS, Learned
 from lcam_cli.methods.tame import Tame, check_layers, layers_of
 from lcam_cli.methods.trained_head import HEAD_MODES, TrainedHead
-from lcam_cli.networks.weights.checkpoint import read_checkpoint, sha256_of_file, tensors_of
+from lcam_cli.networks.weights.checkpoint import read_checkpoint, sha256_of_file
+from lcam_cli.networks.weights.tensors import tensors_of
 from lcam_cli.version import __version__
 
 FILE_NAME = "attention.safetensors"

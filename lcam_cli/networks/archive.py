@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from lcam_cli.errors import LcamError
-from lcam_cli.networks.weights.checkpoint import tensors_of
 from lcam_cli.networks.weights.file_kinds import check_archive
+from lcam_cli.networks.weights.tensors import tensors_of
 
 # The first number of the format's version; the second grows with what older readers can ignore.
 _SCHEMA = 8

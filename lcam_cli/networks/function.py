@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from lcam_cli.errors import LcamError, did_you_mean
-from lcam_cli.networks.network import Network, seeded
+from lcam_cli.networks.network import Network, check_loaded, seeded
 from lcam_cli.networks.users_code import (
     needed_arguments,
     note_users_code,
@@ -27,7 +27,7 @@ from lcam_cli.networks.users_code import (
 )
 from lcam_cli.networks.weights.file import load_weights
 from lcam_cli.networks.weights.fingerprint import sha256_of_state
-from lcam_cli.networks.wrappers import check_loaded, module_in, unwrap
+from lcam_cli.networks.wrappers import module_in, unwrap
 
 
 def function_network(name: str, weights: str, seed: int) -> Network:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torchvision.models import AlexNet_Weights
 
+from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Preprocess
 from lcam_cli.networks.weights.state_dicts import split_key
 
@@ -74,3 +75,18 @@ def of_size(preprocess: Preprocess, image_size: int) -> Preprocess:
     """The same preprocessing for another input size; the crop keeps its share of the picture."""
     resize = round(preprocess.resize * image_size / preprocess.image_size)
     return dataclasses.replace(preprocess, image_size=image_size, resize=resize)
+
+
+def check_loaded(module: nn.Module, name: str) -> None:
+    """Check that a network has values.
+
+    Raises:
+        LcamError: Some are on the meta device, or those of lazy layers not made.
+    """
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    empty = [n for n, tensor in tensors if tensor.is_meta]
+    if empty:
+        raise LcamError(
+            f"{name}: its weights are on the meta device: they were never loaded ({empty[0]})",
+            "load them in the function: to_empty(device='cpu'), then load_state_dict()",
+        )

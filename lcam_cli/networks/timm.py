@@ -11,8 +11,8 @@ from torch import nn
 from lcam_cli.errors import LcamError, did_you_mean
 from lcam_cli.images.preprocess import Preprocess
 from lcam_cli.networks.network import Network, imagenet_names, looks_like_file, of_size, seeded
-from lcam_cli.networks.weights.checkpoint import is_plain
 from lcam_cli.networks.weights.file import WeightsFile
+from lcam_cli.networks.weights.tensors import is_plain
 
 PREFIX = "timm/"
 

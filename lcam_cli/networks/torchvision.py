@@ -21,8 +21,8 @@ from lcam_cli.networks.network import (
     of_size,
     seeded,
 )
-from lcam_cli.networks.weights.checkpoint import is_plain
 from lcam_cli.networks.weights.file import WeightsFile
+from lcam_cli.networks.weights.tensors import is_plain
 
 log = logging.getLogger("lcam")
 

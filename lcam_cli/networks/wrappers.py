@@ -14,8 +14,6 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from lcam_cli.errors import LcamError
-
 _ON_MODULE = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
 # What wrappers call what they wrap: DataParallel's, torch.compile's, FSDP's, averaged models'.
 _PARTS = ("module", "_orig_mod", "_fsdp_wrapped_module", "ema_model", "ema")
@@ -55,76 +53,10 @@ def without_wrappers(layer: str) -> str:
     return ".".join(part for part in layer.split(".") if part not in _PARTS)
 
 
-class Script(nn.Module):
-    """A TorchScript module, in a module that takes hooks, as it does not itself."""
-
-    def __init__(self, compiled: nn.Module) -> None:
-        super().__init__()
-        self.compiled = compiled
-
-    def forward(self, *given: Any, **named: Any) -> Any:
-        """What it gives itself."""
-        return self.compiled(*given, **named)
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("compiled"), name)
-
-
-def wrap_scripts(network: nn.Module) -> nn.Module:
-    """Put every outermost TorchScript module of a network, in place, into a :class:`Script`."""
-    if isinstance(network, torch.jit.ScriptModule):
-        return Script(network)
-    for name, child in network._modules.items():
-        if child is not None and not isinstance(network, Script):
-            network._modules[name] = wrap_scripts(child)
-    return network
-
-
-def scripts_in(network: nn.Module) -> list[str]:
-    """Names of the parts that are TorchScript; ``""`` for all of it."""
-    return [name for name, part in network.named_modules() if isinstance(part, Script)]
-
-
-def inside_script(network: nn.Module, layer: str) -> bool:
-    """Whether a layer lies inside a TorchScript module, where hooks do not run."""
-    return any(
-        layer == f"{name}.{inner}".strip(".")
-        for name in scripts_in(network)
-        for inner, _ in network.get_submodule(name).compiled.named_modules()  # type: ignore[union-attr]
-        if inner
-    )
-
-
-def is_quantised(network: nn.Module) -> bool:
-    """Whether a network has convolutions that compute with whole numbers."""
-    return any(
-        "quantized" in type(part).__module__ and "Conv" in type(part).__name__
-        for part in network.modules()
-    )
-
-
 def run_eagerly() -> None:
     """Have functions under ``torch.compile`` run as written: they are traced and hooked here."""
     if "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):
         torch.compiler.set_stance("force_eager")
-
-
-def check_loaded(module: nn.Module, name: str) -> None:
-    """Check that a network has values.
-
-    Raises:
-        LcamError: Some are on the meta device, or those of lazy layers not made.
-    """
-    tensors = [*module.named_parameters(), *module.named_buffers()]
-    empty = [n for n, tensor in tensors if tensor.is_meta]
-    if empty:
-        raise LcamError(
-            f"{name}: its weights are on the meta device: they were never loaded ({empty[0]})",
-            "load them in the function: to_empty(device='cpu'), then load_state_dict()",
-        )
 
 
 def _wrapped(module: nn.Module) -> nn.Module:

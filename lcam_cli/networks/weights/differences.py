@@ -78,7 +78,7 @@ def mismatch_error(source: str, name: str, module: nn.Module, mismatch: Mismatch
     if not parts:
         parts = [error.rstrip(".")[:200] for error in mismatch.errors[:1]]
     return LcamError(
-        f"weights {source} do not fit {name}: {'; '.join(parts)}", _way_on(name, module, mismatch)
+        f"weights {source} do not fit {name}: {'; '.join(parts)}", _hint(name, module, mismatch)
     )
 
 
@@ -259,9 +259,9 @@ def _positions(name: str, _module: nn.Module, mismatch: Mismatch) -> tuple[str, 
 # --- another network ------------------------------------------------------------------------------
 
 
-def _way_on(name: str, module: nn.Module, mismatch: Mismatch) -> str:
-    if ":" not in name and (twin := _torchvision_twin(mismatch.state)):
-        return f"they are of {twin}: --backbone {twin}"
+def _hint(name: str, module: nn.Module, mismatch: Mismatch) -> str:
+    if ":" not in name and (architecture := _torchvision_architecture(mismatch.state)):
+        return f"they are of {architecture}: --backbone {architecture}"
     own = module.state_dict()
     shared = sum(k in own for k in mismatch.state)
     if not shared:
@@ -281,7 +281,7 @@ _FAMILIES = (
 )
 
 
-def _torchvision_twin(state: Mapping[str, Any]) -> str:
+def _torchvision_architecture(state: Mapping[str, Any]) -> str:
     """The torchvision classifier that the state dict is of, but for its head; "" if of none."""
     there = {k: tuple(v.shape) for k, v in state.items() if isinstance(v, Tensor) and v.ndim}
     family = next((names for entry, names in _FAMILIES if entry in there), ())
