@@ -93,7 +93,7 @@ def keep_outputs(network: nn.Module, calls: Iterable[Call]) -> Iterator[dict[str
 
 
 @contextmanager
-def replace(
+def replace_output(
     network: nn.Module, name: str, number: int, change: Callable[[Tensor], Tensor]
 ) -> Iterator[KeptOutput]:
     """Have one call give something else while the network runs.

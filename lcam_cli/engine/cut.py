@@ -16,7 +16,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from lcam_cli.engine.calls import keep_outputs, replace
+from lcam_cli.engine.calls import keep_outputs, replace_output
 from lcam_cli.engine.gradients import KeepGradients, for_autograd
 from lcam_cli.engine.layers import Target
 from lcam_cli.engine.tokens import Layout
@@ -118,7 +118,7 @@ class Cut:
             changed = self.layout.to_output(A, output)
             return output.copy_(changed) if self.target.in_place else changed
 
-        with replace(self.network, layer, number, put_back) as runs:
+        with replace_output(self.network, layer, number, put_back) as runs:
             logits = cast(Tensor, self.network(x))
         if runs.count <= number:
             raise LcamError(

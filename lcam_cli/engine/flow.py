@@ -13,7 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from lcam_cli.engine.calls import replace
+from lcam_cli.engine.calls import replace_output
 from lcam_cli.engine.comparing import close
 from lcam_cli.engine.events import Event, record
 from lcam_cli.engine.gradients import KeepGradients, gradient_of_logits
@@ -160,7 +160,7 @@ class Flow:
             changed = layout.to_output(change(layout.to_maps(output.clone())), output)
             return output.copy_(changed) if event.in_place else changed
 
-        with torch.no_grad(), replace(self.network, event.name, event.number, put):
+        with torch.no_grad(), replace_output(self.network, event.name, event.number, put):
             return cast(Tensor, self.network(self.picture.clone()))
 
     def _has_gradient(self, event: Event) -> bool | None:

@@ -21,8 +21,8 @@ class LayerCall:
     """The call of a layer that counts.
 
     Attributes:
-        call: The last of its calls that gives feature maps on the way to A, or where
-            there is none, in the whole pass.
+        call: The last of its calls that gives feature maps on the way to A, or where there is none,
+            in the whole pass.
         shape: (K, P, Q) of these, where they are on the way to A.
     """
 
@@ -78,8 +78,8 @@ class LayerCalls:
     def watch(self, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
         """Keep what other layers give, by name, while the network runs.
 
-        All but the layers that hold the target layer inside them. What they gave is there
-        when the block ends.
+        What layers gave is there when the block ends, but for those that hold the target layer
+        inside them.
         """
         outputs: dict[str, Tensor] = {}
         calls = dict(zip(layers, self.calls_of(layers), strict=True))
