@@ -1,6 +1,6 @@
 """From files, folders and lists to the paths of the pictures, in an order no machine changes."""
 # Paths stay strings here: they may be 100,000, and pathlib would double the time and memory.
-# ruff: noqa: PTH100, PTH112, PTH116, PTH120, PTH122, PTH123
+# ruff: noqa: PTH100, PTH112, PTH116, PTH120, PTH123
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from lcam_cli.errors import LcamError
-from lcam_cli.images.formats import picture_extensions
+from lcam_cli.images.formats import extension_of, picture_extensions
 from lcam_cli.images.own_outputs import Kind, own_in
+from lcam_cli.images.picture import HEAD_BYTES
 from lcam_cli.images.tars import expand_braces, index_of, is_tar
 from lcam_cli.images.unread import (
-    HEAD_BYTES,
     MOST_LOOKED_INTO,
     Unread,
     advice,
     counted,
-    extension_of,
     is_dropping,
     is_unread_format,
     looks_like_picture,
@@ -274,7 +273,7 @@ class _Walk:
             elif entry.is_symlink() and os.path.isdir(entry.path):
                 for noted in notes:
                     noted.linked.append(entry.path)
-            elif os.path.splitext(name)[1].lower() not in self._extensions:
+            elif extension_of(name) not in self._extensions:
                 self._note_other(entry, notes)
             elif ours := own.what_is(name):
                 for noted in notes:

@@ -17,14 +17,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from lcam_cli.images.formats import picture_extensions
-from lcam_cli.images.unread import (
-    HEAD_BYTES,
-    extension_of,
-    is_dropping,
-    is_unread_format,
-    looks_like_picture,
-)
+from lcam_cli.images.formats import extension_of, picture_extensions
+from lcam_cli.images.picture import HEAD_BYTES
+from lcam_cli.images.unread import is_dropping, is_unread_format, looks_like_picture
 
 _BRACES = re.compile(r"\{([0-9]{1,9})\.\.([0-9]{1,9})\}")
 _MOST_EXPANDED = 1_000_000
@@ -117,8 +112,8 @@ def read_index(path: str) -> Index:
                 name = PurePosixPath(member.name)
                 if name.name.startswith(".") or _is_left_behind(name):
                     continue
-                if name.suffix.lower() not in extensions:
-                    extension = extension_of(name.name)
+                extension = extension_of(name.name)
+                if extension not in extensions:
                     if is_unread_format(extension) or (
                         not extension and looks_like_picture(_head(tar, member))
                     ):

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from lcam_cli.images.formats import picture_extensions
+from lcam_cli.images.formats import extension_of, is_recognised, picture_extensions
 
 # What to do with a kind, and the extensions it has.
 _KINDS: dict[str, tuple[str, ...]] = {
@@ -38,8 +38,6 @@ _KINDS: dict[str, tuple[str, ...]] = {
 _BY_EXTENSION = {extension: advice for advice, all_ in _KINDS.items() for extension in all_}
 _BY_NAME = "name files without a picture's extension themselves"
 
-_DOUBLE = (".nii.gz", ".tar.gz")
-
 # Labels, notes, models and films: there may be one beside every picture, so none is opened.
 _NO_PICTURES = frozenset(
     {
@@ -55,9 +53,6 @@ _NO_PICTURES = frozenset(
 _DROPPINGS = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
 _DROPPED_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information"})
 
-HEAD_BYTES = 348
-"""How much of a file :func:`looks_like_picture` wants to see."""
-
 MOST_LOOKED_INTO = 10_000
 """Files of a folder that are opened to see what they are: on a file server each takes its time."""
 
@@ -66,16 +61,6 @@ _BEGINNINGS = (
     *(b"\0\0\0\x0cjP  ", b"\0\0\0\x0cJXL ", b"\x93NUMPY", b"\x76\x2f\x31\x01"),
 )
 _BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
-
-
-def extension_of(name: str) -> str:
-    """Return the extension, lower case with the dot: ``.nii.gz`` too; empty where there is none."""
-    lower = name.lower()
-    for double in _DOUBLE:
-        if lower.endswith(double):
-            return double
-    stem, dot, extension = lower.rpartition(".")
-    return dot + extension if stem else ""
 
 
 def is_dropping(name: str, *, folder: bool = False) -> bool:
@@ -94,12 +79,17 @@ def may_be_picture(extension: str) -> bool:
 
 
 def looks_like_picture(head: bytes) -> bool:
-    """Whether a file that begins with these bytes is a picture or a scan."""
+    """Whether a file that begins with these bytes is a picture or a scan.
+
+    Args:
+        head: Its first :data:`~lcam_cli.images.picture.HEAD_BYTES`.
+    """
     if head.startswith(_BEGINNINGS) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
         return True
     if head[4:8] == b"ftyp" and head[8:12] in _BRANDS:
         return True
-    return head[128:132] == b"DICM" or head[344:348] in (b"n+1\0", b"ni1\0")
+    scan = head[128:132] == b"DICM" or head[344:348] in (b"n+1\0", b"ni1\0")
+    return scan or is_recognised(head)
 
 
 def why_not_read(name: str, head: bytes) -> str:
