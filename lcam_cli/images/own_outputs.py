@@ -22,7 +22,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from lcam_cli.images.formats import picture_extensions
+from lcam_cli.images.formats import extension_of, picture_extensions
 
 MARK = ".lcam-made"
 """The file that tells what of a folder lcam has written: ``{"overlays": true, "figures": […]}``."""
@@ -33,7 +33,8 @@ REPORT_FILES = "lcam-files"
 _LONGEST = 1 << 20
 
 # "cat.jpg.281.png": a picture's whole name, its class, and the format; long names end in a digest.
-_NUMBERED = re.compile(r".*(\.[^.]+|%[0-9a-f]{24})\.[0-9]+\.(png|jpg|webp)", re.DOTALL)
+_NUMBERED = re.compile(r"(.+)\.[0-9]+\.(png|jpg|webp)", re.DOTALL)
+_DIGEST = re.compile(r"%[0-9a-f]{24}\Z")
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Kind:
             return True
         match = _NUMBERED.fullmatch(name)
         return match is not None and (
-            match[1].startswith("%") or match[1].lower() in picture_extensions()
+            _DIGEST.search(match[1]) is not None or extension_of(match[1]) in picture_extensions()
         )
 
 
