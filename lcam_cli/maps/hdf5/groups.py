@@ -7,8 +7,9 @@ from pathlib import Path
 
 import h5py
 
-from lcam_cli.maps.hdf5 import layout
-from lcam_cli.maps.hdf5.copying import copy_attributes, copy_classes, copy_rows, dataset_names
+from lcam_cli.maps.hdf5.attributes import METHODS_SCHEMA, SCHEMA_VERSION
+from lcam_cli.maps.hdf5.class_names import copy_class_names
+from lcam_cli.maps.hdf5.copying import copy_attributes, copy_rows, dataset_names
 from lcam_cli.maps.hdf5.reader import MapsFile
 from lcam_cli.maps.whole import cannot_write, size, whole_file
 
@@ -25,8 +26,8 @@ def join_methods(path: Path, sources: Mapping[str, Path]) -> None:
     """
     try:
         with whole_file(path) as temporary, h5py.File(temporary, "w", locking=False) as file:
-            file.attrs["schema"] = layout.METHODS_SCHEMA
-            file.attrs["schema_version"] = layout.SCHEMA_VERSION
+            file.attrs["schema"] = METHODS_SCHEMA
+            file.attrs["schema_version"] = SCHEMA_VERSION
             for name, source in sources.items():
                 with MapsFile(source, tried=True):  # checked before anything is taken from it
                     _copy(source, file.create_group(group_name(name)), name)
@@ -46,6 +47,6 @@ def _copy(source: Path, group: h5py.Group, name: str) -> None:
     with h5py.File(source, "r", locking=False) as old:
         copy_attributes(old, group)
         group.attrs["method"] = name
-        copy_classes(old, group)
+        copy_class_names(old, group)
         for column in dataset_names(old):
             copy_rows([old[column]], group)

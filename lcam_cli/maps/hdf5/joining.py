@@ -13,8 +13,9 @@ from pathlib import Path
 import h5py
 
 from lcam_cli.maps.flat import flat_rows
-from lcam_cli.maps.hdf5 import layout
-from lcam_cli.maps.hdf5.copying import common_type, copy_attributes, copy_classes, dataset_names
+from lcam_cli.maps.hdf5.attributes import FILE_ID, FLAT_ROWS, JOINED_IDS, new_id, read_id
+from lcam_cli.maps.hdf5.class_names import copy_class_names
+from lcam_cli.maps.hdf5.copying import common_type, copy_attributes, dataset_names
 from lcam_cli.maps.hdf5.resuming import Kept
 from lcam_cli.maps.whole import cannot_write, whole_file
 
@@ -36,15 +37,15 @@ def join(out: Path, kept: Sequence[Kept]) -> int:
         with ExitStack() as stack, whole_file(out) as temporary:
             new = stack.enter_context(h5py.File(temporary, "w", locking=False))
             old = [stack.enter_context(h5py.File(k.file, "r", locking=False)) for k in kept]
-            copy_attributes(old[0], new, "shard", "complete", "created", layout.FLAT_ROWS)
-            copy_classes(old[0], new)
-            new.attrs[layout.FLAT_ROWS] = sum(
+            copy_attributes(old[0], new, "shard", "complete", "created", FLAT_ROWS)
+            copy_class_names(old[0], new)
+            new.attrs[FLAT_ROWS] = sum(
                 len(flat_rows(file["saliency"], k.rows)) for k, file in zip(kept, old, strict=True)
             )
-            new.attrs[layout.FILE_ID] = layout.new_id()
+            new.attrs[FILE_ID] = new_id()
             # So that a reader notices when one of them is another run's.
-            ids = {k.file.name: layout.read_id(o.attrs) for k, o in zip(kept, old, strict=True)}
-            new.attrs[layout.JOINED_IDS] = json.dumps(ids, sort_keys=True)
+            ids = {k.file.name: read_id(o.attrs) for k, o in zip(kept, old, strict=True)}
+            new.attrs[JOINED_IDS] = json.dumps(ids, sort_keys=True)
             new.attrs["created"] = min(file.attrs["created"] for file in old)
             new.attrs["complete"] = True
             with_rows = [k for k in range(len(kept)) if kept[k].rows] or [0]

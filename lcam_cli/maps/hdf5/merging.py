@@ -8,8 +8,9 @@ from pathlib import Path
 
 import h5py
 
-from lcam_cli.maps.hdf5 import layout
-from lcam_cli.maps.hdf5.copying import copy_attributes, copy_classes, copy_rows, dataset_names
+from lcam_cli.maps.hdf5.attributes import FILE_ID, FLAT_ROWS, new_id
+from lcam_cli.maps.hdf5.class_names import copy_class_names
+from lcam_cli.maps.hdf5.copying import copy_attributes, copy_rows, dataset_names
 from lcam_cli.maps.hdf5.reader import MapsFile
 from lcam_cli.maps.hdf5.shards import in_order
 from lcam_cli.maps.whole import cannot_write, size, whole_file
@@ -38,10 +39,10 @@ def merge(out: Path, files: Sequence[Path]) -> int:
                     stack.enter_context(h5py.File(shard.path, "r", locking=False))
                     for shard in shards
                 ]
-                copy_attributes(old[0], new, "shard", "created", layout.FLAT_ROWS)
-                copy_classes(old[0], new)
-                new.attrs[layout.FLAT_ROWS] = sum(len(shard.flat()) for shard in shards)
-                new.attrs[layout.FILE_ID] = layout.new_id()
+                copy_attributes(old[0], new, "shard", "created", FLAT_ROWS)
+                copy_class_names(old[0], new)
+                new.attrs[FLAT_ROWS] = sum(len(shard.flat()) for shard in shards)
+                new.attrs[FILE_ID] = new_id()
                 new.attrs["created"] = min(shard.info.created for shard in shards)
                 with_rows = [file for file in old if len(file["path"])] or old
                 for column in dataset_names(with_rows[0]):

@@ -24,6 +24,7 @@ from lcam_cli.maps.flat import Flat, is_flat
 from lcam_cli.maps.hdf5 import layout
 from lcam_cli.maps.hdf5.layout import Capacity
 from lcam_cli.maps.hdf5.reader import WRITE_ANEW, MapsFile
+from lcam_cli.maps.hdf5.texts import utf8
 from lcam_cli.maps.record import Floats, MapBatch, MapDtype, MapsInfo
 from lcam_cli.maps.whole import cannot_write, size, whole_file
 
@@ -334,8 +335,8 @@ def _stored(batch: MapBatch, map_dtype: MapDtype) -> dict[str, Any]:
         "predicted_index": batch.predicted_index,
         "confidence": batch.confidence,
         "crop_box": batch.crop_box,
-        "class_name": [layout.utf8(name) for name in batch.class_names],
-        "path": [layout.utf8(path) for path in batch.paths],
+        "class_name": [utf8(name) for name in batch.class_names],
+        "path": [utf8(path) for path in batch.paths],
         **({} if batch.cam is None else {"cam": batch.cam}),
         "saliency": _stored_maps(batch, map_dtype),
     }

@@ -17,8 +17,10 @@ from hypothesis.extra import numpy as hnp
 
 from lcam_cli.errors import BadImageError, LcamError
 from lcam_cli.maps.hdf5 import reader as hdf5_reader
+from lcam_cli.maps.hdf5 import texts
+from lcam_cli.maps.hdf5.attributes import read_joined_ids
 from lcam_cli.maps.hdf5.joining import join
-from lcam_cli.maps.hdf5.layout import Capacity, read_joined_ids
+from lcam_cli.maps.hdf5.layout import Capacity
 from lcam_cli.maps.hdf5.reader import MapsFile
 from lcam_cli.maps.hdf5.resuming import Kept
 from lcam_cli.maps.hdf5.writer import Hdf5Writer
@@ -571,14 +573,14 @@ def test_shards_may_have_any_name(finished: Path) -> None:
 def test_texts_of_any_length_are_read_a_block_at_a_time(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hdf5_reader, "_TEXT_BLOCK_BYTES", 100)
+    monkeypatch.setattr(texts, "_BLOCK_BYTES", 100)
     with MapsFile(finished) as maps:
         assert maps.paths() == make_batch(0, 4).paths
     with h5py.File(finished, "r+") as file:
         replace(file, "path", data=["a", "", "c" * 1000, "d"], dtype=h5py.string_dtype())
     with MapsFile(finished) as maps:
         assert maps.paths() == ["a", "", "c" * 1000, "d"]
-    monkeypatch.setattr(hdf5_reader, "_MOST_TEXT_BYTES", 1000)
+    monkeypatch.setattr(texts, "_MOST_BYTES", 1000)
     with MapsFile(finished) as maps, pytest.raises(LcamError, match="text"):
         maps.paths()
 
