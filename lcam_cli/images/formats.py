@@ -10,16 +10,10 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, BinaryIO
 
-from PIL import Image
-
-from lcam_cli.errors import BadImageError, LcamError
-from lcam_cli.images.picture import Picture, PictureFormat, ReadOptions
+from lcam_cli.errors import LcamError
+from lcam_cli.images.picture import PictureFormat
 from lcam_cli.images.pillow import PillowFormats
-
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
 
 GROUP = "lcam.formats"
 
@@ -67,19 +61,22 @@ def formats_for(extension: str, head: bytes) -> Iterator[PictureFormat]:
     """
     named = None
     if extension and extension not in PILLOW.extensions:
-        others = (*FORMATS[1:], *plugin_formats())
-        named = next((one for one in others if extension in one.extensions), None)
+        named = next((one for one in _others() if extension in one.extensions), None)
         if named is not None and named.recognises(head) is not False:
             yield named
     yield PILLOW
-    for one in (*FORMATS[1:], *plugin_formats()):
+    for one in _others():
         if one is not named and one.recognises(head):
             yield one
 
 
 def is_recognised(head: bytes) -> bool:
     """Whether a file that begins with these bytes is one of a family other than Pillow's."""
-    return any(one.recognises(head) for one in (*FORMATS[1:], *plugin_formats()))
+    return any(one.recognises(head) for one in _others())
+
+
+def _others() -> tuple[PictureFormat, ...]:
+    return *FORMATS[1:], *plugin_formats()
 
 
 @functools.cache
@@ -89,14 +86,15 @@ def plugin_formats() -> tuple[PictureFormat, ...]:
     One that does not load is warned of and left out; an extension that is not free stays with
     whoever has it.
     """
-    # Late: it takes longer to import than a picture takes to read.
+    # Late: reading processes start sooner without.
+    from lcam_cli.images.plugin_format import load_format  # noqa: PLC0415
     from lcam_cli.plugins import entry_points_of  # noqa: PLC0415
 
     taken = {extension for one in FORMATS for extension in one.extensions}
     found: list[PictureFormat] = []
     for name, point in entry_points_of(GROUP).items():
         try:
-            plugin = _load(point)
+            plugin = load_format(point)
         except LcamError as error:
             log.warning("%s", error.what, extra={"once": True})
             continue
@@ -109,55 +107,3 @@ def plugin_formats() -> tuple[PictureFormat, ...]:
         taken.update(plugin.extensions)
         found.append(plugin)
     return tuple(found)
-
-
-def _load(point: EntryPoint) -> PictureFormat:
-    """Import a plug-in.
-
-    Raises:
-        LcamError: It fails; one line says how.
-    """
-    from lcam_cli.plugins import load  # noqa: PLC0415
-
-    loaded = load(point, "picture format")
-    if isinstance(loaded, type) and issubclass(loaded, PictureFormat):
-        try:
-            return _Plugin(point.name, loaded())
-        except Exception as error:  # the plug-in's code, as in all that follows
-            why = _one_line(error)
-    else:
-        why = f"{point.value} is no class derived from PictureFormat"
-    raise LcamError(
-        f"the plug-in picture format {point.name!r} ({point.value}) does not load: {why}"
-    )
-
-
-class _Plugin(PictureFormat):
-    """A family from elsewhere: whatever goes wrong in it is said with its name."""
-
-    def __init__(self, name: str, plugin: PictureFormat) -> None:
-        self.extensions = frozenset(extension.lower() for extension in plugin.extensions)
-        self._name = name
-        self._plugin = plugin
-
-    def recognises(self, head: bytes) -> bool | None:
-        try:
-            return self._plugin.recognises(head)
-        except Exception:  # it is named where a file of its extension is read
-            return None
-
-    def read(self, file: BinaryIO, options: ReadOptions) -> Picture:
-        try:
-            picture: object = self._plugin.read(file, options)
-            if isinstance(picture, Picture) and isinstance(picture.pixels, Image.Image):
-                return picture
-            why = "it returned no Picture"
-        except (BadImageError, MemoryError):
-            raise
-        except Exception as error:
-            why = _one_line(error)
-        raise BadImageError(f"the plug-in picture format {self._name!r} failed: {why}")
-
-
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -22,7 +22,7 @@ from lcam_cli.maps.flat import Flat
 from lcam_cli.maps.hdf5.layout import Capacity
 from lcam_cli.maps.hdf5.resuming import pictures_done
 from lcam_cli.maps.hdf5.writer import Hdf5Writer
-from lcam_cli.maps.overlay import OverlayFormat, OverlayWriter
+from lcam_cli.maps.overlay_writer import OverlayFormat, OverlayWriter
 from lcam_cli.maps.paths import stored_path
 from lcam_cli.maps.png import PngWriter
 from lcam_cli.maps.record import Map, MapBatch, MapDtype, MapsInfo, Shard

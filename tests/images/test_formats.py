@@ -107,18 +107,21 @@ def test_one_that_fails_is_named_and_leaves_the_others_alone(
     def broken() -> None:
         """No class of ours."""
 
-    install(broken=broken, dots=Dots, fails=Failing)
+    class Wordy(Dots):
+        extensions = ".dots"
+
+    install(broken=broken, dots=Dots, fails=Failing, wordy=Wordy)
     (tmp_path / "a.fails").write_bytes(b"any")
     (tmp_path / "b.dots").write_bytes(b"dots\x01")
     assert reason(tmp_path / "a.fails") == (
         "the plug-in picture format 'fails' failed: KeyError: b'an'"
     )
     assert read_picture(str(tmp_path / "b.dots")).size == (1, 1)
-    (record,) = caplog.records
-    assert record.getMessage() == (
-        "the plug-in picture format 'broken' (brought:broken) does not load: brought:broken is no "
-        "class derived from PictureFormat"
-    )
+    begin = "the plug-in picture format '{0}' (brought:{0}) does not load: "
+    assert [record.getMessage() for record in caplog.records] == [
+        begin.format("broken") + "brought:broken is no class derived from PictureFormat",
+        begin.format("wordy") + "its extensions are not like ('.npy',)",
+    ]
 
 
 def test_extensions_stay_with_whoever_has_them(
