@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 
 from lcam_cli.errors import LcamError
 from lcam_cli.images.formats import extension_of, picture_extensions
-from lcam_cli.images.own_outputs import Kind, own_in
+from lcam_cli.images.own_outputs import OutputKind, find_own_outputs
 from lcam_cli.images.passed_over import PassedOver
 from lcam_cli.images.picture import HEAD_BYTES
 from lcam_cli.images.unread import (
-    MOST_LOOKED_INTO,
+    MOST_OPENED,
     advice,
-    counted,
-    is_dropping,
+    extension_counts,
+    is_system_file,
     is_unread_format,
     looks_like_picture,
     may_be_picture,
@@ -28,7 +28,7 @@ _USUAL = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".j
 _OTHERS_SHOWN = 3
 
 # A path, whether it is a folder, and what lcam has written into the one that it lies in.
-_Pending = tuple[str, bool, Kind | None]
+_Pending = tuple[str, bool, OutputKind | None]
 
 
 class FolderWalk:
@@ -65,7 +65,7 @@ class FolderWalk:
             else:
                 yield path
 
-    def _look_into(self, folder: str, kind: Kind | None) -> Iterator[_Pending]:
+    def _look_into(self, folder: str, kind: OutputKind | None) -> Iterator[_Pending]:
         """Yield the pictures and the folders in a folder, the last one first; note the rest."""
         try:
             with os.scandir(folder) as listed:
@@ -76,13 +76,13 @@ class FolderWalk:
             self._skip(folder, f"cannot list the folder: {reason_of(error)}")
             return
         notes = [self._all, *([self.passed_over] if is_new(folder, self._seen) else [])]
-        own = own_in(folder, {entry.name for entry in entries}, kind)
+        own = find_own_outputs(folder, {entry.name for entry in entries}, kind)
         shown = [entry for entry in entries if not entry.name.startswith(".")]
         shown.sort(key=lambda entry: os.fsencode(entry.name), reverse=True)
         for entry in shown:
             name = entry.name
             if entry.is_dir(follow_symlinks=False):
-                if not is_dropping(name, folder=True):
+                if not is_system_file(name, folder=True):
                     yield entry.path, True, own.folders.get(name, own.pictures)
             elif entry.is_symlink() and os.path.isdir(entry.path):
                 for noted in notes:
@@ -105,7 +105,7 @@ class FolderWalk:
                 if self._others.total() == 1
                 else f"{self._others.total()} other files"
             )
-            parts.append(f"it has {files} ({counted(Counter(dict(shown)))})")
+            parts.append(f"it has {files} ({extension_counts(Counter(dict(shown)))})")
         if self._all.own:
             parts.append(f"lcam's own pictures are passed over: {self._all.own_in_words()}")
         if self._all.unread.extensions:
@@ -118,12 +118,12 @@ class FolderWalk:
         return "; ".join(parts)
 
     def _note_other(self, entry: os.DirEntry[str], notes: Sequence[PassedOver]) -> None:
-        if entry.is_symlink() or is_dropping(entry.name):
+        if entry.is_symlink() or is_system_file(entry.name):
             return
         extension = extension_of(entry.name)
         self._others[extension] += 1
         unread = is_unread_format(extension)
-        if not unread and may_be_picture(extension) and self._looked_into < MOST_LOOKED_INTO:
+        if not unread and may_be_picture(extension) and self._looked_into < MOST_OPENED:
             self._looked_into += 1
             unread = looks_like_picture(_head(entry))
         if unread:

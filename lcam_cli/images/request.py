@@ -76,7 +76,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Held:
+class InMemoryPicture:
     """A picture that the program has itself, in mode RGB, and what makes its view."""
 
     picture: Image.Image
@@ -91,8 +91,8 @@ def answer(view: View, levels: Levels | None) -> tuple[bytes, memoryview]:
     """Return a view, and the levels of its picture where they are known, as header and body."""
     pixels, box = view
     body = np.ascontiguousarray(pixels).data.cast("B")
-    told = _NO_LEVELS if levels is None else (True, *levels)
-    return _HEADER.pack(_VIEW, *pixels.shape[:2], *box, *told), body
+    sent = _NO_LEVELS if levels is None else (True, *levels)
+    return _HEADER.pack(_VIEW, *pixels.shape[:2], *box, *sent), body
 
 
 def unreadable(reason: str) -> tuple[bytes, bytes]:

@@ -50,10 +50,10 @@ _NO_PICTURES = frozenset(
 )
 
 # What operating systems and their file servers leave in folders.
-_DROPPINGS = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
-_DROPPED_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information"})
+_SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
+_SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information"})
 
-MOST_LOOKED_INTO = 10_000
+MOST_OPENED = 10_000
 """Files of a folder that are opened to see what they are: on a file server each takes its time."""
 
 _BEGINNINGS = (
@@ -63,9 +63,9 @@ _BEGINNINGS = (
 _BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
 
 
-def is_dropping(name: str, *, folder: bool = False) -> bool:
+def is_system_file(name: str, *, folder: bool = False) -> bool:
     """Whether a file, or a folder, of that name is one that an operating system leaves behind."""
-    return name.startswith("._") or name.lower() in (_DROPPED_FOLDERS if folder else _DROPPINGS)
+    return name.startswith("._") or name.lower() in (_SYSTEM_FOLDERS if folder else _SYSTEM_FILES)
 
 
 def is_unread_format(extension: str) -> bool:
@@ -135,10 +135,11 @@ class Unread:
             return ""
         where = self.places[0] if len(self.places) == 1 else f"{len(self.places)} inputs"
         verb = "is" if self.extensions.total() == 1 else "are"
-        return f"{counted(self.extensions)} in {where} {verb} not read ({advice(self.extensions)})"
+        what = extension_counts(self.extensions)
+        return f"{what} in {where} {verb} not read ({advice(self.extensions)})"
 
 
-def counted(extensions: Counter[str]) -> str:
+def extension_counts(extensions: Counter[str]) -> str:
     """Return how many there are of each extension, the most frequent first, by name where equal."""
     ordered = sorted(extensions.items(), key=lambda item: (-item[1], item[0]))
     return ", ".join(f"{count} {name or _nameless(count)}" for name, count in ordered)
@@ -150,5 +151,5 @@ def _nameless(count: int) -> str:
 
 def advice(extensions: Iterable[str]) -> str:
     """Return what to do with such files."""
-    told = {_BY_EXTENSION.get(extension, _BY_NAME) for extension in extensions}
-    return "; ".join(one for one in (*_KINDS, _BY_NAME) if one in told)
+    meant = {_BY_EXTENSION.get(extension, _BY_NAME) for extension in extensions}
+    return "; ".join(one for one in (*_KINDS, _BY_NAME) if one in meant)

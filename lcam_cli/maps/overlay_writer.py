@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from lcam_cli.errors import BadImageError
+from lcam_cli.maps.atomic import cannot_write, human_size, write_atomically
 from lcam_cli.maps.marks import mark_overlays
 from lcam_cli.maps.names import claim_folder, output_name
 from lcam_cli.maps.overlay import (
@@ -22,7 +23,6 @@ from lcam_cli.maps.overlay import (
 )
 from lcam_cli.maps.png_encoder import encode_png_in_bands
 from lcam_cli.maps.record import Map
-from lcam_cli.maps.whole import cannot_write, size, write_whole
 
 OverlayFormat = Literal["png", "jpg", "webp"]
 
@@ -100,12 +100,12 @@ class OverlayWriter:
             if not self._marked:  # before the first, so that no overlay is taken for a picture
                 mark_overlays(self.folder)
                 self._marked = True
-            write_whole(target, *pieces)
+            write_atomically(target, *pieces)
         except OSError as error:
             raise cannot_write(
                 target,
                 error,
-                needed=f"at least {size(sum(map(len, pieces)))}",
+                needed=f"at least {human_size(sum(map(len, pieces)))}",
                 hint="free some space, or choose another format or folder for the overlays; "
                 "what is there can go on with --resume",
             ) from error

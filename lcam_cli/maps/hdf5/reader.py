@@ -22,18 +22,18 @@ from numpy.typing import NDArray
 
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
-from lcam_cli.maps.flat import Flat, flat_rows
+from lcam_cli.maps.flat import FlatSummary, find_flat_rows
 from lcam_cli.maps.hdf5 import attributes
 from lcam_cli.maps.hdf5.checks import Kind
 from lcam_cli.maps.hdf5.class_names import read_class_names
 from lcam_cli.maps.hdf5.joined_file import JoinedFile, shards_of
-from lcam_cli.maps.hdf5.sandbox import try_out
+from lcam_cli.maps.hdf5.sandbox import SANDBOX
 from lcam_cli.maps.hdf5.texts import read_texts
 from lcam_cli.maps.paths import resolve_path
 from lcam_cli.maps.record import MapBatch, MapsInfo
 
 _GIVE_MAPS = "give a maps file: lcam explain … --out FILE.h5"
-WRITE_ANEW = "write it anew with --overwrite"
+OVERWRITE_HINT = "write it anew with --overwrite"
 """What to do about a file that cannot be gone on with."""
 
 _MOST_BATCH_BYTES = 1 << 28
@@ -60,8 +60,8 @@ class MapsFile:
     Args:
         path: The HDF5 file.
         method: Whose maps, in a file that holds those of several methods.
-        tried: Whether it is known that HDF5 comes to no harm by the file.
-        instead: What to do where it is no HDF5 file.
+        trusted: Whether it is known that HDF5 comes to no harm by the file.
+        hint: What to do where it is no HDF5 file.
 
     Attributes:
         path: The file.
@@ -84,8 +84,8 @@ class MapsFile:
         path: str | Path,
         method: str | None = None,
         *,
-        tried: bool = False,
-        instead: str = _GIVE_MAPS,
+        trusted: bool = False,
+        hint: str = _GIVE_MAPS,
     ) -> None:
         path = Path(path)
         self.path = path
@@ -96,12 +96,12 @@ class MapsFile:
             )
         if not path.is_file():
             raise LcamError(f"no maps file {path}", "make one with lcam explain … --out FILE.h5")
-        if not tried:
-            try_out(path, method)
+        if not trusted:
+            SANDBOX.check(path, method)
         try:
             self._file = h5py.File(path, "r", locking=False)
         except (OSError, RuntimeError, ValueError, KeyError, MemoryError) as error:
-            raise LcamError(f"{path} is no HDF5 file, or a damaged one", instead) from error
+            raise LcamError(f"{path} is no HDF5 file, or a damaged one", hint) from error
         try:
             self._group = self._group_of(method)
             self._check()
@@ -200,28 +200,28 @@ class MapsFile:
         except (OSError, RuntimeError, ValueError, MemoryError) as error:
             raise self._refused(f"its classes cannot be read ({error})") from error
 
-    def flat(self) -> list[int]:
+    def find_flat_rows(self) -> list[int]:
         """Return the numbers of the rows whose maps have one value everywhere, by looking at all.
 
         Raises:
             LcamError: if they cannot be read.
         """
         try:
-            return flat_rows(self._group["saliency"], self._rows)
+            return find_flat_rows(self._group["saliency"], self._rows)
         except (OSError, RuntimeError, ValueError, MemoryError) as error:
             raise self._refused(f"its maps cannot be read ({error})") from error
 
-    def first_flat(self) -> Flat | None:
+    def flat_summary(self) -> FlatSummary | None:
         """Return how many maps are flat, and which is the first; None where the file says of none.
 
         Raises:
             LcamError: if they cannot be read.
         """
-        rows = self.flat() if self.flat_rows else []
+        rows = self.find_flat_rows() if self.flat_rows else []
         if not rows:
             return None
         first = self.rows(rows[0], rows[0] + 1)
-        return Flat(len(rows), first.paths[0], int(first.class_index[0]))
+        return FlatSummary(len(rows), first.paths[0], int(first.class_index[0]))
 
     def resolve(self, row_path: str, images: Path | None = None) -> Path:
         """Return where the picture of a row lies.

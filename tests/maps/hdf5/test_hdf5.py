@@ -22,7 +22,7 @@ from lcam_cli.maps.hdf5.attributes import read_joined_ids
 from lcam_cli.maps.hdf5.joining import join
 from lcam_cli.maps.hdf5.layout import Capacity
 from lcam_cli.maps.hdf5.reader import MapsFile
-from lcam_cli.maps.hdf5.resuming import Kept
+from lcam_cli.maps.hdf5.resuming import ReusablePart
 from lcam_cli.maps.hdf5.writer import Hdf5Writer
 from lcam_cli.maps.record import MapBatch
 from tests.maps.making import CAPACITY, INFO, SIZE, make_batch, writer
@@ -526,7 +526,7 @@ def test_a_shard_that_was_written_anew_is_refused(finished: Path) -> None:
         with writer(shard) as out:
             out.append(make_batch(begin, 2))
             out.finish()
-    kept = [Kept(first, range(2), 2, []), Kept(second, range(2, 4), 2, [])]
+    kept = [ReusablePart(first, range(2), 2, []), ReusablePart(second, range(2, 4), 2, [])]
     join(joined, kept)
     with MapsFile(joined) as maps:
         assert_same(maps.rows(0, 4), make_batch(0, 4))
@@ -547,7 +547,7 @@ def test_joined_files_of_older_versions_are_read(finished: Path, without: str) -
     if without == "shard":
         with h5py.File(shard, "r+") as file:
             del file.attrs["file_id"]
-    join(joined, [Kept(shard, range(4), 4, [])])
+    join(joined, [ReusablePart(shard, range(4), 4, [])])
     if without == "joined":
         with h5py.File(joined, "r+") as file:
             del file.attrs["joined_files"]
