@@ -48,7 +48,7 @@ def read_with_levels(
         shorter_side: Pixels. Lets a JPEG be decoded smaller than it is, so long as both sides stay
             at least this long.
         place: Where in the file, a tar, the picture begins, and how long it is, in bytes.
-        name: What the picture is called, if that is not the path of the file.
+        name: What the picture is called, where it is in a tar.
 
     Returns:
         It, and its values where they have more than 8 bits.
@@ -59,7 +59,9 @@ def read_with_levels(
     options = ReadOptions(max_pixels, shorter_side)
     try:
         with _open_regular(path) as file:
-            return _decode(file if place is None else _part(file, *place), name or path, options)
+            if place is None:
+                return _decode(file, path, options)
+            return _decode(_part(file, *place), name, options)
     except BadImageError:
         raise
     except MemoryError as error:

@@ -40,7 +40,7 @@ class Request:
         seeds: For a random view (``training_view``): they seed its generator. None for the centre.
         flip: Random views are mirrored by chance.
         place: Where in the file, a tar, the picture begins, and how long it is, in bytes.
-        name: What the picture is called, if that is not the path of the file.
+        name: What the picture is called, where it is in a tar.
     """
 
     path: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import sys
+import tarfile
 from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -19,7 +20,8 @@ from lcam_cli.images import formats
 from lcam_cli.images.find import find_images
 from lcam_cli.images.formats import GROUP, picture_extensions, plugin_formats
 from lcam_cli.images.picture import Picture, PictureFormat, ReadOptions
-from lcam_cli.images.read import read_picture
+from lcam_cli.images.read import read_picture, read_with_levels
+from lcam_cli.images.tars import locate
 
 Install = Callable[..., None]
 
@@ -99,6 +101,23 @@ def test_extension_then_pillow_then_first_bytes(install: Install, tmp_path: Path
         read_picture(str(tmp_path / "f.dots"), max_pixels=39)
     (tmp_path / "g.dots").write_bytes(b"nothing")
     assert reason(tmp_path / "g.dots") == "not a picture, or damaged at its start"
+
+
+def test_in_a_tar_the_name_is_that_of_the_member(install: Install, tmp_path: Path) -> None:
+    class Nameless(Dots):
+        def recognises(self, head: bytes) -> None:
+            return None
+
+    install(dots=Nameless)
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        member = tarfile.TarInfo("one.dots")
+        member.size = 6
+        tar.addfile(member, io.BytesIO(b"dots\x01\x02"))
+    (path,) = find_images([str(tmp_path / "a.tar")]).paths
+    file, place = locate(path)
+    assert read_with_levels(file, place=place, name=path)[0].size == (2, 1)
+    with pytest.raises(BadImageError, match="not a picture"):
+        read_with_levels(file, place=place)
 
 
 def test_one_that_fails_is_named_and_leaves_the_others_alone(
