@@ -1,7 +1,7 @@
 """Pictures and scans that are there but not read: what a folder has of them, and the way on.
 
 Only what is a picture or a scan by its extension, or by its first bytes where the extension says
-nothing, is told. What operating systems leave behind, labels and other files are not.
+nothing, is reported. What operating systems leave behind, labels and other files are not.
 """
 
 from __future__ import annotations
