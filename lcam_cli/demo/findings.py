@@ -23,7 +23,7 @@ def peak_rates(maps: Path, masks: Path) -> dict[str, float]:
         masks: The folder of the true masks, ``<class>/<picture's stem>.png``.
     """
     hits: dict[str, list[bool]] = {}
-    with MapsFile(maps, tried=True) as file:
+    with MapsFile(maps, trusted=True) as file:
         for batch in file.batches(64):
             for row in batch:
                 path = Path(row.path)
@@ -45,7 +45,7 @@ def peak(row: Map) -> tuple[int, int]:
 
 def draw_overview(maps: Path, overlays: Path, target: Path) -> None:
     """Draw a sheet of overlays, a row a class."""
-    with MapsFile(maps, tried=True) as file:
+    with MapsFile(maps, trusted=True) as file:
         rows = [(row.path, row.class_index) for batch in file.batches(64) for row in batch]
     by_class: dict[str, list[Path]] = {}
     for path, class_index in rows:

@@ -92,7 +92,7 @@ class Decoder:
         try:
             # Relative to where this process is now, which may have moved since that one started.
             path, place = locate(os.path.join(os.getcwd(), request.path))
-            here = replace(request, path=path, place=place)
+            here = replace(request, path=path, place=place, name=request.path)
             self._process.stdin.write(pickle.dumps(here))
             view, levels = read_answer(request, self._receive)
         except (_EndedError, BrokenPipeError):

@@ -1,36 +1,19 @@
 """From files, folders and lists to the paths of the pictures, in an order no machine changes."""
 # Paths stay strings here: they may be 100,000, and pathlib would double the time and memory.
-# ruff: noqa: PTH100, PTH112, PTH116, PTH120, PTH122, PTH123
+# ruff: noqa: PTH100, PTH116, PTH120
 
 from __future__ import annotations
 
 import os
 import stat
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from lcam_cli.errors import LcamError
-from lcam_cli.images.formats import picture_extensions
-from lcam_cli.images.own_outputs import Kind, own_in
+from lcam_cli.images.folder import FolderWalk, is_new, reason_of
+from lcam_cli.images.passed_over import PassedOver
 from lcam_cli.images.tars import expand_braces, index_of, is_tar
-from lcam_cli.images.unread import (
-    HEAD_BYTES,
-    MOST_LOOKED_INTO,
-    Unread,
-    advice,
-    counted,
-    extension_of,
-    is_dropping,
-    is_unread_format,
-    looks_like_picture,
-    may_be_picture,
-)
-
-# Those that most pictures have, of all that are read.
-_USUAL = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jp2", ".avif")
-_OTHERS_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -39,51 +22,6 @@ class Skipped:
 
     path: str
     reason: str
-
-
-@dataclass
-class PassedOver:
-    """What the inputs hold that is not taken, though somebody may miss it.
-
-    Attributes:
-        twice: Paths that were named before, by themselves or with their folder.
-        linked: Links to folders inside of folders.
-        own: Pictures that lcam wrote itself: how many of which kind, and in which folder.
-        unread: Pictures and scans that are not read.
-    """
-
-    twice: int = 0
-    linked: list[str] = field(default_factory=list)
-    own: Counter[tuple[str, str]] = field(default_factory=Counter)
-    unread: Unread = field(default_factory=Unread)
-
-    def add(self, other: PassedOver, place: str) -> None:
-        """Note what a folder, as it was named, holds."""
-        self.linked += other.linked
-        self.own += other.own
-        self.unread.add(other.unread.extensions, place)
-
-    def lines(self) -> list[str]:
-        """Return a line for each of the four that there is."""
-        lines = []
-        if self.twice:
-            paths = "1 path was" if self.twice == 1 else f"{self.twice} paths were"
-            lines.append(f"{paths} named twice: each picture counts once a path")
-        if self.linked:
-            count = len(self.linked)
-            folders = "1 link to a folder" if count == 1 else f"{count} links to folders"
-            shown = f"{min(self.linked)}{' …' if count > 1 else ''}"
-            lines.append(f"{folders} passed over: {shown} (named itself, a link is followed)")
-        if self.own:
-            lines.append(f"lcam's own pictures passed over: {self.own_in_words()}")
-        return [*lines, *filter(None, [self.unread.line()])]
-
-    def own_in_words(self) -> str:
-        """Return e.g. ``12 overlays in photos/overlays, 1 figure in photos``."""
-        return ", ".join(
-            f"{count} {kind}{'s' * (count > 1)} in {folder}"
-            for (kind, folder), count in self.own.items()
-        )
 
 
 @dataclass
@@ -172,10 +110,10 @@ def _add(item: str, found: Found, seen: set[str]) -> str:
     try:
         is_folder = stat.S_ISDIR(os.stat(item).st_mode)
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
-        raise LcamError(f"cannot open {item}: {_reason(error)}", "check the path") from error
+        raise LcamError(f"cannot open {item}: {reason_of(error)}", "check the path") from error
     has_pictures = is_tar(item) and not is_folder  # or its damage is listed
     pictures: Iterable[str] = [item]
-    walk = _Walk(item, found, seen)
+    walk = FolderWalk(item, seen, lambda *skipped: found.skipped.append(Skipped(*skipped)))
     if is_folder:
         pictures = walk.pictures()
     elif has_pictures:
@@ -197,137 +135,10 @@ def _add(item: str, found: Found, seen: set[str]) -> str:
 def _members(tar: str, found: Found, seen: set[str]) -> Iterator[str]:
     """Yield the path of each picture in a tar, in its order."""
     index = index_of(tar)
-    if _is_new(tar, seen):
+    if is_new(tar, seen):
         found.passed_over.unread.add(index.unread, tar)
     if index.broken or not (index.places or index.wrong):
         found.skipped.append(Skipped(tar, index.broken or "no pictures in the tar"))
     found.skipped += [Skipped(f"{tar}/{name}", why) for name, why in index.wrong.items()]
     for name in index.places:
         yield f"{tar}/{name}"
-
-
-def _is_new(path: str, seen: set[str]) -> bool:
-    """Whether a folder or tar is met for the first time; it is noted."""
-    absolute = os.path.abspath(path)
-    new = absolute not in seen
-    seen.add(absolute)
-    return new
-
-
-# A path, whether it is a folder, and what lcam has written into the one that it lies in.
-_Pending = tuple[str, bool, Kind | None]
-
-
-class _Walk:
-    """The way through a folder and those below it.
-
-    Args:
-        top: The folder, as it was named.
-        found: Where to note what is passed over.
-        seen: The absolute paths of the folders met so far, which have been told of.
-
-    Attributes:
-        passed_over: What is passed over in folders that are met for the first time.
-    """
-
-    def __init__(self, top: str, found: Found, seen: set[str]) -> None:
-        self._top = top
-        self._seen = seen
-        self._skipped = found.skipped
-        self._extensions = picture_extensions()
-        self._looked_into = 0
-        # Of all folders, for whoever finds no picture in any; told are those of new ones.
-        self._others: Counter[str] = Counter()
-        self._all = PassedOver()
-        self.passed_over = PassedOver()
-
-    def pictures(self) -> Iterator[str]:
-        """Yield the path of each picture, in order."""
-        # A stack: folders may be nested deeper than calls can be.
-        pending: list[_Pending] = [(self._top, True, None)]
-        while pending:
-            path, is_folder, kind = pending.pop()
-            if is_folder:
-                pending += self._look_into(path, kind)
-            else:
-                yield path
-
-    def _look_into(self, folder: str, kind: Kind | None) -> Iterator[_Pending]:
-        """Yield the pictures and the folders in a folder, the last one first; note the rest."""
-        try:
-            with os.scandir(folder) as listed:
-                entries = list(listed)
-        except OSError as error:
-            if folder == self._top:
-                raise LcamError(f"cannot list {folder}: {_reason(error)}", "") from error
-            self._skipped.append(Skipped(folder, f"cannot list the folder: {_reason(error)}"))
-            return
-        notes = [self._all, *([self.passed_over] if _is_new(folder, self._seen) else [])]
-        own = own_in(folder, {entry.name for entry in entries}, kind)
-        shown = [entry for entry in entries if not entry.name.startswith(".")]
-        shown.sort(key=lambda entry: os.fsencode(entry.name), reverse=True)
-        for entry in shown:
-            name = entry.name
-            if entry.is_dir(follow_symlinks=False):
-                if not is_dropping(name, folder=True):
-                    yield entry.path, True, own.folders.get(name, own.pictures)
-            elif entry.is_symlink() and os.path.isdir(entry.path):
-                for noted in notes:
-                    noted.linked.append(entry.path)
-            elif os.path.splitext(name)[1].lower() not in self._extensions:
-                self._note_other(entry, notes)
-            elif ours := own.what_is(name):
-                for noted in notes:
-                    noted.own[ours] += 1
-            else:
-                yield entry.path, False, None
-
-    def why_none(self) -> str:
-        """Return what a folder without pictures has instead, and what would be read."""
-        parts = []
-        if self._others:
-            shown = self._others.most_common(_OTHERS_SHOWN)
-            files = (
-                "1 other file"
-                if self._others.total() == 1
-                else f"{self._others.total()} other files"
-            )
-            parts.append(f"it has {files} ({counted(Counter(dict(shown)))})")
-        if self._all.own:
-            parts.append(f"lcam's own pictures are passed over: {self._all.own_in_words()}")
-        if self._all.unread.extensions:
-            parts.append(advice(self._all.unread.extensions))
-        read = ", ".join(one for one in _USUAL if one in picture_extensions())
-        parts.append(
-            f"read are {read} and rarer ones; hidden files and links to folders inside it are "
-            "passed over unless they are named themselves"
-        )
-        return "; ".join(parts)
-
-    def _note_other(self, entry: os.DirEntry[str], notes: Sequence[PassedOver]) -> None:
-        if entry.is_symlink() or is_dropping(entry.name):
-            return
-        extension = extension_of(entry.name)
-        self._others[extension] += 1
-        unread = is_unread_format(extension)
-        if not unread and may_be_picture(extension) and self._looked_into < MOST_LOOKED_INTO:
-            self._looked_into += 1
-            unread = looks_like_picture(_head(entry))
-        if unread:
-            for noted in notes:
-                noted.unread.extensions[extension] += 1
-
-
-def _head(entry: os.DirEntry[str]) -> bytes:
-    """Return how a file begins; nothing where it cannot be read, or is a pipe or a device."""
-    try:
-        if not entry.is_file():
-            return b""
-        with open(entry.path, "rb") as file:
-            return file.read(HEAD_BYTES)
-    except OSError:
-        return b""
-
-
-def _reason(error: OSError | ValueError) -> str:
-    return (getattr(error, "strerror", None) or str(error)).lower()

@@ -12,8 +12,8 @@ from PIL import Image
 
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import find_images
-from lcam_cli.images.formats import picture_extensions
-from lcam_cli.images.read import upright_rgb
+from lcam_cli.images.formats import extension_of, picture_extensions
+from lcam_cli.images.pillow import upright_rgb
 
 _WANTED = (
     "a path, a folder, a Pillow picture, an array (H, W, 3) or a tensor (3, H, W), or a list of "
@@ -57,7 +57,7 @@ def _each(given: object) -> Iterator[str | Image.Image]:
 def _of_path(path: str | bytes) -> list[str]:
     name = os.fsdecode(path)
     # Most have a picture's extension, and are not looked at before they are read.
-    is_file = os.path.splitext(name)[1].lower() in picture_extensions()  # noqa: PTH122
+    is_file = extension_of(name) in picture_extensions()
     return find_images([name]).paths if not is_file and os.path.isdir(name) else [name]  # noqa: PTH112
 
 

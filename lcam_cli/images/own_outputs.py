@@ -22,7 +22,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from lcam_cli.images.formats import picture_extensions
+from lcam_cli.images.formats import extension_of, picture_extensions
 
 MARK = ".lcam-made"
 """The file that tells what of a folder lcam has written: ``{"overlays": true, "figures": […]}``."""
@@ -33,11 +33,12 @@ REPORT_FILES = "lcam-files"
 _LONGEST = 1 << 20
 
 # "cat.jpg.281.png": a picture's whole name, its class, and the format; long names end in a digest.
-_NUMBERED = re.compile(r".*(\.[^.]+|%[0-9a-f]{24})\.[0-9]+\.(png|jpg|webp)", re.DOTALL)
+_NUMBERED = re.compile(r"(.+)\.[0-9]+\.(png|jpg|webp)", re.DOTALL)
+_DIGEST = re.compile(r"%[0-9a-f]{24}\Z")
 
 
 @dataclass(frozen=True)
-class Kind:
+class OutputKind:
     """What a folder's pictures are, where lcam has written them.
 
     Attributes:
@@ -56,12 +57,12 @@ class Kind:
             return True
         match = _NUMBERED.fullmatch(name)
         return match is not None and (
-            match[1].startswith("%") or match[1].lower() in picture_extensions()
+            _DIGEST.search(match[1]) is not None or extension_of(match[1]) in picture_extensions()
         )
 
 
 @dataclass(frozen=True)
-class OwnHere:
+class OwnOutputs:
     """What lcam has written directly into a folder.
 
     Attributes:
@@ -72,9 +73,9 @@ class OwnHere:
     """
 
     folder: str
-    pictures: Kind | None
+    pictures: OutputKind | None
     files: dict[str, str]
-    folders: dict[str, Kind]
+    folders: dict[str, OutputKind]
 
     def what_is(self, name: str) -> tuple[str, str] | None:
         """What a picture in the folder is, in words, and where its kind begins; None if not ours.
@@ -88,7 +89,7 @@ class OwnHere:
         return None
 
 
-def own_in(folder: str, names: Collection[str], above: Kind | None) -> OwnHere:
+def find_own_outputs(folder: str, names: Collection[str], above: OutputKind | None) -> OwnOutputs:
     """Look for what lcam has written into a folder.
 
     Args:
@@ -98,29 +99,29 @@ def own_in(folder: str, names: Collection[str], above: Kind | None) -> OwnHere:
     """
     kind = above
     files: dict[str, str] = {}
-    folders: dict[str, Kind] = {}
+    folders: dict[str, OutputKind] = {}
     if MARK in names:
         mark = read_mark(folder)
         if mark.get("overlays") is True:
-            kind = Kind("overlay", folder)
+            kind = OutputKind("overlay", folder)
         figures = mark.get("figures")
         if isinstance(figures, list):
             files = {name: "figure" for name in figures if isinstance(name, str)}
     if "info.json" in names and _is_png_maps(folder):
-        kind = Kind("map", folder)
+        kind = OutputKind("map", folder)
     if "maps" in names and "overlays" in names and _is_png_maps(os.path.join(folder, "maps")):
-        folders["overlays"] = Kind("overlay", os.path.join(folder, "overlays"))
+        folders["overlays"] = OutputKind("overlay", os.path.join(folder, "overlays"))
     if "losses.png" in names and "log.csv" in names:
         files["losses.png"] = "loss curve"
     if REPORT_FILES in names:
         path = os.path.join(folder, REPORT_FILES)
-        folders[REPORT_FILES] = Kind("report picture", path, all=True)
+        folders[REPORT_FILES] = OutputKind("report picture", path, all=True)
     if "lcam.toml" in names and "masks" in names and _is_demo(folder):
         files["overview.png"] = "overview"
-        folders["masks"] = Kind("mask", os.path.join(folder, "masks"), all=True)
+        folders["masks"] = OutputKind("mask", os.path.join(folder, "masks"), all=True)
         # Those of 0.1.0 have no mark.
-        folders["overlays"] = Kind("overlay", os.path.join(folder, "overlays"))
-    return OwnHere(folder, kind, files, folders)
+        folders["overlays"] = OutputKind("overlay", os.path.join(folder, "overlays"))
+    return OwnOutputs(folder, kind, files, folders)
 
 
 def read_mark(folder: str) -> dict[str, object]:

@@ -40,6 +40,7 @@ class Request:
         seeds: For a random view (``training_view``): they seed its generator. None for the centre.
         flip: Random views are mirrored by chance.
         place: Where in the file, a tar, the picture begins, and how long it is, in bytes.
+        name: What the picture is called, where it is in a tar.
     """
 
     path: str
@@ -48,6 +49,7 @@ class Request:
     seeds: tuple[int, ...] | None = None
     flip: bool = False
     place: tuple[int, int] | None = None
+    name: str = ""
 
     def view(self) -> View:
         """Read the picture and make the view: uint8 (H, W, 3) and its box, zero for random views.
@@ -59,7 +61,9 @@ class Request:
 
     def view_with_levels(self) -> tuple[View, Levels | None]:
         """The same, with the picture's values where they have more than 8 bits."""
-        picture, levels = read_with_levels(self.path, max_pixels=self.max_pixels, place=self.place)
+        picture, levels = read_with_levels(
+            self.path, max_pixels=self.max_pixels, place=self.place, name=self.name
+        )
         return self._view_of(picture), levels
 
     def _view_of(self, picture: Image.Image) -> View:
@@ -72,7 +76,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Held:
+class InMemoryPicture:
     """A picture that the program has itself, in mode RGB, and what makes its view."""
 
     picture: Image.Image
@@ -87,8 +91,8 @@ def answer(view: View, levels: Levels | None) -> tuple[bytes, memoryview]:
     """Return a view, and the levels of its picture where they are known, as header and body."""
     pixels, box = view
     body = np.ascontiguousarray(pixels).data.cast("B")
-    told = _NO_LEVELS if levels is None else (True, *levels)
-    return _HEADER.pack(_VIEW, *pixels.shape[:2], *box, *told), body
+    sent = _NO_LEVELS if levels is None else (True, *levels)
+    return _HEADER.pack(_VIEW, *pixels.shape[:2], *box, *sent), body
 
 
 def unreadable(reason: str) -> tuple[bytes, bytes]:

@@ -18,7 +18,7 @@ from lcam_cli.images.decoder import Decoder, borrowed_decoder
 from lcam_cli.images.find import Skipped
 from lcam_cli.images.preprocess import Preprocess
 from lcam_cli.images.read import MAX_PIXELS
-from lcam_cli.images.request import Held, Request, View
+from lcam_cli.images.request import InMemoryPicture, Request, View
 
 # What a reader that is asked to stop has for the picture it is at.
 _SECONDS_TO_END = 1.0
@@ -66,10 +66,10 @@ def stream_batches(
     if start < 0 or start % batch_size:
         raise ValueError(f"start={start} is not a multiple of batch_size={batch_size}")
 
-    def wanted(index: int) -> Request | Held:
+    def wanted(index: int) -> Request | InMemoryPicture:
         picture = paths[index]
         if isinstance(picture, Image.Image):
-            return Held(picture, preprocess)
+            return InMemoryPicture(picture, preprocess)
         return Request(picture, max_pixels, preprocess)
 
     order = range(start, len(paths))
@@ -126,7 +126,7 @@ def _check(batch_size: int, workers: int) -> None:
 
 def _batches(
     order: Iterable[int],
-    wanted: Callable[[int], Request | Held],
+    wanted: Callable[[int], Request | InMemoryPicture],
     side: int,
     batch_size: int,
     workers: int,
@@ -138,7 +138,10 @@ def _batches(
 
 
 def _in_order(
-    order: Iterable[int], wanted: Callable[[int], Request | Held], workers: int, ahead: int
+    order: Iterable[int],
+    wanted: Callable[[int], Request | InMemoryPicture],
+    workers: int,
+    ahead: int,
 ) -> Generator[tuple[int, View | Skipped]]:
     """Yield each index with its result, in order, never more than ``ahead`` of them waiting.
 
@@ -150,7 +153,7 @@ def _in_order(
 
     def attempt(index: int) -> View | Skipped:
         request = wanted(index)
-        if isinstance(request, Held):
+        if isinstance(request, InMemoryPicture):
             return request.view()
         with borrowed_decoder() as decoder:
             busy.add(decoder)

@@ -17,14 +17,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from lcam_cli.images.formats import picture_extensions
-from lcam_cli.images.unread import (
-    HEAD_BYTES,
-    extension_of,
-    is_dropping,
-    is_unread_format,
-    looks_like_picture,
-)
+from lcam_cli.images.formats import extension_of, picture_extensions
+from lcam_cli.images.picture import HEAD_BYTES
+from lcam_cli.images.unread import is_system_file, is_unread_format, looks_like_picture
 
 _BRACES = re.compile(r"\{([0-9]{1,9})\.\.([0-9]{1,9})\}")
 _MOST_EXPANDED = 1_000_000
@@ -32,7 +27,7 @@ _BLOCK = 512
 
 
 @dataclass(frozen=True)
-class Index:
+class TarIndex:
     """What a tar holds.
 
     Attributes:
@@ -49,7 +44,7 @@ class Index:
     unread: Counter[str] = field(default_factory=Counter)
 
 
-_indexes: dict[str, Index] = {}
+_indexes: dict[str, TarIndex] = {}
 _lock = threading.Lock()
 
 
@@ -58,7 +53,7 @@ def is_tar(path: str) -> bool:
     return path.lower().endswith(".tar")
 
 
-def index_of(tar: str) -> Index:
+def index_of(tar: str) -> TarIndex:
     """Return what a tar holds; each is looked through once."""
     key = os.path.abspath(tar)  # noqa: PTH100
     with _lock:
@@ -98,7 +93,7 @@ def expand_braces(path: str) -> list[str]:
     return [f"{begin}{number:0{width}}{end}" for number in range(first, last + 1)]
 
 
-def read_index(path: str) -> Index:
+def read_index(path: str) -> TarIndex:
     """Look through a tar; see :func:`index_of`."""
     places: dict[str, tuple[int, int]] = {}
     wrong: dict[str, str] = {}
@@ -117,8 +112,8 @@ def read_index(path: str) -> Index:
                 name = PurePosixPath(member.name)
                 if name.name.startswith(".") or _is_left_behind(name):
                     continue
-                if name.suffix.lower() not in extensions:
-                    extension = extension_of(name.name)
+                extension = extension_of(name.name)
+                if extension not in extensions:
                     if is_unread_format(extension) or (
                         not extension and looks_like_picture(_head(tar, member))
                     ):
@@ -140,11 +135,13 @@ def read_index(path: str) -> Index:
     except (OSError, tarfile.TarError, ValueError, EOFError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         broken = f"cannot be read as a tar, after {len(places)} pictures: {reason}"
-    return Index(places, wrong, broken, unread)
+    return TarIndex(places, wrong, broken, unread)
 
 
 def _is_left_behind(name: PurePosixPath) -> bool:
-    return is_dropping(name.name) or any(is_dropping(part, folder=True) for part in name.parts[:-1])
+    return is_system_file(name.name) or any(
+        is_system_file(part, folder=True) for part in name.parts[:-1]
+    )
 
 
 def _head(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

@@ -1,7 +1,7 @@
 """Pictures and scans that are there but not read: what a folder has of them, and the way on.
 
 Only what is a picture or a scan by its extension, or by its first bytes where the extension says
-nothing, is told. What operating systems leave behind, labels and other files are not.
+nothing, is reported. What operating systems leave behind, labels and other files are not.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from lcam_cli.images.formats import picture_extensions
+from lcam_cli.images.formats import extension_of, is_recognised, picture_extensions
 
 # What to do with a kind, and the extensions it has.
 _KINDS: dict[str, tuple[str, ...]] = {
@@ -38,8 +38,6 @@ _KINDS: dict[str, tuple[str, ...]] = {
 _BY_EXTENSION = {extension: advice for advice, all_ in _KINDS.items() for extension in all_}
 _BY_NAME = "name files without a picture's extension themselves"
 
-_DOUBLE = (".nii.gz", ".tar.gz")
-
 # Labels, notes, models and films: there may be one beside every picture, so none is opened.
 _NO_PICTURES = frozenset(
     {
@@ -52,13 +50,10 @@ _NO_PICTURES = frozenset(
 )
 
 # What operating systems and their file servers leave in folders.
-_DROPPINGS = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
-_DROPPED_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information"})
+_SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
+_SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information"})
 
-HEAD_BYTES = 348
-"""How much of a file :func:`looks_like_picture` wants to see."""
-
-MOST_LOOKED_INTO = 10_000
+MOST_OPENED = 10_000
 """Files of a folder that are opened to see what they are: on a file server each takes its time."""
 
 _BEGINNINGS = (
@@ -68,19 +63,9 @@ _BEGINNINGS = (
 _BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
 
 
-def extension_of(name: str) -> str:
-    """Return the extension, lower case with the dot: ``.nii.gz`` too; empty where there is none."""
-    lower = name.lower()
-    for double in _DOUBLE:
-        if lower.endswith(double):
-            return double
-    stem, dot, extension = lower.rpartition(".")
-    return dot + extension if stem else ""
-
-
-def is_dropping(name: str, *, folder: bool = False) -> bool:
+def is_system_file(name: str, *, folder: bool = False) -> bool:
     """Whether a file, or a folder, of that name is one that an operating system leaves behind."""
-    return name.startswith("._") or name.lower() in (_DROPPED_FOLDERS if folder else _DROPPINGS)
+    return name.startswith("._") or name.lower() in (_SYSTEM_FOLDERS if folder else _SYSTEM_FILES)
 
 
 def is_unread_format(extension: str) -> bool:
@@ -94,12 +79,17 @@ def may_be_picture(extension: str) -> bool:
 
 
 def looks_like_picture(head: bytes) -> bool:
-    """Whether a file that begins with these bytes is a picture or a scan."""
+    """Whether a file that begins with these bytes is a picture or a scan.
+
+    Args:
+        head: Its first :data:`~lcam_cli.images.picture.HEAD_BYTES`.
+    """
     if head.startswith(_BEGINNINGS) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
         return True
     if head[4:8] == b"ftyp" and head[8:12] in _BRANDS:
         return True
-    return head[128:132] == b"DICM" or head[344:348] in (b"n+1\0", b"ni1\0")
+    scan = head[128:132] == b"DICM" or head[344:348] in (b"n+1\0", b"ni1\0")
+    return scan or is_recognised(head)
 
 
 def why_not_read(name: str, head: bytes) -> str:
@@ -145,10 +135,11 @@ class Unread:
             return ""
         where = self.places[0] if len(self.places) == 1 else f"{len(self.places)} inputs"
         verb = "is" if self.extensions.total() == 1 else "are"
-        return f"{counted(self.extensions)} in {where} {verb} not read ({advice(self.extensions)})"
+        what = extension_counts(self.extensions)
+        return f"{what} in {where} {verb} not read ({advice(self.extensions)})"
 
 
-def counted(extensions: Counter[str]) -> str:
+def extension_counts(extensions: Counter[str]) -> str:
     """Return how many there are of each extension, the most frequent first, by name where equal."""
     ordered = sorted(extensions.items(), key=lambda item: (-item[1], item[0]))
     return ", ".join(f"{count} {name or _nameless(count)}" for name, count in ordered)
@@ -160,5 +151,5 @@ def _nameless(count: int) -> str:
 
 def advice(extensions: Iterable[str]) -> str:
     """Return what to do with such files."""
-    told = {_BY_EXTENSION.get(extension, _BY_NAME) for extension in extensions}
-    return "; ".join(one for one in (*_KINDS, _BY_NAME) if one in told)
+    meant = {_BY_EXTENSION.get(extension, _BY_NAME) for extension in extensions}
+    return "; ".join(one for one in (*_KINDS, _BY_NAME) if one in meant)

@@ -16,7 +16,7 @@ import signal
 import traceback
 
 from lcam_cli.errors import BadImageError
-from lcam_cli.images.formats import readable_formats
+from lcam_cli.images.pillow import readable_formats
 from lcam_cli.images.request import Request, answer, failed, unreadable
 
 READY = b"r"

@@ -14,7 +14,7 @@ _LINES = 4
 
 
 @dataclass(frozen=True)
-class Flat:
+class FlatSummary:
     """The flat maps of a file or folder.
 
     Attributes:
@@ -34,7 +34,7 @@ def is_flat(saliency: NDArray[Any]) -> NDArray[np.bool_]:
     return flat
 
 
-def flat_rows(saliency: h5py.Dataset, rows: int) -> list[int]:
+def find_flat_rows(saliency: h5py.Dataset, rows: int) -> list[int]:
     """Return which of the first rows of a dataset of maps are flat.
 
     Args:

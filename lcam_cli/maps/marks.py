@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 from lcam_cli.images.own_outputs import MARK, read_mark
-from lcam_cli.maps.whole import TEMPORARY
+from lcam_cli.maps.atomic import TEMPORARY
 
 
 def mark_overlays(folder: Path) -> None:

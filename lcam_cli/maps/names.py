@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from lcam_cli.errors import LcamError
 from lcam_cli.locks import LOCK_NAME
-from lcam_cli.maps.whole import remove_leftovers
+from lcam_cli.maps.atomic import remove_leftovers
 
 INFO_NAME = "info.json"
 ROWS_NAME = "maps.jsonl"

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import functools
-import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
-from lcam_cli.errors import BadImageError, LcamError, did_you_mean
-from lcam_cli.maps.marks import mark_overlays
-from lcam_cli.maps.names import claim_folder, output_name
-from lcam_cli.maps.png_encoder import encode_png_in_bands
-from lcam_cli.maps.record import Floats, Map
-from lcam_cli.maps.whole import cannot_write, size, write_whole
+from lcam_cli.errors import LcamError, did_you_mean
+from lcam_cli.maps.record import Floats
 
 CropBox = tuple[float, float, float, float]
 Box = tuple[int, int, int, int]
-OverlayFormat = Literal["png", "jpg", "webp"]
 
 # Brightness rises evenly with V, so it survives grey print and every kind of colour blindness; its
 # orange and yellow stand out from most photographs, where viridis' greens drown in foliage.
@@ -39,16 +32,7 @@ _DIM = tuple(
     for k, luma in enumerate((*_LUMA, 0.0))
 )
 
-_SAVE_OPTIONS: dict[str, dict[str, int]] = {
-    "jpg": {"quality": 90},
-    "webp": {"quality": 85, "method": 2},
-}
-_PILLOW_FORMAT = {"jpg": "JPEG", "webp": "WEBP"}
-_LONGEST_SIDE = {"jpg": 65500, "webp": 16383}  # of the format, and of the library
-
-# A band of rows that is drawn, and one that is encoded; the latter's size shows in a PNG's bytes.
-_DRAWN_PIXELS = 1 << 20
-_ENCODED_PIXELS = 1 << 22
+_PIXELS_AT_ONCE = 1 << 20
 
 
 @functools.cache
@@ -101,13 +85,13 @@ def overlay(
         ValueError: if alpha leaves [0, 1].
     """
     drawn = picture.copy()
-    _draw(drawn, saliency, crop_box, colormap, alpha)
+    draw_saliency(drawn, saliency, crop_box, colormap, alpha)
     if caption:
-        _write_caption(drawn, caption)
+        draw_caption(drawn, caption)
     return drawn
 
 
-def _draw(
+def draw_saliency(
     picture: Image.Image, saliency: Floats, crop_box: CropBox, colormap: str, alpha: float
 ) -> None:
     """Draw V over a picture, in place; see :func:`overlay`.
@@ -118,14 +102,14 @@ def _draw(
         raise ValueError(f"alpha is {alpha}, not in [0, 1]")
     box = _pixels(crop_box, picture.size)
     for strip in _around(box, picture.size):
-        for band in _bands(strip, _DRAWN_PIXELS):
+        for band in bands_of(strip, _PIXELS_AT_ONCE):
             picture.paste(picture.crop(band).convert("RGB", _DIM), band[:2])
     if box is None:
         return
     colours = colour_table(colormap).tobytes()
     weights = [round(alpha * level) for level in range(256)]
     whole = _stretched(saliency, crop_box, box)
-    for band in _bands(box, _DRAWN_PIXELS):
+    for band in bands_of(box, _PIXELS_AT_ONCE):
         left, top, right, bottom = band
         grey = whole.crop((left - box[0], top - box[1], right - box[0], bottom - box[1]))
         weight = grey.point(weights)
@@ -135,105 +119,7 @@ def _draw(
         picture.paste(seen, band[:2])
 
 
-class OverlayWriter:
-    """Writes overlays to a folder that mirrors the folders of the pictures. Thread-safe.
-
-    Args:
-        folder: The folder to write into; made with its parents.
-        picture_format: ``"png"``, ``"jpg"`` or ``"webp"``.
-        colormap: Any name matplotlib knows.
-        alpha: Weight of the colours where V is 1, in [0, 1].
-        caption: Whether class name and score stand on the picture.
-        may_exist: Whether the user asked to resume or to overwrite.
-        shared: Whether other processes write there too, each the overlays of other pictures: then
-            what is there is left as it is.
-
-    Raises:
-        LcamError: if there is no such colour map, or the folder is not empty or not writable.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        picture_format: OverlayFormat = "png",
-        *,
-        colormap: str = DEFAULT_COLORMAP,
-        alpha: float = DEFAULT_ALPHA,
-        caption: bool = True,
-        may_exist: bool = False,
-        shared: bool = False,
-    ) -> None:
-        colour_table(colormap)
-        if not shared:
-            claim_folder(folder, may_exist=may_exist)
-        self.folder = folder
-        self._format = picture_format
-        self._colormap = colormap
-        self._alpha = alpha
-        self._caption = caption
-        self._marked = False
-
-    def write(self, picture: Image.Image, row: Map) -> Path:
-        """Draw a row over its picture, captioned with class and score, and save it.
-
-        A large picture needs about 8 bytes a pixel, those of ``picture`` included.
-
-        Args:
-            picture: The row's picture: RGB, upright. It is drawn on.
-            row: The map.
-
-        Returns:
-            The file written.
-
-        Raises:
-            LcamError: if the disk is full or fails.
-            BadImageError: if the picture is too large for the format.
-        """
-        _draw(picture, row.saliency, row.crop_box, self._colormap, self._alpha)
-        if self._caption:
-            _write_caption(picture, f"{row.class_name} {row.confidence:.1%}")
-        target = self.folder / output_name(row.path, row.class_index, self._format)
-        pieces = _encoded(picture, self._format)
-        try:
-            if not self._marked:  # before the first, so that no overlay is taken for a picture
-                mark_overlays(self.folder)
-                self._marked = True
-            write_whole(target, *pieces)
-        except OSError as error:
-            raise cannot_write(
-                target,
-                error,
-                needed=f"at least {size(sum(map(len, pieces)))}",
-                hint="free some space, or choose another format or folder for the overlays; "
-                "what is there can go on with --resume",
-            ) from error
-        return target
-
-
-def _encoded(picture: Image.Image, picture_format: OverlayFormat) -> list[bytes | memoryview]:
-    """Return a file's bytes, in pieces."""
-    width, height = picture.size
-    if picture_format == "png":
-        bands = (
-            np.asarray(picture.crop(band))
-            for band in _bands((0, 0, width, height), _ENCODED_PIXELS)
-        )
-        return list(encode_png_in_bands(height, bands))
-    longest = _LONGEST_SIDE[picture_format]
-    if max(width, height) > longest:
-        raise BadImageError(
-            f"it cannot be drawn as {picture_format}: of {width} × {height} pixels, a side has "
-            f"more than {longest}; --overlay-format png has no limit"
-        )
-    encoded = io.BytesIO()
-    try:
-        picture.save(encoded, _PILLOW_FORMAT[picture_format], **_SAVE_OPTIONS[picture_format])
-    except (OSError, ValueError) as error:
-        raise BadImageError(f"it cannot be drawn as {picture_format}: {error}") from error
-    return [encoded.getbuffer()]
-
-
-def _bands(box: Box, pixels: int) -> Iterator[Box]:
+def bands_of(box: Box, pixels: int) -> Iterator[Box]:
     """Yield bands of rows of a part of a picture; all of it where it has no more pixels."""
     left, top, right, bottom = box
     rows = max(pixels // (right - left), 1)
@@ -307,7 +193,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)
 
 
-def _write_caption(picture: Image.Image, caption: str) -> None:
+def draw_caption(picture: Image.Image, caption: str) -> None:
     """Write white letters on a dark strip along the bottom, in place."""
     width, height = picture.size
     if min(width, height) < _SMALLEST_CAPTIONED:

@@ -26,7 +26,8 @@ import numpy as np
 
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
-from lcam_cli.maps.flat import Flat, is_flat
+from lcam_cli.maps.atomic import cannot_write, human_size, remove, write_atomically
+from lcam_cli.maps.flat import FlatSummary, is_flat
 from lcam_cli.maps.names import (
     INFO_NAME,
     ROWS_NAME,
@@ -36,7 +37,6 @@ from lcam_cli.maps.names import (
 )
 from lcam_cli.maps.png_encoder import encode_png
 from lcam_cli.maps.record import Map, MapBatch, MapsInfo
-from lcam_cli.maps.whole import cannot_write, remove, size, write_whole
 
 SCHEMA = "lcam-maps-png/1"
 
@@ -119,10 +119,10 @@ class PngWriter:
         self._lines += lines
         self.skipped += batch.skipped
 
-    def first_flat(self) -> Flat | None:
+    def flat_summary(self) -> FlatSummary | None:
         """The maps whose PNG has one value everywhere; None where there are none."""
         flat = [line for line in self._lines if line.get("flat") is True]
-        return Flat(len(flat), flat[0]["path"], flat[0]["class_index"]) if flat else None
+        return FlatSummary(len(flat), flat[0]["path"], flat[0]["class_index"]) if flat else None
 
     def truncate(self, rows: int, skipped: int) -> None:
         """Drop all but the first ``rows`` maps and the first ``skipped`` unread inputs."""
@@ -159,7 +159,7 @@ class PngWriter:
         grey = np.rint(row.saliency * np.float32(255)).astype(np.uint8)
         data = encode_png(grey)
         try:
-            write_whole(self.folder / name, data)
+            write_atomically(self.folder / name, data)
         except OSError as error:
             raise self._failed(error, len(data)) from error
         return {
@@ -207,7 +207,7 @@ class PngWriter:
                 f"{self.folder} holds other maps: {differs}",
                 "use the same settings, --overwrite or another --out",
             )
-        self._info = dataclasses.replace(self._info.after(old), created=saved["created"])
+        self._info = dataclasses.replace(self._info.continuing(old), created=saved["created"])
         self.complete = saved.get("complete") is True
         self._lines = list(self._read_rows())
         for line in _read_lines(self.folder / SKIPPED_NAME):
@@ -230,7 +230,7 @@ class PngWriter:
         _rewrite_lines(self.folder / SKIPPED_NAME, skipped)
 
     def _save_info(self) -> None:
-        flat = self.first_flat()
+        flat = self.flat_summary()
         saved = {
             "schema": SCHEMA,
             **dataclasses.asdict(self._info),
@@ -248,7 +248,7 @@ class PngWriter:
         return cannot_write(
             self.folder,
             error,
-            needed=f"at least {size(needed)}",
+            needed=f"at least {human_size(needed)}",
             hint="free some space or use another --out; what is there can go on with --resume",
         )
 
@@ -276,7 +276,7 @@ def _append_lines(path: Path, lines: Iterable[dict[str, Any]]) -> None:
 
 
 def _rewrite_lines(path: Path, lines: list[dict[str, Any]]) -> None:
-    write_whole(path, _encoded(lines))
+    write_atomically(path, _encoded(lines))
 
 
 def _encoded(lines: Iterable[dict[str, Any]]) -> bytes:

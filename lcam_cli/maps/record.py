@@ -106,7 +106,7 @@ class MapsInfo:
         passes = self.method_params.get("forward_passes")
         return passes if isinstance(passes, int) and not isinstance(passes, bool) else None
 
-    def after(self, old: MapsInfo) -> MapsInfo:
+    def continuing(self, old: MapsInfo) -> MapsInfo:
         """What is said of old maps and these together: what was not known of the old ones is not.
 
         Args:

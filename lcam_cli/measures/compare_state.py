@@ -20,7 +20,7 @@ import numpy as np
 from lcam_cli.engine.engine import Engine
 from lcam_cli.errors import LcamError
 from lcam_cli.images.tars import locate
-from lcam_cli.maps.whole import whole_file
+from lcam_cli.maps.atomic import atomic_file
 from lcam_cli.measures.compare import Candidate, Task, Terms
 from lcam_cli.measures.curves import STEPS
 
@@ -115,7 +115,7 @@ class CompareState:
         """
         try:
             with (
-                whole_file(self._terms_path(candidate, pictures)) as temporary,
+                atomic_file(self._terms_path(candidate, pictures)) as temporary,
                 temporary.open("wb") as file,
             ):
                 np.savez_compressed(file, failed=failed, **_arrays(terms))  # type: ignore[arg-type]

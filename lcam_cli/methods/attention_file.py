@@ -26,7 +26,7 @@ from lcam_cli.engine.identity import Identity
 from lcam_cli.engine.probabilities import check_kind
 from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Preprocess
-from lcam_cli.maps.whole import write_whole
+from lcam_cli.maps.atomic import write_atomically
 from lcam_cli.methods.attention import Attention
 from lcam_cli.methods.learned import LCAM_MODES, OF_TENSORS, Learned
 from lcam_cli.methods.tame import Tame, check_layers, layers_of
@@ -89,7 +89,7 @@ def save_attention(path: Path, attention: Learned, settings: AttentionSettings) 
         name: tensor.detach().float().cpu().contiguous()
         for name, tensor in attention.tensors().items()
     }
-    write_whole(path, _same_bytes(save(tensors, metadata)))
+    write_atomically(path, _same_bytes(save(tensors, metadata)))
 
 
 def _same_bytes(written: bytes) -> bytes:

@@ -14,7 +14,7 @@ import jinja2
 
 from lcam_cli.errors import LcamError
 from lcam_cli.locks import LOCK_NAME
-from lcam_cli.maps.whole import cannot_write, remove, write_whole
+from lcam_cli.maps.atomic import cannot_write, remove, write_atomically
 from lcam_cli.version import __version__
 
 INDEX = "index.html"
@@ -119,7 +119,7 @@ class PageFolder:
         text = _templates().get_template(template).render(version=__version__, **context)
         target = self._folder / INDEX
         with self.told_errors():
-            write_whole(target, text.encode("utf-8", "backslashreplace"))
+            write_atomically(target, text.encode("utf-8", "backslashreplace"))
         return target
 
     @contextmanager

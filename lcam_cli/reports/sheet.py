@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageFont
 
 from lcam_cli.errors import LcamError
-from lcam_cli.maps.whole import whole_file
+from lcam_cli.maps.atomic import atomic_file
 
 # Pixels. At 300 dots an inch a tile is an inch wide, so that six fit a page's width.
 TILE = 300
@@ -25,7 +25,7 @@ def save_figure(sheet: Image.Image, target: Path) -> None:
         LcamError: It cannot be written.
     """
     try:
-        with whole_file(target) as temporary:
+        with atomic_file(target) as temporary:
             sheet.save(temporary, format="PNG", dpi=_DPI)
     except OSError as error:
         raise LcamError(

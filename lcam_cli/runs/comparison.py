@@ -139,7 +139,7 @@ class Comparison:
         shown = Shown.of(backbone, names, floor, task.nus, task.space)
         with ExitStack() as stack:
             maps = [
-                stack.enter_context(MapsFile(self.state.maps_path(e), tried=True))
+                stack.enter_context(MapsFile(self.state.maps_path(e), trusted=True))
                 for e in self.candidates
             ]
             report = stack.enter_context(Report(folder, "compare", shown))

@@ -11,8 +11,8 @@ from pathlib import Path
 from lcam_cli.errors import LcamError
 from lcam_cli.locks import lock_file
 from lcam_cli.maps.hdf5.joining import join
-from lcam_cli.maps.hdf5.reader import WRITE_ANEW, MapsFile
-from lcam_cli.maps.hdf5.resuming import Kept, Survey
+from lcam_cli.maps.hdf5.reader import OVERWRITE_HINT, MapsFile
+from lcam_cli.maps.hdf5.resuming import ExpectedRun, ReusablePart
 from lcam_cli.maps.names import claim_folder
 from lcam_cli.runs.explain_run import Ended, ExplainRun, check_numbers
 from lcam_cli.runs.outputs import Part, check_shared, maps_info
@@ -56,7 +56,7 @@ def explain_together(
     plan = ranks.share(lambda: _prepare(run, out, ranks))
     if plan is None:
         with MapsFile(out) as maps:
-            return Ended(len(maps), True, maps.first_flat())
+            return Ended(len(maps), True, maps.flat_summary())
     to_do = sum(len(pictures) for share in plan.shares for pictures in share)
     if ranks.is_first:
         ranks.advance(len(run.found.paths) - to_do)
@@ -79,7 +79,7 @@ def explain_together(
         return None
     rows = _join(run, out, plan.attempt)
     with MapsFile(out) as maps:
-        return Ended(rows, False, maps.first_flat())
+        return Ended(rows, False, maps.flat_summary())
 
 
 def _check(ranks: Ranks) -> None:
@@ -107,7 +107,7 @@ def _prepare(run: ExplainRun, out: Path, ranks: Ranks) -> Plan | None:
     if out.exists() and attempt <= _attempt_in(out) and _is_complete(run, out):
         return None
     shards = _shards(out, attempt)
-    kept = _survey(run).kept(shards)
+    kept = _expected(run).reusable_parts(shards)
     files = {one.file for one in kept}
     for path in shards:
         if path not in files:  # it has no whole batch
@@ -149,9 +149,9 @@ def _is_complete(run: ExplainRun, out: Path) -> bool:
     Raises:
         LcamError: It is finished without some, or of another run.
     """
-    with MapsFile(out, instead=WRITE_ANEW) as maps:
+    with MapsFile(out, hint=OVERWRITE_HINT) as maps:
         complete = maps.complete
-    kept = _survey(run).kept([out])
+    kept = _expected(run).reusable_parts([out])
     has = sum(len(one.pictures) for one in kept)
     if complete and has < len(run.names):
         raise LcamError(
@@ -180,14 +180,14 @@ def _remove_replaced(out: Path, attempt: int) -> None:
             path.unlink()
 
 
-def _tell(run: ExplainRun, kept: Sequence[Kept]) -> None:
+def _tell(run: ExplainRun, kept: Sequence[ReusablePart]) -> None:
     """Tell of what was left out of the parts that are kept; of the others' the ranks tell."""
     has_first = bool(kept) and kept[0].pictures.start == 0
     run.tell([item for one in kept for item in one.skipped], run.found.skipped * has_first)
 
 
 def _join(run: ExplainRun, out: Path, attempt: int) -> int:
-    kept = _survey(run).kept(_shards(out, attempt))
+    kept = _expected(run).reusable_parts(_shards(out, attempt))
     gaps = gaps_between([one.pictures for one in kept], len(run.names))
     if gaps:
         raise LcamError(
@@ -200,11 +200,11 @@ def _join(run: ExplainRun, out: Path, attempt: int) -> int:
     return rows
 
 
-def _survey(run: ExplainRun) -> Survey:
+def _expected(run: ExplainRun) -> ExpectedRun:
     info = maps_info(run.engine.backbone, run.method, run.found.root, run.choice)
     inputs = run.describe(range(0)).inputs
     side = run.engine.backbone.preprocess.image_size
-    return Survey(
+    return ExpectedRun(
         info,
         run.names,
         inputs,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lcam_cli.engine.engine import Engine
 from lcam_cli.images.find import Found, Skipped
-from lcam_cli.maps.flat import Flat
+from lcam_cli.maps.flat import FlatSummary
 from lcam_cli.maps.paths import stored_path
 from lcam_cli.maps.record import MapDtype, Shard
 from lcam_cli.methods.base import Method
@@ -37,7 +37,7 @@ class Ended:
 
     rows: int
     was_complete: bool
-    flat: Flat | None = None
+    flat: FlatSummary | None = None
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from lcam_cli.errors import BadImageError, LcamError
 from lcam_cli.images.decoder import read_whole
 from lcam_cli.images.find import Found, Skipped
 from lcam_cli.locks import lock_file, lock_folder
-from lcam_cli.maps.flat import Flat
+from lcam_cli.maps.flat import FlatSummary
 from lcam_cli.maps.hdf5.layout import Capacity
 from lcam_cli.maps.hdf5.resuming import pictures_done
 from lcam_cli.maps.hdf5.writer import Hdf5Writer
-from lcam_cli.maps.overlay import OverlayFormat, OverlayWriter
+from lcam_cli.maps.overlay_writer import OverlayFormat, OverlayWriter
 from lcam_cli.maps.paths import stored_path
 from lcam_cli.maps.png import PngWriter
 from lcam_cli.maps.record import Map, MapBatch, MapDtype, MapsInfo, Shard
@@ -174,9 +174,9 @@ class Outputs:
         """What could not be read so far, by its name in the rows."""
         return list(self._maps.skipped)
 
-    def flat(self) -> Flat | None:
+    def flat(self) -> FlatSummary | None:
         """The flat maps of a finished output; None where there are none."""
-        return self._maps.first_flat()
+        return self._maps.flat_summary()
 
     def row_path(self, path: str) -> str:
         """What a picture is called in the rows."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from lcam_cli.errors import LcamError
 from lcam_cli.images.tars import read_index
 from lcam_cli.locks import lock_file
-from lcam_cli.maps.whole import cannot_write, whole_file
+from lcam_cli.maps.atomic import atomic_file, cannot_write
 
 FOLDER = Path("runs/pipes")
 """Where tars are stored, below the current folder."""
@@ -58,7 +58,7 @@ def _command(item: str) -> str:
 
 def _store(item: str, tar: Path) -> None:
     try:
-        with whole_file(tar) as temporary:
+        with atomic_file(tar) as temporary:
             with temporary.open("wb") as file:
                 ended = subprocess.run(
                     _command(item),

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lcam_cli.errors import LcamError
-from lcam_cli.maps.whole import whole_file
+from lcam_cli.maps.atomic import atomic_file
 from lcam_cli.networks.weights.checkpoint import read_checkpoint
 
 CHECKPOINT = "checkpoint.pt"
@@ -56,7 +56,7 @@ def save_checkpoint(
     }
     content = io.BytesIO()  # PyTorch's own writer does not survive a full disk
     torch.save(state, content)
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_bytes(content.getbuffer())
 
 

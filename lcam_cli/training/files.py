@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lcam_cli.errors import LcamError
-from lcam_cli.maps.whole import remove_leftovers
+from lcam_cli.maps.atomic import remove_leftovers
 from lcam_cli.methods.attention_file import FILE_NAME
 from lcam_cli.training.checkpoint import CHECKPOINT
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TextIO
 
-from lcam_cli.maps.whole import keep_mode
+from lcam_cli.maps.atomic import keep_mode
 
 COLUMNS = ("epoch", "step", "loss", "tv", "av", "ce", "lr", "images_per_second")
 

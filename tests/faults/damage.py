@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lcam_cli.images.formats import readable_formats
+from lcam_cli.images.pillow import readable_formats
 
 _HEADER = 700
 _LIES = (0, 1, 3, 255, 4096, 13_000, 30_000, 65_535, 2**16, 2**24, 2**31 - 1, 2**31, 2**32 - 1)

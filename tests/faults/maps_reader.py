@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from lcam_cli.errors import BadImageError, LcamError
-from lcam_cli.maps.hdf5 import sandbox as trial
+from lcam_cli.maps.hdf5 import sandbox
 from lcam_cli.maps.hdf5.reader import MapsFile
 
 SECONDS = 60
@@ -33,14 +33,14 @@ def read(path: Path) -> str:
 
 
 def main() -> None:
-    trial.SECONDS = 2  # of CPU time
+    sandbox.SECONDS = 2  # of CPU time
     for line in sys.stdin:
         signal.alarm(SECONDS)
         wrong = read(Path(line.rstrip("\n")))
         signal.alarm(0)
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         print(json.dumps({"wrong": wrong, "memory": memory}), flush=True)
-    trial.try_out.close()
+    sandbox.SANDBOX.close()
     print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 
 

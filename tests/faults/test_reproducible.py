@@ -16,7 +16,7 @@ from safetensors import safe_open
 
 from lcam_cli.engine.identity import Identity
 from lcam_cli.images.preprocess import Preprocess
-from lcam_cli.maps.whole import write_whole
+from lcam_cli.maps.atomic import write_atomically
 from lcam_cli.methods.attention import Attention
 from lcam_cli.methods.attention_file import AttentionSettings, load_attention, save_attention
 from lcam_cli.training.log import TrainingLog, read_log
@@ -107,7 +107,7 @@ def test_a_replaced_file_keeps_its_mode(tmp_path: Path) -> None:
             target = tmp_path / name
             target.write_bytes(b"old")
             target.chmod(mode)
-            write_whole(target, b"n", b"ew")
+            write_atomically(target, b"n", b"ew")
             assert target.read_bytes() == b"new"
             assert stat.S_IMODE(target.stat().st_mode) == mode | 0o600
         log = tmp_path / "log.csv"

@@ -127,10 +127,20 @@ def test_a_single_value_or_an_eighth_is_no_lost_picture(tmp_path: Path) -> None:
     assert levels.are_narrow  # grey all over, to the classifier
 
 
+@pytest.fixture
+def _log_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that ran before may have kept the log to itself.
+
+    Here and not in the test: pytest listens at such a log and at those above it, so that a log
+    which is opened within a test is heard twice.
+    """
+    monkeypatch.setattr(logging.getLogger("lcam"), "propagate", True)
+
+
+@pytest.mark.usefixtures("_log_is_heard")
 def test_a_program_is_told_at_once_and_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    logging.getLogger("lcam").propagate = True
     for name in ("a.png", "b.png"):
         write(tmp_path / name, "png 12")
     with narrow_pictures.reported_to(lambda _: None):

@@ -19,7 +19,8 @@ import pytest
 from PIL import Image, features
 
 from lcam_cli.errors import BadImageError
-from lcam_cli.images.formats import picture_extensions, readable_formats
+from lcam_cli.images.formats import picture_extensions
+from lcam_cli.images.pillow import readable_formats
 from lcam_cli.images.read import read_picture
 from lcam_cli.images.rgb import to_rgb
 

@@ -11,12 +11,12 @@ import h5py
 import numpy as np
 import pytest
 
-from lcam_cli.maps.flat import flat_rows, is_flat
+from lcam_cli.maps.flat import find_flat_rows, is_flat
 from lcam_cli.maps.hdf5.groups import join_methods
 from lcam_cli.maps.hdf5.joining import join
 from lcam_cli.maps.hdf5.merging import merge
 from lcam_cli.maps.hdf5.reader import MapsFile
-from lcam_cli.maps.hdf5.resuming import Kept
+from lcam_cli.maps.hdf5.resuming import ReusablePart
 from lcam_cli.maps.hdf5.writer import Hdf5Writer
 from lcam_cli.maps.png import PngWriter
 from lcam_cli.maps.record import MapBatch, Shard
@@ -59,9 +59,9 @@ def test_they_are_counted_as_they_are_stored(tmp_path: Path, dtype: str, least: 
     assert count(tmp_path / "maps.h5") == 1
     with MapsFile(tmp_path / "maps.h5") as maps:
         assert maps.flat_rows == 1
-        assert maps.flat() == [1]
+        assert maps.find_flat_rows() == [1]
         assert is_flat(maps.rows(0, 2).saliency).tolist() == [False, True]
-        found = maps.first_flat()
+        found = maps.flat_summary()
         assert found is not None
         assert (found.rows, found.path, found.class_index) == (1, batch.paths[1], 1)
 
@@ -71,7 +71,7 @@ def test_a_line_that_is_flat_is_no_flat_map(tmp_path: Path) -> None:
         maps = np.zeros((600, 9, 4), np.float16)
         maps[:, 1] = 1  # none of the lines that are looked at first
         maps[[0, 255, 256, 599]] = 0.5
-        assert flat_rows(file.create_dataset("saliency", data=maps), 599) == [0, 255, 256]
+        assert find_flat_rows(file.create_dataset("saliency", data=maps), 599) == [0, 255, 256]
 
 
 def test_a_run_that_goes_on_counts_what_it_keeps(tmp_path: Path) -> None:
@@ -81,17 +81,17 @@ def test_a_run_that_goes_on_counts_what_it_keeps(tmp_path: Path) -> None:
         out.append(some_flat(4, 4, 4))
     assert count(path) == -1, "not complete"
     with MapsFile(path) as maps:
-        assert (maps.flat_rows, maps.first_flat()) == (None, None)
+        assert (maps.flat_rows, maps.flat_summary()) == (None, None)
     with writer(path, resume=True) as out:
         out.truncate(4, 0)
         out.append(some_flat(4, 4, 6, 7))
         out.finish()
     assert count(path) == 4
     with MapsFile(path) as maps:
-        assert maps.flat() == [1, 3, 6, 7]
+        assert maps.find_flat_rows() == [1, 3, 6, 7]
     with writer(path, resume=True) as done:
         assert done.complete
-        first = done.first_flat()
+        first = done.flat_summary()
         assert first is not None
         assert (first.rows, first.class_index) == (4, 1)
 
@@ -119,13 +119,13 @@ def test_joined_files_have_the_sum(tmp_path: Path) -> None:
     merge(tmp_path / "merged.h5", shards)
     assert count(tmp_path / "merged.h5") == 3
     # Of the first shard only two rows are kept, as of one that was not finished.
-    kept = [Kept(shards[0], range(2), 2, []), Kept(shards[1], range(2, 4), 2, [])]
+    kept = [ReusablePart(shards[0], range(2), 2, []), ReusablePart(shards[1], range(2, 4), 2, [])]
     join(tmp_path / "joined.h5", kept)
     assert count(tmp_path / "joined.h5") == 2
     join_methods(tmp_path / "all.h5", {"gradcam": tmp_path / "merged.h5"})
     for path, method in (("merged.h5", None), ("joined.h5", None), ("all.h5", "gradcam")):
         with MapsFile(tmp_path / path, method) as maps:
-            assert maps.flat_rows == len(maps.flat())
+            assert maps.flat_rows == len(maps.find_flat_rows())
             assert maps.info.classes == ("a", "b")
 
 
@@ -134,7 +134,7 @@ def test_files_of_older_versions_say_nothing_of_it(tmp_path: Path) -> None:
     with h5py.File(path, "r+") as file:
         del file.attrs["flat_rows"], file["classes"]
     with MapsFile(path) as maps:
-        assert (maps.flat_rows, maps.first_flat(), maps.info.classes) == (None, None, ())
+        assert (maps.flat_rows, maps.flat_summary(), maps.info.classes) == (None, None, ())
     merge(tmp_path / "merged.h5", [path])
     assert count(tmp_path / "merged.h5") == 1, "merging looks"
 
@@ -156,7 +156,7 @@ def test_png_folders_count_them_too(tmp_path: Path) -> None:
         out.append(batch)
     with PngWriter(tmp_path / "maps", INFO, resume=True) as out:
         out.append(some_flat(4, 2, 5))
-        found = out.first_flat()
+        found = out.flat_summary()
         assert found is not None
         assert (found.rows, found.path, found.class_index) == (3, batch.paths[1], 1)
         out.truncate(5, 0)

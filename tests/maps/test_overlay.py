@@ -11,7 +11,8 @@ from PIL import Image
 
 from lcam_cli.errors import BadImageError, LcamError
 from lcam_cli.images.preprocess import Fit, Preprocess, center_view
-from lcam_cli.maps.overlay import OverlayFormat, OverlayWriter, colour_table, overlay
+from lcam_cli.maps.overlay import colour_table, overlay
+from lcam_cli.maps.overlay_writer import OverlayFormat, OverlayWriter
 from tests.maps.making import make_batch
 
 GREY = (100, 100, 100)
@@ -124,8 +125,8 @@ def test_bands_change_no_pixel(
         whole = OverlayWriter(tmp_path / "whole", extension, may_exist=True)
         expected = whole.write(picture.copy(), row).read_bytes()
         with monkeypatch.context() as patch:
-            patch.setattr("lcam_cli.maps.overlay._DRAWN_PIXELS", 200)
-            patch.setattr("lcam_cli.maps.overlay._ENCODED_PIXELS", 300)
+            patch.setattr("lcam_cli.maps.overlay._PIXELS_AT_ONCE", 200)
+            patch.setattr("lcam_cli.maps.overlay_writer._PIXELS_AT_ONCE", 300)
             bands = OverlayWriter(tmp_path / "bands", extension, may_exist=True)
             written = bands.write(picture.copy(), row)
         if extension != "png":  # whose compression may split, not its pixels

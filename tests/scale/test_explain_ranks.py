@@ -22,7 +22,7 @@ from lcam_cli.errors import LcamError
 from lcam_cli.locks import lock_file
 from lcam_cli.maps.hdf5.joining import join
 from lcam_cli.maps.hdf5.reader import MapsFile
-from lcam_cli.maps.hdf5.resuming import Kept
+from lcam_cli.maps.hdf5.resuming import ReusablePart
 from lcam_cli.methods.base import Maps
 from lcam_cli.methods.gradient import GradCam
 from tests.scale.starting import by_hand, torchrun, warm_torchrun
@@ -264,8 +264,8 @@ def test_rows_of_two_types_are_not_joined(folder: Path) -> None:
     begin_shards("--map-dtype", "uint8")
     assert lcam(*EXPLAIN, "--shard", "1/2") == 0
     kept = [
-        Kept(folder / SHARDS[0], range(16), 15, []),
-        Kept(folder / "maps.1-of-2.h5", range(16, 31), 15, []),
+        ReusablePart(folder / SHARDS[0], range(16), 15, []),
+        ReusablePart(folder / "maps.1-of-2.h5", range(16, 31), 15, []),
     ]
     with pytest.raises(LcamError, match=r"/saliency is float16 in .*, and uint8 in"):
         join(folder / "maps.h5", kept)

@@ -9,7 +9,8 @@ import h5py
 import numpy as np
 
 from lcam_cli.errors import LcamError
-from lcam_cli.maps.hdf5 import layout
+from lcam_cli.maps.hdf5.attributes import FILE_ID, JOINED_IDS
+from lcam_cli.maps.hdf5.class_names import CLASSES
 
 _ROWS_AT_ONCE = 256
 
@@ -23,7 +24,7 @@ def copy_attributes(old: h5py.File, new: h5py.Group, *left_out: str) -> None:
         left_out: Further ones that do not hold for the copy.
     """
     for name, value in old.attrs.items():
-        if name not in (*left_out, layout.FILE_ID, layout.JOINED_IDS):
+        if name not in (*left_out, FILE_ID, JOINED_IDS):
             new.attrs[name] = value
 
 
@@ -75,16 +76,10 @@ def common_type(sources: Sequence[h5py.Dataset]) -> np.dtype[Any]:
     return kind
 
 
-def copy_classes(old: h5py.Group, new: h5py.Group) -> None:
-    """Copy the names of all classes, where a file has them; shards of one run have the same."""
-    if layout.CLASSES in old:
-        old.copy(layout.CLASSES, new)
-
-
 def dataset_names(file: h5py.File) -> list[str]:
     """Return the names of all datasets of a file that have rows."""
     names: list[str] = []
     file.visititems(
         lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None
     )
-    return [name for name in names if name != layout.CLASSES]
+    return [name for name in names if name != CLASSES]

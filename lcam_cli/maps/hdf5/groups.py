@@ -7,10 +7,11 @@ from pathlib import Path
 
 import h5py
 
-from lcam_cli.maps.hdf5 import layout
-from lcam_cli.maps.hdf5.copying import copy_attributes, copy_classes, copy_rows, dataset_names
+from lcam_cli.maps.atomic import atomic_file, cannot_write, human_size
+from lcam_cli.maps.hdf5.attributes import METHODS_SCHEMA, SCHEMA_VERSION
+from lcam_cli.maps.hdf5.class_names import copy_class_names
+from lcam_cli.maps.hdf5.copying import copy_attributes, copy_rows, dataset_names
 from lcam_cli.maps.hdf5.reader import MapsFile
-from lcam_cli.maps.whole import cannot_write, size, whole_file
 
 
 def join_methods(path: Path, sources: Mapping[str, Path]) -> None:
@@ -24,17 +25,19 @@ def join_methods(path: Path, sources: Mapping[str, Path]) -> None:
         LcamError: A source cannot be read, or the file cannot be written.
     """
     try:
-        with whole_file(path) as temporary, h5py.File(temporary, "w", locking=False) as file:
-            file.attrs["schema"] = layout.METHODS_SCHEMA
-            file.attrs["schema_version"] = layout.SCHEMA_VERSION
+        with atomic_file(path) as temporary, h5py.File(temporary, "w", locking=False) as file:
+            file.attrs["schema"] = METHODS_SCHEMA
+            file.attrs["schema_version"] = SCHEMA_VERSION
             for name, source in sources.items():
-                with MapsFile(source, tried=True):  # checked before anything is taken from it
+                with MapsFile(source, trusted=True):  # checked before anything is taken from it
                     _copy(source, file.create_group(group_name(name)), name)
             file.attrs["complete"] = True
     except (OSError, RuntimeError) as error:  # h5py has both for a full disk
         capacity = sum(source.stat().st_blocks * 512 for source in sources.values())
         hint = "free some space or use another --out"
-        raise cannot_write(path, error, needed=f"up to {size(capacity)}", hint=hint) from error
+        raise cannot_write(
+            path, error, needed=f"up to {human_size(capacity)}", hint=hint
+        ) from error
 
 
 def group_name(name: str) -> str:
@@ -46,6 +49,6 @@ def _copy(source: Path, group: h5py.Group, name: str) -> None:
     with h5py.File(source, "r", locking=False) as old:
         copy_attributes(old, group)
         group.attrs["method"] = name
-        copy_classes(old, group)
+        copy_class_names(old, group)
         for column in dataset_names(old):
             copy_rows([old[column]], group)

@@ -22,9 +22,7 @@ longest of the run, because HDF5 keeps strings of variable length in a heap that
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,29 +34,14 @@ from numpy.typing import NDArray
 
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
-from lcam_cli.maps.record import MapsInfo, Shard
-
-SCHEMA = "lcam-maps"
-METHODS_SCHEMA = "lcam-maps-by-method"
-"""Of a file that holds a group a method, each of which is laid out as a file of ``SCHEMA``."""
-SCHEMA_VERSION = 1
-
-FILE_ID = "file_id"
-"""A random name for what was written; a file that is written anew has another one."""
-CLASSES = "classes"
-"""The dataset of the names of all classes: not of rows, as all other datasets."""
-FLAT_ROWS = "flat_rows"
-"""How many maps have one value everywhere; -1 until the file is complete."""
-JOINED_IDS = "joined_files"
-"""In a file that joins others: the ``FILE_ID`` of each, or nothing, by its name (JSON)."""
+from lcam_cli.maps.hdf5.attributes import FLAT_ROWS, write_info
+from lcam_cli.maps.hdf5.class_names import write_class_names
+from lcam_cli.maps.hdf5.texts import LONGEST_TEXT, clip_text, text_type, utf8
+from lcam_cli.maps.record import MapsInfo
 
 # Reasons are short phrases of ours; a longer one is cut here.
 REASON_BYTES = 240
 
-LONGEST_TEXT = 1 << 16
-"""Bytes of a text; no system has longer paths, but a list of them may hold anything."""
-
-_LONGEST_ATTRIBUTE = 1 << 20
 _SECTOR = 512
 _SMALL_CHUNK = 1024
 
@@ -139,15 +122,15 @@ def columns(
         return Column(name, np.dtype(dtype), shape, capacity.rows)
 
     def skipped(name: str, width: int) -> Column:
-        return Column(f"skipped/{name}", _text(width), (), capacity.skipped)
+        return Column(f"skipped/{name}", text_type(width), (), capacity.skipped)
 
     return [
         rows("class_index", "<i4"),
         rows("predicted_index", "<i4"),
         rows("confidence", "<f4"),
         rows("crop_box", "<f4", (4,)),
-        Column("class_name", _text(capacity.class_name_bytes), (), capacity.rows),
-        Column("path", _text(capacity.path_bytes), (), capacity.rows),
+        Column("class_name", text_type(capacity.class_name_bytes), (), capacity.rows),
+        Column("path", text_type(capacity.path_bytes), (), capacity.rows),
         skipped("path", capacity.path_bytes),
         skipped("reason", REASON_BYTES),
         *([rows("cam", "<f4", cam_size)] if cam_size else []),
@@ -162,33 +145,8 @@ def create(path: Path, info: MapsInfo, layout: Sequence[Column]) -> None:
         OSError: if it cannot be written.
     """
     with h5py.File(path, "w", libver="earliest", locking=False) as file:
-        attributes = {
-            "schema": SCHEMA,
-            "lcam_version": info.lcam_version,
-            "method": info.method,
-            "method_params": json.dumps(info.method_params, sort_keys=True),
-            "backbone": info.backbone,
-            "weights": info.weights,
-            "weights_file": info.weights_file,
-            "layer": info.layer,
-            "grid": info.grid,
-            "activation": info.activation,
-            "output": info.output,
-            "probabilities": info.probabilities,
-            "preprocess": json.dumps(info.preprocess, sort_keys=True),
-            "root": info.root,
-            "created": info.created,
-            FILE_ID: new_id(),
-            **_classes(info),
-            **({"shard": json.dumps(dataclasses.asdict(info.shard))} if info.shard else {}),
-        }
-        for name, text in attributes.items():
-            file.attrs.create(name, utf8(text), dtype=h5py.string_dtype("utf-8"))
-        file.attrs["schema_version"] = SCHEMA_VERSION
-        file.attrs["complete"] = False
-        # Numbers that are set in place: a header that grew could not be trusted after a kill.
-        file.attrs[FLAT_ROWS] = np.int64(-1)
-        write_classes(file, info.classes)
+        write_info(file.attrs, info)
+        write_class_names(file, info.classes)
     # Only an object's own format follows `libver` here; the superblock stays the old one.
     with h5py.File(
         path,
@@ -202,46 +160,6 @@ def create(path: Path, info: MapsInfo, layout: Sequence[Column]) -> None:
         file.create_group("skipped")
         for column in layout:
             _reserve(file, column)
-
-
-def write_classes(group: h5py.Group, names: Sequence[str]) -> None:
-    """Write the names of all classes, unless they are not known."""
-    if names:
-        texts = [utf8(name) for name in names]
-        kind = _text(max(map(len, texts)))
-        # A thousand names, mostly blanks behind short ones, take some 10 kB so.
-        group.create_dataset(
-            CLASSES, data=np.array(texts, kind), compression="gzip", track_times=False
-        )
-
-
-def new_id() -> str:
-    """Return a name for a file about to be written."""
-    return uuid.uuid4().hex
-
-
-def read_id(attributes: h5py.AttributeManager) -> str:
-    """Return the name of what was written; empty for files of older versions and other programs.
-
-    Raises:
-        LcamError: It is no text; the message lacks the file's name.
-    """
-    return attribute(attributes, FILE_ID, str) if FILE_ID in attributes else ""
-
-
-def read_joined_ids(attributes: h5py.AttributeManager) -> dict[str, Any]:
-    """Return what the joined files were when they were joined; empty where nothing says so.
-
-    Raises:
-        LcamError: It is not as the format says; the message lacks the file's name.
-    """
-    return _json_object(attributes, JOINED_IDS) if JOINED_IDS in attributes else {}
-
-
-def _classes(info: MapsInfo) -> dict[str, str]:
-    if not info.classes_explained:  # not known, as of a file that said nothing
-        return {}
-    return {"classes_explained": json.dumps(info.classes_explained, sort_keys=True)}
 
 
 def _reserve(file: h5py.File, column: Column) -> None:
@@ -340,114 +258,6 @@ def read_capacity(path: Path) -> Capacity:
             path_bytes=file["path"].dtype.itemsize,
             class_name_bytes=file["class_name"].dtype.itemsize,
         )
-
-
-def read_info(attributes: h5py.AttributeManager) -> MapsInfo:
-    """Return what the file attributes say.
-
-    Those that nothing hangs on may be missing: files come from other programs too.
-
-    Raises:
-        LcamError: if one is missing or not of its type; the message lacks the file's name.
-    """
-    if attribute(attributes, "schema", str) != SCHEMA:
-        raise LcamError("it is no maps file: attribute schema differs")
-    version = attribute(attributes, "schema_version", int)
-    if version != SCHEMA_VERSION:
-        raise LcamError(f"it has schema version {version}, and this lcam reads {SCHEMA_VERSION}")
-    needed = ("method", "backbone", "weights", "layer", "root")
-    may_be_missing = (
-        *("weights_file", "grid", "activation", "output", "probabilities"),
-        *("lcam_version", "created"),
-    )
-    optional = [n for n in may_be_missing if n in attributes]
-    return MapsInfo(
-        **{
-            "lcam_version": "",
-            **{name: attribute(attributes, name, str) for name in (*needed, *optional)},
-        },
-        method_params=_json_object(attributes, "method_params")
-        if "method_params" in attributes
-        else {},
-        preprocess=_json_object(attributes, "preprocess"),
-        classes_explained=_json_object(attributes, "classes_explained")
-        if "classes_explained" in attributes
-        else {},
-        shard=_shard(attributes) if "shard" in attributes else None,
-    )
-
-
-def _shard(attributes: h5py.AttributeManager) -> Shard:
-    value = _json_object(attributes, "shard")
-    kinds = {name: type(part) for name, part in value.items()}
-    if kinds != {"first": int, "stop": int, "pictures": int, "inputs": str}:
-        raise LcamError("attribute shard does not say which pictures it means")
-    return Shard(**value)
-
-
-def read_flat_rows(attributes: h5py.AttributeManager) -> int | None:
-    """Return how many maps are said to be flat; None where that is not said.
-
-    Raises:
-        LcamError: It is no number; the message lacks the file's name.
-    """
-    if FLAT_ROWS not in attributes:
-        return None
-    count: int = attribute(attributes, FLAT_ROWS, int)
-    return count if count >= 0 else None
-
-
-def is_complete(attributes: h5py.AttributeManager) -> bool:
-    """Return whether the run that wrote the file came to its end; other programs may not say."""
-    # MATLAB has no booleans to write.
-    return "complete" not in attributes or bool(attribute(attributes, "complete", int))
-
-
-def attribute(attributes: h5py.AttributeManager, name: str, kind: type) -> Any:
-    """Return an attribute as a plain Python value.
-
-    Raises:
-        LcamError: if it is missing or not of that kind; the message lacks the file's name.
-    """
-    value = None
-    if name in attributes:
-        # Looked at before it is read: what it declares is what would be allocated.
-        declared = attributes.get_id(name)
-        if declared.shape != () or declared.dtype.itemsize > _LONGEST_ATTRIBUTE:
-            raise LcamError(f"attribute {name} is not one {kind.__name__}, or too long")
-        value = attributes[name]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", "surrogateescape")
-    if not isinstance(value, kind) or (isinstance(value, str) and "\0" in value):
-        raise LcamError(f"attribute {name} is missing or no {kind.__name__}")
-    return value
-
-
-def _json_object(attributes: h5py.AttributeManager, name: str) -> dict[str, Any]:
-    try:
-        value = json.loads(attribute(attributes, name, str))
-    except (ValueError, RecursionError) as error:
-        raise LcamError(f"attribute {name} is not JSON") from error
-    if not isinstance(value, dict):
-        raise LcamError(f"attribute {name} is no JSON object")
-    return value
-
-
-def utf8(text: str) -> bytes:
-    """Return the bytes of a text, those of a file name as they are on disk."""
-    return text.encode("utf-8", "surrogateescape")
-
-
-def clip_text(text: str, width: int) -> bytes:
-    """Return the bytes of a text cut to ``width`` bytes, between two characters."""
-    return utf8(text)[:width].decode("utf-8", "ignore").encode("utf-8")
-
-
-def _text(width: int) -> np.dtype[Any]:
-    kind: np.dtype[Any] = h5py.string_dtype("utf-8", max(width, 1))
-    return kind
 
 
 def skipped_rows(skipped: Sequence[Skipped]) -> dict[str, list[bytes]]:

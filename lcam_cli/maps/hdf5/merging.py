@@ -8,11 +8,12 @@ from pathlib import Path
 
 import h5py
 
-from lcam_cli.maps.hdf5 import layout
-from lcam_cli.maps.hdf5.copying import copy_attributes, copy_classes, copy_rows, dataset_names
+from lcam_cli.maps.atomic import atomic_file, cannot_write, human_size
+from lcam_cli.maps.hdf5.attributes import FILE_ID, FLAT_ROWS, new_id
+from lcam_cli.maps.hdf5.class_names import copy_class_names
+from lcam_cli.maps.hdf5.copying import copy_attributes, copy_rows, dataset_names
 from lcam_cli.maps.hdf5.reader import MapsFile
 from lcam_cli.maps.hdf5.shards import in_order
-from lcam_cli.maps.whole import cannot_write, size, whole_file
 
 
 def merge(out: Path, files: Sequence[Path]) -> int:
@@ -33,15 +34,15 @@ def merge(out: Path, files: Sequence[Path]) -> int:
     with ExitStack() as stack:
         shards = in_order([stack.enter_context(MapsFile(file)) for file in files])
         try:
-            with whole_file(out) as temporary, h5py.File(temporary, "w", locking=False) as new:
+            with atomic_file(out) as temporary, h5py.File(temporary, "w", locking=False) as new:
                 old = [
                     stack.enter_context(h5py.File(shard.path, "r", locking=False))
                     for shard in shards
                 ]
-                copy_attributes(old[0], new, "shard", "created", layout.FLAT_ROWS)
-                copy_classes(old[0], new)
-                new.attrs[layout.FLAT_ROWS] = sum(len(shard.flat()) for shard in shards)
-                new.attrs[layout.FILE_ID] = layout.new_id()
+                copy_attributes(old[0], new, "shard", "created", FLAT_ROWS)
+                copy_class_names(old[0], new)
+                new.attrs[FLAT_ROWS] = sum(len(shard.find_flat_rows()) for shard in shards)
+                new.attrs[FILE_ID] = new_id()
                 new.attrs["created"] = min(shard.info.created for shard in shards)
                 with_rows = [file for file in old if len(file["path"])] or old
                 for column in dataset_names(with_rows[0]):
@@ -50,5 +51,7 @@ def merge(out: Path, files: Sequence[Path]) -> int:
         except (OSError, RuntimeError) as error:  # h5py has both for a full disk
             needed = sum(file.stat().st_blocks * 512 for file in files)
             hint = "free some space or use another file"
-            raise cannot_write(out, error, needed=f"up to {size(needed)}", hint=hint) from error
+            raise cannot_write(
+                out, error, needed=f"up to {human_size(needed)}", hint=hint
+            ) from error
         return sum(map(len, shards))

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,54 +22,34 @@ from numpy.typing import NDArray
 
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
-from lcam_cli.maps.flat import Flat, flat_rows
-from lcam_cli.maps.hdf5 import layout
-from lcam_cli.maps.hdf5.sandbox import try_out
+from lcam_cli.maps.flat import FlatSummary, find_flat_rows
+from lcam_cli.maps.hdf5 import attributes
+from lcam_cli.maps.hdf5.checks import Kind
+from lcam_cli.maps.hdf5.class_names import read_class_names
+from lcam_cli.maps.hdf5.joined_file import JoinedFile, shards_of
+from lcam_cli.maps.hdf5.sandbox import SANDBOX
+from lcam_cli.maps.hdf5.texts import read_texts
 from lcam_cli.maps.paths import resolve_path
 from lcam_cli.maps.record import MapBatch, MapsInfo
 
 _GIVE_MAPS = "give a maps file: lcam explain … --out FILE.h5"
-WRITE_ANEW = "write it anew with --overwrite"
+OVERWRITE_HINT = "write it anew with --overwrite"
 """What to do about a file that cannot be gone on with."""
 
-# A row larger than this is a lie about its shape, or a trap for our memory.
-_MOST_ROW_BYTES = 1 << 26
 _MOST_BATCH_BYTES = 1 << 28
-# All texts of one kind together: room for ten million paths.
-_MOST_TEXT_BYTES = 1 << 30
-_TEXT_BLOCK_BYTES = 1 << 24
-_TEXT_OBJECT_BYTES = 64
 _INDICES_AT_ONCE = 1 << 20
-_MOST_CLASSES = 1 << 20
 
-_TEXT = "text"
-_ROWS: dict[str, tuple[str | tuple[str, ...], int]] = {
-    # name: what may be stored, dimensions
-    "class_index": (("int32",), 1),
-    "predicted_index": (("int32",), 1),
-    "confidence": (("float32",), 1),
-    "crop_box": (("float32",), 2),
-    "class_name": (_TEXT, 1),
-    "path": (_TEXT, 1),
-    "saliency": (("float16", "uint8", "float32"), 3),
+_ROWS = {
+    "class_index": Kind(1, ("int32",)),
+    "predicted_index": Kind(1, ("int32",)),
+    "confidence": Kind(1, ("float32",)),
+    "crop_box": Kind(2, ("float32",)),
+    "class_name": Kind(1),
+    "path": Kind(1),
+    "saliency": Kind(3, ("float16", "uint8", "float32")),
 }
-_SKIPPED: dict[str, tuple[str | tuple[str, ...], int]] = {
-    "skipped/path": (_TEXT, 1),
-    "skipped/reason": (_TEXT, 1),
-}
-
-
-@dataclass(frozen=True)
-class _Joining:
-    """A file that may join others beside it.
-
-    Attributes:
-        path: The file.
-        ids: What the others were when it joined them, by their names; empty where it is not known.
-    """
-
-    path: Path
-    ids: dict[str, Any]
+_CAM = {"cam": Kind(3, ("float32",))}
+_SKIPPED = {"skipped/path": Kind(1), "skipped/reason": Kind(1)}
 
 
 class MapsFile:
@@ -81,8 +60,8 @@ class MapsFile:
     Args:
         path: The HDF5 file.
         method: Whose maps, in a file that holds those of several methods.
-        tried: Whether it is known that HDF5 comes to no harm by the file.
-        instead: What to do where it is no HDF5 file.
+        trusted: Whether it is known that HDF5 comes to no harm by the file.
+        hint: What to do where it is no HDF5 file.
 
     Attributes:
         path: The file.
@@ -105,8 +84,8 @@ class MapsFile:
         path: str | Path,
         method: str | None = None,
         *,
-        tried: bool = False,
-        instead: str = _GIVE_MAPS,
+        trusted: bool = False,
+        hint: str = _GIVE_MAPS,
     ) -> None:
         path = Path(path)
         self.path = path
@@ -117,12 +96,12 @@ class MapsFile:
             )
         if not path.is_file():
             raise LcamError(f"no maps file {path}", "make one with lcam explain … --out FILE.h5")
-        if not tried:
-            try_out(path, method)
+        if not trusted:
+            SANDBOX.check(path, method)
         try:
             self._file = h5py.File(path, "r", locking=False)
         except (OSError, RuntimeError, ValueError, KeyError, MemoryError) as error:
-            raise LcamError(f"{path} is no HDF5 file, or a damaged one", instead) from error
+            raise LcamError(f"{path} is no HDF5 file, or a damaged one", hint) from error
         try:
             self._group = self._group_of(method)
             self._check()
@@ -221,28 +200,28 @@ class MapsFile:
         except (OSError, RuntimeError, ValueError, MemoryError) as error:
             raise self._refused(f"its classes cannot be read ({error})") from error
 
-    def flat(self) -> list[int]:
+    def find_flat_rows(self) -> list[int]:
         """Return the numbers of the rows whose maps have one value everywhere, by looking at all.
 
         Raises:
             LcamError: if they cannot be read.
         """
         try:
-            return flat_rows(self._group["saliency"], self._rows)
+            return find_flat_rows(self._group["saliency"], self._rows)
         except (OSError, RuntimeError, ValueError, MemoryError) as error:
             raise self._refused(f"its maps cannot be read ({error})") from error
 
-    def first_flat(self) -> Flat | None:
+    def flat_summary(self) -> FlatSummary | None:
         """Return how many maps are flat, and which is the first; None where the file says of none.
 
         Raises:
             LcamError: if they cannot be read.
         """
-        rows = self.flat() if self.flat_rows else []
+        rows = self.find_flat_rows() if self.flat_rows else []
         if not rows:
             return None
         first = self.rows(rows[0], rows[0] + 1)
-        return Flat(len(rows), first.paths[0], int(first.class_index[0]))
+        return FlatSummary(len(rows), first.paths[0], int(first.class_index[0]))
 
     def resolve(self, row_path: str, images: Path | None = None) -> Path:
         """Return where the picture of a row lies.
@@ -260,7 +239,7 @@ class MapsFile:
 
     def _group_of(self, method: str | None) -> h5py.Group:
         """Return where the maps lie: the file itself, or the group of the method asked for."""
-        if layout.attribute(self._file.attrs, "schema", str) != layout.METHODS_SCHEMA:
+        if attributes.attribute(self._file.attrs, "schema", str) != attributes.METHODS_SCHEMA:
             if method is not None:
                 raise LcamError(f"{self.path} holds one method's maps", "ask for no method")
             return self._file
@@ -278,18 +257,16 @@ class MapsFile:
         return group
 
     def _check(self) -> None:
-        self._file_bytes = self.path.stat().st_size
+        said = self._group.attrs
         self.info = dataclasses.replace(
-            layout.read_info(self._group.attrs), classes=self._class_names()
+            attributes.read_info(said), classes=read_class_names(self._group)
         )
-        self.flat_rows = layout.read_flat_rows(self._group.attrs)
-        self.complete = layout.is_complete(self._group.attrs)
-        joining = _Joining(self.path, layout.read_joined_ids(self._group.attrs))
-        kinds = dict(_ROWS)
-        if "cam" in self._group:
-            kinds["cam"] = (("float32",), 3)
-        for name, (kind, dimensions) in (kinds | _SKIPPED).items():
-            _check_dataset(self._group, name, kind, dimensions, joining)
+        self.flat_rows = attributes.read_flat_rows(said)
+        self.complete = attributes.is_complete(said)
+        joined = JoinedFile(self.path, attributes.read_joined_ids(said))
+        kinds = _ROWS | (_CAM if "cam" in self._group else {})
+        for name, kind in (kinds | _SKIPPED).items():
+            joined.check(self._group, name, kind)
         self._rows = self._common_length(kinds)
         skipped = self._common_length(_SKIPPED)
         saliency = self._group["saliency"]
@@ -299,7 +276,7 @@ class MapsFile:
         self.cam_size: tuple[int, int] | None = (
             self._group["cam"].shape[1:] if "cam" in kinds else None
         )
-        self.shards = _shards_of(saliency, self.path.parent) if saliency.is_virtual else []
+        self.shards = shards_of(saliency, self.path.parent)
         self.map_dtype: str = saliency.dtype.newbyteorder("=").name
         self.skipped = [
             Skipped(path, reason)
@@ -310,17 +287,7 @@ class MapsFile:
             )
         ]
 
-    def _class_names(self) -> tuple[str, ...]:
-        """The names of all classes; none where the file does not have them."""
-        if layout.CLASSES not in self._group:
-            return ()
-        _check_dataset(self._group, layout.CLASSES, _TEXT, 1, None)
-        names = self._group[layout.CLASSES]
-        if len(names) > _MOST_CLASSES or len(names) * names.dtype.itemsize > _MOST_BATCH_BYTES:
-            raise LcamError(f"{layout.CLASSES} has {len(names)} names")
-        return tuple(self._texts(layout.CLASSES, 0, len(names)))
-
-    def _common_length(self, names: dict[str, Any]) -> int:
+    def _common_length(self, names: Iterable[str]) -> int:
         """The rows that all these datasets have; a run that died may have cut them unevenly."""
         lengths = {name: self._group[name].shape[0] for name in names}
         if self.complete and len(set(lengths.values())) > 1:
@@ -347,21 +314,7 @@ class MapsFile:
         )
 
     def _texts(self, name: str, start: int, stop: int) -> list[str]:
-        """Read texts a block at a time, so that no claim about their size is believed."""
-        dataset = self._group[name]
-        # A text of variable length lies in the file, or in a shard, and is no longer than that.
-        fixed = h5py.check_string_dtype(dataset.dtype).length
-        longest = fixed or (_TEXT_BLOCK_BYTES if dataset.is_virtual else self._file_bytes)
-        block = max(1, _TEXT_BLOCK_BYTES // longest)
-        texts: list[str] = []
-        taken = 0
-        for first in range(start, stop, block):
-            for raw in dataset[first : min(first + block, stop)]:
-                texts.append(bytes(raw).decode("utf-8", "surrogateescape"))
-                taken += len(raw) + _TEXT_OBJECT_BYTES
-            if taken > _MOST_TEXT_BYTES:
-                raise ValueError(f"{name} holds more than {_MOST_TEXT_BYTES >> 30} GiB of text")
-        return texts
+        return read_texts(self._group[name], start, stop)
 
     def _refused(self, why: str) -> LcamError:
         return LcamError(f"{self.path}: {why}", "it is damaged, or not written by lcam")
@@ -389,121 +342,3 @@ def _wrong_values(batch: MapBatch) -> str:
     if (batch.class_index < 0).any() or (batch.predicted_index < 0).any():
         return "negative class"
     return ""
-
-
-def _check_dataset(
-    file: h5py.File,
-    name: str,
-    kind: str | tuple[str, ...],
-    dimensions: int,
-    joining: _Joining | None,
-) -> None:
-    """Check that a dataset lies where and is what it should be.
-
-    Args:
-        file: The file it is in.
-        name: Its name, from the file's root.
-        kind: The types it may have.
-        dimensions: How many it must have.
-        joining: The file, if its datasets may be joined from shards beside it.
-
-    Raises:
-        LcamError: if it does not, or is not.
-    """
-    parts = PurePosixPath(name).parts
-    for depth in range(1, len(parts) + 1):
-        link = file.get("/".join(parts[:depth]), getlink=True)
-        if not isinstance(link, h5py.HardLink):
-            raise LcamError(f"{name} is missing" if link is None else f"{name} is a link")
-    dataset = file[name]
-    if not isinstance(dataset, h5py.Dataset):
-        raise LcamError(f"{name} is no dataset")
-    if len(dataset.shape or ()) != dimensions:
-        raise LcamError(f"{name} has not {dimensions} dimensions")
-    _check_type(dataset, name, kind)
-    if dataset.external:
-        raise LcamError(f"{name} lies in another file")
-    if dataset.is_virtual:
-        if joining is None:
-            raise LcamError(f"{name} is joined from files that are joined themselves")
-        _check_shards(dataset, name, kind, dimensions, joining)
-    elif not _is_stored(dataset):
-        raise LcamError(f"{name} says it has {dataset.shape[0]} rows and does not hold them")
-
-
-def _check_type(dataset: h5py.Dataset, name: str, kind: str | tuple[str, ...]) -> None:
-    """Check what a dataset's values are, and that no row or chunk of them is enormous."""
-    if kind == _TEXT:
-        text = h5py.check_string_dtype(dataset.dtype)
-        if text is None or (text.length or 0) > layout.LONGEST_TEXT:
-            raise LcamError(f"{name} is no text")
-    elif dataset.dtype.newbyteorder("=").name not in kind:
-        raise LcamError(f"{name} is {dataset.dtype}, not {' or '.join(kind)}")
-    row = math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
-    if not 0 < row <= _MOST_ROW_BYTES:
-        raise LcamError(f"{name} has rows of {row} bytes")
-    chunk = math.prod(dataset.chunks or ()) * dataset.dtype.itemsize
-    if chunk > _MOST_ROW_BYTES:
-        raise LcamError(f"{name} has chunks of {chunk} bytes")
-
-
-def _is_stored(dataset: h5py.Dataset) -> bool:
-    """Whether a dataset's values are in its file, not only declared."""
-    stored = dataset.id.get_storage_size()
-    if stored > dataset.file.id.get_filesize():
-        return False
-    if dataset.chunks is None:
-        return bool(stored >= math.prod(dataset.shape) * dataset.dtype.itemsize)
-    chunks = [-(-size // chunk) for size, chunk in zip(dataset.shape, dataset.chunks, strict=True)]
-    return bool(dataset.id.get_num_chunks() >= math.prod(chunks))
-
-
-def _check_shards(
-    dataset: h5py.Dataset,
-    name: str,
-    kind: str | tuple[str, ...],
-    dimensions: int,
-    joining: _Joining,
-) -> None:
-    """Check that the sources of a virtual dataset are the files it joined, whole, beside it."""
-    joined, path = 0, joining.path
-    for source in dataset.virtual_sources():
-        if "%" in source.file_name.replace("%%", ""):
-            raise LcamError(f"{name} lies in files known by a pattern, {source.file_name}")
-        joined += source.vspace.get_select_npoints()
-        shard = _shard_name(source.file_name)
-        here = path.parent.resolve()
-        found = (here / shard).resolve()
-        if shard.is_absolute() or not found.is_relative_to(here):
-            raise LcamError(f"{name} lies outside the file's folder, in {source.file_name}")
-        # HDF5 would read a missing shard as zeros; and "." would be this file again.
-        if not found.is_file() or found == path.resolve():
-            raise LcamError(f"{name} lies in {source.file_name}, which is missing")
-        with h5py.File(found, "r", locking=False) as file:
-            _check_unchanged(file, shard.name, joining)
-            _check_dataset(file, source.dset_name.strip("/"), kind, dimensions, None)
-    # What no shard holds would be read as zeros.
-    if joined < math.prod(dataset.shape):
-        raise LcamError(f"{name} says it has {dataset.shape[0]} rows and does not join them")
-
-
-def _check_unchanged(shard: h5py.File, name: str, joining: _Joining) -> None:
-    """Check that a shard is the file that was joined, and not that of a later run."""
-    if name in joining.ids and layout.read_id(shard.attrs) != joining.ids[name]:
-        raise LcamError(
-            f"{joining.path} joins {name}, which has been written anew since",
-            "make it anew with --overwrite, or put back the file that it joined",
-        )
-
-
-def _shard_name(stored: str) -> PurePosixPath:
-    return PurePosixPath(stored.replace("%%", "%"))
-
-
-def _shards_of(saliency: h5py.Dataset, folder: Path) -> list[tuple[Path, int, int]]:
-    """Return the files behind a virtual dataset, each with the first and the last row it gives."""
-    found = []
-    for source in saliency.virtual_sources():
-        first, last = source.vspace.get_select_bounds()
-        found.append((folder / _shard_name(source.file_name), int(first[0]), int(last[0])))
-    return found

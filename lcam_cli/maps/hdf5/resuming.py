@@ -10,12 +10,12 @@ from pathlib import Path
 
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
-from lcam_cli.maps.hdf5.reader import WRITE_ANEW, MapsFile
+from lcam_cli.maps.hdf5.reader import OVERWRITE_HINT, MapsFile
 from lcam_cli.maps.record import MapDtype, MapsInfo, Shard
 
 
 @dataclass(frozen=True)
-class Kept:
+class ReusablePart:
     """The beginning of a shard, which stays.
 
     Attributes:
@@ -50,7 +50,7 @@ def pictures_done(names: Sequence[str], rows: Sequence[str], unread: set[str]) -
 
 
 @dataclass(frozen=True)
-class Survey:
+class ExpectedRun:
     """A run whose shards are looked through.
 
     Attributes:
@@ -71,7 +71,7 @@ class Survey:
     size: tuple[int, int]
     map_dtype: MapDtype
 
-    def kept(self, files: Iterable[Path]) -> list[Kept]:
+    def reusable_parts(self, files: Iterable[Path]) -> list[ReusablePart]:
         """Return what stays of shards, in order: all of a finished one, else its whole batches.
 
         Args:
@@ -80,16 +80,16 @@ class Survey:
         Raises:
             LcamError: One is of another run.
         """
-        found = [one for file in files if (one := self._kept(file)).pictures]
+        found = [one for file in files if (one := self._reusable(file)).pictures]
         found.sort(key=lambda one: one.pictures.start)
         for i, (one, following) in enumerate(itertools.pairwise(found)):
             # With other batches, more of it is whole than when the next was begun.
             if one.pictures.stop > following.pictures.start:
-                found[i] = self._kept(one.file, following.pictures.start)
+                found[i] = self._reusable(one.file, following.pictures.start)
         return found
 
-    def _kept(self, file: Path, limit: int | None = None) -> Kept:
-        with MapsFile(file, instead=WRITE_ANEW) as maps:
+    def _reusable(self, file: Path, limit: int | None = None) -> ReusablePart:
+        with MapsFile(file, hint=OVERWRITE_HINT) as maps:
             whole = Shard(0, len(self.names), len(self.names), self.inputs)
             shard = maps.info.shard or whole
             here = self.names[shard.first : shard.stop]
@@ -102,7 +102,7 @@ class Survey:
             elif done < len(here):
                 done -= done % self.batch
             to_do = set(here[done:])
-            return Kept(
+            return ReusablePart(
                 file,
                 range(shard.first, shard.first + done),
                 sum(name not in unread for name in here[:done]) * self.per_picture,

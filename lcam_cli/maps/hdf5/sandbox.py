@@ -46,7 +46,7 @@ class Sandbox:
         self._lock = threading.Lock()
         atexit.register(self.close)
 
-    def __call__(self, path: Path, method: str | None) -> None:
+    def check(self, path: Path, method: str | None) -> None:
         """Return if reading the file harms nothing; whether it is in order the reader says.
 
         Args:
@@ -115,4 +115,4 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             pipe.close()
 
 
-try_out = Sandbox()
+SANDBOX = Sandbox()

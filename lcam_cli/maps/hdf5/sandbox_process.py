@@ -1,4 +1,4 @@
-"""The process that opens maps files before the program does; ``trial.py`` is the other end."""
+"""The process that opens maps files before the program does; ``sandbox.py`` is the other end."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def main(seconds: float) -> None:
 
 
 def _read(path: Path, method: str | None) -> None:
-    with MapsFile(path, method, tried=True) as maps:
+    with MapsFile(path, method, trusted=True) as maps:
         _limit_memory(path, *(shard for shard, _, _ in maps.shards))
         maps.paths()
         ends = [(first, last) for _, first, last in maps.shards] or [(0, len(maps) - 1)]

@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
-from lcam_cli.maps.flat import Flat, is_flat
+from lcam_cli.maps.atomic import atomic_file, cannot_write, human_size
+from lcam_cli.maps.flat import FlatSummary, is_flat
 from lcam_cli.maps.hdf5 import layout
 from lcam_cli.maps.hdf5.layout import Capacity
-from lcam_cli.maps.hdf5.reader import WRITE_ANEW, MapsFile
+from lcam_cli.maps.hdf5.reader import OVERWRITE_HINT, MapsFile
+from lcam_cli.maps.hdf5.texts import utf8
 from lcam_cli.maps.record import Floats, MapBatch, MapDtype, MapsInfo
-from lcam_cli.maps.whole import cannot_write, size, whole_file
 
 FLUSH_ROWS = 1000
 FLUSH_SECONDS = 10.0
@@ -53,8 +54,8 @@ class Hdf5Writer:
     Attributes:
         paths: The path of each row, in order, those not yet flushed included.
         skipped: Inputs that could not be read, in order.
-        flat: The rows, by number, whose maps have one value everywhere as they are stored; of an
-            unfinished file.
+        flat_rows: The numbers of the rows whose maps have one value everywhere as they are stored;
+            of an unfinished file.
         complete: Whether the file is finished; then nothing can be appended.
 
     Raises:
@@ -77,7 +78,7 @@ class Hdf5Writer:
         self.path = path
         self.paths: list[str] = []
         self.skipped: list[Skipped] = []
-        self.flat: list[int] = []
+        self.flat_rows: list[int] = []
         self.complete = False
         self._info = dataclasses.replace(info, created=created)
         self._size = size
@@ -110,11 +111,11 @@ class Hdf5Writer:
         if len(batch) and batch.saliency.shape[1:] != self._size:
             raise ValueError(f"maps of {batch.saliency.shape[1:]} in a file of {self._size}")
         if len(batch):
-            with self._telling():
+            with self._explained():
                 self._open(None if batch.cam is None else batch.cam.shape[1:])
                 self._write_rows(batch, self.rows)
             flat = np.flatnonzero(is_flat(_stored_maps(batch, self._dtype)))
-            self.flat += [self.rows + int(row) for row in flat]
+            self.flat_rows += [self.rows + int(row) for row in flat]
         self.paths += batch.paths
         self.skipped += batch.skipped
         fresh = self.rows + len(self.skipped) - self._flushed_rows - self._flushed_skipped
@@ -129,7 +130,7 @@ class Hdf5Writer:
         """
         if self._lost or (self._descriptor is None and not self.skipped):
             return
-        with self._telling():
+        with self._explained():
             self._open(self._cam_size)
             self._commit(self.path)
         self._flushed_at = time.monotonic()
@@ -139,7 +140,7 @@ class Hdf5Writer:
         if not (0 <= rows <= self.rows and 0 <= skipped <= len(self.skipped)):
             raise ValueError(f"cannot keep {rows} of {self.rows} rows")
         del self.paths[rows:], self.skipped[skipped:]
-        self.flat = [row for row in self.flat if row < rows]
+        self.flat_rows = [row for row in self.flat_rows if row < rows]
         self._flushed_skipped = min(self._flushed_skipped, skipped)
         self.flush()
 
@@ -151,16 +152,16 @@ class Hdf5Writer:
         """
         if self.complete:
             return
-        with self._telling():
+        with self._explained():
             self._open(self._cam_size)
             self._commit(self.path)
-            layout.set_complete(self.path, len(self.flat))
+            layout.set_complete(self.path, len(self.flat_rows))
         self.complete = True
 
-    def first_flat(self) -> Flat | None:
+    def flat_summary(self) -> FlatSummary | None:
         """The flat maps of the finished file; None where there are none."""
-        with MapsFile(self.path, tried=True) as maps:
-            return maps.first_flat()
+        with MapsFile(self.path, trusted=True) as maps:
+            return maps.flat_summary()
 
     def close(self) -> None:
         """Flush, leaving the file incomplete unless :meth:`finish` was called.
@@ -191,7 +192,7 @@ class Hdf5Writer:
         """Decide what becomes of a file that exists, before any work is done."""
         if self.path.is_dir():
             raise LcamError(f"{self.path} is a folder", "name a file ending in .h5")
-        with self._telling():
+        with self._explained():
             self.path.parent.mkdir(parents=True, exist_ok=True)
         if not os.access(self.path.parent, os.W_OK | os.X_OK):
             raise LcamError(f"the folder {self.path.parent} is not writable", "use another --out")
@@ -202,23 +203,23 @@ class Hdf5Writer:
         self._resume()
 
     def _resume(self) -> None:
-        with MapsFile(self.path, instead=WRITE_ANEW) as old:
+        with MapsFile(self.path, hint=OVERWRITE_HINT) as old:
             differs = old.difference(self._info, self._size, self._dtype)
             if differs:
                 raise LcamError(
                     f"{self.path} holds other maps: {differs}",
                     "use the same settings, --overwrite or another --out",
                 )
-            self._info = self._info.after(old.info)
+            self._info = self._info.continuing(old.info)
             self.complete = old.complete
             self.paths = old.paths()
             self.skipped = old.skipped
-            self.flat = [] if old.complete else old.flat()
+            self.flat_rows = [] if old.complete else old.find_flat_rows()
             cam_size = old.cam_size
         if self.complete:
             return
         wanted, self._capacity = self._capacity, layout.read_capacity(self.path)
-        with self._telling():
+        with self._explained():
             self._attach(self.path, cam_size)
             self._flushed_rows, self._flushed_skipped = self.rows, len(self.skipped)
             if not self._capacity.holds(wanted):
@@ -239,7 +240,7 @@ class Hdf5Writer:
         """Make the file, with the rows of the one it replaces, whole or not at all."""
         self._detach()
         try:
-            with whole_file(self.path) as temporary:
+            with atomic_file(self.path) as temporary:
                 made = layout.columns(self._capacity, self._dtype, self._size, cam_size)
                 layout.create(temporary, self._info, made)
                 self._attach(temporary, cam_size)
@@ -251,7 +252,7 @@ class Hdf5Writer:
             raise
 
     def _copy_rows(self) -> None:
-        with MapsFile(self.path, tried=True) as old:
+        with MapsFile(self.path, trusted=True) as old:
             first = 0
             for batch in old.batches(_ROWS_AT_ONCE):
                 self._write_rows(batch, first)
@@ -311,7 +312,7 @@ class Hdf5Writer:
             layout.write_at(self._descriptor, rows, at)
 
     @contextlib.contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _explained(self) -> Iterator[None]:
         """Tell the user what keeps the file from being written."""
         try:
             yield
@@ -321,7 +322,7 @@ class Hdf5Writer:
             raise cannot_write(
                 self.path,
                 error,
-                needed=f"up to {size(rows * (self._capacity.rows - self._flushed_rows))}",
+                needed=f"up to {human_size(rows * (self._capacity.rows - self._flushed_rows))}",
                 hint="free some space or use another --out; what was flushed can go on with "
                 "--resume",
             ) from error
@@ -334,8 +335,8 @@ def _stored(batch: MapBatch, map_dtype: MapDtype) -> dict[str, Any]:
         "predicted_index": batch.predicted_index,
         "confidence": batch.confidence,
         "crop_box": batch.crop_box,
-        "class_name": [layout.utf8(name) for name in batch.class_names],
-        "path": [layout.utf8(path) for path in batch.paths],
+        "class_name": [utf8(name) for name in batch.class_names],
+        "path": [utf8(path) for path in batch.paths],
         **({} if batch.cam is None else {"cam": batch.cam}),
         "saliency": _stored_maps(batch, map_dtype),
     }

@@ -17,10 +17,12 @@ from hypothesis.extra import numpy as hnp
 
 from lcam_cli.errors import BadImageError, LcamError
 from lcam_cli.maps.hdf5 import reader as hdf5_reader
+from lcam_cli.maps.hdf5 import texts
+from lcam_cli.maps.hdf5.attributes import read_joined_ids
 from lcam_cli.maps.hdf5.joining import join
-from lcam_cli.maps.hdf5.layout import Capacity, read_joined_ids
+from lcam_cli.maps.hdf5.layout import Capacity
 from lcam_cli.maps.hdf5.reader import MapsFile
-from lcam_cli.maps.hdf5.resuming import Kept
+from lcam_cli.maps.hdf5.resuming import ReusablePart
 from lcam_cli.maps.hdf5.writer import Hdf5Writer
 from lcam_cli.maps.record import MapBatch
 from tests.maps.making import CAPACITY, INFO, SIZE, make_batch, writer
@@ -524,7 +526,7 @@ def test_a_shard_that_was_written_anew_is_refused(finished: Path) -> None:
         with writer(shard) as out:
             out.append(make_batch(begin, 2))
             out.finish()
-    kept = [Kept(first, range(2), 2, []), Kept(second, range(2, 4), 2, [])]
+    kept = [ReusablePart(first, range(2), 2, []), ReusablePart(second, range(2, 4), 2, [])]
     join(joined, kept)
     with MapsFile(joined) as maps:
         assert_same(maps.rows(0, 4), make_batch(0, 4))
@@ -545,7 +547,7 @@ def test_joined_files_of_older_versions_are_read(finished: Path, without: str) -
     if without == "shard":
         with h5py.File(shard, "r+") as file:
             del file.attrs["file_id"]
-    join(joined, [Kept(shard, range(4), 4, [])])
+    join(joined, [ReusablePart(shard, range(4), 4, [])])
     if without == "joined":
         with h5py.File(joined, "r+") as file:
             del file.attrs["joined_files"]
@@ -571,14 +573,14 @@ def test_shards_may_have_any_name(finished: Path) -> None:
 def test_texts_of_any_length_are_read_a_block_at_a_time(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hdf5_reader, "_TEXT_BLOCK_BYTES", 100)
+    monkeypatch.setattr(texts, "_BLOCK_BYTES", 100)
     with MapsFile(finished) as maps:
         assert maps.paths() == make_batch(0, 4).paths
     with h5py.File(finished, "r+") as file:
         replace(file, "path", data=["a", "", "c" * 1000, "d"], dtype=h5py.string_dtype())
     with MapsFile(finished) as maps:
         assert maps.paths() == ["a", "", "c" * 1000, "d"]
-    monkeypatch.setattr(hdf5_reader, "_MOST_TEXT_BYTES", 1000)
+    monkeypatch.setattr(texts, "_MOST_BYTES", 1000)
     with MapsFile(finished) as maps, pytest.raises(LcamError, match="text"):
         maps.paths()
 

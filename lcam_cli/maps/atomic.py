@@ -19,7 +19,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def whole_file(target: Path) -> Iterator[Path]:
+def atomic_file(target: Path) -> Iterator[Path]:
     """Give a temporary path beside ``target`` that becomes it when the block ends well.
 
     Whoever looks at ``target`` sees a whole file or none, also when the run is killed, and after
@@ -56,13 +56,13 @@ def keep_mode(new: Path, old: Path) -> None:
             new.chmod(stat.S_IMODE(mode) | stat.S_IRUSR | stat.S_IWUSR)
 
 
-def write_whole(target: Path, *pieces: bytes | memoryview) -> None:
+def write_atomically(target: Path, *pieces: bytes | memoryview) -> None:
     """Write a file of some pieces, whole or not at all.
 
     Raises:
         OSError: It cannot be written.
     """
-    with whole_file(target) as temporary, temporary.open("wb") as file:
+    with atomic_file(target) as temporary, temporary.open("wb") as file:
         for piece in pieces:
             file.write(piece)
 
@@ -107,7 +107,7 @@ def cannot_write(
     if number in _NO_ROOM:
         there = next(path for path in (target, *target.parents) if path.is_dir())
         free = shutil.disk_usage(there).free
-        why += f": {needed} more needed, {size(free)} free on that disk"
+        why += f": {needed} more needed, {human_size(free)} free on that disk"
     return LcamError(f"cannot write {target}: {why}", hint)
 
 
@@ -135,7 +135,7 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def size(count: int) -> str:
+def human_size(count: int) -> str:
     """Return a number of bytes for people, e.g. ``12.3 MB``."""
     amount, unit = float(count), "bytes"
     for larger in ("kB", "MB", "GB", "TB"):

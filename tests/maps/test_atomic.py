@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from lcam_cli.maps.whole import cannot_write, remove_leftovers, size, whole_file, write_whole
+from lcam_cli.maps.atomic import (
+    atomic_file,
+    cannot_write,
+    human_size,
+    remove_leftovers,
+    write_atomically,
+)
 
 
 def write_half_and_fail(path: Path) -> None:
@@ -16,10 +22,10 @@ def write_half_and_fail(path: Path) -> None:
 
 def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
     target = tmp_path / "new" / "file"
-    with pytest.raises(FileNotFoundError), whole_file(target) as temporary:
+    with pytest.raises(FileNotFoundError), atomic_file(target) as temporary:
         write_half_and_fail(temporary)
     assert list(target.parent.iterdir()) == []
-    with whole_file(target) as temporary:
+    with atomic_file(target) as temporary:
         temporary.write_text("whole")
         assert not target.exists()
     assert target.read_text() == "whole"
@@ -43,7 +49,7 @@ def test_data_is_on_disk_before_the_name_and_the_name_before_the_return(
         pytest.skip("needs /proc")
     monkeypatch.setattr(os, "fsync", seen_fsync)
     monkeypatch.setattr(Path, "replace", seen_replace)
-    write_whole(tmp_path / "new" / "a.png", b"data")
+    write_atomically(tmp_path / "new" / "a.png", b"data")
     assert done == [f"sync {tmp_path.name}", "sync .a.png.lcam.tmp", "rename", "sync new"]
 
 
@@ -51,7 +57,7 @@ def test_a_leftover_is_replaced_even_where_it_is_a_link(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_bytes(b"kept")
     (tmp_path / ".a.png.lcam.tmp").symlink_to(victim)
-    write_whole(tmp_path / "a.png", b"data")
+    write_atomically(tmp_path / "a.png", b"data")
     assert victim.read_bytes() == b"kept"
     assert not (tmp_path / "a.png").is_symlink()
     assert {path.name for path in tmp_path.iterdir()} == {"victim", "a.png"}
@@ -72,7 +78,7 @@ def test_the_longest_names_have_room_for_the_temporary_ones(tmp_path: Path) -> N
     from lcam_cli.maps.names import output_name
 
     target = tmp_path / output_name("x" * 255, 999_999, "webp")
-    with whole_file(target) as temporary:
+    with atomic_file(target) as temporary:
         temporary.touch()
     assert target.exists()
 
@@ -80,7 +86,9 @@ def test_the_longest_names_have_room_for_the_temporary_ones(tmp_path: Path) -> N
 def test_a_full_disk_is_told_with_what_is_missing(tmp_path: Path) -> None:
     full = OSError(errno.ENOSPC, "No space left on device")
     target = tmp_path / "not" / "made.h5"
-    error = cannot_write(target, full, needed=f"at least {size(12_345_678)}", hint="free some")
+    error = cannot_write(
+        target, full, needed=f"at least {human_size(12_345_678)}", hint="free some"
+    )
     assert "No space left on device: at least 12.3 MB more needed, " in error.what
     assert error.what.endswith(" free on that disk")
     other = cannot_write(target, OSError(errno.EIO, ""), needed="1 byte", hint="")
