@@ -34,7 +34,7 @@ class GradientSync:
         self.steps = 0
         self.sent = 0
 
-    def same_start(self, module: nn.Module) -> None:
+    def broadcast(self, module: nn.Module) -> None:
         """Give all ranks the first one's parameters and buffers, to the last bit."""
         if self.ranks.info.size == 1:
             return
@@ -51,7 +51,7 @@ class GradientSync:
             dist.all_reduce(answer)
         return bool(answer)
 
-    def all_of(self, mine: Sequence[int]) -> list[int]:
+    def gather(self, mine: Sequence[int]) -> list[int]:
         """Return the numbers of all ranks, in the order of the ranks."""
         if self.ranks.info.size == 1 or not self.any(bool(mine)):
             return list(mine)
@@ -60,7 +60,7 @@ class GradientSync:
             dist.all_gather_object(gathered, list(mine))
         return [number for one in gathered for number in one]
 
-    def __call__(
+    def average(
         self,
         named: Mapping[str, nn.Parameter],
         by_class: Sequence[str],
@@ -131,7 +131,7 @@ class GradientSync:
         return gathered
 
 
-ALONE = GradientSync(Ranks(RankInfo()))
+SINGLE_PROCESS = GradientSync(Ranks(RankInfo()))
 """Of a run of one process."""
 
 
