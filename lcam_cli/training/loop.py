@@ -25,7 +25,7 @@ from lcam_cli.training.modes import check_gradients, fit_settings, start
 from lcam_cli.training.nonfinite import (
     FAILED_BATCH,
     NonFinitePictures,
-    check_finite,
+    all_finite,
     failed_step,
     nothing_to_learn_from,
 )
@@ -183,7 +183,7 @@ class TrainingRun:
 
     def _train_epoch(self, skip: Callable[[Skipped], None]) -> bool:
         """Train on what is left of an epoch; return False where the run is stopped."""
-        position, recipe = self._position, self._settings.recipe
+        position = self._position
         for number, batch in self._batches.of_epoch(position.epoch, position.batch):
             for one in batch.skipped:
                 skip(one)
@@ -195,13 +195,22 @@ class TrainingRun:
                 self._save()
             if stopped:
                 return False
+        self._end_epoch()
+        return True
+
+    def _end_epoch(self) -> None:
+        """Go on to the next epoch, maybe of the next cycle, and save.
+
+        Raises:
+            LcamError: No picture was of use in this one.
+        """
         if not self._has_learned:
             raise nothing_to_learn_from(self._engine, len(self._paths), bool(self._nonfinite))
-        if position.epoch + 1 == recipe.cycle_epochs(position.epoch).stop:
+        position = self._position
+        if position.epoch + 1 == self._settings.recipe.cycle_epochs(position.epoch).stop:
             self._trainer.end_cycle()
         position.epoch, position.batch = position.epoch + 1, 0
         self._save()
-        return True
 
     def _learn(self, number: int, batch: Batch) -> None:
         """Take a step with a batch, and write what comes of it to the log."""
@@ -250,7 +259,7 @@ class TrainingRun:
         Raises:
             LcamError: The step, its pictures (all of them are listed in a file), and what may help.
         """
-        if not check_finite(terms, self._trainer.module):
+        if not all_finite(terms, self._trainer.module):
             position, precision = self._position, self._engine.hardware.precision
             pictures = self._batches.pictures_of(position.epoch, number, batch)
             raise failed_step(position.step, terms, pictures, self._out, precision)

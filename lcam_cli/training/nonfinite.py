@@ -63,7 +63,7 @@ def nothing_to_learn_from(engine: Engine, pictures: int, any_nonfinite: bool) ->
     )
 
 
-def check_finite(terms: Mapping[str, float], module: nn.Module) -> bool:
+def all_finite(terms: Mapping[str, float], module: nn.Module) -> bool:
     """Whether a step's loss, its terms and its gradients are all numbers."""
     return all(map(math.isfinite, terms.values())) and all(map(_is_finite, module.parameters()))
 
