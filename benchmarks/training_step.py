@@ -18,7 +18,7 @@ from lcam_cli.engine.backbone import load_backbone
 from lcam_cli.engine.engine import Engine
 from lcam_cli.training.recipes import recipe_for
 from lcam_cli.training.rows import SharedRows, classifier_rows
-from lcam_cli.training.step import take_step
+from lcam_cli.training.step import Trainer
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def main() -> None:
     recipe = recipe_for("auto", given.backbone)
     W0 = classifier_rows(engine, x[:2])
     rows = SharedRows(W0.cpu(), torch.ones(W0.shape[1])).to(engine.device)
-    optimisers = rows.optimisers(recipe)
+    img, fm = (Trainer(engine, rows, recipe, mode) for mode in ("img", "fm"))
 
     def forward() -> None:
         with torch.no_grad(), engine.autocast():
@@ -52,8 +52,8 @@ def main() -> None:
     turns: dict[str, Callable[[], object]] = {
         "forward": forward,
         "forward and backward to the input": forward_and_backward,
-        "L-CAM-Img step": lambda: take_step(engine, rows, optimisers, x, recipe, "img", 1.0),
-        "L-CAM-Fm step": lambda: take_step(engine, rows, optimisers, x, recipe, "fm", 1.0),
+        "L-CAM-Img step": lambda: img.step(x, 1.0),
+        "L-CAM-Fm step": lambda: fm.step(x, 1.0),
     }
 
     def seconds(work: Callable[[], object]) -> float:

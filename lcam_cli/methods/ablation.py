@@ -31,25 +31,27 @@ class AblationCam:
         self.forward_passes = channels
 
     @torch.no_grad()
-    def __call__(self, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
+    def __call__(self, engine: Engine, forward: Forward, classes: Tensor) -> Maps:
         """K passes through the head a picture, in full batches over channels and pictures."""
 
         def logit(A: Tensor, picture: Tensor) -> Tensor:
             # In fp32 whatever the precision: α is a small difference of large numbers.
-            around = [t[picture] for t in seen.around]
+            around = [t[picture] for t in forward.around]
             logits = engine.backbone.head(A, around).float()
             return logits.gather(1, classes[picture, None])[:, 0]
 
         def without(picture: Tensor, channel: Tensor) -> Tensor:
-            A = seen.A[picture]
+            A = forward.A[picture]
             A[torch.arange(len(A), device=A.device), channel] = 0
             return logit(A, picture)
 
-        f: Tensor = engine.run(logit, seen.A, torch.arange(len(seen.A), device=seen.A.device))
-        alpha = seen.A.new_zeros(seen.A.shape[:2])
-        active = (seen.A != 0).any(3).any(2).nonzero()
+        f: Tensor = engine.run(
+            logit, forward.A, torch.arange(len(forward.A), device=forward.A.device)
+        )
+        alpha = forward.A.new_zeros(forward.A.shape[:2])
+        active = (forward.A != 0).any(3).any(2).nonzero()
         for start in range(0, len(active), engine.batch_size):
             picture, channel = active[start : start + engine.batch_size].unbind(1)
             drop = f[picture] - engine.run(without, picture, channel)
             alpha[picture, channel] = drop / f[picture]
-        return Maps.of_cam(class_activation_map(seen.A, alpha).relu(), seen)
+        return Maps.of_cam(class_activation_map(forward.A, alpha).relu(), forward)

@@ -18,7 +18,7 @@ from lcam_cli.engine.engine import Engine, Forward
 from lcam_cli.methods.base import Maps
 
 
-def weighted_features(engine: Engine, seen: Forward, classes: Tensor) -> Tensor:
+def weighted_features(engine: Engine, forward: Forward, classes: Tensor) -> Tensor:
     """F_k = α_k·A_k with Grad-CAM's α, each picture's F brought to root mean square 1.
 
     α is small where the classifier is sure; without a common size the gates would see a constant.
@@ -26,8 +26,8 @@ def weighted_features(engine: Engine, seen: Forward, classes: Tensor) -> Tensor:
     Returns:
         (B, K, P, Q), float32; zeros where F is zero everywhere.
     """
-    alpha = engine.feature_gradients(seen, classes).mean((2, 3), keepdim=True)
-    F_k = alpha * seen.A
+    alpha = engine.feature_gradients(forward, classes).mean((2, 3), keepdim=True)
+    F_k = alpha * forward.A
     size = F_k.square().mean((1, 2, 3), keepdim=True).sqrt()
     return torch.where(size > 0, F_k / torch.where(size > 0, size, 1), 0)
 
@@ -120,8 +120,8 @@ class Amg:
         self._gates = gates
         self._aligned = bool(params.get("training", {}).get("align"))
 
-    def __call__(self, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
+    def __call__(self, engine: Engine, forward: Forward, classes: Tensor) -> Maps:
         """L without a ReLU, as it is trained."""
         self._gates = self._gates.to(engine.device)
-        L = self._gates(weighted_features(engine, seen, classes))
-        return Maps.of_cam(L, seen, engine.grid(self._aligned))
+        L = self._gates(weighted_features(engine, forward, classes))
+        return Maps.of_cam(L, forward, engine.grid(self._aligned))

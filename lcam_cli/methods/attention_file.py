@@ -233,10 +233,10 @@ def _read_settings(path: Path) -> tuple[str, AttentionSettings]:
             )
         names = json.loads(metadata["class_names"])
         training = json.loads(metadata["training"])
-        told = {k: str(v) for k, v in json.loads(metadata["backbone"]).items()}
-        told["activation"] = check_activation(told.get("activation", "softmax"))
-        check_kind(told.get("probabilities", ""))
-        identity = Identity(**told)  # type: ignore[arg-type]
+        recorded = {k: str(v) for k, v in json.loads(metadata["backbone"]).items()}
+        recorded["activation"] = check_activation(recorded.get("activation", "softmax"))
+        check_kind(recorded.get("probabilities", ""))
+        identity = Identity(**recorded)  # type: ignore[arg-type]
         preprocess = Preprocess.from_json(json.loads(metadata["preprocess"]))
         if not (isinstance(names, list) and isinstance(training, dict)):
             raise TypeError("class_names or training")

@@ -25,16 +25,18 @@ class Maps:
     cam: Tensor | None = None
 
     @classmethod
-    def of_cam(cls, L: Tensor, seen: Forward, grid: Grid | None = None) -> Maps:
+    def of_cam(cls, L: Tensor, forward: Forward, grid: Grid | None = None) -> Maps:
         """V = θ(ζ(L)), the way every class activation map of the paper's Table 1 is shown.
 
         Args:
             L: The map before normalisation, (B, P, Q).
-            seen: The pictures it belongs to.
-            grid: Where its cells lie, for a method that knows better than ``seen.grid``.
+            forward: The pictures it belongs to.
+            grid: Where its cells lie, for a method that knows better than ``forward.grid``.
         """
         L = L.float()
-        return cls(saliency_map(L, (seen.x.shape[2], seen.x.shape[3]), grid or seen.grid), L)
+        return cls(
+            saliency_map(L, (forward.x.shape[2], forward.x.shape[3]), grid or forward.grid), L
+        )
 
 
 def flat_maps(V: Tensor) -> Tensor:
@@ -55,6 +57,6 @@ class Method(Protocol):
     params: dict[str, Any]
     forward_passes: int
 
-    def __call__(self, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
-        """Explain why ``classes`` (B,), int64, score as they do on the pictures of ``seen``."""
+    def __call__(self, engine: Engine, forward: Forward, classes: Tensor) -> Maps:
+        """Explain why ``classes`` (B,), int64, score as they do on the pictures of ``forward``."""
         ...

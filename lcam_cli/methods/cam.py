@@ -39,7 +39,7 @@ class Cam:
         self.params: dict[str, Any] = {}
         self._W = linear.weight.detach().float()
 
-    def __call__(self, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
+    def __call__(self, engine: Engine, forward: Forward, classes: Tensor) -> Maps:
         """V = θ(ζ(L)), without a ReLU."""
         self._W = self._W.to(engine.device)
-        return Maps.of_cam(class_activation_map(seen.A, self._W[classes]), seen)
+        return Maps.of_cam(class_activation_map(forward.A, self._W[classes]), forward)

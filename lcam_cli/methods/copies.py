@@ -44,21 +44,21 @@ class SmoothGradCamPlusPlus:
         """Standard normal noise of ``shape`` (n, 3, H, W), on the CPU."""
         return torch.randn(shape, generator=torch.Generator().manual_seed(self._seed))
 
-    def __call__(self, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
+    def __call__(self, engine: Engine, forward: Forward, classes: Tensor) -> Maps:
         """One forward pass a copy, and a backward pass through the head."""
-        noise = self.draw((self.forward_passes, *seen.x.shape[1:])).to(engine.device)
-        span = seen.x.amax((1, 2, 3), keepdim=True) - seen.x.amin((1, 2, 3), keepdim=True)
+        noise = self.draw((self.forward_passes, *forward.x.shape[1:])).to(engine.device)
+        span = forward.x.amax((1, 2, 3), keepdim=True) - forward.x.amin((1, 2, 3), keepdim=True)
 
         def noisy(picture: Tensor, copy: Tensor) -> Tensor:
-            return seen.x[picture] + self._sigma * span[picture] * noise[copy]
+            return forward.x[picture] + self._sigma * span[picture] * noise[copy]
 
-        D1, D2, D3 = (torch.zeros_like(seen.A) for _ in range(3))
-        for picture, g in _gradients(engine, seen, classes, self.forward_passes, noisy):
+        D1, D2, D3 = (torch.zeros_like(forward.A) for _ in range(3))
+        for picture, g in _gradients(engine, forward, classes, self.forward_passes, noisy):
             for power, D in enumerate((D1, D2, D3), start=1):
                 D.index_add_(0, picture, g**power / self.forward_passes)
-        a = D2 / (2 * D2 + D3 * seen.A.sum((2, 3), keepdim=True) + EPSILON)
+        a = D2 / (2 * D2 + D3 * forward.A.sum((2, 3), keepdim=True) + EPSILON)
         alpha = (a * D1.relu()).sum((2, 3))
-        return Maps.of_cam(class_activation_map(seen.A, alpha).relu(), seen)
+        return Maps.of_cam(class_activation_map(forward.A, alpha).relu(), forward)
 
 
 class IntegratedGradCam:
@@ -81,21 +81,21 @@ class IntegratedGradCam:
         self.params: dict[str, Any] = {"steps": steps}
         self.forward_passes = steps
 
-    def __call__(self, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
+    def __call__(self, engine: Engine, forward: Forward, classes: Tensor) -> Maps:
         """One forward pass a step, and a backward pass through the head."""
 
         def faded(picture: Tensor, step: Tensor) -> Tensor:
-            return seen.x[picture] * ((step + 1) / self.forward_passes)[:, None, None, None]
+            return forward.x[picture] * ((step + 1) / self.forward_passes)[:, None, None, None]
 
-        alpha = seen.A.new_zeros(seen.A.shape[:2])
-        for picture, g in _gradients(engine, seen, classes, self.forward_passes, faded):
+        alpha = forward.A.new_zeros(forward.A.shape[:2])
+        for picture, g in _gradients(engine, forward, classes, self.forward_passes, faded):
             alpha.index_add_(0, picture, g.mean((2, 3)) / self.forward_passes)
-        return Maps.of_cam(class_activation_map(seen.A, alpha).relu(), seen)
+        return Maps.of_cam(class_activation_map(forward.A, alpha).relu(), forward)
 
 
 def _gradients(
     engine: Engine,
-    seen: Forward,
+    forward: Forward,
     classes: Tensor,
     copies: int,
     change: Callable[[Tensor, Tensor], Tensor],
@@ -104,7 +104,7 @@ def _gradients(
 
     Args:
         engine: The engine with the classifier.
-        seen: The pictures.
+        forward: The pictures.
         classes: (B,), int64.
         copies: n.
         change: Makes copies from indices of pictures (m,) and of copies (m,): (m, 3, H, W).
@@ -112,7 +112,7 @@ def _gradients(
     Yields:
         The picture of each copy, (m,), and g, (m, K, P, Q). Memory does not grow with n.
     """
-    order = torch.arange(len(seen.x) * copies, device=seen.x.device)
+    order = torch.arange(len(forward.x) * copies, device=forward.x.device)
     for chunk in torch.split(order, engine.batch_size):
         picture = chunk // copies
         copy = engine.forward(change(picture, chunk % copies))

@@ -76,12 +76,12 @@ class ClassChoice:
         """What files say of it."""
         return {"classes": list(self.indices)} if self.indices else {"top_k": self.top_k}
 
-    def of(self, seen: Forward) -> Tensor:
+    def of(self, forward: Forward) -> Tensor:
         """Classes (B, C), int64, for a batch, best first."""
         if self.indices:
-            chosen = torch.tensor(self.indices, device=seen.logits.device)
-            return chosen.expand(len(seen.logits), -1)
-        return seen.logits.topk(self.top_k, 1).indices
+            chosen = torch.tensor(self.indices, device=forward.logits.device)
+            return chosen.expand(len(forward.logits), -1)
+        return forward.logits.topk(self.top_k, 1).indices
 
 
 def pictures_at_once(engine: Engine, method: Method) -> int:
@@ -170,25 +170,25 @@ def _begin(
     """Start on a batch; what comes back waits for its rows and fetches them."""
     if not batch.indices:
         return partial(no_rows, engine, batch.skipped)
-    seen = engine.forward(engine.pixels(batch.images))
-    classes = choice.of(seen)
+    forward = engine.forward(engine.pixels(batch.images))
+    classes = choice.of(forward)
     columns = (classes[:, c].contiguous() for c in range(classes.shape[1]))
     try:
-        maps = [_explained(engine, method, seen, column) for column in columns]
+        maps = [_explained(engine, method, forward, column) for column in columns]
     except Exception:
         # Looked at here alone: on a GPU, a look is a wait.
-        if seen.finite.all():
+        if forward.finite.all():
             raise
-        rest = _with_numbers(engine, batch, seen, paths)
+        rest = _with_numbers(engine, batch, forward, paths)
         return _begin(engine, method, rest, choice, paths, row_path)
     here = [paths[i] for i in batch.indices]
-    rows = partial(map_rows, engine, batch, seen, classes, maps, [row_path(p) for p in here])
-    return partial(_fetch, rows, engine, method.name, here, seen.finite)
+    rows = partial(map_rows, engine, batch, forward, classes, maps, [row_path(p) for p in here])
+    return partial(_fetch, rows, engine, method.name, here, forward.finite)
 
 
-def _with_numbers(engine: Engine, batch: Batch, seen: Forward, paths: Sequence[str]) -> Batch:
+def _with_numbers(engine: Engine, batch: Batch, forward: Forward, paths: Sequence[str]) -> Batch:
     """A batch less the pictures whose scores are no numbers, which are skipped."""
-    finite = seen.finite.cpu().numpy()
+    finite = forward.finite.cpu().numpy()
     lost = [Skipped(paths[i], not_numbers(engine)) for i in compress(batch.indices, ~finite)]
     return Batch(
         list(compress(batch.indices, finite)),
@@ -198,10 +198,10 @@ def _with_numbers(engine: Engine, batch: Batch, seen: Forward, paths: Sequence[s
     )
 
 
-def _explained(engine: Engine, method: Method, seen: Forward, classes: Tensor) -> Maps:
+def _explained(engine: Engine, method: Method, forward: Forward, classes: Tensor) -> Maps:
     """Maps of one class a picture, as a method has to make them."""
     try:
-        maps = method(engine, seen, classes)
+        maps = method(engine, forward, classes)
     except Exception as error:
         if isinstance(error, LcamError) or type(method).__module__.startswith("lcam_cli."):
             raise
@@ -209,7 +209,7 @@ def _explained(engine: Engine, method: Method, seen: Forward, classes: Tensor) -
             f"the plug-in {method.name} failed: {type(error).__name__}: {error}",
             "tell its author; --debug shows where",
         ) from error
-    wanted = (len(seen.x), *seen.x.shape[2:])
+    wanted = (len(forward.x), *forward.x.shape[2:])
     if maps.saliency.shape != wanted:
         raise LcamError(
             f"{method.name} gives maps of shape {tuple(maps.saliency.shape)}, not {wanted}",
@@ -247,7 +247,7 @@ def _fetch(
 def map_rows(
     engine: Engine,
     batch: Batch,
-    seen: Forward,
+    forward: Forward,
     classes: Tensor,
     maps: Sequence[Maps],
     names: list[str],
@@ -257,12 +257,12 @@ def map_rows(
     Args:
         engine: The engine with the classifier.
         batch: B readable pictures, and those that are not.
-        seen: Their forward pass.
+        forward: Their forward pass.
         classes: The classes explained, (B, C).
         maps: The maps of each class, C of them.
         names: What the pictures are called, B of them.
     """
-    scores = seen.scores.gather(1, classes)
+    scores = forward.scores.gather(1, classes)
     per_picture = classes.shape[1]
     chosen = classes.flatten().cpu().numpy().astype(np.int32)
     return MapBatch(
@@ -270,7 +270,7 @@ def map_rows(
         cam=None if maps[0].cam is None else _cams(maps).cpu().numpy(),
         paths=[name for name in names for _ in range(per_picture)],
         class_index=chosen,
-        predicted_index=_repeat(seen.predicted, per_picture).cpu().numpy().astype(np.int32),
+        predicted_index=_repeat(forward.predicted, per_picture).cpu().numpy().astype(np.int32),
         class_names=[engine.backbone.class_names[r] for r in chosen],
         confidence=scores.flatten().cpu().numpy(),
         crop_box=np.repeat(batch.crop_boxes, per_picture, axis=0),

@@ -17,40 +17,40 @@ _BY_GRADIENT = frozenset(
 _SUM_OF_PROBABILITIES = 1e-3
 
 
-def why_flat(engine: Engine, method: str, seen: Forward, classes: Tensor) -> str:
+def why_flat(engine: Engine, method: str, forward: Forward, classes: Tensor) -> str:
     """Find out why a method's maps of some pictures are flat.
 
     Args:
         engine: The engine with the classifier.
         method: The method's name.
-        seen: The pictures, B of them, all with flat maps.
+        forward: The pictures, B of them, all with flat maps.
         classes: The classes explained, (B,).
 
     Returns:
         A reason that holds for all of them, in words; empty where none is known.
     """
     layer = engine.backbone.identity.layer
-    if flat_maps(seen.A.flatten(0, 1)).all():
+    if flat_maps(forward.A.flatten(0, 1)).all():
         return (
             f"the features of layer {layer} are the same everywhere, as on a picture of one colour"
         )
-    return _why_by_gradient(engine, seen, classes) if method in _BY_GRADIENT else ""
+    return _why_by_gradient(engine, forward, classes) if method in _BY_GRADIENT else ""
 
 
-def _why_by_gradient(engine: Engine, seen: Forward, classes: Tensor) -> str:
+def _why_by_gradient(engine: Engine, forward: Forward, classes: Tensor) -> str:
     """The same, of a method whose maps are gradients times features."""
     layer = engine.backbone.identity.layer
-    if not seen.logits.any():
+    if not forward.logits.any():
         return (
             "all logits are 0, as those of a classifier before its training: give trained --weights"
         )
     try:
-        g = engine.feature_gradients(seen, classes)
+        g = engine.feature_gradients(forward, classes)
     except (LcamError, RuntimeError):
         return ""
     # Those that are undone, where what the last step is given cannot be had, vanish as well.
     undone = bool(engine.backbone.identity.probabilities) and not g.any()
-    if undone or _are_probabilities(seen.logits):
+    if undone or _are_probabilities(forward.logits):
         return (
             "the network gives probabilities, whose gradients vanish where it is sure: let it give "
             "logits, without the softmax or sigmoid at its end"
@@ -61,7 +61,7 @@ def _why_by_gradient(engine: Engine, seen: Forward, classes: Tensor) -> str:
             "them, as that of a transformer's patches behind the last attention; name an earlier "
             "--layer, or none"
         )
-    if not _speak_against(seen.A, g).all():
+    if not _speak_against(forward.A, g).all():
         return ""
     sign = "; --method cam keeps the sign" if engine.backbone.linear_head() else ""
     return f"nothing in layer {layer} speaks for the class, only against it{sign}"

@@ -24,10 +24,10 @@ class GradCam:
     def __init__(self) -> None:
         self.params: dict[str, Any] = {}
 
-    def __call__(self, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
+    def __call__(self, engine: Engine, forward: Forward, classes: Tensor) -> Maps:
         """One forward pass and one backward pass through the head."""
-        alpha = engine.feature_gradients(seen, classes).mean((2, 3))
-        return Maps.of_cam(class_activation_map(seen.A, alpha).relu(), seen)
+        alpha = engine.feature_gradients(forward, classes).mean((2, 3))
+        return Maps.of_cam(class_activation_map(forward.A, alpha).relu(), forward)
 
 
 class GradCamPlusPlus:
@@ -42,12 +42,12 @@ class GradCamPlusPlus:
     def __init__(self) -> None:
         self.params: dict[str, Any] = {}
 
-    def __call__(self, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
+    def __call__(self, engine: Engine, forward: Forward, classes: Tensor) -> Maps:
         """One forward pass and one backward pass through the head."""
-        g = engine.feature_gradients(seen, classes)
-        a = g**2 / (2 * g**2 + g**3 * seen.A.sum((2, 3), keepdim=True) + EPSILON)
+        g = engine.feature_gradients(forward, classes)
+        a = g**2 / (2 * g**2 + g**3 * forward.A.sum((2, 3), keepdim=True) + EPSILON)
         alpha = (a * g.relu()).sum((2, 3))
-        return Maps.of_cam(class_activation_map(seen.A, alpha).relu(), seen)
+        return Maps.of_cam(class_activation_map(forward.A, alpha).relu(), forward)
 
 
 class XGradCam:
@@ -62,11 +62,11 @@ class XGradCam:
     def __init__(self) -> None:
         self.params: dict[str, Any] = {}
 
-    def __call__(self, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
+    def __call__(self, engine: Engine, forward: Forward, classes: Tensor) -> Maps:
         """One forward pass and one backward pass through the head."""
-        g = engine.feature_gradients(seen, classes)
-        alpha = (g * seen.A).sum((2, 3)) / (seen.A.sum((2, 3)) + 1e-7)
-        return Maps.of_cam(class_activation_map(seen.A, alpha).relu(), seen)
+        g = engine.feature_gradients(forward, classes)
+        alpha = (g * forward.A).sum((2, 3)) / (forward.A.sum((2, 3)) + 1e-7)
+        return Maps.of_cam(class_activation_map(forward.A, alpha).relu(), forward)
 
 
 class LayerCam:
@@ -78,7 +78,7 @@ class LayerCam:
     def __init__(self) -> None:
         self.params: dict[str, Any] = {}
 
-    def __call__(self, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
+    def __call__(self, engine: Engine, forward: Forward, classes: Tensor) -> Maps:
         """One forward pass and one backward pass through the head."""
-        g = engine.feature_gradients(seen, classes)
-        return Maps.of_cam((g.relu() * seen.A).sum(1).relu(), seen)
+        g = engine.feature_gradients(forward, classes)
+        return Maps.of_cam((g.relu() * forward.A).sum(1).relu(), forward)

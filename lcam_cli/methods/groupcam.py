@@ -37,21 +37,21 @@ class GroupCam:
     def __init__(self) -> None:
         self.params: dict[str, Any] = {"groups": _GROUPS}
 
-    def __call__(self, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
+    def __call__(self, engine: Engine, forward: Forward, classes: Tensor) -> Maps:
         """32 masked forward passes, one of the blurred picture, a backward pass of the head."""
-        B, _, height, width = seen.x.shape
-        alpha = engine.feature_gradients(seen, classes).mean((2, 3))
-        weighted = alpha[:, :, None, None] * seen.A
+        B, _, height, width = forward.x.shape
+        alpha = engine.feature_gradients(forward, classes).mean((2, 3))
+        weighted = alpha[:, :, None, None] * forward.A
         cells = torch.stack([g.sum(1).relu() for g in weighted.chunk(_GROUPS, 1)], 1)
         cut = cells.flatten(1).float().quantile(_HIDDEN, dim=1)
         cells = torch.where(cells > cut[:, None, None, None], cells, 0)
 
-        background = blurred(seen.x)
+        background = blurred(forward.x)
         base = confidence(engine.logits(background), classes, engine.activation)[:, None]
-        forwards = MaskedForwards(engine, seen.x, classes, background)
+        forwards = MaskedForwards(engine, forward.x, classes, background)
 
         def masks(picture: int) -> Tensor:
-            return stretch(upsample(cells[picture], (height, width), seen.grid))
+            return stretch(upsample(cells[picture], (height, width), forward.grid))
 
         scores = forwards.scores((b, masks(b)) for b in range(B)).view(B, -1) - base
         L = torch.stack([torch.einsum("n,nhw->hw", scores[b], masks(b)) for b in range(B)])

@@ -48,7 +48,7 @@ class LCam:
             raise LcamError(f"{file.path} is no attention of L-CAM", "see methods.trained")
         return cls(file.attention, name or mode_name(file), params_of(file))
 
-    def __call__(self, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
+    def __call__(self, engine: Engine, forward: Forward, classes: Tensor) -> Maps:
         """V = θ(ζ(L)) on the raw L, without the sigmoid that training may put on it."""
         self._attention = self._attention.to(engine.device)
-        return Maps.of_cam(self._attention(seen.A, classes), seen, engine.grid(self._aligned))
+        return Maps.of_cam(self._attention(forward.A, classes), forward, engine.grid(self._aligned))

@@ -23,15 +23,15 @@ class RandomMap:
         self.params: dict[str, Any] = {"seed": seed}
         self._seed = seed
 
-    def __call__(self, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
+    def __call__(self, engine: Engine, forward: Forward, classes: Tensor) -> Maps:
         """Draw each map from the seed, the picture and the class, whatever the batch around it."""
-        pictures = seen.x.permute(0, 2, 3, 1).mul(255).round().byte().cpu().numpy()
+        pictures = forward.x.permute(0, 2, 3, 1).mul(255).round().byte().cpu().numpy()
         cells = np.stack(
             [
                 np.random.default_rng([self._seed, zlib.crc32(picture.tobytes()), int(r)]).random(
-                    seen.A.shape[2:], dtype=np.float32
+                    forward.A.shape[2:], dtype=np.float32
                 )
                 for picture, r in zip(pictures, classes, strict=True)
             ]
         )
-        return Maps.of_cam(torch.from_numpy(cells).to(engine.device), seen)
+        return Maps.of_cam(torch.from_numpy(cells).to(engine.device), forward)

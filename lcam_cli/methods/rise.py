@@ -52,11 +52,11 @@ class Rise:
         self._shifts = torch.from_numpy(rng.random((masks, 2)))
 
     @torch.no_grad()
-    def __call__(self, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
+    def __call__(self, engine: Engine, forward: Forward, classes: Tensor) -> Maps:
         """N forward passes a picture; the same masks for all."""
-        B, _, height, width = seen.x.shape
-        forwards = MaskedForwards(engine, seen.x, classes)
-        V = seen.x.new_zeros(B, height * width)
+        B, _, height, width = forward.x.shape
+        forwards = MaskedForwards(engine, forward.x, classes)
+        V = forward.x.new_zeros(B, height * width)
         grids = torch.split(self._grids.to(engine.device), forwards.batch_size)
         shifts = torch.split(self._shifts, forwards.batch_size)
         for grid, shift in zip(grids, shifts, strict=True):

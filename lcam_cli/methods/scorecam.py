@@ -34,13 +34,13 @@ class ScoreCam:
         self.forward_passes = channels
 
     @torch.no_grad()
-    def __call__(self, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
+    def __call__(self, engine: Engine, forward: Forward, classes: Tensor) -> Maps:
         """V = ζ(ReLU(L)): upsampled first, scaled to [0, 1] after."""
-        size = (seen.x.shape[2], seen.x.shape[3])
-        forwards = MaskedForwards(engine, seen.x, classes)
-        varying = seen.A.amax((2, 3)) > seen.A.amin((2, 3))
+        size = (forward.x.shape[2], forward.x.shape[3])
+        forwards = MaskedForwards(engine, forward.x, classes)
+        varying = forward.A.amax((2, 3)) > forward.A.amin((2, 3))
         # Every term is at least zero, so the definition's ReLU has nothing to do.
-        return Maps(min_max(score_weighted(forwards, seen.A, varying, size, seen.grid)))
+        return Maps(min_max(score_weighted(forwards, forward.A, varying, size, forward.grid)))
 
 
 def score_weighted(
@@ -49,7 +49,7 @@ def score_weighted(
     """Σ_k s_k H_k of each picture over the channels kept, H_k = ζ(θ(A_k)), s_k its score.
 
     Args:
-        forwards: Scores pictures seen through masks.
+        forwards: Scores masked pictures.
         A: Feature maps, (B, K, P, Q).
         kept: The channels that count, (B, K), bool. Others cost nothing.
         size: (H, W).

@@ -37,23 +37,23 @@ class Sidu:
         self.forward_passes = channels
 
     @torch.no_grad()
-    def __call__(self, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
+    def __call__(self, engine: Engine, forward: Forward, classes: Tensor) -> Maps:
         """Two rounds over the masks, a batch at a time; only predictions (K, R) are kept."""
-        size = (seen.x.shape[2], seen.x.shape[3])
-        forwards = MaskedForwards(engine, seen.x, classes)
+        size = (forward.x.shape[2], forward.x.shape[3])
+        forwards = MaskedForwards(engine, forward.x, classes)
         maps = []
-        for b, P in enumerate(seen.scores):
-            A = seen.A[b]
+        for b, P in enumerate(forward.scores):
+            A = forward.A[b]
             cells = (min_max(A[A.amax((1, 2)) > A.amin((1, 2))]) > _THRESHOLD).float()
-            V = seen.x.new_zeros(size)
+            V = forward.x.new_zeros(size)
             if len(cells):
                 chunks = torch.split(cells, forwards.batch_size)
                 seen_through = forwards.predictions(
-                    (b, upsample(chunk, size, seen.grid)) for chunk in chunks
+                    (b, upsample(chunk, size, forward.grid)) for chunk in chunks
                 )
                 weights = similarity_difference(P, seen_through) * uniqueness(seen_through)
                 for chunk, w in zip(chunks, torch.split(weights, forwards.batch_size), strict=True):
-                    V += torch.einsum("n,nhw->hw", w, upsample(chunk, size, seen.grid))
+                    V += torch.einsum("n,nhw->hw", w, upsample(chunk, size, forward.grid))
             maps.append(V)
         return Maps(min_max(torch.stack(maps)))
 

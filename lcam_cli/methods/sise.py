@@ -49,15 +49,15 @@ class Sise:
         # The most that a map can cost: channels without a positive gradient are left out.
         self.forward_passes = sum(ends.values())
 
-    def __call__(self, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
+    def __call__(self, engine: Engine, forward: Forward, classes: Tensor) -> Maps:
         """One forward and one backward pass, and a masked forward pass a channel kept."""
-        taps = tap(engine, seen.x, self._blocks, classes)
-        size = (seen.x.shape[2], seen.x.shape[3])
-        forwards = MaskedForwards(engine, seen.x, classes)
+        taps = tap(engine, forward.x, self._blocks, classes)
+        size = (forward.x.shape[2], forward.x.shape[3])
+        forwards = MaskedForwards(engine, forward.x, classes)
         fused: Tensor | None = None
         for block in self._blocks:
             A, beta = taps.outputs[block], taps.gradients[block].mean((2, 3))
-            grid = engine.backbone.grid_of(block) if seen.grid is not None else None
+            grid = engine.backbone.grid_of(block) if forward.grid is not None else None
             kept = torch.stack([self._kept(b) for b in beta])
             V = min_max(score_weighted(forwards, A, kept, size, grid))
             fused = V if fused is None else fuse(fused, V)

@@ -168,9 +168,9 @@ class TameMethod:
         self._layers = layers_of(params.get("training", {}))
         self._aligned = bool(params.get("training", {}).get("align"))
 
-    def __call__(self, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
+    def __call__(self, engine: Engine, forward: Forward, classes: Tensor) -> Maps:
         """L without the sigmoid."""
         self._tame = self._tame.to(engine.device)
         grids = engine.grids_of(self._layers, self._aligned)
-        L = self._tame(engine.outputs_of(seen, self._layers), classes, grids)
-        return Maps.of_cam(L, seen, grids[0] if grids else None)
+        L = self._tame(engine.outputs_of(forward, self._layers), classes, grids)
+        return Maps.of_cam(L, forward, grids[0] if grids else None)

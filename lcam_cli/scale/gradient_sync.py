@@ -1,6 +1,6 @@
-"""What ranks that train together tell each other in a step: the gradients of their pictures.
+"""What ranks that train together exchange in a step: the gradients of their pictures.
 
-A class's row of W has a gradient where a picture of that class was seen, and W may have 21,000
+A class's row of W has a gradient where the batch has a picture of that class, and W may have 21,000
 rows: so of what has a row a class, the rows that were touched are exchanged alone, with their
 numbers. A step's bytes follow from the pictures of a batch, never from the classes.
 """
@@ -18,7 +18,7 @@ from lcam_cli.scale.ranks import Ranks
 
 
 class GradientSync:
-    """Adds up gradients over all ranks.
+    """Averages gradients over all ranks, each weighted by its pictures.
 
     Args:
         ranks: All of them.
@@ -34,11 +34,11 @@ class GradientSync:
         self.steps = 0
         self.sent = 0
 
-    def same_start(self, module: nn.Module) -> None:
+    def broadcast(self, module: nn.Module) -> None:
         """Give all ranks the first one's parameters and buffers, to the last bit."""
         if self.ranks.info.size == 1:
             return
-        with torch.no_grad(), self.ranks.talking():
+        with torch.no_grad(), self.ranks.collective():
             for tensor in module.state_dict().values():
                 dist.broadcast(tensor, src=0)
 
@@ -47,20 +47,20 @@ class GradientSync:
         if self.ranks.info.size == 1:
             return mine
         answer = torch.tensor(float(mine))
-        with self.ranks.talking():
+        with self.ranks.collective():
             dist.all_reduce(answer)
         return bool(answer)
 
-    def all_of(self, mine: Sequence[int]) -> list[int]:
+    def gather(self, mine: Sequence[int]) -> list[int]:
         """Return the numbers of all ranks, in the order of the ranks."""
         if self.ranks.info.size == 1 or not self.any(bool(mine)):
             return list(mine)
         gathered: list[list[int]] = [[] for _ in range(self.ranks.info.size)]
-        with self.ranks.talking():
+        with self.ranks.collective():
             dist.all_gather_object(gathered, list(mine))
         return [number for one in gathered for number in one]
 
-    def __call__(
+    def average(
         self,
         named: Mapping[str, nn.Parameter],
         by_class: Sequence[str],
@@ -85,7 +85,7 @@ class GradientSync:
         if self.ranks.info.size == 1:
             return pictures, numbers
         self.steps += 1
-        with torch.no_grad(), self.ranks.talking():
+        with torch.no_grad(), self.ranks.collective():
             shared = [p for name, p in named.items() if name not in by_class]
             count = numbers.new_tensor([float(pictures)])
             weighted = [numbers * pictures if pictures else torch.zeros_like(numbers)]
@@ -106,8 +106,8 @@ class GradientSync:
         """Exchange the touched rows of one parameter, (R, …); each rank may have others."""
         is_dense = parameter.grad is not None and not parameter.grad.is_sparse
         rows, values = _touched(parameter)
-        told = [one.tolist() for one in self._gather(rows.new_tensor([len(rows), is_dense]))]
-        lengths = [length for length, _ in told]
+        counts = [one.tolist() for one in self._gather(rows.new_tensor([len(rows), is_dense]))]
+        lengths = [length for length, _ in counts]
         most = max(lengths)
         # All ranks give as many; who has fewer fills up with rows that are taken off again.
         padded_rows = torch.zeros(most, dtype=rows.dtype, device=rows.device)
@@ -116,7 +116,7 @@ class GradientSync:
         all_rows, all_values = self._gather(padded_rows), self._gather(padded)
         rows = torch.cat([r[:n] for r, n in zip(all_rows, lengths, strict=True)])
         values = torch.cat([v[:n] for v, n in zip(all_values, lengths, strict=True)])
-        if any(dense for _, dense in told):
+        if any(dense for _, dense in counts):
             parameter.grad = torch.zeros_like(parameter).index_add_(0, rows, values)
         else:
             gradient = torch.sparse_coo_tensor(
@@ -131,7 +131,7 @@ class GradientSync:
         return gathered
 
 
-ALONE = GradientSync(Ranks(RankInfo()))
+SINGLE_PROCESS = GradientSync(Ranks(RankInfo()))
 """Of a run of one process."""
 
 

@@ -1,7 +1,7 @@
-"""The processes of one run: what they tell each other, and that none waits for the dead.
+"""The processes of one run: how they talk to each other, and that none waits for the dead.
 
 torchrun, or whoever sets its variables, brings them together; PyTorch's store and process group
-carry what they say. Beside its work every rank writes a record to the store every other second,
+carry what they say. Beside its work every rank writes a heartbeat to the store every two seconds,
 and reads those of the others. So each knows within a minute when one has died, fails or hangs,
 whatever it is waiting for itself.
 """
@@ -30,24 +30,24 @@ from lcam_cli.scale.rank_info import RankInfo
 
 T = TypeVar("T")
 
-BEAT = 2.0
-"""Seconds between two records."""
-SILENCE = 30.0
-"""Seconds without a new record after which a rank is taken to have died or to hang."""
-GRACE = 15.0
+HEARTBEAT_INTERVAL = 2.0
+"""Seconds between two heartbeats of a rank."""
+HEARTBEAT_TIMEOUT = 30.0
+"""Seconds without a new heartbeat after which a rank is taken to have died or to hang."""
+GRACE_PERIOD = 15.0
 """Seconds that the work has to stop by itself, when another rank is lost."""
 
 _SECONDS_TO_MEET = 300.0
-_SECONDS_TO_SPEAK = 1800.0
+_COLLECTIVE_TIMEOUT = 1800.0
 RESUME = "go on with the same command and --resume"
 _LOST = 2
 # torchrun's agent, where there is one, is the meeting place; the first rank otherwise.
-_OF_AGENT = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+_HAS_AGENT = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
 
 @dataclass(frozen=True)
-class Record:
-    """What a rank tells the others about itself.
+class Heartbeat:
+    """What a rank says of itself, for the others to read.
 
     Attributes:
         process: Its number.
@@ -96,7 +96,7 @@ class Ranks:
         self._advance = advance
 
     def finish(self, skipped: int) -> None:
-        """Tell that this rank's work is done, and that it left out so many inputs."""
+        """Publish that this rank's work is done, and that it left out so many inputs."""
 
     def wait_for_others(self, stop: Callable[[], bool]) -> int:
         """Wait until all other ranks have finished, or ``stop()``.
@@ -110,8 +110,8 @@ class Ranks:
         return 0
 
     @contextmanager
-    def talking(self) -> Iterator[None]:
-        """Wrap what all ranks do together: where it fails, tell which rank was lost.
+    def collective(self) -> Iterator[None]:
+        """Wrap what all ranks do together: where it fails, the error names the rank that was lost.
 
         Raises:
             LcamError: A rank was lost.
@@ -119,26 +119,26 @@ class Ranks:
         yield
 
 
-class _Together(Ranks):
+class _ConnectedRanks(Ranks):
     """One of several ranks."""
 
     def __init__(self, rank_info: RankInfo, store: Store) -> None:
         super().__init__(rank_info)
         self._store = store
-        self._mine = Record(os.getpid(), _machine())
+        self._own = Heartbeat(os.getpid(), _machine())
         self._lost = ""
-        self._seen: dict[int, Record] = {}
+        self._heartbeats: dict[int, Heartbeat] = {}
         # In looks of this process: one that was stopped for an hour, as with Ctrl-Z, did not look.
-        self._quiet = dict.fromkeys(range(rank_info.size), 0)
-        self._apart = 0
+        self._missed = dict.fromkeys(range(rank_info.size), 0)
+        self._missed_by_store = 0
         self._shown = 0
         self._changed = threading.Condition()
         self._ended = False
-        self._tell()
-        # Two: the store answers no more when its host hangs, and that has to be seen too.
+        self._publish()
+        # Two: the store answers no more when its host hangs, and that must be noticed too.
         self._threads = [
             threading.Thread(target=work, name="lcam-ranks", daemon=True)
-            for work in (self._talk, self._watch)
+            for work in (self._exchange, self._watch)
         ]
 
     @property
@@ -146,26 +146,26 @@ class _Together(Ranks):
         """See :class:`Ranks`."""
         if not self._lost:  # a signal may come sooner than the next look
             with contextlib.suppress(RuntimeError, OSError):
-                self._lose(self._gone())
+                self._set_lost(self._find_dead())
         return self._lost
 
     def start(self) -> None:
-        """Begin to watch the others, who have all told of themselves."""
-        self._listen()
+        """Begin to watch the others, who have all published a heartbeat."""
+        self._read()
         for thread in self._threads:
             thread.start()
 
     def share(self, make: Callable[[], T]) -> T:
         """See :class:`Ranks`."""
         value = [make() if self.is_first else None]
-        with self.talking():
+        with self.collective():
             dist.broadcast_object_list(value, src=0, device=torch.device("cpu"))
         return value[0]  # type: ignore[return-value]
 
     def advance(self, done: int) -> None:
         """See :class:`Ranks`."""
         with self._changed:
-            self._mine = replace(self._mine, done=self._mine.done + done)
+            self._own = replace(self._own, done=self._own.done + done)
 
     def finish(self, skipped: int) -> None:
         """See :class:`Ranks`."""
@@ -175,26 +175,28 @@ class _Together(Ranks):
         """See :class:`Ranks`."""
         while not (self._lost or stop() or self._all_finished()):
             with self._changed:
-                self._changed.wait(BEAT / 4)
+                self._changed.wait(HEARTBEAT_INTERVAL / 4)
         if self.lost:
             raise LcamError(self.lost, RESUME)
-        return sum(record.skipped for record in self._seen.values()) - self._mine.skipped
+        return sum(heartbeat.skipped for heartbeat in self._heartbeats.values()) - self._own.skipped
 
     @contextmanager
-    def talking(self) -> Iterator[None]:
+    def collective(self) -> Iterator[None]:
         """See :class:`Ranks`."""
         try:
             yield
         except (RuntimeError, OSError) as error:  # the engine's errors are RuntimeErrors
             with self._changed:
-                self._changed.wait_for(lambda: self._lost, SILENCE + 2 * BEAT)
+                self._changed.wait_for(
+                    lambda: self._lost, HEARTBEAT_TIMEOUT + 2 * HEARTBEAT_INTERVAL
+                )
             why = self._lost or f"the ranks lost each other: {str(error).splitlines()[0]}"
             raise LcamError(why, RESUME) from error
 
     def close(self, error: BaseException | None) -> None:
-        """Tell how this rank ends, unless it has told already, and stop watching."""
+        """Publish how this rank ends, unless it has already, and stop watching."""
         if error is None:
-            self._end("finished", self._mine.skipped)
+            self._end("finished", self._own.skipped)
         elif isinstance(error, LcamError):
             self._end(error.what, 0)
         else:
@@ -203,43 +205,49 @@ class _Together(Ranks):
             self._ended = True
             self._changed.notify_all()
         for thread in self._threads:
-            thread.join(BEAT)
-        if error is not None and self.is_first and not _OF_AGENT:
-            time.sleep(2 * BEAT)  # this process is the meeting place: let the others read why
+            thread.join(HEARTBEAT_INTERVAL)
+        if error is not None and self.is_first and not _HAS_AGENT:
+            time.sleep(
+                2 * HEARTBEAT_INTERVAL
+            )  # this process is the meeting place: let the others read why
 
     def _end(self, state: str, skipped: int) -> None:
         with self._changed:
-            if self._mine.state == "at work":
-                self._mine = replace(self._mine, state=state, skipped=skipped)
+            if self._own.state == "at work":
+                self._own = replace(self._own, state=state, skipped=skipped)
         with contextlib.suppress(RuntimeError, OSError):  # its host may be what was lost
-            self._tell()
+            self._publish()
 
-    def _tell(self) -> None:
+    def _publish(self) -> None:
         with self._changed:
-            record = self._mine = replace(self._mine, beat=self._mine.beat + 1)
-        self._store.set(_key(self.info.rank), json.dumps(asdict(record)))
+            heartbeat = self._own = replace(self._own, beat=self._own.beat + 1)
+        self._store.set(_key(self.info.rank), json.dumps(asdict(heartbeat)))
 
-    def _talk(self) -> None:
+    def _exchange(self) -> None:
         """Tell and listen, until this rank ends or another is lost."""
-        while not self._has_ended(BEAT) and not self._lost:
+        while not self._has_ended(HEARTBEAT_INTERVAL) and not self._lost:
             try:
-                self._tell()
-                self._listen()
+                self._publish()
+                self._read()
             except (RuntimeError, OSError) as error:
-                self._lose(f"{self._host()} cannot be reached: {str(error).splitlines()[0]}")
+                self._set_lost(
+                    f"{self._store_host()} cannot be reached: {str(error).splitlines()[0]}"
+                )
 
     def _watch(self) -> None:
         """See that the others say something; end this process if it does not end by itself."""
         while not self._lost:
-            if self._has_ended(BEAT):
+            if self._has_ended(HEARTBEAT_INTERVAL):
                 return
             with self._changed:
-                self._apart += 1
-                self._quiet = {rank: looks + 1 for rank, looks in self._quiet.items()}
-            self._lose(self._silent())
+                self._missed_by_store += 1
+                self._missed = {rank: looks + 1 for rank, looks in self._missed.items()}
+            self._set_lost(self._find_silent())
         with self._changed:
             self._changed.notify_all()
-        if not self._has_ended(GRACE):  # it waits for the dead, or is in the middle of a long batch
+        if not self._has_ended(
+            GRACE_PERIOD
+        ):  # it waits for the dead, or is in the middle of a long batch
             os.write(2, f"error: {self._lost}\n{RESUME}\n".encode())
             os._exit(_LOST)
 
@@ -248,57 +256,66 @@ class _Together(Ranks):
         with self._changed:
             return self._changed.wait_for(lambda: self._ended, within)
 
-    def _host(self) -> str:
-        host = "torchrun on the first machine" if _OF_AGENT else _name(0, self._seen[0])
+    def _store_host(self) -> str:
+        host = "torchrun on the first machine" if _HAS_AGENT else _name(0, self._heartbeats[0])
         return f"{host}, at whom the ranks meet,"
 
-    def _listen(self) -> None:
+    def _read(self) -> None:
         size = self.info.size
-        told = [json.loads(one) for one in self._store.multi_get([_key(r) for r in range(size)])]
+        received = [
+            json.loads(one) for one in self._store.multi_get([_key(r) for r in range(size)])
+        ]
         with self._changed:
-            self._apart = 0
-            for rank, values in enumerate(told):
-                record = Record(**values)
-                if record != self._seen.get(rank):
-                    self._quiet[rank] = 0
-                self._seen[rank] = record
-        self._lose(self._gone())
-        done = sum(record.done for record in self._seen.values())
+            self._missed_by_store = 0
+            for rank, values in enumerate(received):
+                heartbeat = Heartbeat(**values)
+                if heartbeat != self._heartbeats.get(rank):
+                    self._missed[rank] = 0
+                self._heartbeats[rank] = heartbeat
+        self._set_lost(self._find_dead())
+        done = sum(heartbeat.done for heartbeat in self._heartbeats.values())
         if done > self._shown:
             self._advance(done - self._shown)
             self._shown = done
         with self._changed:
             self._changed.notify_all()
 
-    def _lose(self, why: str) -> None:
+    def _set_lost(self, why: str) -> None:
         if why and not self._lost:
             self._lost = why
 
-    def _gone(self) -> str:
+    def _find_dead(self) -> str:
         """Name a rank that ended before its work was done; empty where none did."""
-        for rank, seen in self._seen.items():
-            record = seen
-            dead = record.machine == self._mine.machine and not _is_alive(record.process)
-            if dead:  # it may have told of its end since
-                record = Record(**json.loads(self._store.get(_key(rank))))
-            if record.state not in ("at work", "finished"):
-                return f"{_name(rank, record)} ended: {record.state}"
-            if dead and record.state == "at work":
-                return f"{_name(rank, record)} died"
+        for rank, latest in self._heartbeats.items():
+            heartbeat = latest
+            dead = heartbeat.machine == self._own.machine and not _is_alive(heartbeat.process)
+            if dead:  # it may have published its end since
+                heartbeat = Heartbeat(**json.loads(self._store.get(_key(rank))))
+            if heartbeat.state not in ("at work", "finished"):
+                return f"{_name(rank, heartbeat)} ended: {heartbeat.state}"
+            if dead and heartbeat.state == "at work":
+                return f"{_name(rank, heartbeat)} died"
         return ""
 
-    def _silent(self) -> str:
+    def _find_silent(self) -> str:
         """Name who has said nothing for too long; empty where none has."""
-        if self._apart * BEAT > SILENCE:
-            return f"{self._host()} gave no sign of life for {SILENCE:.0f} s"
-        for rank, record in self._seen.items():
-            if record.state == "at work" and self._quiet[rank] * BEAT > SILENCE:
-                return f"{_name(rank, record)} gave no sign of life for {SILENCE:.0f} s"
+        if self._missed_by_store * HEARTBEAT_INTERVAL > HEARTBEAT_TIMEOUT:
+            return f"{self._store_host()} gave no sign of life for {HEARTBEAT_TIMEOUT:.0f} s"
+        for rank, heartbeat in self._heartbeats.items():
+            if (
+                heartbeat.state == "at work"
+                and self._missed[rank] * HEARTBEAT_INTERVAL > HEARTBEAT_TIMEOUT
+            ):
+                return (
+                    f"{_name(rank, heartbeat)} gave no sign of life for {HEARTBEAT_TIMEOUT:.0f} s"
+                )
         return ""
 
     def _all_finished(self) -> bool:
         others = (r for r in range(self.info.size) if r != self.info.rank)
-        return all(r in self._seen and self._seen[r].state == "finished" for r in others)
+        return all(
+            r in self._heartbeats and self._heartbeats[r].state == "finished" for r in others
+        )
 
 
 @contextmanager
@@ -329,20 +346,20 @@ def together(rank_info: RankInfo, device: str) -> Iterator[Ranks]:
     dist.destroy_process_group()
 
 
-def _meet(rank_info: RankInfo, device: str) -> _Together:
+def _meet(rank_info: RankInfo, device: str) -> _ConnectedRanks:
     meeting = timedelta(seconds=_SECONDS_TO_MEET)
     try:
         store, _, _ = next(rendezvous("env://", timeout=meeting))
-        ranks = _Together(rank_info, PrefixStore("lcam", store))
+        ranks = _ConnectedRanks(rank_info, PrefixStore("lcam", store))
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo",
             store=PrefixStore("group", store),
             rank=rank_info.rank,
             world_size=rank_info.size,
-            timeout=timedelta(seconds=_SECONDS_TO_SPEAK),
+            timeout=timedelta(seconds=_COLLECTIVE_TIMEOUT),
         )
-        # Nobody came here before all had told of themselves.
-        store.set_timeout(timedelta(seconds=SILENCE))
+        # Nobody comes here before all have published a heartbeat.
+        store.set_timeout(timedelta(seconds=HEARTBEAT_TIMEOUT))
     except (RuntimeError, ValueError, OSError) as error:
         raise LcamError(
             f"the {rank_info.size} ranks did not meet: {str(error).splitlines()[0]}",
@@ -382,12 +399,12 @@ def _key(rank: int) -> str:
     return f"rank/{rank}"
 
 
-def _name(rank: int, record: Record) -> str:
-    return f"rank {rank} (process {record.process} on {record.machine.split()[0]})"
+def _name(rank: int, heartbeat: Heartbeat) -> str:
+    return f"rank {rank} (process {heartbeat.process} on {heartbeat.machine.split()[0]})"
 
 
 def _machine() -> str:
-    """The host, and what tells apart containers on it that count processes for themselves."""
+    """The host, and what distinguishes containers on it that count processes for themselves."""
     try:
         space = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 (no file)
     except OSError:

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from lcam_cli.engine.engine import Engine, Forward
 from lcam_cli.methods.amg import Gates, weighted_features
 from lcam_cli.training.learned import LearnedModule, mask_of, masked_logits
-from lcam_cli.training.losses import Loss, eq6
+from lcam_cli.training.losses import Loss, MaskedBatch, eq6
 from lcam_cli.training.recipes import Recipe
+from lcam_cli.training.start import StartingData
 
 _REDUCTION = 16
 """Of the channels in the MLP's middle, as in CBAM."""
@@ -38,11 +39,11 @@ class GatesModule(LearnedModule):
             assert last.bias is not None
             nn.init.zeros_(last.bias)
 
-    def loss(self, engine: Engine, seen: Forward, y: Tensor, recipe: Recipe) -> Loss:
+    def loss(self, engine: Engine, forward: Forward, y: Tensor, recipe: Recipe) -> Loss:
         """Eq. 6 with S made of L; α is a constant of the frozen classifier."""
-        S = mask_of(self._gates()(weighted_features(engine, seen, y)), recipe)
-        logits = masked_logits(engine, seen.x, S, engine.grid(recipe.align))
-        return eq6(logits, y, S, len(y), recipe, engine.activation)
+        S = mask_of(self._gates()(weighted_features(engine, forward, y)), recipe)
+        logits = masked_logits(engine, forward.x, S, engine.grid(recipe.align))
+        return eq6(MaskedBatch(forward, y, S, logits), recipe)
 
     def fold(self) -> Gates:
         """See :class:`LearnedModule`."""
@@ -54,3 +55,8 @@ class GatesModule(LearnedModule):
             for name, parameter in self.named_parameters()
         }
         return Gates(**weights)
+
+
+def start(data: StartingData) -> GatesModule:
+    """Begin a run."""
+    return GatesModule(data.engine.backbone.feature_shape[0], data.settings.seed)

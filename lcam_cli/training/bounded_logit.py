@@ -17,7 +17,7 @@ from lcam_cli.engine.engine import Engine, Forward
 from lcam_cli.methods.attention import class_activation_map, min_max
 from lcam_cli.methods.bounded_logit import POSITIONS, Kind, PositionLogits, soft_selection
 from lcam_cli.training.learned import LearnedModule
-from lcam_cli.training.losses import Loss, eq6
+from lcam_cli.training.losses import Loss, MaskedBatch, eq6
 from lcam_cli.training.recipes import Recipe
 from lcam_cli.training.rows import feature_scale
 
@@ -74,13 +74,13 @@ class PositionLogitsModule(LearnedModule):
         w = (self.v / self.scale).expand(len(A), -1)
         return class_activation_map(A, w, self.b.expand(len(A)))
 
-    def loss(self, engine: Engine, seen: Forward, y: Tensor, recipe: Recipe) -> Loss:
+    def loss(self, engine: Engine, forward: Forward, y: Tensor, recipe: Recipe) -> Loss:
         """CE(y, head(A ⊙ a·P·Q)); the recipe's λ of the other terms are 0."""
-        logits = self.logits(seen.A)
+        logits = self.logits(forward.A)
         a = soft_selection(logits) if self.kind == "bla" else gumbel_selection(logits)
         weights = a * a[0].numel()
-        scores = engine.head(seen.A * weights.unsqueeze(1), seen.around)
-        return eq6(scores, y, min_max(a), len(y), recipe, engine.activation)
+        scores = engine.head(forward.A * weights.unsqueeze(1), forward.around)
+        return eq6(MaskedBatch(forward, y, min_max(a), scores), recipe)
 
     def fold(self) -> PositionLogits:
         """See :class:`LearnedModule`: one weight a feature map, s in it."""

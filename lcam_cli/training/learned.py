@@ -15,33 +15,44 @@ from lcam_cli.training.losses import Loss
 from lcam_cli.training.recipes import Recipe
 
 
-class LearnedModule(nn.Module, ABC):
-    """What the loop trains where it is not rows of L-CAM (:class:`~.rows.Rows`).
+class Trainable(nn.Module, ABC):
+    """What the loop trains.
 
     Everything that a step depends on is a parameter or a buffer: a checkpoint keeps these, and the
     state of the random generators.
 
     Attributes:
-        by_class: None of the parameters has a row a class, as far as ranks that train together
-            are concerned.
+        by_class: Names of the parameters that have a row a class; ranks that train together
+            exchange the rows of their pictures' classes alone.
     """
 
     by_class: tuple[str, ...] = ()
-
-    @abstractmethod
-    def loss(self, engine: Engine, seen: Forward, y: Tensor, recipe: Recipe) -> Loss:
-        """The mode's loss on the pictures of ``seen``, whose labels are y (B,), with gradients."""
 
     @abstractmethod
     def fold(self) -> Learned:
         """What goes into the attention file, as it stands now."""
 
     def end_cycle(self) -> None:
-        """Nothing: recipes of these modes have one cycle."""
+        """Keep what was learned for the average, and start again; nothing by default."""
 
     def optimisers(self, recipe: Recipe) -> list[torch.optim.Optimizer]:
-        """Adam on everything."""
+        """Those that move the parameters; by default Adam on everything."""
         return [torch.optim.Adam(self.parameters(), lr=recipe.lr)]
+
+
+class LearnedModule(Trainable):
+    """What a mode trains where it is not rows of L-CAM (:class:`~.rows.Rows`)."""
+
+    @abstractmethod
+    def loss(self, engine: Engine, forward: Forward, y: Tensor, recipe: Recipe) -> Loss:
+        """The mode's loss, with gradients.
+
+        Args:
+            engine: The engine with the frozen classifier.
+            forward: The pictures, B of them.
+            y: Their labels, (B,), int64.
+            recipe: The mask's kind and the λ.
+        """
 
 
 def mask_of(L: Tensor, recipe: Recipe) -> Tensor:
@@ -50,7 +61,7 @@ def mask_of(L: Tensor, recipe: Recipe) -> Tensor:
 
 
 def masked_logits(engine: Engine, x: Tensor, S: Tensor, grid: Grid | None) -> Tensor:
-    """f(X ⊙ θ(S)) (Eq. 5): logits (B, R) of pictures seen through masks.
+    """f(X ⊙ θ(S)) (Eq. 5): logits (B, R) of masked pictures.
 
     Args:
         engine: The engine with the frozen classifier.

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TextIO
 
 from lcam_cli.maps.atomic import keep_mode
+from lcam_cli.training.losses import TERMS
 
-COLUMNS = ("epoch", "step", "loss", "tv", "av", "ce", "lr", "images_per_second")
+LOG = "log.csv"
+COLUMNS = ("epoch", "step", "loss", *TERMS, "lr", "images_per_second")
 
 
 class TrainingLog:
@@ -17,7 +19,7 @@ class TrainingLog:
 
     Args:
         path: The file.
-        resume_from: Keep the lines of the steps before this one and go on behind them; 0 starts
+        resume_from: Keep the lines of the steps before this one and go on after them; 0 starts
             a new file.
     """
 
@@ -85,7 +87,7 @@ def draw_losses(log: Path, picture: Path) -> None:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     steps = [r["step"] for r in rows]
-    labels = {"loss": "loss (Eq. 6)", "ce": "CE", "av": "AV (Eq. 7)", "tv": "TV (Eq. 8)"}
+    labels = {"loss": "loss (Eq. 6)"} | {name: TERMS[name].label for name in reversed(TERMS)}
     for term, label in labels.items():
         values = [r[term] for r in rows]
         line = axes.plot(steps, values, alpha=0.25, linewidth=0.8)[0]

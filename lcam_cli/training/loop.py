@@ -3,83 +3,62 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
-import json
-import math
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from lcam_cli.engine.engine import Engine, no_gradients
-from lcam_cli.engine.stages import stage_ends
+from lcam_cli.engine.engine import Engine
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
-from lcam_cli.images.read import MAX_PIXELS
-from lcam_cli.images.stream import Batch, no_pictures, stream_batches, stream_training
-from lcam_cli.methods.attention_file import FILE_NAME, AttentionSettings, save_attention
-from lcam_cli.methods.explain import no_numbers, not_numbers
-from lcam_cli.methods.registry import advice_without_gradients
-from lcam_cli.scale.gradient_sync import ALONE, GradientSync
-from lcam_cli.scale.rank_info import RankInfo
-from lcam_cli.training import amg, bounded_logit, tame, trained_head
-from lcam_cli.training.checkpoint import (
-    CHECKPOINT,
-    Position,
-    load_checkpoint,
-    save_checkpoint,
-    sync_folder,
+from lcam_cli.images.stream import Batch
+from lcam_cli.methods.attention_file import FILE_NAME
+from lcam_cli.scale.gradient_sync import SINGLE_PROCESS, GradientSync
+from lcam_cli.training.batches import TrainingBatches, share_of_batches
+from lcam_cli.training.checkpoint import CHECKPOINT, Position, load_checkpoint, save_checkpoint
+from lcam_cli.training.log import LOG, NoLog, TrainingLog, read_log
+from lcam_cli.training.modes import check_gradients, fit_settings, start
+from lcam_cli.training.nonfinite import (
+    FAILED_BATCH,
+    NonFinitePictures,
+    all_finite,
+    failed_step,
+    nothing_to_learn_from,
 )
-from lcam_cli.training.learned import LearnedModule
-from lcam_cli.training.log import NoLog, TrainingLog, draw_losses, read_log
-from lcam_cli.training.recipes import OWN_RECIPES, Mode, Recipe
-from lcam_cli.training.rows import (
-    FreeRows,
-    SharedRows,
-    classifier_rows,
-    feature_scale,
-    random_rows,
-)
-from lcam_cli.training.step import NotNumbersError, take_step
+from lcam_cli.training.results import write_results
+from lcam_cli.training.settings import TrainingSettings, attention_settings, fingerprint
+from lcam_cli.training.start import StartingData
+from lcam_cli.training.step import NonFiniteScoresError, Trainer
 
-_Trained = FreeRows | SharedRows | LearnedModule
+__all__ = [
+    "FAILED_BATCH",
+    "Callbacks",
+    "TrainingRun",
+    "TrainingSettings",
+    "share_of_batches",
+    "train",
+]
 
-FAILED_BATCH = "failed_batch.txt"
 _SECONDS_BETWEEN_CHECKPOINTS = 120.0
-_PICTURES_FOR_CLASSIFIER_ROWS = 4
-_PICTURES_FOR_SCALE = 256
 
 
 @dataclass(frozen=True)
-class TrainingSettings:
-    """What a run does, apart from the backbone and the pictures.
+class Callbacks:
+    """What a run calls on its way.
 
     Attributes:
-        mode: What is learned: L-CAM's ``"img"`` and ``"fm"``, or another of ``recipes.Mode``.
-        recipe: Every number.
-        layers: Of mode ``"tame"``: the layers, in the order of the network, the target layer last;
-            empty for the ends of the last three stages.
-        labels: Of the modes that train the classifier's head: the true classes of the pictures,
-            in their order; None for the frozen classifier's predictions, as in all other modes.
-        seed: Of the start, the order and the crops.
-        workers: Processes that read pictures.
-        max_pixels: Pictures with more are skipped.
+        advance: With the pictures done, after every batch.
+        skip: With each picture that is left out, once.
+        stop: After every batch; True ends the run with a checkpoint.
     """
 
-    mode: Mode
-    recipe: Recipe
-    layers: tuple[str, ...] = ()
-    labels: tuple[int, ...] | None = None
-    seed: int = 0
-    workers: int = 2
-    max_pixels: int = MAX_PIXELS
+    advance: Callable[[int], None]
+    skip: Callable[[Skipped], None]
+    stop: Callable[[], bool]
 
 
 def train(
@@ -92,7 +71,7 @@ def train(
     advance: Callable[[int], None] = lambda _pictures: None,
     skip: Callable[[Skipped], None] = lambda _skipped: None,
     stop: Callable[[], bool] = lambda: False,
-    sync: GradientSync = ALONE,
+    sync: GradientSync = SINGLE_PROCESS,
 ) -> Path | None:
     """Train an attention on pictures, by default with the frozen classifier's own predictions.
 
@@ -117,8 +96,9 @@ def train(
         LcamError: No picture can be read or has scores that are numbers, a loss that is no number,
             a checkpoint of another run, a disk that is full. The last checkpoint is kept.
     """
+    callbacks = Callbacks(advance, skip, stop)
     try:
-        return _train(engine, paths, out, settings, resume, advance, skip, stop, sync)
+        return TrainingRun(engine, paths, out, settings, callbacks, sync).run(resume=resume)
     except OSError as error:
         raise LcamError(
             f"cannot write to {out}: {error.strerror or error}",
@@ -126,466 +106,179 @@ def train(
         ) from error
 
 
-def _train(
-    engine: Engine,
-    paths: Sequence[str],
-    out: Path,
-    settings: TrainingSettings,
-    resume: bool,
-    advance: Callable[[int], None],
-    skip: Callable[[Skipped], None],
-    stop: Callable[[], bool],
-    sync: GradientSync,
-) -> Path | None:
-    ranks = sync.ranks
-    share = share_of_batches(settings, ranks.info)
-    _check_gradients(engine, settings)
-    settings = _fitted(settings, engine, len(paths))
-    recipe = settings.recipe
-    fingerprint = _fingerprint(engine, paths, settings)
-    rows = _start(engine, paths, settings).to(engine.device)
-    sync.same_start(rows)
-    optimisers = rows.optimisers(recipe)
-    position = (
-        load_checkpoint(out / CHECKPOINT, rows, optimisers, fingerprint) if resume else Position()
-    )
-    steps_per_epoch = math.ceil(len(paths) / recipe.batch_size)
-    step = position.step
-    if ranks.is_first:
-        advance(min(step * recipe.batch_size, recipe.epochs * len(paths)))
-    read = ranks.share(lambda: bool(step and read_log(out / "log.csv")))
-    # The first rank alone tells: another epoch's order may give a picture to another rank.
-    without_numbers = _WithoutNumbers(not_numbers(engine), skip if ranks.is_first else _nobody)
-    log = TrainingLog(out / "log.csv", resume_from=step) if ranks.is_first else NoLog()
+class TrainingRun:
+    """A run: what is trained, how far it has come, and its checkpoints and log.
 
-    def save(epoch: int, batch: int) -> float:
-        if ranks.is_first:
-            log.sync()  # a checkpoint never knows of steps that the log does not
-            at = Position(epoch, batch, step)
-            save_checkpoint(out / CHECKPOINT, rows, optimisers, fingerprint, at)
-        return time.monotonic()
+    Args:
+        engine: The engine with the frozen classifier.
+        paths: The pictures.
+        out: The run's folder.
+        settings: Mode, recipe, seed.
+        callbacks: What is called on the way.
+        sync: With the other ranks that train together.
 
-    try:
-        saved = save(position.epoch, position.batch)
-        for epoch in range(position.epoch, recipe.epochs):
-            first = position.batch if epoch == position.epoch else 0
-            order = np.random.default_rng([settings.seed, epoch]).permutation(len(paths))
-            for number, batch in _batches(engine, paths, settings, share, order, epoch, first):
-                _each(batch.skipped if epoch in (0, position.epoch) else (), skip)
-                in_step = _in_step(paths, order, number, batch, settings, ranks.info)
-                terms, lost = _learn(
-                    engine,
-                    rows,
-                    optimisers,
-                    batch,
-                    settings,
-                    _lr_factor(recipe, epoch, number / steps_per_epoch),
-                    sync,
-                    step,
-                    in_step,
-                    out,
-                )
-                read = read or bool(terms)
-                without_numbers.add([paths[i] for i in sync.all_of(lost)], tell=read)
-                if terms:
-                    log.write({"epoch": epoch, "step": step, **terms})
-                step += 1
-                advance(len(batch.indices) + len(batch.skipped))
-                if sync.any(stop()):
-                    saved = save(epoch, number + 1)
+    Raises:
+        LcamError: The mode does not go with the network or with several ranks, or no picture can
+            be read or has scores that are numbers.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        paths: Sequence[str],
+        out: Path,
+        settings: TrainingSettings,
+        callbacks: Callbacks,
+        sync: GradientSync,
+    ) -> None:
+        check_gradients(engine, settings.mode)
+        settings = fit_settings(settings, engine.backbone, len(paths))
+        self._engine = engine
+        self._paths = paths
+        self._out = out
+        self._settings = settings
+        self._callbacks = callbacks
+        self._sync = sync
+        self._is_first = sync.ranks.is_first
+        self._batches = TrainingBatches(
+            paths, engine.backbone.preprocess, settings, sync.ranks.info
+        )
+        self._fingerprint = fingerprint(engine, paths, settings)
+        module = start(StartingData(engine, paths, settings)).to(engine.device)
+        sync.broadcast(module)
+        self._trainer = Trainer(engine, module, settings.recipe, settings.mode, sync)
+        self._position = Position()
+        # The first rank alone reports: another epoch's order may give a picture to another rank.
+        report = callbacks.skip if self._is_first else _ignore
+        self._nonfinite = NonFinitePictures(engine, report)
+        self._has_learned = False
+        self._log: TrainingLog | NoLog = NoLog()
+        self._saved_at = 0.0
+
+    def run(self, *, resume: bool) -> Path | None:
+        """Train to the end, or until it is stopped: see :func:`train`."""
+        if resume:
+            self._load()
+        position, recipe = self._position, self._settings.recipe
+        if self._is_first:
+            done = min(position.step * recipe.batch_size, recipe.epochs * len(self._paths))
+            self._callbacks.advance(done)
+        self._has_learned = self._sync.ranks.share(
+            lambda: bool(position.step and read_log(self._out / LOG))
+        )
+        if self._is_first:
+            self._log = TrainingLog(self._out / LOG, resume_from=position.step)
+        with contextlib.closing(self._log):
+            self._save()
+            first_epoch = position.epoch
+            while position.epoch < recipe.epochs:
+                # Later epochs meet the same unreadable pictures again.
+                new = position.epoch in (0, first_epoch)
+                if not self._train_epoch(self._callbacks.skip if new else _ignore):
                     return None
-                if time.monotonic() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
-                    saved = save(epoch, number + 1)
-            if not read:
-                raise _nothing_learned(engine, paths, bool(without_numbers))
-            if epoch + 1 == recipe.cycle_epochs(epoch).stop:
-                rows.end_cycle()
-                optimisers = rows.optimisers(recipe)
-            saved = save(epoch + 1, 0)
-    finally:
-        log.close()
-    if ranks.is_first:
-        _write_results(out, rows, _describe(engine, settings, len(paths)))
-    return out / FILE_NAME
+        if not self._is_first:
+            return self._out / FILE_NAME
+        described = attention_settings(self._engine, self._settings, len(self._paths))
+        return write_results(self._out, self._trainer.module.fold(), described)
 
-
-def _check_gradients(engine: Engine, settings: TrainingSettings) -> None:
-    """Check that the loss can reach what is trained.
-
-    Raises:
-        LcamError: The network has no gradients on that way.
-    """
-    backbone, mode = engine.backbone, settings.mode
-    if mode in ("bla-head", "bla-t-head"):  # nothing of the network is behind what they train
-        return
-    who = f"training in mode {mode}"
-    instead = f"explain it without training; {advice_without_gradients(backbone)}"
-    if not backbone.differentiable:
-        raise no_gradients(backbone, who, instead)
-    if mode in ("img", "tame", "amg") and backbone.picture_gradients_end:
-        raise no_gradients(
-            backbone, who, f"--mode fm needs them only behind the layer; or {instead}", picture=True
-        )
-
-
-def _fitted(settings: TrainingSettings, engine: Engine, pictures: int) -> TrainingSettings:
-    """The settings for so many pictures and this network."""
-    settings = replace(settings, recipe=settings.recipe.fitted(pictures))
-    if settings.mode == "tame" and not settings.layers:
-        ends = list(stage_ends(engine.backbone))
-        settings = replace(settings, layers=tuple(ends[-tame.DEFAULT_LAYERS :]))
-    return settings
-
-
-def _in_step(
-    paths: Sequence[str],
-    order: NDArray[np.int64],
-    number: int,
-    batch: Batch,
-    settings: TrainingSettings,
-    rank_info: RankInfo,
-) -> list[str]:
-    """The pictures of a step, those of all ranks."""
-    size = settings.recipe.batch_size
-    here = order[number * size :][:size] if rank_info.size > 1 else batch.indices
-    return [paths[i] for i in here]
-
-
-def _each(skipped: Sequence[Skipped], skip: Callable[[Skipped], None]) -> None:
-    for one in skipped:
-        skip(one)
-
-
-def _nobody(_skipped: Skipped) -> None:
-    """Tell nobody."""
-
-
-class _WithoutNumbers:
-    """The pictures whose scores are no numbers, each told of once: when there are others too.
-
-    A picture may be one in the crop of one epoch and not in that of another.
-    """
-
-    def __init__(self, why: str, skip: Callable[[Skipped], None]) -> None:
-        self._why = why
-        self._skip = skip
-        self._met: dict[str, None] = {}
-        self._untold: list[str] = []
-
-    def __len__(self) -> int:
-        return len(self._met)
-
-    def add(self, paths: Sequence[str], *, tell: bool) -> None:
-        """Note some, and tell of those noted so far if it is time to."""
-        self._untold += [path for path in paths if path not in self._met]
-        self._met |= dict.fromkeys(paths)
-        if tell:
-            _each([Skipped(path, self._why) for path in self._untold], self._skip)
-            self._untold.clear()
-
-
-def _nothing_learned(engine: Engine, paths: Sequence[str], lost: bool) -> LcamError:
-    """Why an epoch had no picture to learn of: scores that are no numbers, or no picture at all."""
-    if lost:
-        return no_numbers(len(paths), engine.hardware.precision)
-    return LcamError(
-        f"none of the {len(paths)} pictures could be read", "give a folder of photographs"
-    )
-
-
-def _learn(
-    engine: Engine,
-    rows: _Trained,
-    optimisers: Sequence[torch.optim.Optimizer],
-    batch: Batch,
-    settings: TrainingSettings,
-    lr_factor: float,
-    sync: GradientSync,
-    step: int,
-    paths: list[str],
-    out: Path,
-) -> tuple[dict[str, float], list[int]]:
-    """Take a step with the pictures of a batch that have scores.
-
-    Returns:
-        What the log says of it, nothing where there was no such picture; and the pictures that
-        are left out because their scores are no numbers.
-    """
-    began = time.monotonic()
-    recipe, x, indices = settings.recipe, engine.pixels(batch.images), batch.indices
-    lost: list[int] = []
-    while True:
-        labels = _labels(engine, settings, indices)
-        try:
-            count, terms = take_step(
-                engine, rows, optimisers, x, recipe, settings.mode, lr_factor, labels, sync
-            )
-            break
-        except NotNumbersError as error:
-            finite = error.finite.tolist()
-            lost += itertools.compress(indices, (not one for one in finite))
-            indices, x = list(itertools.compress(indices, finite)), x[error.finite]
-    if not count:
-        return {}, lost
-    _check_finite(engine, rows, terms, step, paths, out)
-    rate = count / (time.monotonic() - began)
-    return {**terms, "lr": lr_factor * recipe.lr, "images_per_second": rate}, lost
-
-
-def share_of_batches(settings: TrainingSettings, rank_info: RankInfo) -> range:
-    """Return the places in every batch whose pictures this rank takes.
-
-    Raises:
-        LcamError: The ranks together would not do what one process does.
-    """
-    size, batch = rank_info.size, settings.recipe.batch_size
-    if size == 1:
-        return range(batch)
-    why = {
-        "tame": "its batch norm would see a rank's part of the batch alone",
-        "l2x-f": "the positions that it draws would not be those of one process",
-    }.get(settings.mode, "")
-    if settings.recipe.all_pairs:
-        why = f"recipe {settings.recipe.name} pairs every picture of a batch with every other"
-    if settings.recipe.dropout:
-        why = "its dropout would not be that of one process"
-    if why:
-        raise LcamError(
-            f"mode {settings.mode} is not trained by {size} ranks: {why}", "train it in one process"
-        )
-    if batch < size:
-        raise LcamError(
-            f"a batch of {batch} pictures is less than one for each of {size} ranks",
-            "use a larger --batch-size, or fewer ranks",
-        )
-    return range(rank_info.rank * batch // size, (rank_info.rank + 1) * batch // size)
-
-
-def _batches(
-    engine: Engine,
-    paths: Sequence[str],
-    settings: TrainingSettings,
-    share: range,
-    order: NDArray[np.int64],
-    epoch: int,
-    first: int,
-) -> Iterator[tuple[int, Batch]]:
-    """Yield this rank's share of an epoch's batches, from number ``first`` on, with their numbers.
-
-    The last may have no picture for it.
-    """
-    recipe, preprocess = settings.recipe, engine.backbone.preprocess
-    stream = stream_training(
-        paths,
-        preprocess,
-        len(share),
-        order=_shared_order(order.tolist(), recipe.batch_size, share),
-        seed=settings.seed,
-        epoch=epoch,
-        flip=recipe.flip,
-        centre=recipe.alternate and epoch % 2 == 0,
-        workers=settings.workers,
-        start_batch=first,
-        max_pixels=settings.max_pixels,
-    )
-    with contextlib.closing(stream):
-        for number in range(first, math.ceil(len(order) / recipe.batch_size)):
-            yield number, next(stream, None) or no_pictures(preprocess)
-
-
-def _shared_order(order: list[int], batch: int, share: range) -> list[int]:
-    """What a rank takes of each batch, one behind the other; only the last may be short."""
-    batches = (order[at : at + batch] for at in range(0, len(order), batch))
-    return [index for one in batches for index in one[share.start : share.stop]]
-
-
-def _write_results(out: Path, rows: _Trained, described: AttentionSettings) -> None:
-    """Write what a finished run leaves; the checkpoint goes when the attention is there."""
-    draw_losses(out / "log.csv", out / "losses.png")
-    file = out / FILE_NAME
-    save_attention(file, rows.fold(), described)
-    sync_folder(out)
-    (out / CHECKPOINT).unlink(missing_ok=True)
-
-
-def _start(engine: Engine, paths: Sequence[str], settings: TrainingSettings) -> _Trained:
-    recipe = settings.recipe
-    if recipe.dropout:
-        _activate_dropout(engine.backbone.network)
-    torch.manual_seed(settings.seed)  # for chance inside a step: dropout, sampling
-    if settings.mode in OWN_RECIPES:
-        return _start_module(engine, paths, settings)
-    K, R = engine.backbone.feature_shape[0], engine.backbone.num_classes
-    if recipe.init == "random":
-        W, b = random_rows(R, K, settings.seed)
-    else:
-        first = next(_some_pictures(engine, paths, settings, _PICTURES_FOR_CLASSIFIER_ROWS))
-        W, b = classifier_rows(engine, first).cpu(), torch.zeros(R)
-    if recipe.rows == "free":
-        return FreeRows(W, b, sparse=not (recipe.momentum or recipe.weight_decay))
-    some = _some_pictures(engine, paths, settings, _PICTURES_FOR_SCALE)
-    return SharedRows(W, feature_scale(engine.forward(x).A for x in some).cpu())
-
-
-def _start_module(
-    engine: Engine, paths: Sequence[str], settings: TrainingSettings
-) -> LearnedModule:
-    if settings.mode == "amg":
-        return amg.GatesModule(engine.backbone.feature_shape[0], settings.seed)
-    some = _some_pictures(engine, paths, settings, _PICTURES_FOR_SCALE)
-    if settings.mode == "tame":
-        return _start_tame(engine, paths, settings)
-    A = (engine.forward(x).A for x in some)
-    if settings.mode in ("bla", "l2x-f"):
-        return bounded_logit.start(settings.mode, A, settings.seed)
-    if settings.mode in ("bla-head", "bla-t-head"):
-        return trained_head.start(settings.mode, engine.backbone, A, settings.seed)
-    raise AssertionError(settings.mode)
-
-
-def _start_tame(
-    engine: Engine, paths: Sequence[str], settings: TrainingSettings
-) -> tame.TameModule:
-    layers = settings.layers
-    engine.backbone.shapes_of(layers)  # refuses what gives no feature maps
-    first = next(_some_pictures(engine, paths, settings, _PICTURES_FOR_CLASSIFIER_ROWS))
-    W0 = classifier_rows(engine, first).cpu()
-    some = _some_pictures(engine, paths, settings, _PICTURES_FOR_SCALE)
-    scales = tame.feature_scales(engine.outputs_of(engine.forward(x), layers) for x in some)
-    return tame.TameModule(layers, [s.cpu() for s in scales], W0, settings.seed)
-
-
-def _labels(engine: Engine, settings: TrainingSettings, indices: Sequence[int]) -> Tensor | None:
-    """The true classes (B,) of some pictures, where they are given."""
-    if settings.labels is None:
-        return None
-    return torch.tensor([settings.labels[i] for i in indices], device=engine.device)
-
-
-def _some_pictures(
-    engine: Engine, paths: Sequence[str], settings: TrainingSettings, count: int
-) -> Iterator[Tensor]:
-    """Batches of ``count`` pictures in all, chosen by the seed; fewer where some are left out.
-
-    Raises:
-        LcamError: None of them can be read, or has scores that are numbers.
-    """
-    order = np.random.default_rng([settings.seed]).permutation(len(paths))
-    lost = False
-    # The first so many alone, unless none of them is of use.
-    for first in range(0, len(order), count):
-        stream = stream_batches(
-            [paths[i] for i in order[first : first + count]],
-            engine.backbone.preprocess,
-            min(count, engine.batch_size),
-            workers=settings.workers,
-            max_pixels=settings.max_pixels,
-        )
-        found = False
-        with contextlib.closing(stream):
-            for batch in stream:
-                if not batch.indices:
-                    continue
-                x = engine.pixels(batch.images)
-                finite = _finite(engine, x)
-                lost = lost or not finite.all()
-                if finite.any():
-                    found = True
-                    yield x if finite.all() else x[finite]
-        if found:
-            return
-    raise _nothing_learned(engine, paths, lost)
-
-
-def _finite(engine: Engine, x: Tensor) -> Tensor:
-    """Which pictures have scores that are numbers, (B,) bool; chance stands as it did."""
-    with torch.random.fork_rng([engine.device] if engine.device.type == "cuda" else []):
-        return engine.forward(x).finite
-
-
-def _lr_factor(recipe: Recipe, epoch: int, share: float) -> float:
-    """What the learning rate is multiplied by, when ``share`` of the epoch is done."""
-    if recipe.decay is not None:
-        return float(recipe.decay**epoch)
-    cycle = recipe.cycle_epochs(epoch)
-    return 0.5 * (1 + math.cos(math.pi * (epoch - cycle.start + share) / len(cycle)))
-
-
-def _check_finite(
-    engine: Engine,
-    rows: nn.Module,
-    terms: dict[str, float],
-    step: int,
-    paths: list[str],
-    out: Path,
-) -> None:
-    """Stop where a step leaves no numbers behind; the checkpoint stays as it was before.
-
-    Raises:
-        LcamError: The step, its pictures (all of them are listed in a file), and what may help.
-    """
-    if all(map(math.isfinite, terms.values())) and all(map(_is_finite, rows.parameters())):
-        return
-    listed = out / FAILED_BATCH
-    listed.write_bytes(b"".join(os.fsencode(path) + b"\n" for path in paths))
-    named = ", ".join(f"{k}={v:g}" for k, v in terms.items())
-    raise LcamError(
-        f"the loss is no number at step {step} ({named}) or makes weights that are none; its "
-        f"{len(paths)} pictures, {paths[0]} … {paths[-1]}, are listed in {listed}",
-        "the last good checkpoint is kept: "
-        + (
-            "start anew with a lower --lr and --overwrite, or without those pictures"
-            if engine.hardware.precision == "fp32"
-            else "go on from it with --resume --precision fp32"
-        ),
-    )
-
-
-def _is_finite(parameter: Tensor) -> bool:
-    """Whether the last step's gradients are numbers; looks at the rows they are of alone."""
-    gradient = parameter.grad
-    if gradient is None:
+    def _train_epoch(self, skip: Callable[[Skipped], None]) -> bool:
+        """Train on what is left of an epoch; return False where the run is stopped."""
+        position = self._position
+        for number, batch in self._batches.of_epoch(position.epoch, position.batch):
+            for one in batch.skipped:
+                skip(one)
+            self._learn(number, batch)
+            position.batch, position.step = number + 1, position.step + 1
+            self._callbacks.advance(len(batch.indices) + len(batch.skipped))
+            stopped = self._sync.any(self._callbacks.stop())
+            if stopped or time.monotonic() - self._saved_at > _SECONDS_BETWEEN_CHECKPOINTS:
+                self._save()
+            if stopped:
+                return False
+        self._end_epoch()
         return True
-    values = gradient.coalesce().values() if gradient.is_sparse else gradient
-    return bool(values.isfinite().all())
+
+    def _end_epoch(self) -> None:
+        """Go on to the next epoch, maybe of the next cycle, and save.
+
+        Raises:
+            LcamError: No picture was of use in this one.
+        """
+        if not self._has_learned:
+            raise nothing_to_learn_from(self._engine, len(self._paths), bool(self._nonfinite))
+        position = self._position
+        if position.epoch + 1 == self._settings.recipe.cycle_epochs(position.epoch).stop:
+            self._trainer.end_cycle()
+        position.epoch, position.batch = position.epoch + 1, 0
+        self._save()
+
+    def _learn(self, number: int, batch: Batch) -> None:
+        """Take a step with a batch, and write what comes of it to the log."""
+        began, position = time.monotonic(), self._position
+        share = number / len(self._batches)
+        lr_factor = self._settings.recipe.lr_factor(position.epoch, share)
+        count, terms, nonfinite = self._step(batch, lr_factor)
+        if count:
+            self._check(number, batch, terms)
+            self._has_learned = True
+        self._nonfinite.add([self._paths[i] for i in self._sync.gather(nonfinite)])
+        if self._has_learned:
+            self._nonfinite.report()
+        if count:
+            rate = count / (time.monotonic() - began)
+            lr = lr_factor * self._settings.recipe.lr
+            at = {"epoch": position.epoch, "step": position.step}
+            self._log.write({**at, **terms, "lr": lr, "images_per_second": rate})
+
+    def _step(self, batch: Batch, lr_factor: float) -> tuple[int, dict[str, float], list[int]]:
+        """Take a step with the pictures of a batch whose scores are numbers.
+
+        Returns:
+            How many all ranks have, their loss and its terms, and which pictures are left out.
+        """
+        x, indices = self._engine.pixels(batch.images), batch.indices
+        nonfinite: list[int] = []
+        while True:
+            try:
+                return *self._trainer.step(x, lr_factor, self._labels(indices)), nonfinite
+            except NonFiniteScoresError as error:
+                finite = error.finite.tolist()
+                nonfinite += itertools.compress(indices, (not one for one in finite))
+                indices, x = list(itertools.compress(indices, finite)), x[error.finite]
+
+    def _labels(self, indices: Sequence[int]) -> Tensor | None:
+        """The true classes (B,) of some pictures, where they are given."""
+        labels = self._settings.labels
+        if labels is None:
+            return None
+        return torch.tensor([labels[i] for i in indices], device=self._engine.device)
+
+    def _check(self, number: int, batch: Batch, terms: dict[str, float]) -> None:
+        """Stop where a step leaves no numbers behind; the checkpoint stays as it was before.
+
+        Raises:
+            LcamError: The step, its pictures (all of them are listed in a file), and what may help.
+        """
+        if not all_finite(terms, self._trainer.module):
+            position, precision = self._position, self._engine.hardware.precision
+            pictures = self._batches.pictures_of(position.epoch, number, batch)
+            raise failed_step(position.step, terms, pictures, self._out, precision)
+
+    def _save(self) -> None:
+        if self._is_first:
+            self._log.sync()  # a checkpoint never knows of steps that the log does not
+            trainer, file = self._trainer, self._out / CHECKPOINT
+            save_checkpoint(
+                file, trainer.module, trainer.optimisers, self._fingerprint, self._position
+            )
+        self._saved_at = time.monotonic()
+
+    def _load(self) -> None:
+        trainer, file = self._trainer, self._out / CHECKPOINT
+        self._position = load_checkpoint(
+            file, trainer.module, trainer.optimisers, self._fingerprint
+        )
 
 
-def _activate_dropout(network: nn.Module) -> None:
-    for module in network.modules():
-        if isinstance(module, nn.Dropout):
-            module.train()
-
-
-def _describe(engine: Engine, settings: TrainingSettings, pictures: int) -> AttentionSettings:
-    backbone = engine.backbone
-    training = {
-        "mode": settings.mode,
-        "seed": settings.seed,
-        "pictures": pictures,
-        "precision": engine.hardware.precision,
-        **settings.recipe.to_json(),
-    }
-    if settings.labels is not None:
-        text = ",".join(map(str, settings.labels))
-        training["labels"] = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
-    if settings.layers:
-        training["layers"] = list(settings.layers)
-    return AttentionSettings(backbone.identity, backbone.class_names, backbone.preprocess, training)
-
-
-def _fingerprint(engine: Engine, paths: Sequence[str], settings: TrainingSettings) -> str:
-    """What must be the same for a checkpoint to be continued."""
-    described = _describe(engine, settings, len(paths))
-    # Another precision is what a run may need to go on with.
-    training = {k: v for k, v in described.training.items() if k != "precision"}
-    identity = vars(described.identity) | {"weights_file": ""}
-    for what in ("output", "probabilities"):  # 0.1.0 had neither: its runs go on
-        if not identity[what]:
-            del identity[what]
-    record = [
-        training,
-        identity,
-        described.preprocess.to_json(),
-        hashlib.sha256("\0".join(paths).encode("utf-8", "surrogateescape")).hexdigest(),
-    ]
-    return json.dumps(record, sort_keys=True)
+def _ignore(_skipped: Skipped) -> None:
+    """Report nothing."""

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,38 +14,53 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lcam_cli.engine.activation import Activation
+from lcam_cli.engine.engine import Forward
 from lcam_cli.training.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class MaskedBatch:
+    """What a term of the loss is computed from.
+
+    Attributes:
+        forward: The pictures as they are, B of them: features, logits and what the scores are.
+        y: Their labels, (B,), int64.
+        S: The maps they were masked with, (B, P, Q) in [0, 1], or those of more pairs.
+        logits: f of the masked pictures, (B, R).
+    """
+
+    forward: Forward
+    y: Tensor
+    S: Tensor
+    logits: Tensor
+
+
+@dataclass(frozen=True)
+class Term:
+    """A term of the loss. Its weight is the recipe's ``lambda_`` and the term's name.
+
+    Attributes:
+        label: What figures call it.
+        value: Computes it, a scalar with gradients.
+    """
+
+    label: str
+    value: Callable[[MaskedBatch, Recipe], Tensor]
 
 
 @dataclass
 class Loss:
-    """Eq. 6 and its terms before their λ, each a scalar."""
+    """Eq. 6, and its terms by name, before their λ; each a scalar."""
 
     total: Tensor
-    tv: Tensor
-    av: Tensor
-    ce: Tensor
+    terms: dict[str, Tensor]
 
 
-def eq6(
-    logits: Tensor, y: Tensor, S: Tensor, batch: int, recipe: Recipe, activation: Activation
-) -> Loss:
-    """λ1·TV(S) + λ2·AV(S) + λ3·CE(y, logits), with the recipe's λ.
-
-    Args:
-        logits: f of the masked pictures, (B, R).
-        y: Labels, (B,), int64.
-        S: The maps they were masked with, (B, P, Q) in [0, 1], or those of more pairs.
-        batch: Pictures in the batch, B.
-        recipe: λ, and the kind of TV.
-        activation: What turns logits into scores.
-    """
-    ce = cross_entropy(logits, y, activation)
-    variation = reference_total_variation if recipe.border_tv else total_variation
-    tv = variation(S, batch)
-    av = average(S, recipe.lambda4, recipe.av_epsilon)
-    total = recipe.lambda_tv * tv + recipe.lambda_av * av + recipe.lambda_ce * ce
-    return Loss(total, tv, av, ce)
+def eq6(masked: MaskedBatch, recipe: Recipe) -> Loss:
+    """λ1·TV(S) + λ2·AV(S) + λ3·CE(y, logits), with the recipe's λ: all of :data:`TERMS`."""
+    terms = {name: term.value(masked, recipe) for name, term in TERMS.items()}
+    weighted = [getattr(recipe, f"lambda_{name}") * value for name, value in terms.items()]
+    return Loss(functools.reduce(torch.add, weighted), terms)
 
 
 def average(S: Tensor, lambda4: float, epsilon: float = 0.0) -> Tensor:
@@ -101,3 +118,16 @@ def cross_entropy(logits: Tensor, y: Tensor, activation: Activation = "softmax")
     if activation == "sigmoid":
         return F.softplus(-logits.gather(1, y.unsqueeze(1))).mean()
     return F.cross_entropy(logits, y)
+
+
+def _variation_of(masked: MaskedBatch, recipe: Recipe) -> Tensor:
+    variation = reference_total_variation if recipe.border_tv else total_variation
+    return variation(masked.S, len(masked.y))
+
+
+TERMS: dict[str, Term] = {
+    "tv": Term("TV (Eq. 8)", _variation_of),
+    "av": Term("AV (Eq. 7)", lambda m, r: average(m.S, r.lambda4, r.av_epsilon)),
+    "ce": Term("CE", lambda m, _: cross_entropy(m.logits, m.y, m.forward.activation)),
+}
+"""The terms, in the order of the columns of ``log.csv``."""

@@ -90,6 +90,13 @@ class Recipe:
         same = [e for e in range(self.epochs) if self.cycle_of(e) == self.cycle_of(epoch)]
         return range(same[0], same[-1] + 1)
 
+    def lr_factor(self, epoch: int, share: float) -> float:
+        """The factor on the learning rate, when ``share`` in [0, 1] of ``epoch`` is done."""
+        if self.decay is not None:
+            return float(self.decay**epoch)
+        cycle = self.cycle_epochs(epoch)
+        return 0.5 * (1 + math.cos(math.pi * (epoch - cycle.start + share) / len(cycle)))
+
     def to_json(self) -> dict[str, Any]:
         """All settings, for the record in the attention file."""
         return asdict(self)

@@ -9,8 +9,8 @@ change.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from typing import Protocol
+from abc import abstractmethod
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -18,37 +18,23 @@ from torch.nn import functional
 
 from lcam_cli.engine.engine import Engine
 from lcam_cli.methods.attention import Attention
+from lcam_cli.training.learned import Trainable
 from lcam_cli.training.recipes import Recipe
 
 
-class Rows(Protocol):
-    """What the loop trains: gives rows for classes, and the finished attention."""
+class Rows(Trainable):
+    """W and b of L-CAM, as they are learned."""
 
-    @property
-    def by_class(self) -> tuple[str, ...]:
-        """Names of the parameters that have a row a class."""
-        ...
-
-    def named_parameters(
-        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
-    ) -> Iterator[tuple[str, nn.Parameter]]:
-        """See ``nn.Module``."""
-        ...
-
+    @abstractmethod
     def rows(self, classes: Tensor) -> tuple[Tensor, Tensor]:
         """Rows of W (B, K) and biases (B,) of ``classes`` (B,), with gradients."""
-        ...
 
+    @abstractmethod
     def fold(self) -> Attention:
         """W and b as they stand now."""
-        ...
-
-    def end_cycle(self) -> None:
-        """Keep what was learned for the average, and start again."""
-        ...
 
 
-class FreeRows(nn.Module):
+class FreeRows(Rows):
     """W and b, each row for itself (the paper's parametrisation)."""
 
     by_class = ("W", "b")
@@ -70,9 +56,6 @@ class FreeRows(nn.Module):
     def fold(self) -> Attention:
         """See :class:`Rows`."""
         return Attention(self.W.detach().clone(), self.b.detach().clone())
-
-    def end_cycle(self) -> None:
-        """See :class:`Rows`; recipes with free rows have one cycle."""
 
     def optimisers(self, recipe: Recipe) -> list[torch.optim.Optimizer]:
         """SGD, with the recipe's factors on the learning rates of W and b."""
@@ -131,10 +114,10 @@ def classifier_rows(engine: Engine, x: Tensor) -> Tensor:
     linear = engine.backbone.linear_head()
     if linear is not None:
         return linear.weight.detach().float().clone()
-    seen = engine.forward(x)
+    forward = engine.forward(x)
     with torch.enable_grad():
-        A = seen.A.detach().clone().requires_grad_(True)
-        totals = engine.head(A, seen.around).sum(0)
+        A = forward.A.detach().clone().requires_grad_(True)
+        totals = engine.head(A, forward.around).sum(0)
         one_hot = torch.eye(len(totals), device=totals.device)
         classes = torch.split(one_hot, _CLASSES_AT_ONCE)
         return torch.cat([_mean_gradients(totals, A, some) for some in classes])
@@ -153,7 +136,7 @@ def _mean_gradients(totals: Tensor, A: Tensor, chosen: Tensor) -> Tensor:
     return g.mean((1, 3, 4))
 
 
-class SharedRows(nn.Module):
+class SharedRows(Rows):
     """W[r] = (c·W0[r] + w_shared + Δ[r]) / s; b = 0, which ζ takes away again anyway.
 
     Every picture teaches c and w_shared, whatever its class; Δ[r] is what sets class r apart.
@@ -196,7 +179,7 @@ class SharedRows(nn.Module):
         return Attention(W.clone(), W.new_zeros(len(W)))
 
     def end_cycle(self) -> None:
-        """See :class:`Rows`: averaging W over runs takes out the noise that each run has."""
+        """See :class:`~.learned.Trainable`: averaging W over runs takes out their noise."""
         self.sum_of_cycles += self._folded()
         self.cycles += 1
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""One training step: mask the pictures with what the attention says, and see what is lost.
+"""One training step: mask the pictures by the map that is learned, and lower what is lost.
 
 Three passes through the frozen network and no more: one forward for A and y, one forward of the
 masked pictures, and one backward to the mask. L-CAM-Fm pays for the trunk once and then only for
@@ -14,16 +14,16 @@ from torch import Tensor
 
 from lcam_cli.engine.engine import Engine
 from lcam_cli.methods.attention import class_activation_map
-from lcam_cli.scale.gradient_sync import ALONE, GradientSync
+from lcam_cli.scale.gradient_sync import SINGLE_PROCESS, GradientSync
 from lcam_cli.training.learned import LearnedModule, mask_of, masked_logits
-from lcam_cli.training.losses import Loss, eq6
+from lcam_cli.training.losses import TERMS, Loss, MaskedBatch, eq6
 from lcam_cli.training.recipes import Mode, Recipe
 from lcam_cli.training.rows import Rows
 
-_TERMS = ("loss", "tv", "av", "ce")
+_VALUES = ("loss", *TERMS)
 
 
-class NotNumbersError(Exception):
+class NonFiniteScoresError(Exception):
     """The classifier's scores are no numbers on some pictures: nothing can be learned of them.
 
     Attributes:
@@ -45,83 +45,112 @@ def loss_of(engine: Engine, rows: Rows, x: Tensor, recipe: Recipe, mode: Mode) -
         recipe: The mask's kind and the λ.
         mode: ``"img"`` masks the picture (Eq. 5), ``"fm"`` the feature maps (Eq. 4).
     """
-    seen = engine.forward(x)
-    y = seen.predicted
+    forward = engine.forward(x)
+    y = forward.predicted
     w, b = rows.rows(y)
-    L = class_activation_map(seen.A, w, b)
+    L = class_activation_map(forward.A, w, b)
     S = mask_of(L, recipe)
     if mode == "img":
         logits = masked_logits(engine, x, S, engine.grid(recipe.align))
     else:
-        logits = engine.head(seen.A * S.unsqueeze(1), seen.around)
+        logits = engine.head(forward.A * S.unsqueeze(1), forward.around)
     if recipe.all_pairs:
         S = mask_of(
-            torch.einsum("jk,bkpq->jbpq", w, seen.A).add(b[:, None, None, None]).flatten(0, 1),
+            torch.einsum("jk,bkpq->jbpq", w, forward.A).add(b[:, None, None, None]).flatten(0, 1),
             recipe,
         )
-    return eq6(logits, y, S, len(x), recipe, engine.activation)
+    return eq6(MaskedBatch(forward, y, S, logits), recipe)
 
 
-def take_step(
-    engine: Engine,
-    rows: Rows | LearnedModule,
-    optimisers: Sequence[torch.optim.Optimizer],
-    x: Tensor,
-    recipe: Recipe,
-    mode: Mode,
-    lr_factor: float,
-    labels: Tensor | None = None,
-    sync: GradientSync = ALONE,
-) -> tuple[int, dict[str, float]]:
-    """Move the parameters of ``rows`` once, by a batch's loss.
+class Trainer:
+    """What is trained, and what moves it: the loss on the frozen classifier, and the optimisers.
 
     Args:
         engine: The engine with the frozen classifier.
-        rows: What is trained.
-        optimisers: Those of ``rows``.
-        x: Pictures, (B, 3, H, W) in [0, 1]: this rank's of the batch; B may be 0.
-        recipe: The mask's kind and the λ.
+        module: What is trained.
+        recipe: The mask's kind, the λ and the learning rates.
         mode: See :func:`loss_of`.
-        lr_factor: What every learning rate is multiplied by in this step.
-        labels: y (B,), int64, for modes that train a classifier; None for its own predictions.
-        sync: With the other ranks, all of which take the step together.
+        sync: With the other ranks, all of which take every step together.
 
-    Returns:
-        How many pictures all ranks have in the batch, and their loss and terms. Without any
-        nothing has moved.
-
-    Raises:
-        NotNumbersError: The classifier's scores are no numbers on some of this rank's pictures.
-            Nothing has moved, and no rank has been told: the step can be taken without them.
+    Attributes:
+        module: The same.
+        optimisers: Those of ``module``.
     """
-    for optimiser in optimisers:
-        optimiser.zero_grad()
-        for group in optimiser.param_groups:
-            group["lr"] = lr_factor * group.setdefault("initial_lr", group["lr"])
-    terms = x.new_zeros(len(_TERMS))
-    if len(x):
-        chance = _chance(x.device)
-        terms = torch.stack(list(backward(engine, rows, x, recipe, mode, labels).values()))
+
+    def __init__(
+        self,
+        engine: Engine,
+        module: Rows | LearnedModule,
+        recipe: Recipe,
+        mode: Mode,
+        sync: GradientSync = SINGLE_PROCESS,
+    ) -> None:
+        self._engine = engine
+        self.module = module
+        self._recipe = recipe
+        self._mode: Mode = mode
+        self._sync = sync
+        self.optimisers = module.optimisers(recipe)
+
+    def step(
+        self, x: Tensor, lr_factor: float, labels: Tensor | None = None
+    ) -> tuple[int, dict[str, float]]:
+        """Move the parameters once, by a batch's loss.
+
+        Args:
+            x: Pictures, (B, 3, H, W) in [0, 1]: this rank's of the batch; B may be 0.
+            lr_factor: What every learning rate is multiplied by in this step.
+            labels: y (B,), int64, for modes that train a classifier; None for its own predictions.
+
+        Returns:
+            How many pictures all ranks have in the batch, and their loss and terms. Without any
+            nothing has moved.
+
+        Raises:
+            NonFiniteScoresError: The classifier's scores are no numbers on some of this rank's
+                pictures. Nothing has moved, no other rank knows, and the random state is as it was:
+                the step can be taken without them.
+        """
+        for optimiser in self.optimisers:
+            optimiser.zero_grad()
+            for group in optimiser.param_groups:
+                group["lr"] = lr_factor * group.setdefault("initial_lr", group["lr"])
+        values = x.new_zeros(len(_VALUES))
+        if len(x):
+            values = self._backward(x, labels)
+        parameters = dict(self.module.named_parameters())
+        count, values = self._sync.average(parameters, self.module.by_class, len(x), values)
+        if count:
+            for optimiser in self.optimisers:
+                optimiser.step()
+        return count, dict(zip(_VALUES, values.tolist(), strict=True))
+
+    def end_cycle(self) -> None:
+        """Begin the next cycle: from the start, with optimisers that remember nothing."""
+        self.module.end_cycle()
+        self.optimisers = self.module.optimisers(self._recipe)
+
+    def _backward(self, x: Tensor, labels: Tensor | None) -> Tensor:
+        """:func:`backward`, and what it returns as one tensor."""
+        engine, random_state = self._engine, _random_state(x.device)
+        values = backward(engine, self.module, x, self._recipe, self._mode, labels)
+        stacked = torch.stack(list(values.values()))
         # One such picture makes the loss of all NaN, so nobody looks before it is.
-        if not terms.isfinite().all():
+        if not stacked.isfinite().all():
             finite = engine.forward(x).finite
             if not finite.all():
-                _set_chance(chance, x.device)
-                raise NotNumbersError(finite)
-    count, terms = sync(dict(rows.named_parameters()), rows.by_class, len(x), terms)
-    if count:
-        for optimiser in optimisers:
-            optimiser.step()
-    return count, dict(zip(_TERMS, terms.tolist(), strict=True))
+                _set_random_state(random_state, x.device)
+                raise NonFiniteScoresError(finite)
+        return stacked
 
 
-def _chance(device: torch.device) -> list[Tensor]:
-    """Where the numbers drawn by chance stand, so that a step can be taken anew."""
+def _random_state(device: torch.device) -> list[Tensor]:
+    """The states of the random generators, so that a step can be taken anew."""
     states = [torch.get_rng_state()]
     return states + ([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])
 
 
-def _set_chance(states: Sequence[Tensor], device: torch.device) -> None:
+def _set_random_state(states: Sequence[Tensor], device: torch.device) -> None:
     torch.set_rng_state(states[0])
     if device.type == "cuda":
         torch.cuda.set_rng_state(states[1], device)
@@ -129,13 +158,13 @@ def _set_chance(states: Sequence[Tensor], device: torch.device) -> None:
 
 def backward(
     engine: Engine,
-    rows: Rows | LearnedModule,
+    module: Rows | LearnedModule,
     x: Tensor,
     recipe: Recipe,
     mode: Mode,
     labels: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """Add the gradients of the batch's loss to the parameters of ``rows``.
+    """Add the gradients of the batch's loss to the parameters of ``module``.
 
     Where memory does not suffice for the batch it is taken in parts, each weighted by its share,
     so that the step stays the same (but for ``all_pairs``, whose pairs are then those of a part).
@@ -145,15 +174,15 @@ def backward(
     """
 
     def part(x_part: Tensor, *given: Tensor) -> tuple[Tensor]:
-        if isinstance(rows, LearnedModule):
-            seen = engine.forward(x_part)
-            loss = rows.loss(engine, seen, given[0] if given else seen.predicted, recipe)
+        if isinstance(module, LearnedModule):
+            forward = engine.forward(x_part)
+            loss = module.loss(engine, forward, given[0] if given else forward.predicted, recipe)
         else:
-            loss = loss_of(engine, rows, x_part, recipe, mode)
+            loss = loss_of(engine, module, x_part, recipe, mode)
         share = len(x_part) / len(x)
         (loss.total * share).backward()  # type: ignore[no-untyped-call]
-        terms = torch.stack([loss.total, loss.tv, loss.av, loss.ce]).detach()
-        return ((terms * share).unsqueeze(0),)
+        values = torch.stack([loss.total, *loss.terms.values()]).detach()
+        return ((values * share).unsqueeze(0),)
 
-    (terms,) = engine.run(part, x, *([] if labels is None else [labels]))
-    return dict(zip(_TERMS, terms.sum(0), strict=True))
+    (values,) = engine.run(part, x, *([] if labels is None else [labels]))
+    return dict(zip(_VALUES, values.sum(0), strict=True))

@@ -13,15 +13,23 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from lcam_cli.engine.backbone import Backbone
 from lcam_cli.engine.engine import Engine, Forward
+from lcam_cli.engine.stages import stage_ends
 from lcam_cli.methods.attention import class_activation_map
 from lcam_cli.methods.tame import Tame, fuse
 from lcam_cli.training.learned import LearnedModule, mask_of, masked_logits
-from lcam_cli.training.losses import Loss, eq6
+from lcam_cli.training.losses import Loss, MaskedBatch, eq6
 from lcam_cli.training.recipes import Recipe
 from lcam_cli.training.rows import SharedRows, feature_scale
+from lcam_cli.training.start import StartingData
 
-DEFAULT_LAYERS = 3
+_DEFAULT_LAYERS = 3
+
+
+def default_layers(backbone: Backbone) -> tuple[str, ...]:
+    """Return the ends of the network's last three stages, in its order."""
+    return tuple(list(stage_ends(backbone))[-_DEFAULT_LAYERS:])
 
 
 def feature_scales(batches: Iterable[Sequence[Tensor]]) -> list[Tensor]:
@@ -59,9 +67,9 @@ class TameModule(LearnedModule):
         earlier = W0.new_zeros(len(W0), sum(self._sizes[:-1]))
         self.fusion = SharedRows(torch.cat([earlier, W0], 1), torch.cat(list(scales)))
 
-    def loss(self, engine: Engine, seen: Forward, y: Tensor, recipe: Recipe) -> Loss:
+    def loss(self, engine: Engine, forward: Forward, y: Tensor, recipe: Recipe) -> Loss:
         """Eq. 6 with S made of the predicted class's map alone."""
-        features = engine.outputs_of(seen, self._layers)
+        features = engine.outputs_of(forward, self._layers)
         grids = engine.grids_of(self._layers, recipe.align)
         w, _ = self.fusion.rows(y)
         branches = zip(
@@ -71,8 +79,8 @@ class TameModule(LearnedModule):
             class_activation_map((A + norm(conv(A))).relu(), row) for A, conv, norm, row in branches
         ]
         S = mask_of(fuse(maps, grids), recipe)
-        logits = masked_logits(engine, seen.x, S, grids[0] if grids else None)
-        return eq6(logits, y, S, len(y), recipe, engine.activation)
+        logits = masked_logits(engine, forward.x, S, grids[0] if grids else None)
+        return eq6(MaskedBatch(forward, y, S, logits), recipe)
 
     def optimisers(self, recipe: Recipe) -> list[torch.optim.Optimizer]:
         """Those of the rows, and Adam for the branches."""
@@ -94,6 +102,19 @@ class TameModule(LearnedModule):
             biases.append(norm.bias - norm.running_mean * factor)
         rows = self.fusion.fold()
         return Tame(convs, biases, list(torch.split(rows.W, self._sizes, 1)), rows.b)
+
+
+def start(data: StartingData) -> TameModule:
+    """Begin a run.
+
+    Raises:
+        LcamError: One of the layers gives no feature maps.
+    """
+    layers = data.settings.layers
+    data.engine.backbone.shapes_of(layers)  # refuses what gives no feature maps
+    W0 = data.classifier_rows()
+    scales = feature_scales(data.engine.outputs_of(forward, layers) for forward in data.forwards())
+    return TameModule(layers, [s.cpu() for s in scales], W0, data.settings.seed)
 
 
 _BRANCH_LR = 0.25

@@ -20,9 +20,11 @@ from lcam_cli.methods.bounded_logit import soft_selection
 from lcam_cli.methods.trained_head import TrainedHead, head_scores
 from lcam_cli.training.bounded_logit import PositionLogitsModule
 from lcam_cli.training.learned import LearnedModule
-from lcam_cli.training.losses import Loss, eq6
+from lcam_cli.training.losses import Loss, MaskedBatch, eq6
 from lcam_cli.training.recipes import Recipe
 from lcam_cli.training.rows import feature_scale
+
+HeadKind = Literal["bla-head", "bla-t-head"]
 
 
 class TrainedHeadModule(LearnedModule):
@@ -41,11 +43,11 @@ class TrainedHeadModule(LearnedModule):
         self.W = nn.Parameter(W.clone())
         self.b = nn.Parameter(b.clone())
 
-    def loss(self, engine: Engine, seen: Forward, y: Tensor, recipe: Recipe) -> Loss:
+    def loss(self, engine: Engine, forward: Forward, y: Tensor, recipe: Recipe) -> Loss:
         """CE(y, W·Σ_pq a·A + b); the recipe's λ of the other terms are 0."""
-        a = soft_selection(self.logits.logits(seen.A), self.logits.kind)
-        scores = head_scores(seen.A, a, self.W, self.b)
-        return eq6(scores, y, min_max(a), len(y), recipe, engine.activation)
+        a = soft_selection(self.logits.logits(forward.A), self.logits.kind)
+        scores = head_scores(forward.A, a, self.W, self.b)
+        return eq6(MaskedBatch(forward, y, min_max(a), scores), recipe)
 
     def optimisers(self, recipe: Recipe) -> list[torch.optim.Optimizer]:
         """Adam on everything; the head's learning rate is the recipe's ``lr_W`` times as large."""
@@ -60,9 +62,7 @@ class TrainedHeadModule(LearnedModule):
         return TrainedHead(self.logits.fold(), self.W.detach().clone(), self.b.detach().clone())
 
 
-def start(
-    kind: Literal["bla-head", "bla-t-head"], backbone: Backbone, A: Iterable[Tensor], seed: int
-) -> TrainedHeadModule:
+def start(kind: HeadKind, backbone: Backbone, A: Iterable[Tensor], seed: int) -> TrainedHeadModule:
     """Begin a run, with feature maps (B, K, P, Q) of some pictures for their scale.
 
     Raises:

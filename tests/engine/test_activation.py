@@ -133,4 +133,4 @@ def test_training_takes_the_sigmoid_of_the_masked_pictures() -> None:
         u = network[4:]((A * S)[None])[0]  # Eq. 4
         by_hand -= math.log(_sigma(float(u[y]))) / 3
     loss = loss_of(engine, FreeRows(W, b), x, recipe, "fm")
-    assert float(loss.ce.detach()) == pytest.approx(by_hand, rel=1e-5)
+    assert float(loss.terms["ce"].detach()) == pytest.approx(by_hand, rel=1e-5)

@@ -145,7 +145,7 @@ def test_gradients_of_ranks_are_added_row_by_row(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(dist, "all_gather", all_gather)
     monkeypatch.setattr(dist, "all_reduce", all_reduce)
     sync = GradientSync(Ranks(RankInfo(0, 2)))
-    total, means = sync({"W": W, "b": b}, ["W"], 1, torch.tensor([4.0]))
+    total, means = sync.average({"W": W, "b": b}, ["W"], 1, torch.tensor([4.0]))
     assert total == 4
     assert means.tolist() == [7.0]  # (4·1 + 8·3) / 4
     assert b.grad.tolist() == [7.75, 7.75, 7.75]  # (1·1 + 10·3) / 4

@@ -22,7 +22,7 @@ from lcam_cli.networks.network import Network
 from lcam_cli.training.loop import TrainingSettings, train
 from lcam_cli.training.recipes import Mode, Recipe, recipe_for
 from lcam_cli.training.rows import FreeRows, random_rows
-from lcam_cli.training.step import NotNumbersError, take_step
+from lcam_cli.training.step import NonFiniteScoresError, Trainer
 from tests.tiny import SMALL, Standardised, write_pictures
 
 REASON = "the classifier's scores are not numbers on this picture"
@@ -129,8 +129,8 @@ def test_where_all_are_so_one_error_says_so(
 def test_the_start_looks_further_where_its_first_pictures_are_so(
     engine: Engine, pictures: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lcam_cli.training.loop._PICTURES_FOR_CLASSIFIER_ROWS", 1)
-    monkeypatch.setattr("lcam_cli.training.loop._PICTURES_FOR_SCALE", 1)
+    monkeypatch.setattr("lcam_cli.training.start._PICTURES_FOR_CLASSIFIER_ROWS", 1)
+    monkeypatch.setattr("lcam_cli.training.start._PICTURES_FOR_SCALE", 1)
     seed = next(s for s in range(99) if np.random.default_rng([s]).permutation(4)[0] > 1)
     run = replace(settings("img", "auto", epochs=1), seed=seed)
     for tensor in weights(engine, pictures[3:], tmp_path / "run", run):
@@ -144,12 +144,11 @@ def test_a_step_tells_which_and_leaves_all_as_it_was(engine: Engine) -> None:
     def step(given: Tensor) -> tuple[FreeRows, Callable[[], tuple[int, dict[str, float]]]]:
         rows = FreeRows(*random_rows(4, 6, seed=0))
         recipe = recipe_for("paper", "resnet50")
-        optimisers = rows.optimisers(recipe)
-        return rows, lambda: take_step(engine, rows, optimisers, given, recipe, "img", 1.0)
+        return rows, lambda: Trainer(engine, rows, recipe, "img").step(given, 1.0)
 
     rows, take = step(x)
     before, chance = rows.W.detach().clone(), torch.get_rng_state()
-    with pytest.raises(NotNumbersError) as caught:
+    with pytest.raises(NonFiniteScoresError) as caught:
         take()
     assert caught.value.finite.tolist() == [True, False, True, True]
     assert torch.equal(rows.W, before)

@@ -1,0 +1,76 @@
+"""What a training run does, and what its files say of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lcam_cli.engine.engine import Engine
+from lcam_cli.images.read import MAX_PIXELS
+from lcam_cli.methods.attention_file import AttentionSettings
+from lcam_cli.training.recipes import Mode, Recipe
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """What a run does, apart from the backbone and the pictures.
+
+    Attributes:
+        mode: What is learned: L-CAM's ``"img"`` and ``"fm"``, or another of ``recipes.Mode``.
+        recipe: Every number.
+        layers: Of mode ``"tame"``: the layers, in the order of the network, the target layer last;
+            empty for the ends of the last three stages.
+        labels: Of the modes that train the classifier's head: the true classes of the pictures,
+            in their order; None for the frozen classifier's predictions, as in all other modes.
+        seed: Of the start, the order and the crops.
+        workers: Processes that read pictures.
+        max_pixels: Pictures with more are skipped.
+    """
+
+    mode: Mode
+    recipe: Recipe
+    layers: tuple[str, ...] = ()
+    labels: tuple[int, ...] | None = None
+    seed: int = 0
+    workers: int = 2
+    max_pixels: int = MAX_PIXELS
+
+
+def attention_settings(
+    engine: Engine, settings: TrainingSettings, pictures: int
+) -> AttentionSettings:
+    """What the attention file says of a run on so many pictures."""
+    backbone = engine.backbone
+    training = {
+        "mode": settings.mode,
+        "seed": settings.seed,
+        "pictures": pictures,
+        "precision": engine.hardware.precision,
+        **settings.recipe.to_json(),
+    }
+    if settings.labels is not None:
+        text = ",".join(map(str, settings.labels))
+        training["labels"] = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+    if settings.layers:
+        training["layers"] = list(settings.layers)
+    return AttentionSettings(backbone.identity, backbone.class_names, backbone.preprocess, training)
+
+
+def fingerprint(engine: Engine, paths: Sequence[str], settings: TrainingSettings) -> str:
+    """What must be the same for a checkpoint to be continued."""
+    described = attention_settings(engine, settings, len(paths))
+    # Another precision is what a run may need to go on with.
+    training = {k: v for k, v in described.training.items() if k != "precision"}
+    identity = vars(described.identity) | {"weights_file": ""}
+    for what in ("output", "probabilities"):  # 0.1.0 had neither: its runs go on
+        if not identity[what]:
+            del identity[what]
+    record = [
+        training,
+        identity,
+        described.preprocess.to_json(),
+        hashlib.sha256("\0".join(paths).encode("utf-8", "surrogateescape")).hexdigest(),
+    ]
+    return json.dumps(record, sort_keys=True)

@@ -1,0 +1,107 @@
+"""What a run starts from: the frozen classifier, and what it makes of some of the pictures."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lcam_cli.engine.engine import Engine, Forward
+from lcam_cli.images.stream import stream_batches
+from lcam_cli.training.nonfinite import nothing_to_learn_from
+from lcam_cli.training.rows import (
+    FreeRows,
+    Rows,
+    SharedRows,
+    classifier_rows,
+    feature_scale,
+    random_rows,
+)
+from lcam_cli.training.settings import TrainingSettings
+
+_PICTURES_FOR_CLASSIFIER_ROWS = 4
+_PICTURES_FOR_SCALE = 256
+
+
+@dataclass(frozen=True)
+class StartingData:
+    """What the start of a mode may look at.
+
+    Attributes:
+        engine: The engine with the frozen classifier.
+        paths: All pictures of the run.
+        settings: Those of the run.
+    """
+
+    engine: Engine
+    paths: Sequence[str]
+    settings: TrainingSettings
+
+    def classifier_rows(self) -> Tensor:
+        """W0 (R, K) on the CPU, from a few pictures: :func:`~.rows.classifier_rows`."""
+        first = next(self._pictures(_PICTURES_FOR_CLASSIFIER_ROWS))
+        return classifier_rows(self.engine, first).cpu()
+
+    def forwards(self) -> Iterator[Forward]:
+        """Passes over enough pictures to know how large the features are."""
+        return (self.engine.forward(x) for x in self._pictures(_PICTURES_FOR_SCALE))
+
+    def features(self) -> Iterator[Tensor]:
+        """Feature maps (B, K, P, Q) of those pictures."""
+        return (forward.A for forward in self.forwards())
+
+    def _pictures(self, count: int) -> Iterator[Tensor]:
+        """Batches of ``count`` pictures in all, chosen by the seed; fewer where some are left out.
+
+        Raises:
+            LcamError: None of them can be read, or has scores that are numbers.
+        """
+        engine, settings = self.engine, self.settings
+        order = np.random.default_rng([settings.seed]).permutation(len(self.paths))
+        any_nonfinite = False
+        # The first so many alone, unless none of them is of use.
+        for first in range(0, len(order), count):
+            stream = stream_batches(
+                [self.paths[i] for i in order[first : first + count]],
+                engine.backbone.preprocess,
+                min(count, engine.batch_size),
+                workers=settings.workers,
+                max_pixels=settings.max_pixels,
+            )
+            found = False
+            with contextlib.closing(stream):
+                for batch in stream:
+                    if not batch.indices:
+                        continue
+                    x = engine.pixels(batch.images)
+                    finite = _finite(engine, x)
+                    any_nonfinite = any_nonfinite or not finite.all()
+                    if finite.any():
+                        found = True
+                        yield x if finite.all() else x[finite]
+            if found:
+                return
+        raise nothing_to_learn_from(engine, len(self.paths), any_nonfinite)
+
+
+def start_rows(data: StartingData) -> Rows:
+    """Begin a run of L-CAM: the rows as its recipe has them."""
+    recipe, backbone = data.settings.recipe, data.engine.backbone
+    K, R = backbone.feature_shape[0], backbone.num_classes
+    if recipe.init == "random":
+        W, b = random_rows(R, K, data.settings.seed)
+    else:
+        W, b = data.classifier_rows(), torch.zeros(R)
+    if recipe.rows == "free":
+        return FreeRows(W, b, sparse=not (recipe.momentum or recipe.weight_decay))
+    return SharedRows(W, feature_scale(data.features()).cpu())
+
+
+def _finite(engine: Engine, x: Tensor) -> Tensor:
+    """Which pictures have scores that are numbers, (B,) bool; the random state stays as it is."""
+    with torch.random.fork_rng([engine.device] if engine.device.type == "cuda" else []):
+        return engine.forward(x).finite
