@@ -214,7 +214,7 @@ def evaluate(
         rows=[
             Row(
                 s.name,
-                s.nu,
+                s.scores,
                 forward_passes[s.name],
                 s.mean_saliency,
                 s.images_per_second,
@@ -227,7 +227,7 @@ def evaluate(
         activation=info.activation,
         speed="scored",
         accuracy=outcome.accuracy,
-        undefined={"ad": outcome.scores[0].undefined},
+        undefined=outcome.scores[0].undefined,
     )
     for words in undefined_words(results):
         console.warn(words)

@@ -98,7 +98,10 @@ class Report:
             titles=[column.title for column in shown],
             cells=table_cells(shown),
             close_mark=CLOSE if any(any(column.close) for column in shown) else "",
-            charts=[chart(results, "ad"), chart(results, "ic")] if len(results.nus) > 1 else [],
+            measures=[measure for measure in results.measures if measure.meaning],
+            charts=[chart(results, measure.name) for measure in results.nu_measures]
+            if len(results.nus) > 1
+            else [],
             nu=nu_key(results.nus[0]),
             methods=len(self._shown.methods) - (self._shown.floor is not None),
             space=space,
