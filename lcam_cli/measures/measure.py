@@ -92,7 +92,7 @@ class Measure(ABC):
         per_nu: Whether there is a number at each percentage ν.
         digits: Decimals in tables.
         mean_key: Where there is one number a picture: what JSON calls its mean.
-        long_title: The title of its curve over ν, with the unit.
+        long_title: The title of its curve over ν, with the unit; empty for ``title``.
         meaning: What it is, for readers of a report: "AD(ν) is …".
         left_out: What is said of maps it is not defined for: "AD: {maps} of score 0 left out".
             Empty where it is always defined.

@@ -123,7 +123,7 @@ def chart(results: Results, name: str) -> Chart:
             dots.append(Dot(round(_x(nu) + shift, 2), y(value), y(low), y(high), says))
         lines.append(Line(printable(row.method), *_style(row, lines), dots))
     return Chart(
-        measure.long_title,
+        measure.long_title or measure.title,
         "lower" if measure.lower_is_better else "higher",
         lines,
         _nu_ticks(results.nus),

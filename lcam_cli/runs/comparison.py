@@ -24,7 +24,7 @@ from lcam_cli.measures.sweep import Candidate
 from lcam_cli.measures.task import Task
 from lcam_cli.methods.placing import grid_of_maps
 from lcam_cli.reports.figure import Example, draw_figure
-from lcam_cli.reports.gallery import Shown
+from lcam_cli.reports.gallery import GalleryInfo
 from lcam_cli.reports.report import Report
 from lcam_cli.reports.results import FLOOR, Results, Row
 from lcam_cli.runs.flat_maps import reason_of_picture, warn_of_flat_maps
@@ -138,7 +138,7 @@ class Comparison:
         names = [candidate.name for candidate in self.candidates]
         floor = names.index(FLOOR) if FLOOR in names else None
         backbone, task = self.engine.backbone, self.task
-        shown = Shown.of(backbone, names, floor, task.nus, task.space)
+        shown = GalleryInfo.of(backbone, names, floor, task.nus, task.space)
         with ExitStack() as stack:
             maps = [
                 stack.enter_context(MapsFile(self.state.maps_path(e), tried=True))
