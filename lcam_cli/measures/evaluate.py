@@ -21,11 +21,11 @@ from lcam_cli.images.stream import Batch, stream_batches
 from lcam_cli.maps.hdf5.reader import MapsFile
 from lcam_cli.maps.record import MapBatch
 from lcam_cli.measures.accuracy import Accuracy
-from lcam_cli.measures.measure import Kept, MapScores, Quantity, quantities
-from lcam_cli.measures.registry import make_measures
+from lcam_cli.measures.measure import Kept, MapScores, Quantity
 from lcam_cli.measures.score import Scores
 from lcam_cli.measures.scored import ScoredBatch
 from lcam_cli.measures.summary import Summary
+from lcam_cli.measures.task import Task
 from lcam_cli.measures.view import BatchView, MapView
 from lcam_cli.methods.base import Method, flat_maps
 from lcam_cli.methods.explain import no_numbers, not_numbers
@@ -120,7 +120,7 @@ def evaluate(
     _check_fits(engine, maps)
     names = maps.paths()
     paths, outside = _resolve(maps, names, images)
-    run = _Run(engine, maps, nus, space, floor, labels, seed, show, _pictures(names))
+    run = _Run(engine, maps, Task(names, nus=nus, space=space), floor, labels, seed, show)
     outcome = run.outcome
     unreported = set(paths)
     # Where no picture has numbers for scores, that is said once, and not of each.
@@ -213,23 +213,21 @@ class _Run:
         self,
         engine: Engine,
         maps: MapsFile,
-        nus: Sequence[float],
-        space: str,
+        task: Task,
         floor: Method | None,
         labels: Mapping[str, int] | None,
         seed: int,
         show: Callable[[ScoredBatch], None] | None,
-        pictures: Sequence[int],
     ) -> None:
         self._engine = engine
         self._maps = maps
-        self._space = space
+        self._space = task.space
         self._floor = floor
         self._labels = labels
         self._show = show
-        self._pictures = pictures  # a number for each row's
-        self._measured = quantities(make_measures(), nus)
-        self._kept = [Kept(nu) for nu in nus]
+        self._pictures = _pictures(task.paths)
+        self._measured = task.quantities
+        self._kept = [Kept(nu) for nu in task.nus]
         names = [maps.info.method, *([] if floor is None else [floor.name])]
         self._tallies = [_Tally(name, self._measured, seed) for name in names]
         self.outcome = Evaluation(accuracy=Accuracy() if labels is not None else None)

@@ -1,4 +1,4 @@
-"""What all rows of a comparison share."""
+"""What is scored: the same for all rows of a table."""
 
 from __future__ import annotations
 

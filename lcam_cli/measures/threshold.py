@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -23,18 +22,12 @@ def top_percent(V: Tensor, nu: float) -> Tensor:
     return Thresholds(V).top_percent(nu)
 
 
-def top_percents(V: Tensor, nus: Sequence[float]) -> Tensor:
-    """Return φ_ν(V) for several ν; see :class:`Thresholds`. Shape (len(nus), B, H, W)."""
-    thresholds = Thresholds(V)
-    return torch.stack([thresholds.top_percent(nu) for nu in nus])
-
-
 class Thresholds:
     """φ_ν(V) at any ν (L-CAM, Eq. 10 and 11); the maps are sorted once.
 
     Exactly ``kept_pixels(ν, H·W)`` pixels of each map stay at their values, the highest ones;
     the rest become zero. Of equal pixels at the cut the first in row-major order stay, so the
-    result is the same on every machine. ν = 100 returns V as it is.
+    result is the same on every machine. ν = 100 gives a copy of V.
 
     Args:
         V: Saliency maps in [0, 1], float, shape (B, H, W).
@@ -53,7 +46,7 @@ class Thresholds:
         pixels = flat.shape[1]
         count = kept_pixels(nu, pixels)
         if count == pixels:
-            return self._V
+            return self._V.clone()
         if count == 0:
             return torch.zeros_like(self._V)
         cut = self._ascending[:, pixels - count]

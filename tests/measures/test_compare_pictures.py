@@ -20,7 +20,7 @@ from lcam_cli.measures.picture_scores import PictureScores
 from lcam_cli.measures.scored import ScoredBatch
 from lcam_cli.measures.sweep import Candidate, sweep
 from lcam_cli.measures.task import Task
-from lcam_cli.measures.threshold import top_percents
+from lcam_cli.measures.threshold import Thresholds
 from lcam_cli.methods.base import Maps
 from lcam_cli.methods.explain import ClassChoice
 from lcam_cli.methods.gradient import GradCam
@@ -85,7 +85,9 @@ def test_every_row_is_of_its_picture_and_scores_what_its_map_does(
         full = engine.forward(x).confidence(classes)
         assert batch.full == pytest.approx(full.numpy(), abs=1e-5)
         for V, masked in zip(batch.saliency, batch.masked, strict=True):
-            for mask, scores in zip(top_percents(x.new_tensor(V), task.nus), masked, strict=True):
+            thresholds = Thresholds(x.new_tensor(V))
+            for nu, scores in zip(task.nus, masked, strict=True):
+                mask = thresholds.top_percent(nu)
                 again = engine.masked_confidence(x, mask, classes, "pixel")
                 assert scores == pytest.approx(again.numpy(), abs=1e-5)
 
