@@ -32,8 +32,17 @@ ALWAYS = ("ad", "ic")
 
 
 def known_measures() -> list[str]:
-    """Return all names: those that come along, then those of installed packages."""
-    return list(dict.fromkeys([*MEASURES, *entry_points_of(GROUP)]))
+    """Return all names: those that come along, then those of installed packages.
+
+    A package's measure that takes a name of lcam's own is warned of and left out.
+    """
+    known = list(MEASURES)
+    for name, point in entry_points_of(GROUP).items():
+        if name in MEASURES:
+            log.warning("the plug-in measure %r (%s) takes a name of lcam's own", name, point.value)
+        else:
+            known.append(name)
+    return known
 
 
 def check_measure(name: str) -> None:
@@ -42,8 +51,8 @@ def check_measure(name: str) -> None:
     Raises:
         LcamError: None has.
     """
-    known = known_measures()
-    if name not in known:
+    if name not in MEASURES and name not in entry_points_of(GROUP):
+        known = known_measures()
         hint = did_you_mean(name, known) or f"choose from {', '.join(known)}."
         raise LcamError(f"{name!r} is no measure", hint)
 
@@ -55,18 +64,14 @@ def find_measure(name: str) -> Measure:
         LcamError: No measure has that name, or the package that brings it does not load or does
             not bring a measure of that name.
     """
-    check_measure(name)
-    plugins = entry_points_of(GROUP)
     if name in MEASURES:
-        if name in plugins:
-            log.warning(
-                "the plug-in measure %r (%s) takes a name of lcam's own", name, plugins[name].value
-            )
         return MEASURES[name]()
-    kind: Any = load(plugins[name], "measure")
+    check_measure(name)
+    point = entry_points_of(GROUP)[name]
+    kind: Any = load(point, "measure")
     if not (isinstance(kind, type) and issubclass(kind, Measure) and kind.name == name):
         raise LcamError(
-            f"{plugins[name].value} is no measure called {name!r}",
+            f"{point.value} is no measure called {name!r}",
             "an entry point names a subclass of lcam_cli.measures.measure.Measure",
         )
     return kind()

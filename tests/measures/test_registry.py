@@ -90,7 +90,8 @@ def test_names_of_our_own_stay_ours(
     monkeypatch.setattr(logging.getLogger("lcam"), "propagate", True)
     install("lcam_thief", FINE.replace('"fine"', '"ad"'), "lcam.measures", "ad", "Fine")
     with caplog.at_level(logging.WARNING, "lcam"):
-        assert isinstance(find_measure("ad"), AverageDrop)
+        assert known_measures() == list(MEASURES)
+    assert isinstance(find_measure("ad"), AverageDrop)
     assert "takes a name of lcam's own" in caplog.text
 
 

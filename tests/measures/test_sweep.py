@@ -10,8 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lcam_cli.engine.engine import Engine
+from lcam_cli.engine.engine import Engine, Forward
 from lcam_cli.errors import LcamError
+from lcam_cli.images.stream import stream_batches
 from lcam_cli.measures.average_drop import AverageDrop
 from lcam_cli.measures.compare_state import CompareState, shown_pictures
 from lcam_cli.measures.increase_in_confidence import IncreaseInConfidence
@@ -20,6 +21,7 @@ from lcam_cli.measures.registry import make_measures
 from lcam_cli.measures.rows import score_rows
 from lcam_cli.measures.sweep import Candidate, sweep
 from lcam_cli.measures.task import Task
+from lcam_cli.methods.base import Maps
 from lcam_cli.methods.explain import ClassChoice
 from lcam_cli.methods.gradient import GradCam
 from lcam_cli.methods.noise import RandomMap
@@ -125,6 +127,33 @@ def test_parts_of_the_pictures_make_the_whole(tmp_path: Path, parts: list[range]
     for name in ("classes", "full", "masked", "numbers", "mean_saliency", "shown"):
         np.testing.assert_array_equal(getattr(joined, name), getattr(whole, name), err_msg=name)
     assert joined.seconds == seconds
+
+
+class FailsOnOne(GradCam):
+    """Fails on a batch with the second picture."""
+
+    def __call__(self, engine: Engine, seen: Forward, classes: torch.Tensor) -> Maps:
+        if seen.x[:, 0, 0, 0].isclose(self.corner).any():
+            raise LcamError("it fails")
+        return super().__call__(engine, seen, classes)
+
+
+def test_a_picture_that_a_method_fails_on_does_not_change_the_others(tmp_path: Path) -> None:
+    paths = write_pictures(tmp_path / "pictures", 4)
+    task = Task(paths, nus=[50.0], measures=make_measures(["insertion", "deletion"]))
+    engine = Engine(tiny_backbone(), device="cpu", precision="fp32", batch_size=4)
+    read = next(stream_batches(paths, engine.backbone.preprocess, 4, workers=1))
+    fails = FailsOnOne()
+    fails.corner = engine.pixels(read.images)[1, 0, 0, 0]
+    whole, parts = (Candidate(m.name, m, PictureScores.empty(task, 32)) for m in (GradCam(), fails))
+    sweep(engine, [whole, parts], task, workers=1)
+    assert whole.scores.scored.all()
+    assert parts.scores.scored.tolist() == [True, False, True, True]
+    there = parts.scores.scored
+    np.testing.assert_allclose(
+        parts.scores.numbers[:, there], whole.scores.numbers[:, there], atol=1e-3
+    )
+    assert np.isfinite(parts.scores.numbers[:, there]).all()
 
 
 @given(st.integers(1, 500), st.integers(1, 12))
