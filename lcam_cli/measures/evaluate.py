@@ -24,6 +24,7 @@ from lcam_cli.measures.accuracy import Accuracy
 from lcam_cli.measures.measure import Kept, MapScores, Quantity
 from lcam_cli.measures.score import Scores
 from lcam_cli.measures.scored import ScoredBatch
+from lcam_cli.measures.scoring import score_maps
 from lcam_cli.measures.summary import Summary
 from lcam_cli.measures.task import Task
 from lcam_cli.measures.view import BatchView, MapView
@@ -287,7 +288,7 @@ class _Run:
     def _scored(self, tally: _Tally, view: MapView) -> MapScores:
         """All scores that the measures want of a batch of maps."""
         began = time.monotonic()
-        scores = view.scored(self._measured, self._kept)
+        scores = score_maps(view, self._measured, self._kept)
         tally.seconds += time.monotonic() - began
         return scores
 

@@ -12,7 +12,7 @@ from lcam_cli.maps.record import Floats
 from lcam_cli.measures.bootstrap import bootstrap, defined, interval, mean, mean_by_image
 from lcam_cli.measures.measure import Kept, MapScores, Quantity
 from lcam_cli.measures.score import Score, Scores
-from lcam_cli.measures.view import numbers_of
+from lcam_cli.measures.scoring import numbers_of
 
 
 class Summary:

@@ -22,8 +22,9 @@ from lcam_cli.images.stream import Batch, stream_batches
 from lcam_cli.maps.record import MapBatch
 from lcam_cli.measures.measure import Kept
 from lcam_cli.measures.picture_scores import PictureScores
+from lcam_cli.measures.scoring import numbers_of, score_maps
 from lcam_cli.measures.task import Task
-from lcam_cli.measures.view import BatchView, MapView, numbers_of
+from lcam_cli.measures.view import BatchView, MapView
 from lcam_cli.methods.base import Maps, Method, flat_maps
 from lcam_cli.methods.explain import (
     NOT_NUMBERS,
@@ -252,7 +253,8 @@ def _explain_and_score(candidate: Candidate, batch: _Batch) -> list[Maps]:
         finite = V.isfinite().all() and (maps.cam is None or maps.cam.isfinite().all())
         if V.shape != (len(forward.x), *forward.x.shape[2:]) or not finite:
             raise LcamError("its map is not finite, or not of the input's size")
-        scores = MapView(batch.view, V, classes, batch.full[:, c]).scored(measured, kept)
+        view = MapView(batch.view, V, classes, batch.full[:, c])
+        scores = score_maps(view, measured, kept)
         masked.append(torch.stack([scores[one] for one in kept]))
         numbers.append(numbers_of(measured, scores))
         explained.append(Maps(V, maps.cam))

@@ -1,8 +1,8 @@
-"""Pictures and maps as measures look at them, and the scores of all that measures want scored."""
+"""Pictures and maps as measures look at them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -10,8 +10,6 @@ import torch
 from torch import Tensor
 
 from lcam_cli.engine.engine import Engine, Forward
-from lcam_cli.errors import LcamError
-from lcam_cli.measures.measure import MapScores, Perturbation, Quantity
 from lcam_cli.measures.threshold import Thresholds
 
 
@@ -87,45 +85,3 @@ class MapView:
     def of_classes(self, scores: Tensor) -> Tensor:
         """Of scores of all classes, (B, R), those of the classes explained: (B,)."""
         return scores.gather(1, self.classes.unsqueeze(1)).squeeze(1)
-
-    def scored(self, wanted: Sequence[Quantity], also: Sequence[Perturbation] = ()) -> MapScores:
-        """Score what measures want scored, and ``also`` some: each once, whoever asks for it."""
-        asked = [one for quantity in wanted for one in quantity.perturbations]
-        perturbed = {one: one.scores(self) for one in dict.fromkeys([*also, *asked])}
-        return MapScores(self.V, self.full, perturbed)
-
-
-def numbers_of(wanted: Sequence[Quantity], scores: MapScores) -> Tensor:
-    """Make the numbers of scored maps.
-
-    Args:
-        wanted: K quantities.
-        scores: Of B maps.
-
-    Returns:
-        float32 (K, B); NaN where a measure is not defined.
-
-    Raises:
-        LcamError: A measure of another package fails, or does not give a number a map.
-    """
-    return torch.stack([_numbers(quantity, scores) for quantity in wanted])
-
-
-def _numbers(quantity: Quantity, scores: MapScores) -> Tensor:
-    measure = quantity.measure
-    try:
-        numbers = quantity.numbers(scores)
-    except Exception as error:
-        if isinstance(error, LcamError) or type(measure).__module__.startswith("lcam_cli."):
-            raise
-        raise LcamError(
-            f"the measure {measure.name} failed: {type(error).__name__}: {error}",
-            "tell its author",
-        ) from error
-    if numbers.shape != scores.full.shape:
-        raise LcamError(
-            f"the measure {measure.name} gives numbers of shape {tuple(numbers.shape)}, "
-            f"not {tuple(scores.full.shape)}",
-            "tell its author",
-        )
-    return numbers.float()

@@ -20,7 +20,7 @@ from lcam_cli.measures.registry import (
     known_measures,
     make_measures,
 )
-from lcam_cli.measures.view import numbers_of
+from lcam_cli.measures.scoring import numbers_of
 from tests.conftest import ROOT
 from tests.packages import Install
 
