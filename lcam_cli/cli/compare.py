@@ -11,7 +11,7 @@ import typer
 from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console
 from lcam_cli.cli.reporting import claim_report
-from lcam_cli.errors import LcamError, did_you_mean
+from lcam_cli.errors import LcamError
 from lcam_cli.locks import lock_file, lock_folder
 from lcam_cli.runs.readers import start_readers
 from lcam_cli.runs.targets import check_target
@@ -20,8 +20,6 @@ from lcam_cli.scale.rank_info import RankInfo
 if TYPE_CHECKING:
     from lcam_cli.images.find import Skipped
 
-_CURVES = ("insertion", "deletion")
-_METRICS = ("ad", "ic", *_CURVES)
 _PICTURES_SHOWN = 8
 
 
@@ -31,11 +29,14 @@ def _parse_metrics(values: list[str] | None) -> list[str]:
     Raises:
         typer.BadParameter: One is unknown.
     """
-    words = [word.strip() for item in values or ["ad,ic"] for word in item.split(",")]
+    from lcam_cli.measures.registry import ALWAYS, check_measure
+
+    words = [word.strip() for item in values or ALWAYS for word in item.split(",")]
     for word in words:
-        if word not in _METRICS:
-            hint = did_you_mean(word, _METRICS) or f"choose from {', '.join(_METRICS)}."
-            raise typer.BadParameter(f"{word!r} is no measure: {hint}")
+        try:
+            check_measure(word)
+        except LcamError as error:
+            raise typer.BadParameter(f"{error.what}: {error.hint}") from None
     return list(dict.fromkeys(words))
 
 
@@ -172,8 +173,11 @@ def compare(
     from lcam_cli.images.depth import narrow_pictures
     from lcam_cli.images.read import MAX_PIXELS
     from lcam_cli.maps.marks import mark_figure
-    from lcam_cli.measures.compare import Candidate, Task, Terms
     from lcam_cli.measures.compare_state import CompareState, shown_pictures
+    from lcam_cli.measures.picture_scores import PictureScores
+    from lcam_cli.measures.registry import make_measures
+    from lcam_cli.measures.sweep import Candidate
+    from lcam_cli.measures.task import Task
     from lcam_cli.methods.explain import NOT_NUMBERS, ClassChoice, no_numbers
     from lcam_cli.methods.options import MethodOptions
     from lcam_cli.reports import output as written
@@ -217,7 +221,7 @@ def compare(
             found.paths,
             ClassChoice(tuple(network.class_index(name) for name in class_ or ())),
             o.parse_nus(nu),
-            [name for name in _parse_metrics(metrics) if name in _CURVES],
+            make_measures(_parse_metrics(metrics)),
             mask_space,
             shown_pictures(len(found.paths), _PICTURES_SHOWN),
         )
@@ -226,7 +230,7 @@ def compare(
             found,
             task,
             [
-                Candidate(name, method, Terms.empty(task, network.preprocess.image_size))
+                Candidate(name, method, PictureScores.empty(task, network.preprocess.image_size))
                 for name, method in chosen.methods.items()
             ],
             CompareState(state, engine, task),

@@ -132,12 +132,12 @@ def diagnose(
     from lcam_cli.images.read import MAX_PIXELS
     from lcam_cli.maps.marks import mark_figure
     from lcam_cli.maps.paths import stored_path
-    from lcam_cli.measures.diagnose import Shown
+    from lcam_cli.measures.diagnose import ExplainedMistake
     from lcam_cli.measures.diagnose import diagnose as run_diagnose
     from lcam_cli.measures.error_groups import Rules
     from lcam_cli.measures.labels import labels_of_files
     from lcam_cli.reports.diagnosis import TEXT_FORMATS, DiagnosisReport, to_rich
-    from lcam_cli.reports.diagnosis_figure import Worst, draw_diagnosis
+    from lcam_cli.reports.diagnosis_figure import WorstMistakes, draw_diagnosis
     from lcam_cli.reports.diagnosis_page import DiagnosisPage
     from lcam_cli.reports.output import deliver
     from lcam_cli.runs import setup
@@ -169,10 +169,10 @@ def diagnose(
     for item in found.skipped:
         skipped(item)
     rules = Rules(nu, same_region, evidence)
-    worst = Worst()
+    worst = WorstMistakes()
     page = None if report is None else DiagnosisPage(report)
 
-    def show(shown: Shown) -> None:
+    def show(shown: ExplainedMistake) -> None:
         worst.add(shown)
         if page is not None:
             page.add(shown)

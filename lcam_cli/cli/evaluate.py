@@ -118,7 +118,7 @@ def evaluate(
     from lcam_cli.measures.labels import read_labels
     from lcam_cli.methods.noise import RandomMap
     from lcam_cli.reports import output as written
-    from lcam_cli.reports.gallery import Shown
+    from lcam_cli.reports.gallery import GalleryInfo
     from lcam_cli.reports.gates import check_gates
     from lcam_cli.reports.report import Report
     from lcam_cli.reports.results import FLOOR, Results, Row
@@ -179,7 +179,7 @@ def evaluate(
         page = None
         if report is not None:
             methods = [info.method, *([FLOOR] if floor else [])]
-            shown = Shown.of(network, methods, 1 if floor else None, nus, mask_space)
+            shown = GalleryInfo.of(network, methods, 1 if floor else None, nus, mask_space)
             page = context.with_resource(Report(report, "evaluate", shown))
         with interruptible() as interrupt, console.progress(len(file), "evaluate", "maps") as bar:
             outcome = run_evaluate(
@@ -214,7 +214,7 @@ def evaluate(
         rows=[
             Row(
                 s.name,
-                s.nu,
+                s.scores,
                 forward_passes[s.name],
                 s.mean_saliency,
                 s.images_per_second,
@@ -227,7 +227,7 @@ def evaluate(
         activation=info.activation,
         speed="scored",
         accuracy=outcome.accuracy,
-        undefined={"ad": outcome.scores[0].undefined},
+        undefined=outcome.scores[0].undefined,
     )
     for words in undefined_words(results):
         console.warn(words)

@@ -1,1 +1,1 @@
-"""Measures of saliency maps: thresholding, Average Drop and Increase in Confidence."""
+"""Measures of saliency maps, a file each; the sweep that scores maps; labels and diagnoses."""

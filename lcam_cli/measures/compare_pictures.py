@@ -13,8 +13,10 @@ from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.images.stream import Batch, stream_batches
 from lcam_cli.maps.hdf5.reader import MapsFile
 from lcam_cli.maps.record import MapBatch
-from lcam_cli.measures.compare import Task, Terms, common_pictures
+from lcam_cli.measures.picture_scores import PictureScores
+from lcam_cli.measures.rows import common_pictures
 from lcam_cli.measures.scored import ScoredBatch
+from lcam_cli.measures.task import Task
 
 # Maps of each row held at a time.
 _AT_ONCE = 16
@@ -22,7 +24,7 @@ _AT_ONCE = 16
 
 def scored_pictures(
     task: Task,
-    rows: Sequence[Terms],
+    rows: Sequence[PictureScores],
     maps: Sequence[MapsFile],
     preprocess: Preprocess,
     *,
@@ -35,7 +37,7 @@ def scored_pictures(
 
     Args:
         task: What was scored.
-        rows: The rows' terms.
+        rows: The rows' scores.
         maps: The rows' maps, as the sweeps wrote them.
         preprocess: The classifier's.
         workers: Processes that read pictures.
@@ -47,7 +49,7 @@ def scored_pictures(
     common = np.flatnonzero(common_pictures(rows))
     C = task.choice.per_picture
     # Each file holds the pictures that its method has scored, in their order.
-    places = [(np.cumsum(terms.scored) - 1) * C for terms in rows]
+    places = [(np.cumsum(row.scored) - 1) * C for row in rows]
     stream = stream_batches(
         [task.paths[int(i)] for i in common],
         preprocess,
@@ -76,7 +78,7 @@ def _scored(
     read: Batch,
     at: NDArray[np.int64],
     found: Sequence[Sequence[MapBatch]],
-    rows: Sequence[Terms],
+    rows: Sequence[PictureScores],
     C: int,
 ) -> ScoredBatch:
     first = found[0]
@@ -88,5 +90,5 @@ def _scored(
         predicted_index=np.concatenate([part.predicted_index for part in first]),
         full=rows[0].full[at].reshape(-1),
         saliency=[np.concatenate([part.saliency for part in parts]) for parts in found],
-        masked=np.stack([terms.masked[:, at].reshape(len(terms.masked), -1) for terms in rows]),
+        masked=np.stack([row.masked[:, at].reshape(len(row.masked), -1) for row in rows]),
     )

@@ -1,4 +1,4 @@
-"""What a comparison leaves behind, so that an interrupted one can go on.
+"""What a comparison keeps on the disk, so that an interrupted one can go on.
 
 A file a method and part of the pictures: one process makes one part, of all of them; ranks make one
 each.
@@ -21,10 +21,11 @@ from lcam_cli.engine.engine import Engine
 from lcam_cli.errors import LcamError
 from lcam_cli.images.tars import locate
 from lcam_cli.maps.atomic import atomic_file
-from lcam_cli.measures.compare import Candidate, Task, Terms
-from lcam_cli.measures.curves import STEPS
+from lcam_cli.measures.picture_scores import PictureScores
+from lcam_cli.measures.sweep import Candidate
+from lcam_cli.measures.task import Task
 
-_VERSION = 3
+_VERSION = 4
 _DIGITS = 16
 
 
@@ -53,7 +54,7 @@ def comparison_id(engine: Engine, task: Task) -> str:
             "precision": engine.hardware.precision,
             "classes": [list(task.choice.indices), task.choice.top_k],
             "nus": list(task.nus),
-            "curves": [*task.curves, STEPS],
+            "measures": [[measure.name, measure.settings] for measure in task.measures],
             "space": task.space,
         }
     )
@@ -66,7 +67,7 @@ def candidate_id(candidate: Candidate) -> str:
 
 
 class CompareState:
-    """A folder that keeps the terms of each finished part, and its maps until they are joined.
+    """A folder that keeps the scores of each finished part, and its maps until they are joined.
 
     Args:
         folder: Where comparisons keep theirs.
@@ -91,7 +92,7 @@ class CompareState:
         """
         if pictures is None or len(pictures) == len(self._task.paths):
             return self.folder / f"{candidate_id(candidate)}.h5"
-        return self._terms_path(candidate, pictures).with_suffix(".h5")
+        return self._scores_path(candidate, pictures).with_suffix(".h5")
 
     def parts(self, candidate: Candidate) -> list[range]:
         """Return the parts of a method that are kept, in order."""
@@ -101,13 +102,15 @@ class CompareState:
         found = [range(int(match[1]), int(match[2])) for match in matches]
         return sorted(found, key=lambda part: (part.start, part.stop))
 
-    def save(self, candidate: Candidate, pictures: range, terms: Terms, failed: str = "") -> None:
-        """Keep the terms of a finished part, whole or not at all.
+    def save(
+        self, candidate: Candidate, pictures: range, scores: PictureScores, failed: str = ""
+    ) -> None:
+        """Keep the scores of a finished part, whole or not at all.
 
         Args:
             candidate: The row.
             pictures: The part.
-            terms: Of all pictures; those of the part count.
+            scores: Of all pictures; those of the part count.
             failed: Why the method was given up there; empty where it was not.
 
         Raises:
@@ -115,21 +118,21 @@ class CompareState:
         """
         try:
             with (
-                atomic_file(self._terms_path(candidate, pictures)) as temporary,
+                atomic_file(self._scores_path(candidate, pictures)) as temporary,
                 temporary.open("wb") as file,
             ):
-                np.savez_compressed(file, failed=failed, **_arrays(terms))  # type: ignore[arg-type]
+                np.savez_compressed(file, failed=failed, **_arrays(scores))  # type: ignore[arg-type]
         except OSError as error:
             raise LcamError(
                 f"cannot write to {self.folder}: {error.strerror or error}",
                 "free some space, or name another folder: --state DIR",
             ) from error
 
-    def load(self, candidate: Candidate, pictures: range) -> tuple[Terms, str] | None:
+    def load(self, candidate: Candidate, pictures: range) -> tuple[PictureScores, str] | None:
         """Return what :meth:`save` was given for a part; None where it is missing or damaged."""
-        like = _arrays(Terms.empty(self._task, self._side))
+        like = _arrays(PictureScores.empty(self._task, self._side))
         try:
-            with np.load(self._terms_path(candidate, pictures), allow_pickle=False) as file:
+            with np.load(self._scores_path(candidate, pictures), allow_pickle=False) as file:
                 found = {name: file[name] for name in like}
                 failed = str(file["failed"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
@@ -140,14 +143,14 @@ class CompareState:
         )
         if not fits:
             return None
-        return Terms(**{**found, "seconds": float(found["seconds"])}), failed
+        return PictureScores(**{**found, "seconds": float(found["seconds"])}), failed
 
     def forget(self, candidate: Candidate, pictures: range) -> None:
         """Remove what is kept of a part."""
-        self._terms_path(candidate, pictures).unlink(missing_ok=True)
+        self._scores_path(candidate, pictures).unlink(missing_ok=True)
         self.maps_path(candidate, pictures).unlink(missing_ok=True)
 
-    def _terms_path(self, candidate: Candidate, pictures: range) -> Path:
+    def _scores_path(self, candidate: Candidate, pictures: range) -> Path:
         part = f"{pictures.start}-{pictures.stop}"
         return self.folder / f"{candidate_id(candidate)}.{part}.npz"
 
@@ -158,8 +161,8 @@ def shown_pictures(count: int, wanted: int) -> Sequence[int]:
     return [(2 * k + 1) * count // (2 * wanted) for k in range(wanted)]
 
 
-def _arrays(terms: Terms) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
-    named = {one.name: getattr(terms, one.name) for one in dataclasses.fields(terms)}
+def _arrays(scores: PictureScores) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
+    named = {one.name: getattr(scores, one.name) for one in dataclasses.fields(scores)}
     return {name: np.asarray(value) for name, value in named.items()}
 
 

@@ -1,4 +1,4 @@
-"""Insertion and deletion curves (Petsiuk, Das, Saenko: RISE, BMVC 2018, Section 4.2)."""
+"""The arithmetic of insertion and deletion (Petsiuk, Das, Saenko: RISE, BMVC 2018, Section 4.2)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from lcam_cli.engine.activation import confidence
 from lcam_cli.engine.engine import Engine
 from lcam_cli.measures.threshold import kept_pixels
 
-CURVES = ("insertion", "deletion")
 STEPS = 28
 """Each step shows or hides 1/28 of the pixels: on 224×224, eight rows' worth."""
 
@@ -36,7 +35,12 @@ def pixel_ranks(V: Tensor) -> Tensor:
 
 
 def curve(
-    engine: Engine, start: Tensor, end: Tensor, V: Tensor, classes: Tensor, ends: Tensor
+    engine: Engine,
+    start: Tensor,
+    end: Tensor,
+    V: Tensor,
+    classes: Tensor,
+    ends: Tensor | tuple[Tensor, Tensor],
 ) -> Tensor:
     """Score pictures on their way from ``start`` to ``end``, the highest pixels of V first.
 

@@ -55,7 +55,7 @@ class Mistake:
 
 
 @dataclass(frozen=True)
-class Shown:
+class ExplainedMistake:
     """A mistake with all there is to see of it.
 
     Attributes:
@@ -105,7 +105,7 @@ def diagnose(
     workers: int = 2,
     max_pixels: int = MAX_PIXELS,
     row_path: Callable[[str], str] = lambda path: path,
-    show: Callable[[Shown], None] = lambda _shown: None,
+    show: Callable[[ExplainedMistake], None] = lambda _shown: None,
     advance: Callable[[int], None] = lambda _pictures: None,
     skip: Callable[[Skipped], None] = lambda _skipped: None,
     stop: Callable[[], bool] = lambda: False,
@@ -120,7 +120,7 @@ def diagnose(
         method: How to explain.
         paths: The pictures.
         labels: Their true classes.
-        rules: What the groups are told by.
+        rules: What the groups are known by.
         workers: Processes that read pictures.
         max_pixels: Pictures with more are skipped.
         row_path: What a path is called in the mistakes.
@@ -140,15 +140,15 @@ def diagnose(
         workers=workers,
         max_pixels=max_pixels,
     )
-    # Where no picture has numbers for scores, that is told once, and not of each.
-    untold: list[Skipped] = []
+    # Where no picture has numbers for scores, that is said once, and not of each.
+    unreported: list[Skipped] = []
     for batch in stream:
         for skipped in batch.skipped:
             skip(skipped)
         if batch.indices:
             for i, outcome in _classified(engine, method, batch, labels, paths, rules, row_path):
                 if isinstance(outcome, str):
-                    untold.append(Skipped(paths[i], outcome))
+                    unreported.append(Skipped(paths[i], outcome))
                     continue
                 found.pictures[labels[i]] += 1
                 found.order.update(labels[i], outcome.predicted)
@@ -158,15 +158,15 @@ def diagnose(
                     found.why_flat = found.why_flat or outcome.why_flat
                     show(outcome.shown)
         if found.images:
-            for skipped in untold:
+            for skipped in unreported:
                 skip(skipped)
-            untold.clear()
+            unreported.clear()
         advance(len(batch.indices) + len(batch.skipped))
         if stop():
             return found
-    if untold and all(one.reason.startswith(NOT_NUMBERS) for one in untold):
-        raise no_numbers(len(untold), engine.hardware.precision)
-    for skipped in untold:
+    if unreported and all(one.reason.startswith(NOT_NUMBERS) for one in unreported):
+        raise no_numbers(len(unreported), engine.hardware.precision)
+    for skipped in unreported:
         skip(skipped)
     if not found.images:
         raise LcamError(f"none of the {len(paths)} pictures could be read", "check the pictures")
@@ -178,7 +178,7 @@ class _Classified:
     """A picture of a batch: what it is taken for and, where that is wrong, what is to be seen."""
 
     predicted: int
-    shown: Shown | None = None
+    shown: ExplainedMistake | None = None
     flat_maps: int = 0
     why_flat: str = ""
 
@@ -245,7 +245,7 @@ def _mistakes(
             found.append(f"{method.name}: its map is not finite")
             continue
         mistake = Mistake(names[k], int(true[k]), int(predicted[k]), one, group_of(one, rules))
-        shown = Shown(mistake, views[k], true_maps[k], predicted_maps[k])
+        shown = ExplainedMistake(mistake, views[k], true_maps[k], predicted_maps[k])
         found.append(_Classified(mistake.predicted, shown, counts[k], reasons[k]))
     return found
 
@@ -253,7 +253,7 @@ def _mistakes(
 def gather_evidence(
     engine: Engine, seen: Forward, true: Tensor, true_map: Tensor, predicted_map: Tensor, nu: float
 ) -> list[Evidence]:
-    """Measure what the groups are told by.
+    """Measure what the groups are known by.
 
     Args:
         engine: The engine with the classifier.

@@ -40,7 +40,7 @@ EVIDENCE = 0.1
 
 @dataclass(frozen=True)
 class Rules:
-    """What the groups are told by.
+    """What the groups are known by.
 
     Attributes:
         nu: Percent of the pixels in a class's region, the brightest of its map.

@@ -19,11 +19,15 @@ from lcam_cli.images.find import Skipped
 from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.images.stream import Batch, stream_batches
 from lcam_cli.maps.hdf5.reader import MapsFile
+from lcam_cli.maps.record import MapBatch
 from lcam_cli.measures.accuracy import Accuracy
-from lcam_cli.measures.average_drop import AverageDrop
-from lcam_cli.measures.score import NuScore
+from lcam_cli.measures.measure import Kept, MapScores, Quantity
+from lcam_cli.measures.score import Scores
 from lcam_cli.measures.scored import ScoredBatch
-from lcam_cli.measures.threshold import top_percents
+from lcam_cli.measures.scoring import score_maps
+from lcam_cli.measures.summary import Summary
+from lcam_cli.measures.task import Task
+from lcam_cli.measures.view import BatchView, MapView
 from lcam_cli.methods.base import Method, flat_maps
 from lcam_cli.methods.explain import no_numbers, not_numbers
 from lcam_cli.methods.flat import why_flat
@@ -37,20 +41,20 @@ class MethodScore:
 
     Attributes:
         name: The method.
-        nu: AD and IC by ν.
+        scores: What the measures say.
         mean_saliency: Mean of V over all maps, in [0, 1].
         images_per_second: Maps scored a second.
-        undefined: How many of the maps AD is not defined for: their class scores 0.
+        undefined: By measure, how many of the maps it is not defined for.
         maps: How many there are.
         flat_maps: How many of them have one value everywhere.
         why_flat: Why the first of those are, in words; empty where that is not known.
     """
 
     name: str
-    nu: Mapping[float, NuScore]
+    scores: Scores
     mean_saliency: float
     images_per_second: float
-    undefined: int = 0
+    undefined: Mapping[str, int] = field(default_factory=dict)
     maps: int = 0
     flat_maps: int = 0
     why_flat: str = ""
@@ -71,67 +75,6 @@ class Evaluation:
     images: int = 0
     skipped: list[Skipped] = field(default_factory=list)
     accuracy: Accuracy | None = None
-
-
-class _Tally:
-    """One method's running sums."""
-
-    def __init__(self, name: str, nus: Sequence[float], seed: int) -> None:
-        self.name = name
-        self._measure = AverageDrop(nus, seed)
-        self._rows = 0
-        self._saliency = 0.0
-        self._seconds = 0.0
-        self._flat = 0
-        self._why_flat: str | None = None
-
-    def masked_scores(
-        self, engine: Engine, seen: Forward, V: Tensor, classes: Tensor, space: str
-    ) -> Tensor:
-        """The scores of a batch of rows through their maps, (M, B)."""
-        began = time.monotonic()
-        shown = top_percents(V, self._measure.nus)
-        masked = torch.stack(
-            [engine.masked_confidence(seen.x, mask, classes, space) for mask in shown]
-        )
-        self._seconds += time.monotonic() - began
-        return masked
-
-    def add(
-        self,
-        engine: Engine,
-        seen: Forward,
-        V: Tensor,
-        classes: Tensor,
-        full: Tensor,
-        masked: Tensor,
-        pictures: Sequence[int],
-    ) -> None:
-        """Enter a batch of rows, all of them with numbers for scores."""
-        self._measure.update(full, masked, pictures)
-        self._rows += len(V)
-        self._saliency += float(V.mean((1, 2)).sum())
-        flat = flat_maps(V)
-        self._flat += int(flat.sum())
-        if self._flat and self._why_flat is None:
-            self._why_flat = why_flat(engine, self.name, seen.only(flat), classes[flat])
-
-    @property
-    def pictures(self) -> int:
-        """How many pictures have been scored."""
-        return self._measure.count
-
-    def score(self) -> MethodScore:
-        return MethodScore(
-            self.name,
-            self._measure.summary(),
-            self._saliency / self._rows,
-            self._rows / max(self._seconds, 1e-9),
-            self._measure.undefined,
-            self._rows,
-            self._flat,
-            self._why_flat or "",
-        )
 
 
 def evaluate(
@@ -178,13 +121,10 @@ def evaluate(
     _check_fits(engine, maps)
     names = maps.paths()
     paths, outside = _resolve(maps, names, images)
-    pictures = _pictures(names)
-    untold = set(paths)
-    tallies = [_Tally(maps.info.method, nus, seed)]
-    if floor is not None:
-        tallies.append(_Tally(floor.name, nus, seed))
-    outcome = Evaluation(accuracy=Accuracy() if labels is not None else None)
-    # Where no picture has numbers for scores, that is told once, and not of each.
+    run = _Run(engine, maps, Task(names, nus=nus, space=space), floor, labels, seed, show)
+    outcome = run.outcome
+    unreported = set(paths)
+    # Where no picture has numbers for scores, that is said once, and not of each.
     without_numbers: list[Skipped] = []
     stream = stream_batches(
         paths,
@@ -199,29 +139,16 @@ def evaluate(
         for skipped in batch.skipped:
             reason = outside.get(skipped.path, skipped.reason)
             named = Skipped(skipped.path.removesuffix("\0"), reason)
-            if skipped.path in untold:  # it has a row for each of its classes
-                untold.remove(skipped.path)
+            if skipped.path in unreported:  # it has a row for each of its classes
+                unreported.remove(skipped.path)
                 outcome.skipped.append(named)
                 skip(named)
         if batch.indices:
-            lost = _score_batch(
-                engine,
-                maps,
-                batch,
-                range(first, last),
-                pictures,
-                tallies,
-                floor,
-                space,
-                labels,
-                outcome,
-                show,
-            )
-            for row, reason in lost:
-                if paths[row] in untold:
-                    untold.remove(paths[row])
+            for row, reason in run.score(batch, range(first, last)):
+                if paths[row] in unreported:
+                    unreported.remove(paths[row])
                     without_numbers.append(Skipped(paths[row], reason))
-        if tallies[0].pictures:
+        if run.images:
             for named in without_numbers:
                 outcome.skipped.append(named)
                 skip(named)
@@ -229,7 +156,7 @@ def evaluate(
         advance(last - first)
         if stop():
             break
-    outcome.images = tallies[0].pictures
+    outcome.images = run.images
     if without_numbers:
         raise no_numbers(len(without_numbers), engine.hardware.precision)
     if not outcome.images:
@@ -237,87 +164,177 @@ def evaluate(
             f"none of the {len(paths)} pictures of {maps.path} could be read",
             "if their folder moved, name it: --images DIR",
         )
-    outcome.scores = [tally.score() for tally in tallies]
+    outcome.scores = run.method_scores()
     return outcome
 
 
-def _score_batch(
-    engine: Engine,
-    maps: MapsFile,
-    batch: Batch,
-    part: range,
-    pictures: Sequence[int],
-    tallies: list[_Tally],
-    floor: Method | None,
-    space: str,
-    labels: Mapping[str, int] | None,
-    outcome: Evaluation,
-    show: Callable[[ScoredBatch], None] | None,
-) -> list[tuple[int, str]]:
-    """Score a batch of rows.
+class _Tally:
+    """One method's running sums."""
 
-    Returns:
-        The rows that are left out because a score is no number, and why.
-    """
-    rows = maps.rows(part.start, part.stop)
-    seen = engine.forward(engine.pixels(batch.images))
-    finite = seen.finite.cpu().numpy()
-    lost = [(i, not_numbers(engine)) for i in compress(batch.indices, ~finite)]
-    batch, seen = _only(batch, seen, finite)
-    if not batch.indices:
-        return lost
-    kept = np.array(batch.indices) - part.start
-    V = torch.from_numpy(rows.saliency[kept]).to(engine.device)
-    classes = torch.from_numpy(rows.class_index[kept].astype(np.int64)).to(engine.device)
-    full = seen.confidence(classes)
-    maps_of = [V] if floor is None else [V, floor(engine, seen, classes).saliency]
-    masked = [
-        tally.masked_scores(engine, seen, saliency, classes, space)
-        for tally, saliency in zip(tallies, maps_of, strict=True)
-    ]
-    finite = torch.stack(masked).isfinite().flatten(0, 1).all(0).cpu().numpy()
-    if not finite.all():
-        # All rows of a table are of the same pictures, so it is left out of the floor's too.
-        lost += [(i, _NOT_MASKED) for i in compress(batch.indices, ~finite)]
-        batch, seen = _only(batch, seen, finite)
+    def __init__(self, name: str, measured: Sequence[Quantity], seed: int) -> None:
+        self.name = name
+        self.summary = Summary(measured, seed)
+        self.seconds = 0.0  # spent on scoring
+        self._rows = 0
+        self._saliency = 0.0
+        self._flat = 0
+        self._why_flat: str | None = None
+
+    def add(
+        self, view: BatchView, scores: MapScores, classes: Tensor, pictures: Sequence[int]
+    ) -> None:
+        """Enter a batch of rows, all of them with numbers for scores."""
+        self.summary.update(scores, pictures)
+        self._rows += len(scores.V)
+        self._saliency += float(scores.V.mean((1, 2)).sum())
+        flat = flat_maps(scores.V)
+        self._flat += int(flat.sum())
+        if self._flat and self._why_flat is None:
+            self._why_flat = why_flat(
+                view.engine, self.name, view.forward.only(flat), classes[flat]
+            )
+
+    def score(self) -> MethodScore:
+        return MethodScore(
+            self.name,
+            self.summary.scores(),
+            self._saliency / self._rows,
+            self._rows / max(self.seconds, 1e-9),
+            self.summary.undefined,
+            self._rows,
+            self._flat,
+            self._why_flat or "",
+        )
+
+
+class _Run:
+    """An evaluation under way: what it is of, and what has been scored."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        maps: MapsFile,
+        task: Task,
+        floor: Method | None,
+        labels: Mapping[str, int] | None,
+        seed: int,
+        show: Callable[[ScoredBatch], None] | None,
+    ) -> None:
+        self._engine = engine
+        self._maps = maps
+        self._space = task.space
+        self._floor = floor
+        self._labels = labels
+        self._show = show
+        self._pictures = _pictures(task.paths)
+        self._measured = task.quantities
+        self._kept = [Kept(nu) for nu in task.nus]
+        names = [maps.info.method, *([] if floor is None else [floor.name])]
+        self._tallies = [_Tally(name, self._measured, seed) for name in names]
+        self.outcome = Evaluation(accuracy=Accuracy() if labels is not None else None)
+
+    @property
+    def images(self) -> int:
+        """How many pictures have been scored."""
+        return self._tallies[0].summary.count
+
+    def method_scores(self) -> list[MethodScore]:
+        """What the measures say of the file's maps, and of the floor."""
+        return [tally.score() for tally in self._tallies]
+
+    def score(self, batch: Batch, part: range) -> list[tuple[int, str]]:
+        """Score a batch of rows.
+
+        Returns:
+            The rows that are left out because a score is no number, and why.
+        """
+        engine = self._engine
+        rows = self._maps.rows(part.start, part.stop)
+        forward = engine.forward(engine.pixels(batch.images))
+        finite = forward.finite.cpu().numpy()
+        lost = [(i, not_numbers(engine)) for i in compress(batch.indices, ~finite)]
+        batch, forward = _only(batch, forward, finite)
         if not batch.indices:
             return lost
-        at = torch.from_numpy(finite).to(engine.device)
-        kept, classes, full = kept[finite], classes[at], full[at]
-        maps_of, masked = [one[at] for one in maps_of], [one[:, at] for one in masked]
-    pictures_here = [pictures[i] for i in batch.indices]
-    for tally, saliency, scores in zip(tallies, maps_of, masked, strict=True):
-        tally.add(engine, seen, saliency, classes, full, scores, pictures_here)
-    if show is not None:
-        show(
-            ScoredBatch(
-                batch.images,
-                [rows.paths[k] for k in kept],
-                rows.class_index[kept],
-                [rows.class_names[k] for k in kept],
-                seen.predicted.cpu().numpy().astype(np.int32),
-                full.float().cpu().numpy(),
-                [saliency.clamp(0, 1).cpu().numpy() for saliency in maps_of],
-                torch.stack(masked).float().cpu().numpy(),
-            )
+        kept = np.array(batch.indices) - part.start
+        V = torch.from_numpy(rows.saliency[kept]).to(engine.device)
+        classes = torch.from_numpy(rows.class_index[kept].astype(np.int64)).to(engine.device)
+        full = forward.confidence(classes)
+        maps_of = (
+            [V] if self._floor is None else [V, self._floor(engine, forward, classes).saliency]
         )
-    if labels is not None and outcome.accuracy is not None:
-        # A picture counts once, however many of its classes are explained.
-        new = [not i or pictures[i] != pictures[i - 1] for i in batch.indices]
-        truth = [
-            labels.get(rows.paths[k]) if one else None for k, one in zip(kept, new, strict=True)
+        view = BatchView(engine, forward, self._space)
+        scored = [
+            self._scored(tally, MapView(view, saliency, classes, full))
+            for tally, saliency in zip(self._tallies, maps_of, strict=True)
         ]
-        outcome.accuracy.update(seen.logits, truth)
-    return lost
+        masked = torch.stack([self._masked(scores) for scores in scored])
+        finite = masked.isfinite().flatten(0, 1).all(0).cpu().numpy()
+        if not finite.all():
+            # All rows of a table are of the same pictures, so it is left out of the floor's too.
+            lost += [(i, _NOT_MASKED) for i in compress(batch.indices, ~finite)]
+            batch, forward = _only(batch, forward, finite)
+            if not batch.indices:
+                return lost
+            at = torch.from_numpy(finite).to(engine.device)
+            kept, classes, view = kept[finite], classes[at], view.only(at)
+            scored = [scores.only(at) for scores in scored]
+        pictures = [self._pictures[i] for i in batch.indices]
+        for tally, scores in zip(self._tallies, scored, strict=True):
+            tally.add(view, scores, classes, pictures)
+        self._hand_on(batch, view, scored, rows, kept)
+        return lost
+
+    def _scored(self, tally: _Tally, view: MapView) -> MapScores:
+        """All scores that the measures want of a batch of maps."""
+        began = time.monotonic()
+        scores = score_maps(view, self._measured, self._kept)
+        tally.seconds += time.monotonic() - began
+        return scores
+
+    def _masked(self, scores: MapScores) -> Tensor:
+        """The scores at every ν, (M, B)."""
+        return torch.stack([scores[one] for one in self._kept])
+
+    def _hand_on(
+        self,
+        batch: Batch,
+        view: BatchView,
+        scored: Sequence[MapScores],
+        rows: MapBatch,
+        kept: NDArray[np.int64],
+    ) -> None:
+        """Give what was scored to the gallery, and the true classes to the accuracy."""
+        if self._show is not None:
+            self._show(
+                ScoredBatch(
+                    batch.images,
+                    [rows.paths[k] for k in kept],
+                    rows.class_index[kept],
+                    [rows.class_names[k] for k in kept],
+                    view.forward.predicted.cpu().numpy().astype(np.int32),
+                    scored[0].full.float().cpu().numpy(),
+                    [scores.V.clamp(0, 1).cpu().numpy() for scores in scored],
+                    torch.stack([self._masked(scores) for scores in scored]).cpu().numpy(),
+                )
+            )
+        if self._labels is not None and self.outcome.accuracy is not None:
+            # A picture counts once, however many of its classes are explained.
+            new = [not i or self._pictures[i] != self._pictures[i - 1] for i in batch.indices]
+            truth = [
+                self._labels.get(rows.paths[k]) if one else None
+                for k, one in zip(kept, new, strict=True)
+            ]
+            self.outcome.accuracy.update(view.forward.logits, truth)
 
 
-def _only(batch: Batch, seen: Forward, which: NDArray[np.bool_]) -> tuple[Batch, Forward]:
+def _only(batch: Batch, forward: Forward, which: NDArray[np.bool_]) -> tuple[Batch, Forward]:
     """Some pictures of a batch, and their forward pass."""
     if which.all():
-        return batch, seen
+        return batch, forward
     indices = list(compress(batch.indices, which))
     fewer = Batch(indices, batch.images[which], batch.crop_boxes[which], batch.skipped)
-    return fewer, seen.only(torch.from_numpy(which).to(seen.x.device))
+    return fewer, forward.only(torch.from_numpy(which).to(forward.x.device))
 
 
 def _check_fits(engine: Engine, maps: MapsFile) -> None:

@@ -3,41 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lcam_cli.measures.average_drop import bootstrap, defined, interval, mean
-from lcam_cli.measures.score import Difference
-
-
-@dataclass(frozen=True)
-class Paired:
-    """One row's mean of one measure.
-
-    Attributes:
-        mean: Over the images that have a term; None where none has.
-        ci95: Its 95% bootstrap interval; None as well.
-        to_best: The difference to the best row; None where no other row could be best.
-    """
-
-    mean: float | None
-    ci95: tuple[float, float] | None
-    to_best: Difference | None
+from lcam_cli.measures.bootstrap import bootstrap, defined, interval, mean
+from lcam_cli.measures.score import Difference, Score
 
 
 def paired(
-    terms: NDArray[np.float64], low_is_good: Sequence[bool], rivals: Sequence[bool], seed: int
-) -> list[list[Paired]]:
+    numbers: NDArray[np.float64], low_is_good: Sequence[bool], rivals: Sequence[bool], seed: int
+) -> list[list[Score]]:
     """Compare rows measured on the same images.
 
     An image that is hard for one method is hard for all, so the differences, image by image, vary
     far less than the rows do: their interval tells rows apart whose own intervals overlap.
 
     Args:
-        terms: One term an image, shape (rows, measures, N); NaN where an image has none. What one
-            row has no term of no row has, so that all are means of the same images.
+        numbers: One number an image, shape (rows, measures, N); NaN where an image has none. What
+            one row has no number of no row has, so that all are means of the same images.
         low_is_good: Whether the lowest mean is best, one a measure; otherwise the highest.
         rivals: Which rows can be best (the floor cannot), one a row.
         seed: Of the bootstrap. All rows and differences are resampled with the same images.
@@ -45,15 +29,15 @@ def paired(
     Returns:
         A list a row, in it one a measure.
     """
-    rows, measures, images = terms.shape
-    lacking = np.isnan(terms).any(0)
-    terms = np.where(lacking, np.nan, terms)
-    means = np.array([[mean(one) for one in row] for row in terms])
+    rows, measures, images = numbers.shape
+    lacking = np.isnan(numbers).any(0)
+    numbers = np.where(lacking, np.nan, numbers)
+    means = np.array([[mean(one) for one in row] for row in numbers])
     sign = np.where(low_is_good, 1.0, -1.0)
     rank = np.where(np.array(rivals)[:, None] & np.isfinite(means), sign * means, np.inf)
     best = rank.argmin(0)
-    from_best = terms - terms[best, np.arange(measures)]
-    both = np.concatenate([terms, from_best]).reshape(-1, images)
+    from_best = numbers - numbers[best, np.arange(measures)]
+    both = np.concatenate([numbers, from_best]).reshape(-1, images)
     low, high = (bound.reshape(2, rows, measures) for bound in bootstrap(both, seed))
     has_best = any(rivals) and rows > 1
 
@@ -65,7 +49,7 @@ def paired(
 
     return [
         [
-            Paired(defined(means[r, m]), interval(low[0, r, m], high[0, r, m]), difference(r, m))
+            Score(defined(means[r, m]), interval(low[0, r, m], high[0, r, m]), difference(r, m))
             for m in range(measures)
         ]
         for r in range(rows)

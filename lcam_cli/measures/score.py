@@ -1,8 +1,11 @@
-"""What the measures say about one method."""
+"""What a measure says about one method."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from lcam_cli.measures.measure import Quantity
 
 
 @dataclass(frozen=True)
@@ -10,7 +13,7 @@ class Difference:
     """How far a row is from the best row of its table, on the same images.
 
     Attributes:
-        mean: The mean over the images of this row's term less the best row's; 0 for the best row.
+        mean: The mean over the images of this row's number less the best row's; 0 for the best row.
         ci95: Its 95% bootstrap interval, low and high.
     """
 
@@ -24,29 +27,39 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class NuScore:
-    """Average Drop and Increase in Confidence at one ν, in percent.
+class Score:
+    """One measure of one method, at one ν where it is one at each.
 
-    The intervals are 95% bootstrap intervals over the images, low and high. The differences to the
-    best row are there where methods were compared on the same images. AD and its interval are None
-    where it is defined on no image.
+    Attributes:
+        mean: Over the images that have a number; None where none has.
+        ci95: Its 95% bootstrap interval over the images, low and high; None as well.
+        to_best: The difference to the best row; None where methods were not compared on the same
+            images, or no other row could be best.
     """
 
-    ad: float | None
-    ic: float
-    ad_ci95: tuple[float, float] | None
-    ic_ci95: tuple[float, float]
-    ad_to_best: Difference | None = None
-    ic_to_best: Difference | None = None
+    mean: float | None
+    ci95: tuple[float, float] | None
+    to_best: Difference | None = None
 
 
 @dataclass(frozen=True)
-class CurveScore:
-    """The area under an insertion or deletion curve, in [0, 1], as in ``NuScore``.
+class Scores:
+    """All measures of one method.
 
-    None where no image has a curve of numbers.
+    Attributes:
+        nu: Those at each ν, by ν and the measure's name.
+        plain: Those of one number a picture, by the measure's name.
     """
 
-    auc: float | None
-    ci95: tuple[float, float] | None
-    to_best: Difference | None = None
+    nu: Mapping[float, Mapping[str, Score]] = field(default_factory=dict)
+    plain: Mapping[str, Score] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, quantities: Sequence[Quantity], scores: Sequence[Score]) -> Scores:
+        """Arrange the scores of quantities, one each."""
+        nu: dict[float, dict[str, Score]] = {}
+        plain: dict[str, Score] = {}
+        for quantity, score in zip(quantities, scores, strict=True):
+            of_nu = plain if quantity.nu is None else nu.setdefault(quantity.nu, {})
+            of_nu[quantity.measure.name] = score
+        return cls(nu, plain)

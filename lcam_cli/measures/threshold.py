@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -18,38 +18,39 @@ def kept_pixels(nu: float, pixels: int) -> int:
 
 
 def top_percent(V: Tensor, nu: float) -> Tensor:
-    """Return φ_ν(V) for one ν; see :func:`top_percents`. Shape (B, H, W)."""
-    return top_percents(V, [nu])[0]
+    """Return φ_ν(V) for one ν; see :class:`Thresholds`. Shape (B, H, W)."""
+    return Thresholds(V).top_percent(nu)
 
 
-def top_percents(V: Tensor, nus: Sequence[float]) -> Tensor:
-    """Return φ_ν(V) for several ν at once (L-CAM, Eq. 10 and 11).
+class Thresholds:
+    """φ_ν(V) at any ν (L-CAM, Eq. 10 and 11); the maps are sorted once.
 
     Exactly ``kept_pixels(ν, H·W)`` pixels of each map stay at their values, the highest ones;
     the rest become zero. Of equal pixels at the cut the first in row-major order stay, so the
-    result is the same on every machine. ν = 100 returns V as it is.
+    result is the same on every machine. ν = 100 gives a copy of V.
 
     Args:
         V: Saliency maps in [0, 1], float, shape (B, H, W).
-        nus: The percentages ν, each in (0, 100].
-
-    Returns:
-        The thresholded maps, V's dtype and device, shape (len(nus), B, H, W).
     """
-    flat = V.detach().flatten(1)
-    pixels = flat.shape[1]
-    ascending = _sorted_rows(flat)
-    out = flat.new_empty((len(nus), *V.shape))
-    for thresholded, nu in zip(out.flatten(2), nus, strict=True):
+
+    def __init__(self, V: Tensor) -> None:
+        self._V = V.detach()
+
+    @cached_property
+    def _ascending(self) -> Tensor:
+        return _sorted_rows(self._V.flatten(1))
+
+    def top_percent(self, nu: float) -> Tensor:
+        """Return φ_ν(V), V's dtype and device, shape (B, H, W), for ν in (0, 100]."""
+        flat = self._V.flatten(1)
+        pixels = flat.shape[1]
         count = kept_pixels(nu, pixels)
+        if count == pixels:
+            return self._V.clone()
         if count == 0:
-            thresholded.zero_()
-        elif count == pixels:
-            thresholded.copy_(flat)
-        else:
-            cut = ascending[:, pixels - count]
-            torch.mul(flat, _highest(flat, cut, count), out=thresholded)
-    return out
+            return torch.zeros_like(self._V)
+        cut = self._ascending[:, pixels - count]
+        return (flat * _highest(flat, cut, count)).view_as(self._V)
 
 
 def _highest(flat: Tensor, cut: Tensor, count: int) -> Tensor:

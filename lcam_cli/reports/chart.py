@@ -1,17 +1,14 @@
-"""AD and IC against ν as curves: where each line, tick and interval of the drawing lies."""
+"""A measure against ν as curves: where each line, tick and interval of the drawing lies."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from lcam_cli.measures.score import NuScore
+from lcam_cli.measures.score import Score
 from lcam_cli.reports.results import FLOOR, Results, Row, nu_key
 from lcam_cli.reports.text import printable
-
-Measure = Literal["ad", "ic"]
 
 WIDTH, HEIGHT = 380, 270
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 364, 12, 228
@@ -95,9 +92,15 @@ class Chart:
     height: int = HEIGHT
 
 
-def chart(results: Results, measure: Measure) -> Chart:
-    """Lay out the curves of a measure, with their 95% intervals, over ν from 0 to 100."""
-    shown = [_values(score, measure) for row in results.rows for score in row.nu.values()]
+def chart(results: Results, name: str) -> Chart:
+    """Lay out the curves of a measure, with their 95% intervals, over ν from 0 to 100.
+
+    Args:
+        results: What was measured.
+        name: The name of a measure that is one at each ν.
+    """
+    measure = next(measure for measure in results.nu_measures if measure.name == name)
+    shown = [_values(scores, name) for row in results.rows for scores in row.scores.nu.values()]
     bounds = [bound for values in shown if values is not None for bound in values]
     steps = value_steps(min(bounds, default=0), max(bounds, default=100))
 
@@ -109,18 +112,19 @@ def chart(results: Results, measure: Measure) -> Chart:
     for k, row in enumerate(results.rows):
         shift = (k - (len(results.rows) - 1) / 2) * _APART
         dots = []
-        for nu in sorted(row.nu):
-            values = _values(row.nu[nu], measure)
+        for nu in sorted(row.scores.nu):
+            values = _values(row.scores.nu[nu], name)
             if values is None:
                 continue
             low, value, high = values
-            name = printable(row.method)
-            says = f"{name}, ν = {nu_key(nu)}: {value:.2f} ({low:.2f} to {high:.2f})"
+            says = (
+                f"{printable(row.method)}, ν = {nu_key(nu)}: {value:.2f} ({low:.2f} to {high:.2f})"
+            )
             dots.append(Dot(round(_x(nu) + shift, 2), y(value), y(low), y(high), says))
         lines.append(Line(printable(row.method), *_style(row, lines), dots))
     return Chart(
-        "Average Drop, %" if measure == "ad" else "Increase in Confidence, %",
-        "lower" if measure == "ad" else "higher",
+        measure.long_title or measure.title,
+        "lower" if measure.lower_is_better else "higher",
         lines,
         _nu_ticks(results.nus),
         [Tick(y(value), f"{value:g}") for value in steps],
@@ -139,13 +143,12 @@ def value_steps(low: float, high: float) -> list[float]:
     return [round(k * step, 9) for k in range(first, max(last, first + 1) + 1)]
 
 
-def _values(score: NuScore, measure: Measure) -> tuple[float, float, float] | None:
-    """The interval's lower bound, the value, the upper bound; None where it is not defined."""
-    if measure == "ad":
-        if score.ad is None or score.ad_ci95 is None:
-            return None
-        return score.ad_ci95[0], score.ad, score.ad_ci95[1]
-    return score.ic_ci95[0], score.ic, score.ic_ci95[1]
+def _values(scores: Mapping[str, Score], name: str) -> tuple[float, float, float] | None:
+    """The interval's lower bound, the mean, the upper bound; None where there is none."""
+    score = scores.get(name)
+    if score is None or score.mean is None or score.ci95 is None:
+        return None
+    return score.ci95[0], score.mean, score.ci95[1]
 
 
 def _x(nu: float) -> float:

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from lcam_cli.maps.overlay import overlay
 from lcam_cli.maps.record import Floats
-from lcam_cli.measures.diagnose import Shown
+from lcam_cli.measures.diagnose import ExplainedMistake
 from lcam_cli.measures.error_groups import Group
 from lcam_cli.reports.sheet import GAP, LETTERS, SMALL_LETTERS, TILE, font, save_figure, shortened
 from lcam_cli.reports.text import printable
@@ -26,7 +26,7 @@ _HEAD = 2 * LETTERS
 _BAND = _HEAD + 3 * _STEP + GAP
 
 
-class Worst:
+class WorstMistakes:
     """Keeps the pictures that the classifier is most wrong about, a few of each group.
 
     How wrong is what the predicted class scores above the true one.
@@ -34,10 +34,12 @@ class Worst:
 
     def __init__(self, per_group: int = PER_GROUP) -> None:
         self._per_group = per_group
-        self._kept: dict[Group, list[tuple[float, int, Shown]]] = {group: [] for group in Group}
+        self._kept: dict[Group, list[tuple[float, int, ExplainedMistake]]] = {
+            group: [] for group in Group
+        }
         self._count = 0
 
-    def add(self, shown: Shown) -> None:
+    def add(self, shown: ExplainedMistake) -> None:
         """Keep a picture, if it belongs to the worst so far; of equal ones the first stays."""
         evidence, kept = shown.mistake.evidence, self._kept[shown.mistake.group]
         self._count += 1
@@ -47,12 +49,12 @@ class Worst:
         else:
             heapq.heappushpop(kept, entry)
 
-    def of(self, group: Group) -> list[Shown]:
+    def of(self, group: Group) -> list[ExplainedMistake]:
         """The worst of a group, worst first."""
         return [shown for _, _, shown in sorted(self._kept[group], reverse=True)]
 
 
-def draw_diagnosis(target: Path, worst: Worst, class_names: Sequence[str]) -> None:
+def draw_diagnosis(target: Path, worst: WorstMistakes, class_names: Sequence[str]) -> None:
     """Draw a band a group: pictures across, and below each the maps of its two classes.
 
     Args:
@@ -88,7 +90,7 @@ def draw_diagnosis(target: Path, worst: Worst, class_names: Sequence[str]) -> No
     save_figure(sheet, target)
 
 
-def _tiles(shown: Shown, class_names: Sequence[str]) -> list[tuple[Image.Image, str]]:
+def _tiles(shown: ExplainedMistake, class_names: Sequence[str]) -> list[tuple[Image.Image, str]]:
     """The picture and its two maps, each with what stands below it."""
     found = shown.mistake
     view = Image.fromarray(shown.view).resize((TILE, TILE), Image.Resampling.LANCZOS)
@@ -96,11 +98,11 @@ def _tiles(shown: Shown, class_names: Sequence[str]) -> list[tuple[Image.Image, 
     def under(V: Floats) -> Image.Image:
         return overlay(view, np.clip(V, 0, 1), (0, 0, TILE, TILE))
 
-    def told(class_index: int, score: float) -> str:
+    def score_of(class_index: int, score: float) -> str:
         return f"{printable(class_names[class_index])} {score:.1%}"
 
     return [
         (view, printable("/".join(Path(found.path).parts[-2:]))),
-        (under(shown.true_map), told(found.true, found.evidence.true_score)),
-        (under(shown.predicted_map), told(found.predicted, found.evidence.predicted_score)),
+        (under(shown.true_map), score_of(found.true, found.evidence.true_score)),
+        (under(shown.predicted_map), score_of(found.predicted, found.evidence.predicted_score)),
     ]

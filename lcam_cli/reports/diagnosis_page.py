@@ -10,7 +10,7 @@ from PIL import Image
 
 from lcam_cli.maps.overlay import overlay
 from lcam_cli.maps.record import Floats
-from lcam_cli.measures.diagnose import Shown
+from lcam_cli.measures.diagnose import ExplainedMistake
 from lcam_cli.measures.error_groups import Group
 from lcam_cli.reports.diagnosis import (
     DiagnosisReport,
@@ -43,7 +43,7 @@ class DiagnosisPage:
         self._pages = PageFolder(folder, ("diagnosis.css", "diagnosis.js"), (_PICTURES,))
         self._count = 0
 
-    def add(self, shown: Shown) -> None:
+    def add(self, shown: ExplainedMistake) -> None:
         """Write the next misclassified picture: as the network sees it, and under each map.
 
         Raises:

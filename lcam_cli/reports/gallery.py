@@ -36,7 +36,7 @@ _DIGITS = 5
 
 
 @dataclass(frozen=True)
-class Shown:
+class GalleryInfo:
     """What all rows of a gallery share.
 
     Attributes:
@@ -63,7 +63,7 @@ class Shown:
         floor: int | None,
         nus: Sequence[float],
         space: str,
-    ) -> Shown:
+    ) -> GalleryInfo:
         """Return it for a backbone, and ``"pixel"`` or ``"normalized"`` as what hides."""
         preprocess = backbone.preprocess
         r, g, b = (round(255 * mean) for mean in preprocess.mean)
@@ -91,14 +91,14 @@ class Gallery:
         LcamError: The disk is full or fails.
     """
 
-    def __init__(self, folder: PageFolder, shown: Shown) -> None:
+    def __init__(self, folder: PageFolder, shown: GalleryInfo) -> None:
         self.rows = 0
         self._folder = folder
         self._shown = shown
         self._side = min(shown.side, LARGEST_SIDE)
         self._pictures = 0
         self._last_path: str | None = None
-        with folder.told_errors():
+        with folder.disk_errors():
             self._data = folder.open("data.js")
         self._say(f"var lcamReport={{run:{script_json(self._run())},entries:[\n")
 
@@ -130,7 +130,7 @@ class Gallery:
 
     def close(self) -> None:
         """Close the file that is being written; after this nothing can be added."""
-        with self._folder.told_errors():
+        with self._folder.disk_errors():
             self._data.close()
 
     def _run(self) -> dict[str, Any]:
@@ -175,5 +175,5 @@ class Gallery:
         return base64.b64encode(encode_png(levels)).decode("ascii")
 
     def _say(self, text: str) -> None:
-        with self._folder.told_errors():
+        with self._folder.disk_errors():
             self._data.write(text.encode("ascii"))

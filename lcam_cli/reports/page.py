@@ -70,7 +70,7 @@ class PageFolder:
     def __init__(self, folder: Path, assets: Sequence[str] = (), parts: Sequence[str] = ()) -> None:
         self._folder = folder
         files = folder / FILES
-        with self.told_errors():
+        with self.disk_errors():
             folder.mkdir(parents=True, exist_ok=True)
             remove(folder / INDEX)  # what is half written must not look finished
             if files.is_symlink():
@@ -92,7 +92,7 @@ class PageFolder:
         Raises:
             LcamError: The disk is full or fails, or there is such a file.
         """
-        with self.told_errors(), self.open(name) as file:
+        with self.disk_errors(), self.open(name) as file:
             file.write(data)
 
     def open(self, name: str) -> BufferedWriter:
@@ -118,13 +118,13 @@ class PageFolder:
         """
         text = _templates().get_template(template).render(version=__version__, **context)
         target = self._folder / INDEX
-        with self.told_errors():
+        with self.disk_errors():
             write_atomically(target, text.encode("utf-8", "backslashreplace"))
         return target
 
     @contextmanager
-    def told_errors(self) -> Iterator[None]:
-        """Tell of what the disk refuses as :class:`LcamError`."""
+    def disk_errors(self) -> Iterator[None]:
+        """Raise what the disk refuses as :class:`LcamError`."""
         try:
             yield
         except OSError as error:

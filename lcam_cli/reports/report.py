@@ -10,7 +10,7 @@ from typing import Self
 
 from lcam_cli.measures.scored import ScoredBatch
 from lcam_cli.reports.chart import chart
-from lcam_cli.reports.gallery import LARGEST_SIDE, PARTS, Gallery, Shown
+from lcam_cli.reports.gallery import LARGEST_SIDE, PARTS, Gallery, GalleryInfo
 from lcam_cli.reports.page import PageFolder
 from lcam_cli.reports.results import Results, nu_key
 from lcam_cli.reports.table import (
@@ -59,7 +59,7 @@ class Report:
         LcamError: It cannot be written to.
     """
 
-    def __init__(self, folder: Path, command: str, shown: Shown) -> None:
+    def __init__(self, folder: Path, command: str, shown: GalleryInfo) -> None:
         self._command = command
         self._shown = shown
         self._folder = PageFolder(folder, _ASSETS, PARTS)
@@ -98,7 +98,10 @@ class Report:
             titles=[column.title for column in shown],
             cells=table_cells(shown),
             close_mark=CLOSE if any(any(column.close) for column in shown) else "",
-            charts=[chart(results, "ad"), chart(results, "ic")] if len(results.nus) > 1 else [],
+            measures=[measure for measure in results.measures if measure.meaning],
+            charts=[chart(results, measure.name) for measure in results.nu_measures]
+            if len(results.nus) > 1
+            else [],
             nu=nu_key(results.nus[0]),
             methods=len(self._shown.methods) - (self._shown.floor is not None),
             space=space,

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lcam_cli.measures.score import CurveScore, Difference, NuScore
+from lcam_cli.measures.measure import Measure
+from lcam_cli.measures.registry import make_measures
+from lcam_cli.measures.score import Difference, Score, Scores
 from lcam_cli.version import __version__
 
 if TYPE_CHECKING:
@@ -24,22 +26,20 @@ class Row:
 
     Attributes:
         method: Its name.
-        nu: Its scores by ν, the percentage kept.
+        scores: What the measures say.
         forward_passes: Forward passes a map costs; None where the maps' file does not say.
         mean_saliency: Mean of V over all maps, in [0, 1].
         images_per_second: How fast maps were scored, or made; see ``Results.speed``.
-        curves: Areas under the ``"insertion"`` and ``"deletion"`` curves, where asked for.
         align: Whether the maps are placed by the receptive fields of their cells (else these tile
             the picture evenly); None where the maps' file does not say.
         flat_maps: How many of the maps scored have one value everywhere; None where nobody counted.
     """
 
     method: str
-    nu: Mapping[float, NuScore]
+    scores: Scores
     forward_passes: int | None
     mean_saliency: float
     images_per_second: float
-    curves: Mapping[str, CurveScore] = field(default_factory=dict)
     align: bool | None = None
     flat_maps: int | None = None
 
@@ -63,6 +63,7 @@ class Results:
         accuracy: How often the classifier itself is right; None where labels were not given.
         undefined: By measure, how many maps it is not defined for, which are left out of its mean;
             None where nobody counted.
+        measures: What was measured, in the order in which it is shown.
     """
 
     backbone: str
@@ -78,16 +79,22 @@ class Results:
     speed: str = "images"
     accuracy: Accuracy | None = None
     undefined: Mapping[str, int] | None = None
+    measures: Sequence[Measure] = field(default_factory=make_measures)
 
     @property
     def nus(self) -> tuple[float, ...]:
         """Every ν of any row, in the order first met."""
-        return tuple(dict.fromkeys(nu for row in self.rows for nu in row.nu))
+        return tuple(dict.fromkeys(nu for row in self.rows for nu in row.scores.nu))
 
     @property
-    def curves(self) -> tuple[str, ...]:
-        """Every curve of any row, in the order first met."""
-        return tuple(dict.fromkeys(name for row in self.rows for name in row.curves))
+    def nu_measures(self) -> list[Measure]:
+        """Those that are one at each ν."""
+        return [measure for measure in self.measures if measure.per_nu]
+
+    @property
+    def plain_measures(self) -> list[Measure]:
+        """Those of one number a picture."""
+        return [measure for measure in self.measures if not measure.per_nu]
 
 
 def nu_key(nu: float) -> str:
@@ -110,7 +117,7 @@ def to_json(results: Results) -> str:
         "skipped": results.skipped,
         "precision": results.precision,
         "device": results.device,
-        "rows": [_row(row) for row in results.rows],
+        "rows": [_row(results, row) for row in results.rows],
         "mask_space": results.mask_space,
         "activation": results.activation,
         "lcam_version": __version__,
@@ -126,33 +133,33 @@ def to_json(results: Results) -> str:
     return json.dumps(content, indent=2, allow_nan=False)
 
 
-def _row(row: Row) -> dict[str, Any]:
+def _row(results: Results, row: Row) -> dict[str, Any]:
+    plain = row.scores.plain
     return {
         "method": row.method,
-        "nu": {nu_key(nu): _score(score) for nu, score in row.nu.items()},
+        "nu": {nu_key(nu): _at_nu(results, scores) for nu, scores in row.scores.nu.items()},
         "forward_passes": row.forward_passes,
         "mean_saliency": round(row.mean_saliency, 4),
         "images_per_second": round(row.images_per_second, 4),
-        **{name: _curve(score) for name, score in row.curves.items()},
+        **{m.name: _plain(m, plain[m.name]) for m in results.plain_measures if m.name in plain},
         **({} if row.align is None else {"align": row.align}),
         **({} if row.flat_maps is None else {"flat_maps": row.flat_maps}),
     }
 
 
-def _score(score: NuScore) -> dict[str, Any]:
-    return {
-        "ad": _rounded(score.ad),
-        "ic": round(score.ic, 4),
-        "ad_ci95": _bounds(score.ad_ci95),
-        "ic_ci95": _bounds(score.ic_ci95),
-        **_difference("ad_", score.ad_to_best),
-        **_difference("ic_", score.ic_to_best),
-    }
+def _at_nu(results: Results, scores: Mapping[str, Score]) -> dict[str, Any]:
+    """All measures at one ν: first the means, then the intervals, then the differences."""
+    found = {m.name: scores[m.name] for m in results.nu_measures if m.name in scores}
+    content: dict[str, Any] = {name: _rounded(score.mean) for name, score in found.items()}
+    content |= {f"{name}_ci95": _bounds(score.ci95) for name, score in found.items()}
+    for name, score in found.items():
+        content |= _difference(f"{name}_", score.to_best)
+    return content
 
 
-def _curve(score: CurveScore) -> dict[str, Any]:
+def _plain(measure: Measure, score: Score) -> dict[str, Any]:
     return {
-        "auc": _rounded(score.auc),
+        measure.mean_key: _rounded(score.mean),
         "ci95": _bounds(score.ci95),
         **_difference("", score.to_best),
     }

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lcam_cli.measures.score import CurveScore, Difference
+from lcam_cli.measures.measure import Measure
+from lcam_cli.measures.score import Difference, Score
 from lcam_cli.reports.results import FLOOR, Results, Row, nu_key
 from lcam_cli.reports.text import csv_text, markdown_text, plural, printable, short_weights
 
@@ -28,11 +29,6 @@ UNDEFINED = "–"
 """Stands where a measure is defined for no picture."""
 
 _ITSELF = (0.0, 0.0)  # the interval of the best row's difference to itself
-
-CSV_COLUMNS = (
-    *("method", "nu", "ad", "ad_low", "ad_high", "ic", "ic_low", "ic_high", "images"),
-    *("forward_passes", "mean_saliency", "images_per_second", "mask_space"),
-)
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class _Measured:
+class _RankedCell:
     """A number that rows are ranked by, its interval, and how far it is from the best row's."""
 
     shown: str
@@ -63,27 +59,22 @@ class _Measured:
     to_best: Difference | None
 
     @classmethod
-    def of(
-        cls,
-        value: float | None,
-        ci95: tuple[float, float] | None,
-        to_best: Difference | None,
-        digits: int,
-    ) -> _Measured:
-        if value is None or ci95 is None:
+    def of(cls, score: Score | None, digits: int) -> _RankedCell:
+        if score is None:  # the row lacks it
+            return cls("", "", None)
+        if score.mean is None or score.ci95 is None:
             return cls(UNDEFINED, "", None)
-        low, high = (f"{bound:.{digits}f}" for bound in ci95)
-        return cls(f"{value:.{digits}f}", f"{low} to {high}", to_best)
+        low, high = (f"{bound:.{digits}f}" for bound in score.ci95)
+        return cls(f"{score.mean:.{digits}f}", f"{low} to {high}", score.to_best)
 
 
 def columns(results: Results) -> list[Column]:
-    """Return the columns: the method, AD and IC at each ν, curves, #FW, mean of V, speed.
+    """Return the columns: the method, the measures at each ν, the others, #FW, mean of V, speed.
 
     Where some map is flat, their numbers have a column too.
 
-    AD and deletion (lower is better), IC and insertion (higher is better) are ranked among the
-    methods, without the ``random`` row, where there are at least two to rank; equal numbers share
-    a rank.
+    Measures are ranked among the methods, without the ``random`` row, where there are at least two
+    to rank; equal numbers share a rank.
     """
     rows = results.rows
 
@@ -91,43 +82,29 @@ def columns(results: Results) -> list[Column]:
         cells, n = [cell(row) for row in rows], len(rows)
         return Column(title, cells, [0] * n, [False] * n, [""] * n)
 
-    def ranked(title: str, measure: Callable[[Row], _Measured | None], sign: int) -> Column:
-        found = [measure(row) or _Measured("", "", None) for row in rows]
+    def ranked(title: str, measure: Measure, scores: Sequence[Score | None]) -> Column:
+        found = [_RankedCell.of(score, measure.digits) for score in scores]
         cells = [one.shown for one in found]
-        ranks = _ranks(rows, cells, sign)
+        ranks = _ranks(rows, cells, sign=1 if measure.lower_is_better else -1)
         return Column(title, cells, ranks, _close(found, ranks), [one.interval for one in found])
 
-    def ad(nu: float) -> Callable[[Row], _Measured | None]:
-        def measure(row: Row) -> _Measured | None:
-            score = row.nu.get(nu)
-            return _Measured.of(score.ad, score.ad_ci95, score.ad_to_best, 2) if score else None
-
-        return measure
-
-    def ic(nu: float) -> Callable[[Row], _Measured | None]:
-        def measure(row: Row) -> _Measured | None:
-            score = row.nu.get(nu)
-            return _Measured.of(score.ic, score.ic_ci95, score.ic_to_best, 2) if score else None
-
-        return measure
-
-    def curve(name: str) -> Callable[[Row], _Measured | None]:
-        def measure(row: Row) -> _Measured | None:
-            score = row.curves.get(name)
-            return _Measured.of(score.auc, score.ci95, score.to_best, 3) if score else None
-
-        return measure
-
-    measures = []
-    for nu in results.nus:
-        measures.append(ranked(f"AD({nu_key(nu)})", ad(nu), sign=1))
-        measures.append(ranked(f"IC({nu_key(nu)})", ic(nu), sign=-1))
-    for name in results.curves:
-        measures.append(ranked(name, curve(name), sign=1 if name == "deletion" else -1))
+    measured = [
+        ranked(
+            f"{measure.title}({nu_key(nu)})",
+            measure,
+            [row.scores.nu.get(nu, {}).get(measure.name) for row in rows],
+        )
+        for nu in results.nus
+        for measure in results.nu_measures
+    ]
+    measured += [
+        ranked(measure.title, measure, [row.scores.plain.get(measure.name) for row in rows])
+        for measure in results.plain_measures
+    ]
     some_flat = any(row.flat_maps for row in rows)
     return [
         plain("method", lambda row: printable(row.method)),
-        *measures,
+        *measured,
         plain("#FW", lambda row: "?" if row.forward_passes is None else str(row.forward_passes)),
         plain("mean V", lambda row: f"{row.mean_saliency:.3f}"),
         *([plain("flat", lambda row: str(row.flat_maps or 0))] if some_flat else []),
@@ -135,7 +112,7 @@ def columns(results: Results) -> list[Column]:
     ]
 
 
-def _close(found: Sequence[_Measured], ranks: Sequence[int]) -> list[bool]:
+def _close(found: Sequence[_RankedCell], ranks: Sequence[int]) -> list[bool]:
     """Which rows, beside the best, have a difference to it whose interval covers 0.
 
     The best itself, and what is equal to it on every image, stands out by its rank; the floor,
@@ -196,12 +173,11 @@ def caption(results: Results) -> str:
 
 def undefined_words(results: Results) -> list[str]:
     """Return what is said of each measure that is undefined for some maps."""
-    why = {"ad": "AD: {} of score 0 left out, for which it is undefined"}
-    other = "{name}: {} left out, on whose way a score is no number"
+    counts = results.undefined or {}
     return [
-        why.get(name, other).format(plural(count, "map"), name=name)
-        for name, count in (results.undefined or {}).items()
-        if count
+        f"{measure.title}: {measure.left_out.format(maps=plural(counts[measure.name], 'map'))}"
+        for measure in results.measures
+        if counts.get(measure.name)
     ]
 
 
@@ -221,10 +197,11 @@ def to_rich(results: Results, width: int | None = None) -> RenderableType:
     if width is None or natural_width(whole) <= width:
         return whole
     name, rest = shown[0], shown[1:]
-    pairs = 2 * len(results.nus)  # AD and IC at a ν stay together
-    parts = [rest[i : i + 2] for i in range(0, pairs, 2)]
-    plain = pairs + len(results.curves)
-    parts += [rest[pairs:plain], rest[plain:]]
+    together = len(results.nu_measures)  # those at one ν
+    at_nus = together * len(results.nus)
+    parts = [rest[i : i + together] for i in range(0, at_nus, together)]
+    plain = at_nus + len(results.plain_measures)
+    parts += [rest[at_nus:plain], rest[plain:]]
     tables = [_drawn([name, *part]) for part in parts if part]
     return Group(*tables, below)
 
@@ -280,13 +257,13 @@ def to_markdown(results: Results) -> str:
 
 
 def to_csv(results: Results) -> str:
-    """Return a line a method and ν, with the bounds of the 95% intervals beside AD and IC.
+    """Return a line a method and ν, with the bounds of the 95% intervals beside each measure.
 
-    Where methods were compared, the differences to the best row follow, and the areas under curves
-    (the same in each of a method's lines). What is not defined is empty.
+    Where methods were compared, the differences to the best row follow, and the measures of one
+    number a picture (the same in each of a method's lines). What is not defined is empty.
     """
-    lines = [_csv_line(results, row, nu) for row in results.rows for nu in row.nu]
-    names = list(dict.fromkeys([*CSV_COLUMNS, *(name for line in lines for name in line)]))
+    lines = [_csv_line(results, row, nu) for row in results.rows for nu in row.scores.nu]
+    names = list(dict.fromkeys(name for line in lines for name in line))
     out = io.StringIO()
     writer = csv.DictWriter(out, names, lineterminator="\n")
     writer.writeheader()
@@ -295,37 +272,34 @@ def to_csv(results: Results) -> str:
 
 
 def _csv_line(results: Results, row: Row, nu: float) -> dict[str, object]:
-    score = row.nu[nu]
-    measures = (score.ad, *(score.ad_ci95 or (None, None)), score.ic, *score.ic_ci95)
-    values = (
-        csv_text(row.method),
-        nu_key(nu),
-        *("" if value is None else f"{value:.4f}" for value in measures),
-        results.images,
-        "" if row.forward_passes is None else row.forward_passes,
-        f"{row.mean_saliency:.4f}",
-        f"{row.images_per_second:.4f}",
-        results.mask_space,
+    at_nu, plain = (
+        [(m.name, scores[m.name]) for m in measures if m.name in scores]
+        for measures, scores in (
+            (results.nu_measures, row.scores.nu[nu]),
+            (results.plain_measures, row.scores.plain),
+        )
     )
-    return {
-        **dict(zip(CSV_COLUMNS, values, strict=True)),
-        **_csv_difference("ad", score.ad_to_best),
-        **_csv_difference("ic", score.ic_to_best),
-        **{
-            key: value
-            for name, curve in row.curves.items()
-            for key, value in _csv_curve(name, curve)
-        },
+    line: dict[str, object] = {"method": csv_text(row.method), "nu": nu_key(nu)}
+    for name, score in at_nu:
+        line |= _csv_score(name, score)
+    line |= {
+        "images": results.images,
+        "forward_passes": "" if row.forward_passes is None else row.forward_passes,
+        "mean_saliency": f"{row.mean_saliency:.4f}",
+        "images_per_second": f"{row.images_per_second:.4f}",
+        "mask_space": results.mask_space,
     }
+    for name, score in at_nu:
+        line |= _csv_difference(name, score.to_best)
+    for name, score in plain:
+        line |= {**_csv_score(name, score), **_csv_difference(name, score.to_best)}
+    return line
 
 
-def _csv_curve(name: str, curve: CurveScore) -> list[tuple[str, str]]:
-    low, high = curve.ci95 or (None, None)
-    own = {name: curve.auc, f"{name}_low": low, f"{name}_high": high}
-    return [
-        *((key, "" if value is None else f"{value:.4f}") for key, value in own.items()),
-        *_csv_difference(name, curve.to_best).items(),
-    ]
+def _csv_score(name: str, score: Score) -> dict[str, str]:
+    low, high = score.ci95 or (None, None)
+    values = {name: score.mean, f"{name}_low": low, f"{name}_high": high}
+    return {key: "" if value is None else f"{value:.4f}" for key, value in values.items()}
 
 
 def _csv_difference(name: str, difference: Difference | None) -> dict[str, str]:

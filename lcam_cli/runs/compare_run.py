@@ -16,7 +16,8 @@ from lcam_cli.maps.hdf5.merging import merge
 from lcam_cli.maps.hdf5.reader import MapsFile
 from lcam_cli.maps.hdf5.writer import Hdf5Writer
 from lcam_cli.maps.record import Shard
-from lcam_cli.measures.compare import Candidate, Terms, sweep, sweep_batch
+from lcam_cli.measures.picture_scores import PictureScores
+from lcam_cli.measures.sweep import Candidate, sweep, sweep_batch
 from lcam_cli.methods.explain import no_rows
 from lcam_cli.runs.comparison import Comparison
 from lcam_cli.runs.outputs import maps_info
@@ -115,11 +116,11 @@ class CompareRun:
             parts = state.parts(candidate)
             failures = {}
             for pictures in parts:
-                terms, failed = self._load(candidate, pictures)
-                candidate.terms.enter(pictures, terms, self.comparison.task)
+                scores, failed = self._load(candidate, pictures)
+                candidate.scores.enter(pictures, scores, self.comparison.task)
                 if failed:
                     failures[pictures] = failed
-            if not candidate.terms.scored.any():
+            if not candidate.scores.scored.any():
                 candidate.failed = next(iter(failures.values()), "it explained no picture")
                 for pictures in parts:  # to be tried anew
                     state.forget(candidate, pictures)
@@ -131,10 +132,10 @@ class CompareRun:
                     path.unlink(missing_ok=True)
             if not candidate.failed:
                 untold += [(candidate, pictures, why) for pictures, why in failures.items()]
-        readable = np.logical_or.reduce([e.terms.scored for e in self.comparison.candidates])
+        readable = np.logical_or.reduce([e.scores.scored for e in self.comparison.candidates])
         for candidate, pictures, why in untold:
             for i in pictures:
-                if readable[i] and not candidate.terms.scored[i]:
+                if readable[i] and not candidate.scores.scored[i]:
                     skip(Skipped(self.comparison.task.paths[i], f"{candidate.name}: {why}"))
 
     def _plan(self, resume: bool) -> Plan:
@@ -204,7 +205,9 @@ class CompareRun:
         """Explain and score some pictures with the methods of a sweep, and keep what it gives."""
         what = self.comparison
         side = what.engine.backbone.preprocess.image_size
-        fresh = [Candidate(e.name, e.method, Terms.empty(what.task, side)) for e in together]
+        fresh = [
+            Candidate(e.name, e.method, PictureScores.empty(what.task, side)) for e in together
+        ]
         with self._written(fresh, pictures):
             sweep(
                 what.engine,
@@ -218,7 +221,7 @@ class CompareRun:
                 skip=skip,
             )
         for candidate in fresh:
-            what.state.save(candidate, pictures, candidate.terms, candidate.failed)
+            what.state.save(candidate, pictures, candidate.scores, candidate.failed)
 
     def _advance(self, done: int) -> None:
         self.ranks.advance(done)
@@ -261,7 +264,7 @@ class CompareRun:
                 writer.append(no_rows(what.engine, unread + lost))
                 writer.finish()
 
-    def _load(self, candidate: Candidate, pictures: range) -> tuple[Terms, str]:
+    def _load(self, candidate: Candidate, pictures: range) -> tuple[PictureScores, str]:
         found = self.comparison.state.load(candidate, pictures)
         if found is None:
             raise LcamError(

@@ -17,12 +17,14 @@ from lcam_cli.images.preprocess import center_view
 from lcam_cli.maps.hdf5.groups import join_methods
 from lcam_cli.maps.hdf5.reader import MapsFile
 from lcam_cli.maps.paths import stored_path
-from lcam_cli.measures.compare import Candidate, Task, common_pictures, score_rows, undefined
 from lcam_cli.measures.compare_pictures import scored_pictures
 from lcam_cli.measures.compare_state import CompareState
+from lcam_cli.measures.rows import common_pictures, score_rows, undefined
+from lcam_cli.measures.sweep import Candidate
+from lcam_cli.measures.task import Task
 from lcam_cli.methods.placing import grid_of_maps
 from lcam_cli.reports.figure import Example, draw_figure
-from lcam_cli.reports.gallery import Shown
+from lcam_cli.reports.gallery import GalleryInfo
 from lcam_cli.reports.report import Report
 from lcam_cli.reports.results import FLOOR, Results, Row
 from lcam_cli.runs.flat_maps import reason_of_picture, warn_of_flat_maps
@@ -61,7 +63,7 @@ class Comparison:
 
     def results(self, seed: int) -> Results:
         """Score the rows on the pictures that all of them have."""
-        rows = {candidate.name: candidate.terms for candidate in self.candidates}
+        rows = {candidate.name: candidate.scores for candidate in self.candidates}
         scores = score_rows(rows, self.task, floor=FLOOR, seed=seed)
         passes = {candidate.name: candidate.method.forward_passes for candidate in self.candidates}
         aligned = {e.name: grid_of_maps(self.engine, e.method) is not None for e in self.candidates}
@@ -78,14 +80,14 @@ class Comparison:
             mask_space=self.task.space,
             activation=identity.activation,
             undefined=undefined(list(rows.values()), self.task),
+            measures=self.task.measures,
             rows=[
                 Row(
                     s.name,
-                    s.nu,
+                    s.scores,
                     passes[s.name],
                     s.mean_saliency,
                     s.images_per_second,
-                    s.curves,
                     aligned[s.name],
                     s.flat_maps,
                 )
@@ -96,14 +98,14 @@ class Comparison:
     def warn_of_flat_maps(self, reporter: Reporter, results: Results) -> None:
         """Say in one line which rows have flat maps, and why those of the first have."""
         rows = {candidate.name: candidate for candidate in self.candidates}
-        common = common_pictures([candidate.terms for candidate in self.candidates])
+        common = common_pictures([candidate.scores for candidate in self.candidates])
         counts = {row.method: (row.flat_maps or 0, self._maps(common)) for row in results.rows}
         why = ""
         for name, (flat, _) in counts.items():
             if flat:
-                terms = rows[name].terms
-                picture, c = np.argwhere(terms.flat & common[:, None])[0]
-                path, class_index = self.task.paths[picture], int(terms.classes[picture, c])
+                scores = rows[name].scores
+                picture, c = np.argwhere(scores.flat & common[:, None])[0]
+                path, class_index = self.task.paths[picture], int(scores.classes[picture, c])
                 why = reason_of_picture(self.engine, rows[name].method.name, path, class_index)
                 break
         warn_of_flat_maps(reporter, counts, why)
@@ -114,7 +116,7 @@ class Comparison:
 
     def draw(self, target: Path, max_pixels: int) -> None:
         """Draw the maps of some pictures that all rows have, and that can still be read."""
-        common = common_pictures([candidate.terms for candidate in self.candidates])
+        common = common_pictures([candidate.scores for candidate in self.candidates])
         examples: dict[int, Example] = {}
         for place, index in enumerate(self.task.shown):
             if common[index]:
@@ -124,7 +126,7 @@ class Comparison:
             target,
             list(examples.values()),
             {
-                candidate.name: candidate.terms.shown[list(examples)].astype(np.float32)
+                candidate.name: candidate.scores.shown[list(examples)].astype(np.float32)
                 for candidate in self.candidates
             },
         )
@@ -136,7 +138,7 @@ class Comparison:
         names = [candidate.name for candidate in self.candidates]
         floor = names.index(FLOOR) if FLOOR in names else None
         backbone, task = self.engine.backbone, self.task
-        shown = Shown.of(backbone, names, floor, task.nus, task.space)
+        shown = GalleryInfo.of(backbone, names, floor, task.nus, task.space)
         with ExitStack() as stack:
             maps = [
                 stack.enter_context(MapsFile(self.state.maps_path(e), trusted=True))
@@ -146,7 +148,7 @@ class Comparison:
             bar = stack.enter_context(reporter.progress(results.images, "report", "images"))
             for batch in scored_pictures(
                 task,
-                [candidate.terms for candidate in self.candidates],
+                [candidate.scores for candidate in self.candidates],
                 maps,
                 backbone.preprocess,
                 workers=workers,
@@ -158,14 +160,14 @@ class Comparison:
 
     def _example(self, place: int, max_pixels: int) -> Example:
         index = self.task.shown[place]
-        terms = self.candidates[0].terms
+        scores = self.candidates[0].scores
         backbone = self.engine.backbone
         picture = read_whole(self.task.paths[index], max_pixels)
         return Example(
             picture,
             center_view(picture, backbone.preprocess)[1],
-            [backbone.class_names[r] for r in terms.classes[index]],
-            [float(score) for score in terms.full[index]],
+            [backbone.class_names[r] for r in scores.classes[index]],
+            [float(score) for score in scores.full[index]],
         )
 
     def row_path(self, path: str) -> str:

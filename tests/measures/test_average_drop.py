@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -13,7 +14,13 @@ from hypothesis.extra.numpy import arrays
 from torch import nn
 
 from lcam_cli.errors import LcamError
-from lcam_cli.measures.average_drop import AverageDrop, bootstrap, drop, increase
+from lcam_cli.measures.average_drop import AverageDrop
+from lcam_cli.measures.bootstrap import bootstrap
+from lcam_cli.measures.increase_in_confidence import IncreaseInConfidence
+from lcam_cli.measures.measure import Kept, MapScores, quantities
+from lcam_cli.measures.registry import make_measures
+from lcam_cli.measures.score import Score
+from lcam_cli.measures.summary import Summary
 
 SCORES = arrays(
     np.float32,
@@ -22,9 +29,41 @@ SCORES = arrays(
 )
 
 
-def scored(full: list[float], *masked: list[float]) -> AverageDrop:
-    measure = AverageDrop(nus=[100, 50, 15][: len(masked)])
-    measure.update(torch.tensor(full), torch.tensor(masked))
+drop = AverageDrop().compare
+
+
+def increase(full: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
+    return IncreaseInConfidence().compare(full, masked) == 100
+
+
+class NuScore:
+    """AD and IC at one ν."""
+
+    def __init__(self, ad: Score, ic: Score) -> None:
+        self.ad, self.ad_ci95 = ad.mean, ad.ci95
+        self.ic, self.ic_ci95 = ic.mean, ic.ci95
+
+
+class Gathered(Summary):
+    """AD and IC of scores, without maps."""
+
+    def __init__(self, nus: Sequence[float]) -> None:
+        self.nus = nus
+        super().__init__(quantities(make_measures(), nus))
+
+    def add(
+        self, full: torch.Tensor, masked: torch.Tensor, images: Sequence[int] | None = None
+    ) -> None:
+        kept = {Kept(nu): scores for nu, scores in zip(self.nus, masked, strict=True)}
+        self.update(MapScores(torch.empty(len(full), 0, 0), full, kept), images)
+
+    def summary(self) -> dict[float, NuScore]:
+        return {nu: NuScore(**scores) for nu, scores in self.scores().nu.items()}
+
+
+def scored(full: list[float], *masked: list[float]) -> Gathered:
+    measure = Gathered([100, 50, 15][: len(masked)])
+    measure.add(torch.tensor(full), torch.tensor(masked))
     return measure
 
 
@@ -59,28 +98,28 @@ def test_rows_of_no_confidence_are_left_out_of_ad_and_counted() -> None:
     assert (score.ad, score.ic) == (75, pytest.approx(100 / 3))
     assert score.ad_ci95 is not None
     assert score.ad_ci95 == (50, 100), "two images have a drop; a few of 2,000 draws have none"
-    assert measure.undefined == 1
+    assert measure.undefined["ad"] == 1
 
 
 def test_where_all_have_no_confidence_ad_is_undefined_and_ic_is_not() -> None:
     measure = scored([0.0, 0.0], [0.0, 0.5])
     score = measure.summary()[100]
     assert (score.ad, score.ad_ci95, score.ic) == (None, None, 50)
-    assert measure.undefined == 2
+    assert measure.undefined["ad"] == 2
 
 
 def test_an_image_counts_where_one_of_its_classes_has_confidence() -> None:
-    measure = AverageDrop([50])
-    measure.update(torch.tensor([0.5, 0.0, 0.8]), torch.tensor([[0.0, 0.0, 0.8]]), [0, 0, 1])
+    measure = Gathered([50])
+    measure.add(torch.tensor([0.5, 0.0, 0.8]), torch.tensor([[0.0, 0.0, 0.8]]), [0, 0, 1])
     score = measure.summary()[50]
-    assert (measure.count, measure.undefined, score.ad) == (2, 1, 50), "of 100% and 0%"
+    assert (measure.count, measure.undefined["ad"], score.ad) == (2, 1, 50), "of 100% and 0%"
 
 
 @given(SCORES)
 @settings(deadline=None)
 def test_percentages_and_intervals_are_in_range(scores: np.ndarray) -> None:
-    measure = AverageDrop([100, 50])
-    measure.update(torch.from_numpy(scores[0]), torch.from_numpy(scores[1:]))
+    measure = Gathered([100, 50])
+    measure.add(torch.from_numpy(scores[0]), torch.from_numpy(scores[1:]))
     for score in measure.summary().values():
         assert (score.ad is None) == (score.ad_ci95 is None) == (scores[0] == 0).all()
         for value, ends in [(score.ad, score.ad_ci95), (score.ic, score.ic_ci95)]:
@@ -94,11 +133,11 @@ def test_percentages_and_intervals_are_in_range(scores: np.ndarray) -> None:
 def test_neither_the_order_nor_the_batches_matter(scores: np.ndarray, random: object) -> None:
     order = list(range(scores.shape[1]))
     random.shuffle(order)  # type: ignore[attr-defined]
-    whole, parts = AverageDrop([100, 50]), AverageDrop([100, 50])
-    whole.update(torch.from_numpy(scores[0]), torch.from_numpy(scores[1:]))
+    whole, parts = Gathered([100, 50]), Gathered([100, 50])
+    whole.add(torch.from_numpy(scores[0]), torch.from_numpy(scores[1:]))
     for i in order:
         one = torch.from_numpy(scores[:, i : i + 1])
-        parts.update(one[0], one[1:])
+        parts.add(one[0], one[1:])
     assert parts.count == whole.count
     for nu, score in whole.summary().items():
         assert parts.summary()[nu].ad == (score.ad and pytest.approx(score.ad))
@@ -148,8 +187,8 @@ def test_agrees_with_torchcam() -> None:
     with torch.no_grad():
         full, label = torch.softmax(model(images), -1).max(-1)
         masked = torch.softmax(model(images * maps[:, None]), -1)
-    ours = AverageDrop([100])
-    ours.update(full, masked.gather(1, label[:, None]).T)
+    ours = Gathered([100])
+    ours.add(full, masked.gather(1, label[:, None]).T)
     score, expected = ours.summary()[100], theirs.summary()
     assert score.ad == pytest.approx(expected["avg_drop"] * 100, rel=1e-5)
     assert score.ic == pytest.approx(expected["conf_increase"] * 100, rel=1e-5)
@@ -175,7 +214,7 @@ def test_interval_agrees_with_the_normal_approximation_and_with_its_seed() -> No
 def test_drawing_in_parts_gives_all_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     terms = np.random.default_rng(1).random((1, 100))
     at_once = bootstrap(terms, seed=0, resamples=500)
-    monkeypatch.setattr("lcam_cli.measures.average_drop._DRAWS_AT_ONCE", 700)
+    monkeypatch.setattr("lcam_cli.measures.bootstrap._DRAWS_AT_ONCE", 700)
     assert bootstrap(terms, seed=0, resamples=500) == at_once
 
 
@@ -186,21 +225,21 @@ def test_scores_that_are_not_numbers_are_refused() -> None:
 
 def test_nothing_scored_is_told() -> None:
     with pytest.raises(LcamError, match="no image"):
-        AverageDrop([100]).summary()
+        Gathered([100]).summary()
 
 
 def test_a_row_for_each_nu_is_wanted() -> None:
     with pytest.raises(ValueError, match=r"\(1, 2\)"):
-        AverageDrop([100, 50]).update(torch.ones(2), torch.ones(1, 2))
+        Gathered([100]).add(torch.ones(2), torch.ones(1, 1, 2))
 
 
 def test_the_rows_of_an_image_are_one_term() -> None:
     full = torch.tensor([0.5, 0.5, 0.5, 0.5])
     masked = torch.tensor([[0.5, 0.25, 0.0, 0.75]])  # drops 0, 50, 100, 0; one rise
-    rows, together = AverageDrop([50]), AverageDrop([50])
-    rows.update(full, masked)
-    together.update(full[:3], masked[:, :3], [7, 7, 9])
-    together.update(full[3:], masked[:, 3:], [9])  # an image's rows may lie in two batches
+    rows, together = Gathered([50]), Gathered([50])
+    rows.add(full, masked)
+    together.add(full[:3], masked[:, :3], [7, 7, 9])
+    together.add(full[3:], masked[:, 3:], [9])  # an image's rows may lie in two batches
     assert (rows.count, together.count) == (4, 2)
     score = together.summary()[50]
     assert (score.ad, score.ic) == (37.5, 25)

@@ -15,10 +15,12 @@ from lcam_cli.maps.hdf5.layout import Capacity
 from lcam_cli.maps.hdf5.reader import MapsFile
 from lcam_cli.maps.hdf5.writer import Hdf5Writer
 from lcam_cli.maps.record import MapsInfo
-from lcam_cli.measures.compare import Candidate, Task, Terms, sweep
 from lcam_cli.measures.compare_pictures import scored_pictures
+from lcam_cli.measures.picture_scores import PictureScores
 from lcam_cli.measures.scored import ScoredBatch
-from lcam_cli.measures.threshold import top_percents
+from lcam_cli.measures.sweep import Candidate, sweep
+from lcam_cli.measures.task import Task
+from lcam_cli.measures.threshold import Thresholds
 from lcam_cli.methods.base import Maps
 from lcam_cli.methods.explain import ClassChoice
 from lcam_cli.methods.gradient import GradCam
@@ -43,7 +45,7 @@ def compared(
     engine = Engine(tiny_backbone(), device="cpu", precision="fp32", batch_size=4)
     task = Task(paths, choice, [100.0, 30.0])
     methods = {"choosy": Choosy(), "gradcam": GradCam(), "random": RandomMap(0)}
-    candidates = [Candidate(n, m, Terms.empty(task, 32)) for n, m in methods.items()]
+    candidates = [Candidate(n, m, PictureScores.empty(task, 32)) for n, m in methods.items()]
     files = []
     capacity = Capacity.of(paths, ["class"], classes_per_picture=choice.per_picture)
     for candidate in candidates:
@@ -58,7 +60,7 @@ def compared(
 
 def shown(task: Task, candidates: list[Candidate], files: list[Path]) -> list[ScoredBatch]:
     maps = [MapsFile(file) for file in files]
-    rows = [candidate.terms for candidate in candidates]
+    rows = [candidate.scores for candidate in candidates]
     return list(scored_pictures(task, rows, maps, SMALL, workers=1))
 
 
@@ -71,8 +73,8 @@ def test_every_row_is_of_its_picture_and_scores_what_its_map_does(
         Image.new("RGB", (40, 40)).save(paths[dark])
     Path(paths[3]).write_bytes(b"no picture")
     engine, task, candidates, files = compared(tmp_path, paths, choice)
-    assert candidates[0].terms.scored.sum() == 16
-    assert candidates[1].terms.scored.sum() == 20
+    assert candidates[0].scores.scored.sum() == 16
+    assert candidates[1].scores.scored.sum() == 20
     C = choice.per_picture
     batches = shown(task, candidates, files)
     expected = [path for i, path in enumerate(paths) if i not in (0, 3, 7, 8, 20)]
@@ -83,7 +85,9 @@ def test_every_row_is_of_its_picture_and_scores_what_its_map_does(
         full = engine.forward(x).confidence(classes)
         assert batch.full == pytest.approx(full.numpy(), abs=1e-5)
         for V, masked in zip(batch.saliency, batch.masked, strict=True):
-            for mask, scores in zip(top_percents(x.new_tensor(V), task.nus), masked, strict=True):
+            thresholds = Thresholds(x.new_tensor(V))
+            for nu, scores in zip(task.nus, masked, strict=True):
+                mask = thresholds.top_percent(nu)
                 again = engine.masked_confidence(x, mask, classes, "pixel")
                 assert scores == pytest.approx(again.numpy(), abs=1e-5)
 
@@ -100,7 +104,7 @@ def test_maps_that_lack_rows_are_refused(tmp_path: Path) -> None:
     paths = write_pictures(tmp_path / "pictures", 6)
     _, task, candidates, files = compared(tmp_path, paths, ClassChoice())
     few = Task(paths[:3], ClassChoice(), task.nus)
-    candidate = Candidate("gradcam", GradCam(), Terms.empty(few, 32))
+    candidate = Candidate("gradcam", GradCam(), PictureScores.empty(few, 32))
     capacity = Capacity.of(paths, ["class"], classes_per_picture=1)
     with Hdf5Writer(files[1], INFO, size=(32, 32), capacity=capacity, overwrite=True) as writer:
         candidate.write = writer.append

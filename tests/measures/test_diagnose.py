@@ -12,7 +12,7 @@ from torch import Tensor
 from lcam_cli.engine.engine import Engine, Forward
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
-from lcam_cli.measures.diagnose import Shown, diagnose, gather_evidence, region
+from lcam_cli.measures.diagnose import ExplainedMistake, diagnose, gather_evidence, region
 from lcam_cli.measures.error_groups import Rules, group_of
 from lcam_cli.methods.base import Maps
 from lcam_cli.methods.gradient import GradCam
@@ -53,7 +53,7 @@ def test_only_the_misclassified_are_explained_and_each_is_in_one_group(
     predicted = predictions(engine, paths)
     labels = [(p + (i % 3 > 0)) % 4 for i, p in enumerate(predicted)]
     wrong = [path for path, p, t in zip(paths, predicted, labels, strict=True) if p != t]
-    method, shown = Counted(), list[Shown]()
+    method, shown = Counted(), list[ExplainedMistake]()
     outcome = diagnose(engine, method, paths, labels, show=shown.append)
     assert [m.path for m in outcome.mistakes] == wrong
     assert outcome.pictures == [labels.count(c) for c in range(4)]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lcam_cli.measures.threshold import kept_pixels, top_percent, top_percents
+from lcam_cli.measures.threshold import Thresholds, kept_pixels, top_percent
 
 # Few distinct values, so that nearly every map has ties at the cut.
 LEVELS = st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0])
@@ -19,6 +19,12 @@ MAPS = arrays(
     elements=LEVELS | st.floats(0, 1, width=32),
 )
 NUS = st.floats(0.5, 100)
+
+
+def top_percents(V: torch.Tensor, nus: list[float]) -> torch.Tensor:
+    """φ_ν at several ν, of maps that are sorted once."""
+    thresholds = Thresholds(V)
+    return torch.stack([thresholds.top_percent(nu) for nu in nus])
 
 
 def by_sorting(v: np.ndarray, nu: float) -> np.ndarray:
@@ -94,5 +100,5 @@ def test_other_dtypes_keep_theirs_and_their_values(dtype: torch.dtype) -> None:
 def test_leaves_its_input_alone_even_at_100() -> None:
     V = torch.rand(2, 4, 4)
     before = V.clone()
-    top_percents(V, [100, 50])[0].zero_()
+    Thresholds(V).top_percent(100).zero_()
     assert torch.equal(V, before)

@@ -23,7 +23,7 @@ from lcam_cli.cli.app import lcam_app
 from lcam_cli.demo.pictures import PHOTOS_SEED, write_pictures
 from lcam_cli.measures.scored import ScoredBatch
 from lcam_cli.measures.threshold import kept_pixels, top_percent
-from lcam_cli.reports.gallery import Shown
+from lcam_cli.reports.gallery import GalleryInfo
 from lcam_cli.reports.report import Report
 from tests.reports.sample import results, row
 
@@ -83,7 +83,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         row(METHODS[1], (20.0, 20.0), (95.0, 0.0)),
         row(METHODS[2], (40.0, 5.0), (99.0, 0.0)),
     )
-    with Report(folder, "compare", Shown(METHODS, 2, NUS, (0, 0, 0), SIDE, CLASSES)) as one:
+    with Report(folder, "compare", GalleryInfo(METHODS, 2, NUS, (0, 0, 0), SIDE, CLASSES)) as one:
         one.add(ROWS_OF)
         return one.finish(measured, "pixel")
 

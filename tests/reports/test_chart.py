@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lcam_cli.measures.score import NuScore
+from lcam_cli.measures.score import Scores
 from lcam_cli.reports.chart import chart, value_steps
 from lcam_cli.reports.results import Results, Row
-from tests.reports.sample import FOUR, results, row
+from tests.reports.sample import FOUR, nu_score, results, row
 
 
 @given(st.floats(0, 100), st.floats(0, 100))
@@ -29,9 +29,9 @@ def test_steps_are_round_numbers() -> None:
 
 
 def test_a_line_goes_through_its_values() -> None:
-    one = NuScore(20, 5, (10, 30), (0, 10))
-    other = NuScore(60, 5, (50, 70), (0, 10))
-    measured = Row("cam", {100.0: one, 50.0: other}, 1, 0.5, 1.0)
+    one = nu_score(20, 5, (10, 30), (0, 10))
+    other = nu_score(60, 5, (50, 70), (0, 10))
+    measured = Row("cam", Scores({100.0: one, 50.0: other}), 1, 0.5, 1.0)
     drawn = chart(Results("n", "w", "l", 9, 0, "fp32", "cpu", [measured]), "ad")
     (line,) = drawn.lines
     assert [tick.label for tick in drawn.values] == ["0", "20", "40", "60", "80"]
@@ -56,9 +56,9 @@ def test_methods_are_told_apart_and_the_floor_is_no_rival() -> None:
 
 
 def test_labels_of_close_nus_do_not_touch() -> None:
-    score = NuScore(50, 5, (40, 60), (0, 10))
+    score = nu_score(50, 5, (40, 60), (0, 10))
     nus = (5.0, 6.0, 10.0, 50.0, 100.0)
-    measured = Row("cam", dict.fromkeys(nus, score), 1, 0.5, 1.0)
+    measured = Row("cam", Scores(dict.fromkeys(nus, score)), 1, 0.5, 1.0)
     drawn = chart(Results("n", "w", "l", 9, 0, "fp32", "cpu", [measured]), "ad")
     assert len(drawn.nus) == 5
     assert [tick.label for tick in drawn.nus if tick.label] == ["100", "50", "10"]

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from lcam_cli.measures.diagnose import Diagnosis, Mistake, Shown
+from lcam_cli.measures.diagnose import Diagnosis, ExplainedMistake, Mistake
 from lcam_cli.measures.error_groups import Evidence, Group, Rules
 from lcam_cli.reports.diagnosis import (
     DiagnosisReport,
@@ -23,7 +23,7 @@ from lcam_cli.reports.diagnosis import (
     to_markdown,
     to_rich,
 )
-from lcam_cli.reports.diagnosis_figure import PER_GROUP, Worst, draw_diagnosis
+from lcam_cli.reports.diagnosis_figure import PER_GROUP, WorstMistakes, draw_diagnosis
 from lcam_cli.reports.diagnosis_page import DiagnosisPage
 
 HOSTILE = '=A|1"><script>alert(1)</script>\x1b[2J'
@@ -59,10 +59,10 @@ def some() -> DiagnosisReport:
     )
 
 
-def shown(found: Mistake, side: int = 40) -> Shown:
+def shown(found: Mistake, side: int = 40) -> ExplainedMistake:
     view = np.full((side, side, 3), 90, np.uint8)
     ramp = np.linspace(0, 1, side * side, dtype=np.float32).reshape(side, side)
-    return Shown(found, view, ramp, ramp[::-1].copy())
+    return ExplainedMistake(found, view, ramp, ramp[::-1].copy())
 
 
 def test_json_holds_all_of_it() -> None:
@@ -153,7 +153,7 @@ def test_without_a_mistake_there_is_nothing_but_the_headline() -> None:
 
 
 def test_the_figure_keeps_the_worst_of_each_group() -> None:
-    worst = Worst()
+    worst = WorstMistakes()
     for i in range(PER_GROUP + 3):
         worst.add(shown(mistake(f"{i}.jpg", 0, 1, Group.BIAS, true_score=i / 10)))
     worst.add(shown(mistake("last.jpg", 0, 1, Group.BIAS, true_score=0.0)))
@@ -165,7 +165,7 @@ def test_the_figure_keeps_the_worst_of_each_group() -> None:
 def test_the_figure_has_a_band_a_group(tmp_path: Path) -> None:
     heights = []
     for groups in ([Group.BIAS], [Group.BIAS, Group.RELATED]):
-        worst = Worst()
+        worst = WorstMistakes()
         for group in groups:
             worst.add(shown(mistake(f"{HOSTILE}.jpg", 0, 2, group)))
         target = tmp_path / f"{len(groups)}.png"

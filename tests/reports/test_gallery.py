@@ -15,15 +15,17 @@ import pytest
 from PIL import Image
 
 from lcam_cli.measures.scored import ScoredBatch
-from lcam_cli.reports.gallery import LARGEST_SIDE, PARTS, Gallery, Shown
+from lcam_cli.reports.gallery import LARGEST_SIDE, PARTS, Gallery, GalleryInfo
 from lcam_cli.reports.page import FILES, PageFolder
 
 NAMES = ["cat", "dog"]
 NASTY = '</script><script>alert(1)</script>\u2028"\\\udcff.jpg'
 
 
-def shown(side: int = 8, methods: int = 2) -> Shown:
-    return Shown([f"m{k}" for k in range(methods)], None, (50.0, 12.5), (0, 0, 0), side, NAMES)
+def shown(side: int = 8, methods: int = 2) -> GalleryInfo:
+    return GalleryInfo(
+        [f"m{k}" for k in range(methods)], None, (50.0, 12.5), (0, 0, 0), side, NAMES
+    )
 
 
 def batch(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from lcam_cli.measures.score import NuScore
+from lcam_cli.measures.score import Scores
 from lcam_cli.reports.chart import chart
 from lcam_cli.reports.gates import check_gates
 from lcam_cli.reports.table import UNDEFINED, caption, columns
-from tests.reports.sample import FOUR, results, row
+from tests.reports.sample import FOUR, nu_score, results, row
 
 
 def test_each_miss_names_method_nu_value_and_limit() -> None:
@@ -36,8 +36,8 @@ def test_a_miss_too_small_to_show_still_shows() -> None:
 
 
 def test_what_is_undefined_misses_its_threshold_and_no_other() -> None:
-    nothing = NuScore(None, 40.0, None, (38.0, 42.0))
-    undefined = dataclasses.replace(row("gradcam"), nu={100.0: nothing, 50.0: nothing})
+    nothing = nu_score(None, 40.0, None, (38.0, 42.0))
+    undefined = dataclasses.replace(row("gradcam"), scores=Scores({100.0: nothing, 50.0: nothing}))
     measured = dataclasses.replace(
         results(undefined, row("rise", (12.0, 41.0))), undefined={"ad": 2}
     )

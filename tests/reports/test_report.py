@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lcam_cli.reports.gallery import Shown
+from lcam_cli.reports.gallery import GalleryInfo
 from lcam_cli.reports.report import Report, table_cells
 from lcam_cli.reports.results import Results
 from lcam_cli.reports.table import columns
@@ -20,7 +20,7 @@ NASTY = '"><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7 * 7 }}'
 
 def page(folder: Path, measured: Results, space: str = "pixel", side: int = 32) -> str:
     names = [one.method for one in measured.rows]
-    shown = Shown(names, None, measured.nus, (0, 0, 0), side, ["cat"])
+    shown = GalleryInfo(names, None, measured.nus, (0, 0, 0), side, ["cat"])
     with Report(folder, "compare", shown) as report:
         index = report.finish(measured, space)
     return index.read_text("utf-8")

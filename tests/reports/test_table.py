@@ -10,10 +10,10 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from lcam_cli.measures.score import CurveScore, Difference, NuScore
+from lcam_cli.measures.score import Difference, Score, Scores
 from lcam_cli.reports.results import Results, Row, to_json
 from lcam_cli.reports.table import BEST, SECOND, caption, columns, to_csv, to_markdown, to_rich
-from tests.reports.sample import FOUR, results, row
+from tests.reports.sample import FOUR, nu_score, results, row
 
 
 def ranks(title: str, *rows: object) -> list[int]:
@@ -140,8 +140,8 @@ def test_what_a_speed_is_of_and_what_hides_is_said() -> None:
 
 
 def test_the_floor_is_marked_where_it_equals_the_best() -> None:
-    score = NuScore(5.0, 0.0, (5.0, 5.0), (0.0, 0.0), *[Difference(0.0, (0.0, 0.0))] * 2)
-    rows = [Row(name, {15.0: score}, 1, 0.5, 1.0) for name in ("a", "b", "random")]
+    score = nu_score(5.0, 0.0, (5.0, 5.0), (0.0, 0.0), *[Difference(0.0, (0.0, 0.0))] * 2)
+    rows = [Row(name, Scores({15.0: score}), 1, 0.5, 1.0) for name in ("a", "b", "random")]
     text = to_markdown(results(*rows))
     assert "| a | **5.00** | **0.00** |" in text
     assert "| random | 5.00≈ | 0.00≈ |" in text
@@ -158,10 +158,10 @@ def compared() -> Results:
 
     def made(name: str, ad: float, low: float, high: float, auc: float) -> Row:
         same = Difference(ad - 10, (low, high))
-        close = NuScore(ad, 5.0, (ad, ad), (5.0, 5.0), same, Difference(0.0, (0.0, 0.0)))
-        far = NuScore(ad, 5.0, (ad, ad), (5.0, 5.0), Difference(ad - 10, (ad - 10, ad - 10)))
-        curve = CurveScore(auc, (auc, auc), Difference(auc - 0.5, (-1.0, 1.0)))
-        return Row(name, {100.0: close, 12.5: far}, None, 0.5, 1.0, {"insertion": curve})
+        close = nu_score(ad, 5.0, (ad, ad), (5.0, 5.0), same, Difference(0.0, (0.0, 0.0)))
+        far = nu_score(ad, 5.0, (ad, ad), (5.0, 5.0), Difference(ad - 10, (ad - 10, ad - 10)))
+        curve = Score(auc, (auc, auc), Difference(auc - 0.5, (-1.0, 1.0)))
+        return Row(name, Scores({100.0: close, 12.5: far}, {"insertion": curve}), None, 0.5, 1.0)
 
     return results(made("a", 10.0, 0.0, 0.0, 0.5), made("b", 11.0, -0.5, 2.5, 0.25))
 

@@ -14,8 +14,11 @@ from lcam_cli.engine.engine import Engine, Forward
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Found, Skipped
 from lcam_cli.images.stream import stream_batches
-from lcam_cli.measures.compare import Candidate, Task, Terms
 from lcam_cli.measures.compare_state import CompareState
+from lcam_cli.measures.picture_scores import PictureScores
+from lcam_cli.measures.registry import make_measures
+from lcam_cli.measures.sweep import Candidate
+from lcam_cli.measures.task import Task
 from lcam_cli.methods.base import Maps
 from lcam_cli.methods.explain import ClassChoice
 from lcam_cli.methods.gradient import GradCam, GradCamPlusPlus
@@ -48,7 +51,7 @@ def a_run(
 ) -> CompareRun:
     """What one rank has in hand; ``more``: with one method more."""
     engine = Engine(tiny_backbone(), device="cpu", precision="fp32", batch_size=batch_size)
-    task = Task(paths, ClassChoice(), [50.0], [], shown=[0, 10])
+    task = Task(paths, ClassChoice(), [50.0], make_measures(), shown=[0, 10])
     methods = [GradCam(), RandomMap(seed=1), *([GradCamPlusPlus()] if more else [])]
     slow = GradCam()
     slow.name, slow.forward_passes = "slow", 9  # a sweep of its own
@@ -56,7 +59,7 @@ def a_run(
         engine,
         Found(paths, [Skipped("gone.jpg", "is not there")], str(Path(paths[0]).parent)),
         task,
-        [Candidate(m.name, m, Terms.empty(task, 32)) for m in [*methods, slow]],
+        [Candidate(m.name, m, PictureScores.empty(task, 32)) for m in [*methods, slow]],
         CompareState(state, engine, task),
         keep_maps=keep_maps,
     )
@@ -86,9 +89,9 @@ def parts_of(plan: Plan) -> list[range]:
 def assert_same(one: CompareRun, other: CompareRun) -> None:
     for mine, theirs in zip(one.comparison.candidates, other.comparison.candidates, strict=True):
         assert not mine.failed
-        assert mine.terms.scored.sum() == PICTURES - 1
+        assert mine.scores.scored.sum() == PICTURES - 1
         for name in ("classes", "full", "masked", "mean_saliency", "shown"):
-            a, b = getattr(mine.terms, name), getattr(theirs.terms, name)
+            a, b = getattr(mine.scores, name), getattr(theirs.scores, name)
             np.testing.assert_array_equal(a, b, err_msg=name)
 
 
@@ -209,7 +212,9 @@ def test_a_method_is_given_up_where_no_rank_could_use_it(paths: list[str], tmp_p
         method = Sulking() if sulks else GradCam()
         method.name = "sulking"
         task = run.comparison.task
-        run.comparison.candidates.append(Candidate("sulking", method, Terms.empty(task, 32)))
+        run.comparison.candidates.append(
+            Candidate("sulking", method, PictureScores.empty(task, 32))
+        )
         return run
 
     for one_does in (True, False):
@@ -223,7 +228,7 @@ def test_a_method_is_given_up_where_no_rank_could_use_it(paths: list[str], tmp_p
             assert not candidate.failed
             why = "sulking: it explained no picture (it sulks)"
             assert told == [Skipped(paths[i], why) for i in range(6) if i != 5]
-            assert candidate.terms.scored.nonzero()[0].tolist() == [6, 7, 8, 9, 10]
+            assert candidate.scores.scored.nonzero()[0].tolist() == [6, 7, 8, 9, 10]
         else:
             assert "it sulks" in candidate.failed
             assert not told, "that the method was given up is enough"
@@ -246,7 +251,7 @@ def test_a_part_is_tried_to_its_end(paths: list[str], tmp_path: Path) -> None:
     task = Task(more, ClassChoice(), [50.0])
 
     def run(rank: int, size: int, state: str) -> CompareRun:
-        candidate = Candidate("picky", FailsOnSome(), Terms.empty(task, 32))
+        candidate = Candidate("picky", FailsOnSome(), PictureScores.empty(task, 32))
         found = Found(more, [], str(tmp_path / "more"))
         kept = CompareState(tmp_path / state, engine, task)
         comparison = Comparison(engine, found, task, [candidate], kept, keep_maps=False)
@@ -259,5 +264,5 @@ def test_a_part_is_tried_to_its_end(paths: list[str], tmp_path: Path) -> None:
         told[size] = [path for one in runs for path in do(one, plan)]
         first = run(0, size, f"s{size}")
         first.collect(untold)
-        assert first.comparison.candidates[0].terms.scored.sum() == 15
+        assert first.comparison.candidates[0].scores.scored.sum() == 15
     assert told[1] == told[2] == more[12:21]

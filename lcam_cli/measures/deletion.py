@@ -1,0 +1,41 @@
+"""Deletion (Petsiuk, Das, Saenko: RISE, BMVC 2018, Section 4.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lcam_cli.measures.curve_measure import CurveMeasure
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lcam_cli.measures.view import BatchView, MapView
+
+
+@dataclass(frozen=True)
+class DeletionSteps:
+    """From the picture to one where all is hidden, the highest pixels of the map first."""
+
+    def scores(self, view: MapView) -> Tensor:
+        """Scores at every step, float32 (STEPS + 1, B)."""
+        from lcam_cli.measures.curves import curve
+
+        batch = view.batch
+        nothing = batch.hidden.expand_as(batch.x)
+        end = view.of_classes(batch.once(_hidden_scores))
+        return curve(batch.engine, batch.x, nothing, view.V, view.classes, (view.full, end))
+
+
+class Deletion(CurveMeasure):
+    """The area under the score as pixels are hidden."""
+
+    name = title = "deletion"
+    lower_is_better = True
+    steps = DeletionSteps()
+
+
+def _hidden_scores(batch: BatchView) -> Tensor:
+    # One picture is scored: where all is hidden, all pictures are the same.
+    scores = batch.engine.scores(batch.hidden.expand_as(batch.x[:1]))
+    return scores.expand(len(batch.x), -1)

@@ -1,0 +1,194 @@
+"""What a measure is: which perturbed pictures it wants scored, and what it makes of the scores.
+
+Nothing here needs torch when it is imported: what measures there are, and what they are called, is
+known before anything is computed.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lcam_cli.measures.view import MapView
+
+
+class Perturbation(Protocol):
+    """A way to change pictures by their maps, so that the classifier scores what comes of it.
+
+    Perturbations that are equal are scored once for all measures of a run: a frozen dataclass is
+    one that compares by what it says.
+    """
+
+    def scores(self, view: MapView) -> Tensor:
+        """Score the pictures of ``view``, perturbed.
+
+        Returns:
+            Scores of the classes explained, float32 (..., B): one a picture, or one a picture for
+            every step of several.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Kept:
+    """X ⊙ φ_ν(V): the highest ν% of the map are kept (L-CAM, Eq. 10 and 11).
+
+    Attributes:
+        nu: The percentage ν, in (0, 100].
+    """
+
+    nu: float
+
+    def scores(self, view: MapView) -> Tensor:
+        """Scores f(X ⊙ φ_ν(V)), float32 (B,)."""
+        mask = view.thresholds.top_percent(self.nu)
+        batch = view.batch
+        return batch.engine.masked_confidence(batch.x, mask, view.classes, batch.space)
+
+
+@dataclass(frozen=True)
+class MapScores:
+    """What measures make their numbers of: B maps, a picture and a class each.
+
+    Attributes:
+        V: The maps, float32 (B, H, W) in [0, 1].
+        full: Scores f(X) of the classes explained, float32 (B,).
+        perturbed: The scores of each perturbation, float32 (..., B).
+    """
+
+    V: Tensor
+    full: Tensor
+    perturbed: Mapping[Perturbation, Tensor]
+
+    def __getitem__(self, perturbation: Perturbation) -> Tensor:
+        return self.perturbed[perturbation]
+
+    def only(self, rows: Tensor) -> MapScores:
+        """The same of some of the maps, (B,) bool."""
+        return replace(
+            self,
+            V=self.V[rows],
+            full=self.full[rows],
+            perturbed={name: scores[..., rows] for name, scores in self.perturbed.items()},
+        )
+
+
+class Measure(ABC):
+    """A number for every picture and map, and how it is shown.
+
+    Over pictures a measure is the mean of its numbers, with a bootstrap interval. Where several
+    classes of a picture are explained, the picture's number is the mean of theirs. NaN means that
+    the measure is not defined for a map; such a map is left out and counted.
+
+    Attributes:
+        name: As users type it; the key in JSON, the column in CSV.
+        title: The head of its column.
+        lower_is_better: Whether the lowest mean is the best; else the highest.
+        per_nu: Whether there is a number at each percentage ν.
+        digits: Decimals in tables.
+        mean_key: Where there is one number a picture: what JSON calls its mean.
+        long_title: The title of its curve over ν, with the unit; empty for ``title``.
+        meaning: What it is, for readers of a report: "AD(ν) is …".
+        left_out: What is said of maps it is not defined for: "AD: {maps} of score 0 left out".
+            Empty where it is always defined.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    lower_is_better: ClassVar[bool]
+    per_nu: ClassVar[bool] = False
+    digits: ClassVar[int] = 3
+    mean_key: ClassVar[str] = "mean"
+    long_title: ClassVar[str] = ""
+    meaning: ClassVar[str] = ""
+    left_out: ClassVar[str] = ""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What its numbers depend on besides the scores, as JSON values."""
+        return {}
+
+    @abstractmethod
+    def perturbations(self, nu: float) -> Sequence[Perturbation]:
+        """Say what is to be scored besides the pictures themselves.
+
+        Args:
+            nu: The percentage ν, in (0, 100]; 100 where the measure is not one at each ν.
+        """
+
+    @abstractmethod
+    def numbers(self, scores: MapScores, nu: float) -> Tensor:
+        """Make one number a map of the scores.
+
+        Args:
+            scores: Of B maps, with what :meth:`perturbations` asked for.
+            nu: As there.
+
+        Returns:
+            Float or bool, (B,); NaN where the measure is not defined.
+        """
+
+
+class NuMeasure(Measure):
+    """A measure at each ν: what becomes of the score where the highest ν% of the map are kept."""
+
+    per_nu = True
+    digits = 2
+
+    def perturbations(self, nu: float) -> Sequence[Perturbation]:
+        """Ask for the score at ν."""
+        return [Kept(nu)]
+
+    def numbers(self, scores: MapScores, nu: float) -> Tensor:
+        """Compare the score at ν with the full score."""
+        return self.compare(scores.full, scores[Kept(nu)])
+
+    @abstractmethod
+    def compare(self, full: Tensor, kept: Tensor) -> Tensor:
+        """Make one number a map of two scores of its class.
+
+        Args:
+            full: f(X), the score on the whole picture, float32 (B,) in [0, 1].
+            kept: f(X ⊙ φ_ν(V)), the score on what is kept, the same.
+
+        Returns:
+            Float or bool, (B,); NaN where the measure is not defined.
+        """
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What has one number a map: a measure, at one ν where it is one at each.
+
+    Attributes:
+        measure: The measure.
+        nu: The percentage ν; None where the measure has none.
+    """
+
+    measure: Measure
+    nu: float | None
+
+    @property
+    def perturbations(self) -> Sequence[Perturbation]:
+        """What it wants scored."""
+        return self.measure.perturbations(self._nu)
+
+    def numbers(self, scores: MapScores) -> Tensor:
+        """One number a map, (B,)."""
+        return self.measure.numbers(scores, self._nu)
+
+    @property
+    def _nu(self) -> float:
+        return 100.0 if self.nu is None else self.nu
+
+
+def quantities(measures: Iterable[Measure], nus: Sequence[float]) -> list[Quantity]:
+    """Return all numbers that measures have at some ν: measure by measure, ν by ν."""
+    return [
+        Quantity(measure, nu) for measure in measures for nu in (nus if measure.per_nu else [None])
+    ]

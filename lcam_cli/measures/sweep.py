@@ -1,0 +1,290 @@
+"""Several methods on the same pictures: one pass over them for all that need one forward pass.
+
+A sweep reads the pictures once, forwards each batch once, and hands features and logits to every
+method of the sweep. Every perturbed picture is scored once for all measures that want it. What a
+sweep leaves of a method are its :class:`PictureScores`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from lcam_cli.engine.engine import Engine, Forward
+from lcam_cli.errors import LcamError
+from lcam_cli.images.find import Skipped
+from lcam_cli.images.read import MAX_PIXELS
+from lcam_cli.images.stream import Batch, stream_batches
+from lcam_cli.maps.record import MapBatch
+from lcam_cli.measures.measure import Kept
+from lcam_cli.measures.picture_scores import PictureScores
+from lcam_cli.measures.scoring import numbers_of, score_maps
+from lcam_cli.measures.task import Task
+from lcam_cli.measures.view import BatchView, MapView
+from lcam_cli.methods.base import Maps, Method, flat_maps
+from lcam_cli.methods.explain import (
+    NOT_NUMBERS,
+    map_rows,
+    not_numbers,
+    pictures_at_once,
+)
+
+# A method that fails on so many pictures before it explains one is given up.
+_TRIES = 8
+
+
+@dataclass
+class Candidate:
+    """A method that takes part, and where its maps go.
+
+    Attributes:
+        name: Its row.
+        method: How it explains.
+        scores: Its scores so far.
+        write: Takes its maps, batch by batch.
+        lost: The pictures it has no maps of.
+        unreported: Those of them that it failed on and that are not reported until it explains
+            one: a method that explains none is reported once, not picture by picture.
+        failed: Why it was given up; empty where it was not.
+    """
+
+    name: str
+    method: Method
+    scores: PictureScores
+    write: Callable[[MapBatch], None] = lambda _rows: None
+    lost: list[Skipped] = field(default_factory=list)
+    unreported: list[Skipped] = field(default_factory=list)
+    failed: str = ""
+
+    @property
+    def last_failure(self) -> str:
+        """Why it failed on the last picture that is not reported yet; else empty."""
+        return self.unreported[-1].reason.removeprefix(f"{self.name}: ") if self.unreported else ""
+
+
+@dataclass
+class _Batch:
+    """One batch as all candidates of a sweep see it."""
+
+    task: Task
+    read: Batch
+    view: BatchView
+    classes: Tensor  # (B, C)
+    full: Tensor  # (B, C)
+    seconds: float = 0.0  # what each method would have taken to forward it by itself
+
+    @classmethod
+    def of(cls, engine: Engine, task: Task, read: Batch) -> _Batch:
+        began = _now(engine)
+        forward = engine.forward(engine.pixels(read.images))
+        classes = task.choice.of(forward)
+        full = forward.scores.gather(1, classes)
+        seconds = _now(engine) - began
+        return cls(task, read, BatchView(engine, forward, task.space), classes, full, seconds)
+
+    @property
+    def engine(self) -> Engine:
+        return self.view.engine
+
+    @property
+    def forward(self) -> Forward:
+        return self.view.forward
+
+    def only(self, places: Sequence[int]) -> _Batch:
+        """The batch of some of its pictures alone."""
+        read, at = self.read, list(places)
+        some = torch.tensor(at, device=self.engine.device)
+        return replace(
+            self,
+            read=Batch([read.indices[i] for i in at], read.images[at], read.crop_boxes[at], []),
+            view=self.view.only(some),
+            classes=self.classes[some],
+            full=self.full[some],
+        )
+
+
+def sweep(
+    engine: Engine,
+    candidates: Sequence[Candidate],
+    task: Task,
+    *,
+    workers: int = 2,
+    pictures: range | None = None,
+    max_pixels: int = MAX_PIXELS,
+    row_path: Callable[[str], str] = lambda path: path,
+    advance: Callable[[int], None] = lambda _pictures: None,
+    skip: Callable[[Skipped], None] = lambda _skipped: None,
+) -> None:
+    """Explain and score pictures with some methods, in one pass over the pictures.
+
+    Args:
+        engine: The engine with the classifier.
+        candidates: The methods; their ``scores`` are filled in.
+        task: What is to be scored.
+        pictures: Which of the task's, a range of whole batches; None for all. Of a part, all are
+            tried: whether a method fails on every picture is not known of a part.
+        workers: Processes that read pictures.
+        max_pixels: Pictures with more are skipped.
+        row_path: What a picture is called in the maps written.
+        advance: Called with the pictures done, after every batch.
+        skip: Called with each picture that cannot be read, and each that a method fails on.
+    """
+    everything = range(len(task.paths))
+    part = everything if pictures is None else pictures
+    # Where the scores of every picture are no numbers, that is said once, and not of each.
+    unreported: list[Skipped] = []
+    stream = stream_batches(
+        task.paths[: part.stop],
+        engine.backbone.preprocess,
+        sweep_batch(engine, candidates),
+        workers=workers,
+        start=part.start,
+        max_pixels=max_pixels,
+    )
+    for read in stream:
+        for skipped in read.skipped:
+            skip(skipped)
+        for candidate in candidates:
+            candidate.lost += read.skipped
+        if read.indices:
+            batch, lost = _numbers(_Batch.of(engine, task, read))
+            unreported += lost
+            for candidate in candidates:
+                candidate.lost += lost
+            if batch is not None:
+                _score_batch(candidates, batch, row_path, skip, part == everything)
+                for skipped in unreported:
+                    skip(skipped)
+                unreported.clear()
+        advance(len(read.indices) + len(read.skipped))
+        if all(candidate.failed for candidate in candidates):
+            break
+    if part != everything:  # other parts may have numbers
+        for skipped in unreported:
+            skip(skipped)
+    for candidate in candidates:
+        if not candidate.scores.scored.any():
+            why = candidate.last_failure or (
+                "none could be read" if not unreported else NOT_NUMBERS
+            )
+            candidate.failed = candidate.failed or f"it explained no picture ({why})"
+
+
+def sweep_batch(engine: Engine, candidates: Sequence[Candidate]) -> int:
+    """Return how many pictures a sweep of these methods takes at once."""
+    return min(pictures_at_once(engine, candidate.method) for candidate in candidates)
+
+
+def _numbers(batch: _Batch) -> tuple[_Batch | None, list[Skipped]]:
+    """The pictures of a batch whose scores are numbers, and the others, which are left out."""
+    finite = batch.forward.finite.tolist()
+    if all(finite):
+        return batch, []
+    paths = (batch.task.paths[i] for i in batch.read.indices)
+    why = not_numbers(batch.engine)
+    lost = [Skipped(path, why) for path, one in zip(paths, finite, strict=True) if not one]
+    kept = [k for k, one in enumerate(finite) if one]
+    return (batch.only(kept) if kept else None), lost
+
+
+def _score_batch(
+    candidates: Sequence[Candidate],
+    batch: _Batch,
+    row_path: Callable[[str], str],
+    skip: Callable[[Skipped], None],
+    gives_up: bool,
+) -> None:
+    engine, task = batch.engine, batch.task
+    for candidate in candidates:
+        if candidate.failed:
+            continue
+        candidate.scores.seconds += batch.seconds
+        for piece, outcome in _pieces(candidate, batch):
+            if isinstance(outcome, str):
+                lost = Skipped(task.paths[piece.read.indices[0]], f"{candidate.name}: {outcome}")
+                candidate.lost.append(lost)
+                candidate.unreported.append(lost)
+                continue
+            names = [row_path(task.paths[i]) for i in piece.read.indices]
+            alone = replace(piece.read, skipped=[])
+            candidate.write(map_rows(engine, alone, piece.forward, piece.classes, outcome, names))
+        if candidate.scores.scored.any():
+            for lost in candidate.unreported:
+                skip(lost)
+            candidate.unreported.clear()
+        elif gives_up and len(candidate.unreported) >= _TRIES:
+            candidate.failed = f"it fails on every picture ({candidate.last_failure})"
+
+
+def _pieces(candidate: Candidate, batch: _Batch) -> list[tuple[_Batch, list[Maps] | str]]:
+    """Explain and score a batch, picture by picture where the whole of it fails.
+
+    Returns:
+        The batch, or its pictures, each with its maps (one for every class) or why it has none.
+    """
+    try:
+        return [(batch, _explain_and_score(candidate, batch))]
+    except Exception as error:  # a method may be anybody's: one picture must not end the run
+        if len(batch.read.indices) == 1:
+            return [(batch, _reason(error))]
+    return [
+        part for i in range(len(batch.read.indices)) for part in _pieces(candidate, batch.only([i]))
+    ]
+
+
+def _explain_and_score(candidate: Candidate, batch: _Batch) -> list[Maps]:
+    """Enter a batch into the scores, whole or not at all."""
+    engine, task, forward = batch.engine, batch.task, batch.forward
+    measured = task.quantities
+    # The scores at every ν are kept, for galleries, whether or not a measure asks for them.
+    kept = [Kept(nu) for nu in task.nus]
+    explained, masked, numbers = [], [], []
+    seconds = 0.0
+    for c in range(batch.classes.shape[1]):
+        classes = batch.classes[:, c].contiguous()
+        began = _now(engine)
+        maps = candidate.method(engine, forward, classes)
+        seconds += _now(engine) - began
+        V = maps.saliency.clamp(0, 1)
+        finite = V.isfinite().all() and (maps.cam is None or maps.cam.isfinite().all())
+        if V.shape != (len(forward.x), *forward.x.shape[2:]) or not finite:
+            raise LcamError("its map is not finite, or not of the input's size")
+        view = MapView(batch.view, V, classes, batch.full[:, c])
+        scores = score_maps(view, measured, kept)
+        masked.append(torch.stack([scores[one] for one in kept]))
+        numbers.append(numbers_of(measured, scores))
+        explained.append(Maps(V, maps.cam))
+    at_nus = torch.stack(masked, 2)
+    if not at_nus.isfinite().all():
+        raise LcamError("the classifier's scores are not numbers where its map hides the rest")
+    found, at = candidate.scores, batch.read.indices
+    found.seconds += seconds
+    found.classes[at] = batch.classes.cpu().numpy()
+    found.full[at] = batch.full.float().cpu().numpy()
+    found.masked[:, at] = at_nus.cpu().numpy()
+    found.numbers[:, at] = torch.stack(numbers, 2).cpu().numpy()
+    for c, maps in enumerate(explained):
+        found.mean_saliency[at, c] = maps.saliency.mean((1, 2)).cpu().numpy()
+        found.flat[at, c] = flat_maps(maps.saliency).cpu().numpy()
+        for k, i in enumerate(at):
+            if i in task.shown:
+                V = maps.saliency[k]
+                found.shown[list(task.shown).index(i), c] = V.half().cpu().numpy()
+    return explained
+
+
+def _now(engine: Engine) -> float:
+    """The time, once the device has done what it was asked to."""
+    if engine.device.type == "cuda":
+        torch.cuda.synchronize(engine.device)
+    return time.monotonic()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, LcamError):
+        return error.what
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

@@ -1,0 +1,87 @@
+"""Pictures and maps as measures look at them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from lcam_cli.engine.engine import Engine, Forward
+from lcam_cli.measures.threshold import Thresholds
+
+
+@dataclass(frozen=True)
+class BatchView:
+    """A batch of pictures, the same for all methods whose maps of it are scored.
+
+    Attributes:
+        engine: The engine with the classifier.
+        forward: One pass over the pictures, B of them.
+        space: ``"pixel"`` or ``"normalized"``: what hidden pixels become.
+    """
+
+    engine: Engine
+    forward: Forward
+    space: str
+    _made: dict[Callable[[BatchView], Tensor], Tensor] = field(default_factory=dict)
+
+    @property
+    def x(self) -> Tensor:
+        """The pictures, float32 (B, 3, H, W) in [0, 1]."""
+        return self.forward.x
+
+    @property
+    def mean(self) -> Tensor:
+        """The classifier's mean colour, (1, 3, 1, 1) in [0, 1]."""
+        mean = self.engine.backbone.preprocess.mean
+        return torch.tensor(mean, device=self.engine.device).view(1, 3, 1, 1)
+
+    @property
+    def hidden(self) -> Tensor:
+        """The colour of hidden pixels, (1, 3, 1, 1) in [0, 1]."""
+        return self.mean if self.space == "normalized" else torch.zeros_like(self.mean)
+
+    def once(self, make: Callable[[BatchView], Tensor]) -> Tensor:
+        """Return ``make(self)``, which is called once whatever the number of methods and classes.
+
+        Args:
+            make: Makes something of the pictures alone, with the batch first. A function of a
+                module, so that the next call finds what the first made.
+        """
+        if make not in self._made:
+            self._made[make] = make(self)
+        return self._made[make]
+
+    def only(self, rows: Tensor) -> BatchView:
+        """The same of some of its pictures."""
+        made = {make: value[rows] for make, value in self._made.items()}
+        return replace(self, forward=self.forward.only(rows), _made=made)
+
+
+@dataclass(frozen=True)
+class MapView:
+    """One method's maps of a batch, of one class a picture.
+
+    Attributes:
+        batch: The pictures.
+        V: The maps, float32 (B, H, W) in [0, 1].
+        classes: The classes explained, int64 (B,).
+        full: Their scores f(X), float32 (B,).
+    """
+
+    batch: BatchView
+    V: Tensor
+    classes: Tensor
+    full: Tensor
+
+    @cached_property
+    def thresholds(self) -> Thresholds:
+        """The maps' highest pixels, at any ν."""
+        return Thresholds(self.V)
+
+    def of_classes(self, scores: Tensor) -> Tensor:
+        """Of scores of all classes, (B, R), those of the classes explained: (B,)."""
+        return scores.gather(1, self.classes.unsqueeze(1)).squeeze(1)
