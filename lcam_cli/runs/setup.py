@@ -195,6 +195,11 @@ class SkippedPictures:
             self._what = "are left out"
         self._reporter.warn(f"skipped {skipped.path}: {skipped.reason}")
 
+    @property
+    def summary(self) -> str:
+        """How many there are and what is the matter, in words; empty where there are none."""
+        return f"{self.count} of the inputs {self._what}" if self.count else ""
+
     def exit_code(self) -> int:
         """3 where something was left out, else 0."""
         if self.count:

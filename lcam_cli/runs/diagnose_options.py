@@ -1,0 +1,57 @@
+"""What ``diagnose_folder`` can be asked for. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from lcam_cli.measures.error_groups import DEFAULT_RULES, Rules
+from lcam_cli.runs.options import BackboneOptions, EngineOptions, PictureOptions, check_nus
+
+
+@dataclass(frozen=True)
+class DiagnoseOptions:
+    """How misclassified pictures are explained and grouped, and where the results go.
+
+    Attributes:
+        method: How to explain; None for the newest trained attention that fits.
+        attention: A trained attention, a file or the folder of a run; None for the newest run.
+        rules: What the groups are told by.
+        out: A file for the result; None for none.
+        format: The format of ``out``; ``"table"`` is Markdown there.
+        figure: A PNG of those that the classifier is most wrong about, a few of each group; None
+            for none.
+        report: A folder for a page with every misclassified picture; None for none.
+        overwrite: Whether ``out``, ``figure`` and ``report`` may be replaced.
+        align: Whether maps are placed by the receptive fields of their cells; None for as trained,
+            else evenly.
+        seed: Of everything random.
+        pictures: Which pictures are taken.
+        backbone: The classifier; a trained attention knows its own.
+        engine: Where and how it runs. The precision ``"auto"`` is fp32 here: what a picture is
+            taken for must not depend on rounding.
+
+    Raises:
+        LcamError: The rules' ν is not in (0, 100].
+    """
+
+    method: str | None = None
+    attention: Path | None = None
+    rules: Rules = DEFAULT_RULES
+    out: Path | None = None
+    format: Literal["table", "json", "csv", "markdown"] = "table"
+    figure: Path | None = None
+    report: Path | None = None
+    overwrite: bool = False
+    align: bool | None = None
+    seed: int = 0
+    pictures: PictureOptions = field(default_factory=PictureOptions)
+    backbone: BackboneOptions = field(default_factory=BackboneOptions)
+    engine: EngineOptions = field(default_factory=EngineOptions)
+
+    def __post_init__(self) -> None:
+        check_nus([self.rules.nu])
+
+
+DEFAULTS = DiagnoseOptions()
