@@ -165,7 +165,7 @@ def compare(
         attentions=tuple(attention or ()),
         nu=o.parse_nus(nu),
         metrics=tuple(_parse_metrics(metrics)),
-        classes=tuple(class_ or ()),
+        class_names=tuple(class_ or ()),
         out=out,
         figure=figure,
         report=report,

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from lcam_cli.cli import options as o
-from lcam_cli.cli.ending import StoppableConsole, exit_code
+from lcam_cli.cli.console import Console, Interrupt
 from lcam_cli.errors import LcamError
 from lcam_cli.images.depth import narrow_pictures
 from lcam_cli.measures.error_groups import DEFAULT_RULES, Rules
@@ -109,7 +109,8 @@ def diagnose(
     (the true class is known by a region of its own), or class bias candidates (it finds too little
     evidence anywhere). Classes follow in the order in which a bias is suspected.
     """
-    console = StoppableConsole(quiet)
+    interrupt = Interrupt()
+    console = Console(quiet, interrupt=interrupt)
     if not images:
         raise LcamError("no pictures to diagnose", "name files or folders: lcam diagnose ./photos")
     if labels is None:
@@ -135,7 +136,7 @@ def diagnose(
         engine=o.engine_options(context.params),
     )
     context.with_resource(narrow_pictures.reported_to(console.warn))
-    result = diagnose_folder(images, labels, options, reporter=console, stop=console.stop)
+    result = diagnose_folder(images, labels, options, reporter=console, stop=lambda: interrupt.stop)
     if result.results is None:
         console.error("interrupted: no result", "run the same command again")
         raise typer.Exit(130)
@@ -145,4 +146,4 @@ def diagnose(
 
         texts = {name: partial(render, result.results) for name, render in TEXT_FORMATS.items()}
         deliver(texts, partial(to_rich, result.results), format_, None, console)
-    raise typer.Exit(exit_code(result.left_out, console))
+    raise typer.Exit(console.exit_code(result.skipped, result.skipped_what))

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from lcam_cli.cli import options as o
-from lcam_cli.cli.ending import StoppableConsole, exit_code
+from lcam_cli.cli.console import Console, Interrupt
 from lcam_cli.images.depth import narrow_pictures
 from lcam_cli.runs.evaluate import evaluate_maps
 from lcam_cli.runs.evaluate_options import EvaluateOptions
@@ -99,7 +99,8 @@ def evaluate(
 
     The maps file knows its pictures, backbone, weights and classes: nothing else is needed.
     """
-    console = StoppableConsole(quiet)
+    interrupt = Interrupt()
+    console = Console(quiet, interrupt=interrupt)
     options = EvaluateOptions(
         nu=o.parse_nus(nu),
         images=images,
@@ -119,7 +120,7 @@ def evaluate(
         engine=o.engine_options(context.params),
     )
     context.with_resource(narrow_pictures.reported_to(console.warn))
-    result = evaluate_maps(maps, options, reporter=console, stop=console.stop)
+    result = evaluate_maps(maps, options, reporter=console, stop=lambda: interrupt.stop)
     if result.results is None:
         console.error("interrupted: no result", "run the same command again")
         raise typer.Exit(130)
@@ -131,4 +132,6 @@ def evaluate(
         console.info(f"the report is {result.page}")
     for message in result.missed_gates:
         console.error(message)
-    raise typer.Exit(1 if result.missed_gates else exit_code(result.left_out, console))
+    raise typer.Exit(
+        1 if result.missed_gates else console.exit_code(result.skipped, result.skipped_what)
+    )

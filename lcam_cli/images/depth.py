@@ -41,7 +41,7 @@ class NarrowPictures:
     def reported_to(self, report: Callable[[str], None]) -> Iterator[None]:
         """Report those that are read within the block, in one line at its end.
 
-        Within another such block, that one reports them.
+        In such a block another one does nothing: the outermost reports.
         """
         if self._reported_in_the_end:
             yield

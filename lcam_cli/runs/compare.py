@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lcam_cli.locks import lock_file
-from lcam_cli.runs.compare_options import DEFAULTS, CompareOptions
-from lcam_cli.runs.inputs import inputs_of
+from lcam_cli.runs.compare_options import CompareOptions
+from lcam_cli.runs.inputs import Inputs, listed
 from lcam_cli.runs.readers import start_readers
 from lcam_cli.runs.reporter import Reporter
 from lcam_cli.runs.result_files import claimed_report
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
 
 
 def compare_folder(
-    images: str | Path | Sequence[str | Path],
-    options: CompareOptions = DEFAULTS,
+    images: Inputs,
+    options: CompareOptions | None = None,
     *,
     reporter: Reporter | None = None,
     stop: Callable[[], bool] = lambda: False,
@@ -42,6 +41,7 @@ def compare_folder(
         LcamError: A method, attention or backbone does not exist or does not fit; an output is
             there already; no picture was explained; or another process was lost.
     """
+    options, reporter = options or CompareOptions(), reporter or Reporter()
     check_target(options.out, "--out", options.overwrite, (".h5", ".hdf5", ".hdf"))
     check_target(options.figure, "--figure", options.overwrite, (".png",))
     with ExitStack() as held:
@@ -55,4 +55,4 @@ def compare_folder(
         # It imports torch, which takes longer than the readers' start and than any refusal.
         from lcam_cli.runs.compare_outcome import compare  # noqa: PLC0415
 
-        return compare(inputs_of(images), options, readers, reporter or Reporter(), stop)
+        return compare(listed(images), options, readers, reporter, stop)

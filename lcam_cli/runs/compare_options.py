@@ -23,7 +23,7 @@ class CompareOptions:
         attentions: Trained attentions, files or folders of runs; none for the newest run.
         nu: Percentages ν of the pixels kept, the brightest of the map, in (0, 100].
         metrics: ``"ad"`` and ``"ic"``, which are always there, ``"insertion"`` and ``"deletion"``.
-        classes: The classes explained, by name or index; none for the predicted one.
+        class_names: The classes explained, by name or index; none for the predicted one.
         out: An HDF5 file for all maps, a group a method; None for none.
         figure: A PNG for some of the maps; None for none.
         report: A folder for a page with the table, curves and every picture; None for none.
@@ -52,7 +52,7 @@ class CompareOptions:
     attentions: tuple[Path, ...] = ()
     nu: tuple[float, ...] = (100.0, 50.0, 15.0)
     metrics: tuple[str, ...] = ("ad", "ic")
-    classes: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
     out: Path | None = None
     figure: Path | None = None
     report: Path | None = None
@@ -76,6 +76,3 @@ class CompareOptions:
             if name not in METRICS:
                 hint = did_you_mean(name, METRICS) or f"choose from {', '.join(METRICS)}"
                 raise LcamError(f"{name!r} is no measure", hint)
-
-
-DEFAULTS = CompareOptions()

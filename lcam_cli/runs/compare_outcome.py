@@ -18,12 +18,14 @@ from lcam_cli.reports.results import Results
 from lcam_cli.reports.table import undefined_words
 from lcam_cli.runs.compare_options import CompareOptions
 from lcam_cli.runs.compare_run import CompareRun, Stopped
-from lcam_cli.runs.compare_setup import new_comparison
+from lcam_cli.runs.compare_setup import candidates_of, new_comparison
 from lcam_cli.runs.comparison import Comparison
+from lcam_cli.runs.log import log_to
 from lcam_cli.runs.reporter import Reporter
-from lcam_cli.runs.setup import SkippedPictures
+from lcam_cli.runs.setup import SkippedPictures, find_pictures
 from lcam_cli.scale.rank_info import RankInfo
 from lcam_cli.scale.ranks import device_of, together
+from lcam_cli.training.files import sample
 
 
 @dataclass(frozen=True)
@@ -62,13 +64,17 @@ def compare(
         device = device_of(rank_info, options.engine.device)
         try:
             with together(rank_info, device) as ranks:
-                comparison = new_comparison(inputs, options, device, ranks, reporter)
+                chosen = candidates_of(options, reporter)
+                found = ranks.share(lambda: find_pictures(inputs, options.pictures, reporter))
+                found.paths = sample(found.paths, options.pictures.max_images, options.seed)
+                held.enter_context(log_to(reporter))
+                comparison = new_comparison(chosen, found, options, device, rank_info, reporter)
                 run = CompareRun(comparison, ranks, stop)
                 skipped = SkippedPictures(reporter, options.pictures.strict)
                 skip = _once(skipped)
                 if ranks.is_first:
                     held.enter_context(lock_folder(comparison.state.folder))
-                    for item in comparison.found.skipped:
+                    for item in found.skipped:
                         skipped(item)
                     if options.resume and comparison.is_new:
                         reporter.info(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lcam_cli.locks import lock_file
-from lcam_cli.runs.diagnose_options import DEFAULTS, DiagnoseOptions
-from lcam_cli.runs.inputs import inputs_of
+from lcam_cli.runs.diagnose_options import DiagnoseOptions
+from lcam_cli.runs.inputs import Inputs, listed
 from lcam_cli.runs.readers import start_readers
 from lcam_cli.runs.reporter import Reporter
 from lcam_cli.runs.result_files import claimed_report
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def diagnose_folder(
-    images: str | Path | Sequence[str | Path],
+    images: Inputs,
     labels: str | Path,
-    options: DiagnoseOptions = DEFAULTS,
+    options: DiagnoseOptions | None = None,
     *,
     reporter: Reporter | None = None,
     stop: Callable[[], bool] = lambda: False,
@@ -42,6 +42,7 @@ def diagnose_folder(
             cannot be read or name unknown classes; an output is there already; or no picture can
             be read.
     """
+    options, reporter = options or DiagnoseOptions(), reporter or Reporter()
     check_target(options.figure, "--figure", options.overwrite, (".png",))
     check_target(options.out, "--out", options.overwrite)
     with ExitStack() as held:
@@ -54,5 +55,5 @@ def diagnose_folder(
         # It imports torch, which takes longer than the readers' start and than any refusal.
         from lcam_cli.runs.diagnose_outcome import diagnose  # noqa: PLC0415
 
-        inputs = inputs_of(images)
-        return diagnose(inputs, str(labels), options, readers, reporter or Reporter(), stop)
+        inputs = listed(images)
+        return diagnose(inputs, str(labels), options, readers, reporter, stop)

@@ -52,6 +52,3 @@ class DiagnoseOptions:
 
     def __post_init__(self) -> None:
         check_nus([self.rules.nu])
-
-
-DEFAULTS = DiagnoseOptions()

@@ -23,6 +23,7 @@ from lcam_cli.reports.diagnosis_page import DiagnosisPage
 from lcam_cli.runs import setup
 from lcam_cli.runs.diagnose_options import DiagnoseOptions
 from lcam_cli.runs.flat_maps import warn_of_flat_maps
+from lcam_cli.runs.log import log_to
 from lcam_cli.runs.reporter import Reporter
 from lcam_cli.runs.result_files import write_result
 from lcam_cli.training.files import sample
@@ -34,12 +35,14 @@ class DiagnoseResult:
 
     Attributes:
         results: What was found; None where the run was stopped.
-        left_out: How many pictures are left out and why, in words; empty where none is.
+        skipped: How many inputs were left out.
+        skipped_what: What is the matter with them, as the end of a sentence.
         page: The report's page, where one was asked for.
     """
 
     results: DiagnosisReport | None
-    left_out: str = ""
+    skipped: int = 0
+    skipped_what: str = ""
     page: Path | None = None
 
     @property
@@ -72,6 +75,7 @@ def diagnose(
         truth = labels_of_files(labels, found.paths, found.root, network, reporter.warn)
         labelled = [path for path in found.paths if path in truth]
         unlabelled = len(found.paths) - len(labelled)
+        held.enter_context(log_to(reporter))
         engine = setup.new_engine(
             network,
             reporter,
@@ -121,7 +125,7 @@ def diagnose(
         if options.out is not None:
             render = TEXT_FORMATS.get(options.format, TEXT_FORMATS["markdown"])
             write_result(render(results), options.out)
-        return DiagnoseResult(results, skipped.summary, written)
+        return DiagnoseResult(results, skipped.count, skipped.what, written)
 
 
 def _warn(diagnosis: Diagnosis, method: Method, engine: Engine, reporter: Reporter) -> None:

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lcam_cli.runs.evaluate_options import DEFAULTS, EvaluateOptions
+from lcam_cli.runs.evaluate_options import EvaluateOptions
 from lcam_cli.runs.readers import start_readers
 from lcam_cli.runs.reporter import Reporter
 from lcam_cli.runs.result_files import claimed_report
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def evaluate_maps(
     maps: str | Path,
-    options: EvaluateOptions = DEFAULTS,
+    options: EvaluateOptions | None = None,
     *,
     reporter: Reporter | None = None,
     stop: Callable[[], bool] = lambda: False,
@@ -38,6 +38,7 @@ def evaluate_maps(
         LcamError: The file is no maps file, or does not fit the backbone; ``out`` or ``report`` is
             there already; or no picture can be read.
     """
+    options, reporter = options or EvaluateOptions(), reporter or Reporter()
     check_target(options.out, "--out", options.overwrite)
     with ExitStack() as held:
         if options.report is not None:
@@ -46,4 +47,4 @@ def evaluate_maps(
         # It imports torch, which takes longer than the readers' start and than any refusal.
         from lcam_cli.runs.evaluate_outcome import evaluate  # noqa: PLC0415
 
-        return evaluate(Path(maps), options, readers, reporter or Reporter(), stop)
+        return evaluate(Path(maps), options, readers, reporter, stop)

@@ -57,6 +57,3 @@ class EvaluateOptions:
 
     def __post_init__(self) -> None:
         check_nus(self.nu)
-
-
-DEFAULTS = EvaluateOptions()

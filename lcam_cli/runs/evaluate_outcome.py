@@ -33,6 +33,7 @@ from lcam_cli.runs import setup
 from lcam_cli.runs.backbone import backbone_of_file
 from lcam_cli.runs.evaluate_options import EvaluateOptions
 from lcam_cli.runs.flat_maps import warn_of_flat_maps
+from lcam_cli.runs.log import log_to
 from lcam_cli.runs.reporter import Reporter
 from lcam_cli.runs.result_files import write_result
 
@@ -44,13 +45,15 @@ class EvaluateResult:
     Attributes:
         results: What the measures say; None where the run was stopped.
         missed_gates: A message for every threshold missed.
-        left_out: How many pictures are left out and why, in words; empty where none is.
+        skipped: How many inputs were left out.
+        skipped_what: What is the matter with them, as the end of a sentence.
         page: The report's page, where one was asked for.
     """
 
     results: Results | None
     missed_gates: tuple[str, ...] = ()
-    left_out: str = ""
+    skipped: int = 0
+    skipped_what: str = ""
     page: Path | None = None
 
     @property
@@ -77,6 +80,7 @@ def evaluate(
                 )
             network = _backbone(maps, info, options)
             truth = _labels(maps, file, network, options, reporter)
+            held.enter_context(log_to(reporter))
             engine = setup.new_engine(
                 network,
                 reporter,
@@ -118,7 +122,8 @@ def evaluate(
         return EvaluateResult(
             results,
             tuple(check_gates(results, options.max_ad, options.min_ic)),
-            skipped.summary,
+            skipped.count,
+            skipped.what,
             report.finish(results, options.mask_space) if report else None,
         )
 

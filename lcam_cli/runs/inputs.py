@@ -1,4 +1,4 @@
-"""The pictures that a caller names: one path, or several."""
+"""The pictures that a caller names."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+Inputs = str | Path | Sequence[str | Path]
+"""Pictures, folders of them or tars: a path, or several."""
 
-def inputs_of(images: str | Path | Sequence[str | Path]) -> list[str]:
-    """Return the inputs as text, as they would be typed."""
-    several = [images] if isinstance(images, (str, Path)) else images
-    return [os.fspath(one) for one in several]
+
+def listed(inputs: Inputs) -> list[str]:
+    """Return inputs as a list of paths."""
+    paths = [inputs] if isinstance(inputs, str | Path) else inputs
+    return [os.fspath(path) for path in paths]
