@@ -12,7 +12,7 @@ from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console, Interrupt
 from lcam_cli.errors import LcamError
 from lcam_cli.images.depth import narrow_pictures
-from lcam_cli.measures.error_groups import DEFAULT_RULES, Rules
+from lcam_cli.measures.error_groups import DEFAULT_RULES
 from lcam_cli.runs.diagnose import diagnose_folder
 from lcam_cli.runs.diagnose_options import DiagnoseOptions
 
@@ -123,7 +123,9 @@ def diagnose(
     options = DiagnoseOptions(
         method=method if o.is_given(context, "method") else None,
         attention=attention,
-        rules=Rules(nu, same_region, evidence),
+        nu=nu,
+        same_region=same_region,
+        evidence=evidence,
         out=out,
         format=format_,
         figure=figure,

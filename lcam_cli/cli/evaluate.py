@@ -132,6 +132,6 @@ def evaluate(
         console.info(f"the report is {result.page}")
     for message in result.missed_gates:
         console.error(message)
-    raise typer.Exit(
-        1 if result.missed_gates else console.exit_code(result.skipped, result.skipped_what)
-    )
+    if result.missed_gates:
+        raise typer.Exit(1)
+    raise typer.Exit(console.exit_code(result.skipped, result.skipped_what))

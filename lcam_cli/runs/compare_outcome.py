@@ -38,7 +38,8 @@ class CompareResult:
         left_out: Methods of ``methods=("all",)`` that are in no row, and methods that nobody named
             and that explained nothing.
         page: The report's page, where one was asked for.
-        interrupted: Whether the run was stopped, or interrupted, before its end.
+        interrupted: Whether ``stop`` or a KeyboardInterrupt ended the run; ``resume`` goes on.
+        is_first: Whether this is the first of several ranks, or the only one.
     """
 
     state: Path
@@ -46,6 +47,7 @@ class CompareResult:
     left_out: tuple[str, ...] = ()
     page: Path | None = None
     interrupted: bool = False
+    is_first: bool = True
 
 
 def compare(
@@ -88,9 +90,10 @@ def compare(
             # At once: a batch of RISE can take an hour, and what is finished is saved already.
             if comparison is None:  # nothing was begun
                 raise
-            return CompareResult(comparison.state.folder, interrupted=True)
+            is_first = rank_info.rank == 0
+            return CompareResult(comparison.state.folder, interrupted=True, is_first=is_first)
         if not ranks.is_first:
-            return CompareResult(comparison.state.folder)
+            return CompareResult(comparison.state.folder, is_first=False)
         run.collect(skip)
         _leave_out_failed(comparison, options.methods or (), reporter)
         results = comparison.results(options.seed)

@@ -17,7 +17,10 @@ class DiagnoseOptions:
     Attributes:
         method: How to explain; None for the newest trained attention that fits.
         attention: A trained attention, a file or the folder of a run; None for the newest run.
-        rules: What the groups are told by.
+        nu: Percent of the pixels in a class's region, the brightest of its map, in (0, 100].
+        same_region: Overlap (IoU) in [0, 1] from which two regions are the same.
+        evidence: Share of the predicted class's score, in [0, 1], that the true one must reach
+            somewhere.
         out: A file for the result; None for none.
         format: The format of ``out``; ``"table"`` is Markdown there.
         figure: A PNG of those that the classifier is most wrong about, a few of each group; None
@@ -33,12 +36,14 @@ class DiagnoseOptions:
             taken for must not depend on rounding.
 
     Raises:
-        LcamError: The rules' ν is not in (0, 100].
+        LcamError: ν is not in (0, 100].
     """
 
     method: str | None = None
     attention: Path | None = None
-    rules: Rules = DEFAULT_RULES
+    nu: float = DEFAULT_RULES.nu
+    same_region: float = DEFAULT_RULES.same_region
+    evidence: float = DEFAULT_RULES.evidence
     out: Path | None = None
     format: Literal["table", "json", "csv", "markdown"] = "table"
     figure: Path | None = None
@@ -51,4 +56,9 @@ class DiagnoseOptions:
     engine: EngineOptions = field(default_factory=EngineOptions)
 
     def __post_init__(self) -> None:
-        check_nus([self.rules.nu])
+        check_nus([self.nu])
+
+    @property
+    def rules(self) -> Rules:
+        """What the groups are told by."""
+        return Rules(self.nu, self.same_region, self.evidence)
