@@ -17,15 +17,14 @@ from lcam_cli.methods.explain import NOT_NUMBERS, no_numbers
 from lcam_cli.reports.results import Results
 from lcam_cli.reports.table import undefined_words
 from lcam_cli.runs.compare_options import CompareOptions
-from lcam_cli.runs.compare_run import CompareRun, Stopped
-from lcam_cli.runs.compare_setup import candidates_of, new_comparison
+from lcam_cli.runs.compare_run import CompareRun
+from lcam_cli.runs.compare_setup import new_comparison
 from lcam_cli.runs.comparison import Comparison
 from lcam_cli.runs.log import log_to
 from lcam_cli.runs.reporter import Reporter
-from lcam_cli.runs.setup import SkippedPictures, find_pictures
+from lcam_cli.runs.setup import SkippedPictures
 from lcam_cli.scale.rank_info import RankInfo
-from lcam_cli.scale.ranks import device_of, together
-from lcam_cli.training.files import sample
+from lcam_cli.scale.ranks import Exit, device_of, together
 
 
 @dataclass(frozen=True)
@@ -60,38 +59,33 @@ def compare(
     """Compare methods; see :func:`~lcam_cli.runs.compare.compare_folder`."""
     rank_info = RankInfo.of_environment()
     max_pixels = options.engine.max_pixels or MAX_PIXELS
-    comparison: Comparison | None = None
+    done = False
     with ExitStack() as held:
         held.enter_context(narrow_pictures.reported_to(reporter.warn))
+        held.enter_context(log_to(reporter))
         device = device_of(rank_info, options.engine.device)
-        try:
-            with together(rank_info, device) as ranks:
-                chosen = candidates_of(options, reporter)
-                found = ranks.share(lambda: find_pictures(inputs, options.pictures, reporter))
-                found.paths = sample(found.paths, options.pictures.max_images, options.seed)
-                held.enter_context(log_to(reporter))
-                comparison = new_comparison(chosen, found, options, device, rank_info, reporter)
-                run = CompareRun(comparison, ranks, stop)
-                skipped = SkippedPictures(reporter, options.pictures.strict)
-                skip = _once(skipped)
-                if ranks.is_first:
-                    held.enter_context(lock_folder(comparison.state.folder))
-                    for item in found.skipped:
-                        skipped(item)
-                    if options.resume and comparison.is_new:
-                        reporter.info(
-                            f"nothing to resume in {comparison.state.folder}: starting anew"
-                        )
+        with together(rank_info, device) as ranks:
+            comparison = new_comparison(inputs, options, device, ranks, reporter)
+            skipped = SkippedPictures(reporter, options.pictures.strict)
+            skip = _once(skipped)
+            if ranks.is_first:
+                held.enter_context(lock_folder(comparison.state.folder))
+                for item in comparison.found.skipped:
+                    skipped(item)
+                if options.resume and comparison.is_new:
+                    reporter.info(f"nothing to resume in {comparison.state.folder}: starting anew")
+            run = CompareRun(comparison, ranks, stop)
+            try:
                 plan = run.plan(resume=options.resume)
                 if plan.taken:
                     reporter.info(f"taken over from an earlier run: {', '.join(plan.taken)}")
                 run.run(plan, reporter, workers=readers, max_pixels=max_pixels, skip=skip)
-        except (KeyboardInterrupt, Stopped):
-            # At once: a batch of RISE can take an hour, and what is finished is saved already.
-            if comparison is None:  # nothing was begun
-                raise
-            is_first = rank_info.rank == 0
-            return CompareResult(comparison.state.folder, interrupted=True, is_first=is_first)
+            except KeyboardInterrupt:
+                # At once: a batch of RISE can take an hour, and what is finished is saved already.
+                raise Exit from None
+            done = True
+        if not done:
+            return CompareResult(comparison.state.folder, interrupted=True, is_first=ranks.is_first)
         if not ranks.is_first:
             return CompareResult(comparison.state.folder, is_first=False)
         run.collect(skip)

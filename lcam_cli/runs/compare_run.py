@@ -20,11 +20,7 @@ from lcam_cli.runs.compare_plan import Plan, make_plan
 from lcam_cli.runs.comparison import Comparison
 from lcam_cli.runs.outputs import maps_info
 from lcam_cli.runs.reporter import Reporter
-from lcam_cli.scale.ranks import RESUME, Ranks
-
-
-class Stopped(Exception):  # noqa: N818 (no error)
-    """The caller has asked the comparison to end, between two batches."""
+from lcam_cli.scale.ranks import RESUME, Exit, Ranks
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,7 @@ class CompareRun:
 
         Raises:
             LcamError: Another rank was lost, or what was done cannot be kept.
-            Stopped: ``stop`` said so; the parts that were finished are kept.
+            Exit: ``stop`` said so; the parts that were finished are kept.
         """
         ranks = self.ranks
         alone = ranks.info.size == 1
@@ -162,7 +158,7 @@ class CompareRun:
 
     def _end_if_asked(self) -> None:
         if self.stop():
-            raise Stopped
+            raise Exit
 
     @contextmanager
     def _written(self, together: Sequence[Candidate], pictures: range) -> Iterator[None]:

@@ -5,64 +5,48 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lcam_cli.engine.engine import Engine
-from lcam_cli.images.find import Found
 from lcam_cli.measures.compare import Candidate, Task, Terms
 from lcam_cli.measures.compare_state import CompareState, shown_pictures
 from lcam_cli.methods.explain import ClassChoice
 from lcam_cli.methods.options import MethodOptions
 from lcam_cli.runs import setup
-from lcam_cli.runs.candidates import Candidates, choose_candidates
+from lcam_cli.runs.candidates import choose_candidates
 from lcam_cli.runs.compare_options import CURVES, CompareOptions
 from lcam_cli.runs.comparison import Comparison
 from lcam_cli.runs.reporter import Reporter
-from lcam_cli.scale.rank_info import RankInfo
+from lcam_cli.scale.ranks import Ranks
+from lcam_cli.training.files import sample
 
 _PICTURES_SHOWN = 8
 
 
-def candidates_of(options: CompareOptions, reporter: Reporter) -> Candidates:
-    """Find the methods that the options name, and load the classifier that they explain.
+def new_comparison(
+    inputs: Sequence[str], options: CompareOptions, device: str, ranks: Ranks, reporter: Reporter
+) -> Comparison:
+    """Find the methods and pictures, and load the classifier.
+
+    Args:
+        inputs: Where the pictures are.
+        options: What is compared.
+        device: This rank's.
+        ranks: Who takes part; the first finds the pictures for all.
+        reporter: Is told what is compared on what.
 
     Raises:
-        LcamError: A method, attention or backbone does not exist or does not fit.
+        LcamError: A method, attention, backbone or class does not exist or does not fit, or there
+            are no pictures.
     """
-    return choose_candidates(
+    chosen = choose_candidates(
         None if options.methods is None else list(options.methods),
         options.attentions,
         options.backbone,
-        MethodOptions(
-            seed=options.seed,
-            rise_masks=options.rise_masks,
-            rise_cells=options.rise_cells,
-            rise_p=options.rise_p,
-        ),
+        MethodOptions(options.seed, options.rise_masks, options.rise_cells, options.rise_p),
         floor=options.floor,
         reporter=reporter,
     )
-
-
-def new_comparison(
-    chosen: Candidates,
-    found: Found,
-    options: CompareOptions,
-    device: str,
-    rank_info: RankInfo,
-    reporter: Reporter,
-) -> Comparison:
-    """Make the engine, and say what is scored.
-
-    Args:
-        chosen: The methods and the classifier.
-        found: The pictures.
-        options: What is measured.
-        device: This rank's.
-        rank_info: Which rank this is.
-        reporter: Is told what the engine runs on.
-
-    Raises:
-        LcamError: A class to explain does not exist.
-    """
     network = chosen.backbone
+    found = ranks.share(lambda: setup.find_pictures(inputs, options.pictures, reporter))
+    found.paths = sample(found.paths, options.pictures.max_images, options.seed)
     engine = setup.new_engine(
         network,
         reporter,
@@ -70,7 +54,7 @@ def new_comparison(
         precision=options.engine.precision_of_measures,
         batch_size=options.engine.batch_size,
     )
-    setup.note_unused_gpus(engine, rank_info, "compare", reporter)
+    setup.note_unused_gpus(engine, ranks.info, "compare", reporter)
     setup.place_maps(engine, chosen.methods.values(), options.align, reporter)
     task = _task(found.paths, options, engine)
     return Comparison(

@@ -62,6 +62,7 @@ def diagnose(
     """Diagnose errors; see :func:`~lcam_cli.runs.diagnose.diagnose_folder`."""
     with ExitStack() as held:
         held.enter_context(narrow_pictures.reported_to(reporter.warn))
+        held.enter_context(log_to(reporter))
         network, method = setup.backbone_and_method(
             options.method or LCAM,
             options.attention,
@@ -75,7 +76,6 @@ def diagnose(
         truth = labels_of_files(labels, found.paths, found.root, network, reporter.warn)
         labelled = [path for path in found.paths if path in truth]
         unlabelled = len(found.paths) - len(labelled)
-        held.enter_context(log_to(reporter))
         engine = setup.new_engine(
             network,
             reporter,

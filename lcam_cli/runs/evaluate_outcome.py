@@ -72,6 +72,7 @@ def evaluate(
     """Score the maps; see :func:`~lcam_cli.runs.evaluate.evaluate_maps`."""
     with ExitStack() as held:
         held.enter_context(narrow_pictures.reported_to(reporter.warn))
+        held.enter_context(log_to(reporter))
         with MapsFile(maps, options.method) as file:
             info = file.info
             if not file.complete:
@@ -80,7 +81,6 @@ def evaluate(
                 )
             network = _backbone(maps, info, options)
             truth = _labels(maps, file, network, options, reporter)
-            held.enter_context(log_to(reporter))
             engine = setup.new_engine(
                 network,
                 reporter,
