@@ -9,7 +9,7 @@ import typer
 
 from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console
-from lcam_cli.errors import LcamError, did_you_mean
+from lcam_cli.errors import Interrupted, LcamError, did_you_mean
 from lcam_cli.images.depth import narrow_pictures
 from lcam_cli.runs.compare import compare_folder
 from lcam_cli.runs.compare_options import METRICS as _METRICS
@@ -184,12 +184,13 @@ def compare(
         engine=o.engine_options(context.params),
     )
     context.with_resource(narrow_pictures.reported_to(console.warn))
-    result = compare_folder(images, options, reporter=console)
-    if result.interrupted:
+    try:
+        result = compare_folder(images, options, reporter=console)
+    except Interrupted as stop:
         from lcam_cli.scale.ranks import RESUME
 
-        console.error(f"interrupted; what was finished is saved in {result.state}", RESUME)
-        raise typer.Exit(130)
+        console.error(f"interrupted; {stop}", RESUME)
+        raise typer.Exit(130) from None
     if result.results is None:  # the first rank has it
         return
     from lcam_cli.reports.output import write

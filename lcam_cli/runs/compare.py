@@ -32,14 +32,15 @@ def compare_folder(
     finished is kept in ``options.state``, and taken over with ``options.resume``.
 
     Args:
-        images: Pictures, folders of them or tars; one or several.
+        images: Pictures, folders of them or tars: a path, or several.
         options: What is compared, and where the results go.
         reporter: Is told what goes on; None passes warnings to the logger ``"lcam"``.
-        stop: Asked after every batch; True ends the run, as a KeyboardInterrupt does at once.
+        stop: Asked after every batch; True ends the run with what is finished saved.
 
     Raises:
         LcamError: A method, attention or backbone does not exist or does not fit; an output is
             there already; no picture was explained; or another process was lost.
+        Interrupted: Ctrl-C, a KeyboardInterrupt, once there is something to go on from.
     """
     options, reporter = options or CompareOptions(), reporter or Reporter()
     check_target(options.out, "--out", options.overwrite, (".h5", ".hdf5", ".hdf"))

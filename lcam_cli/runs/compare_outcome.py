@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from lcam_cli.errors import LcamError
+from lcam_cli.errors import Interrupted, LcamError
 from lcam_cli.images.depth import narrow_pictures
 from lcam_cli.images.find import Skipped
 from lcam_cli.images.read import MAX_PIXELS
@@ -33,11 +33,11 @@ class CompareResult:
 
     Attributes:
         state: The folder that keeps what was finished.
-        results: The rows; None where the run was interrupted, and on all ranks but the first.
+        results: The rows; None where the run was stopped, and on all ranks but the first.
         left_out: Methods of ``methods=("all",)`` that are in no row, and methods that nobody named
             and that explained nothing.
         page: The report's page, where one was asked for.
-        interrupted: Whether ``stop`` or a KeyboardInterrupt ended the run; ``resume`` goes on.
+        interrupted: Whether ``stop`` ended the run; ``resume`` goes on from there.
         is_first: Whether this is the first of several ranks, or the only one.
     """
 
@@ -59,7 +59,7 @@ def compare(
     """Compare methods; see :func:`~lcam_cli.runs.compare.compare_folder`."""
     rank_info = RankInfo.of_environment()
     max_pixels = options.engine.max_pixels or MAX_PIXELS
-    done = False
+    interrupted = done = False
     with ExitStack() as held:
         held.enter_context(narrow_pictures.reported_to(reporter.warn))
         held.enter_context(log_to(reporter))
@@ -82,8 +82,11 @@ def compare(
                 run.run(plan, reporter, workers=readers, max_pixels=max_pixels, skip=skip)
             except KeyboardInterrupt:
                 # At once: a batch of RISE can take an hour, and what is finished is saved already.
+                interrupted = True
                 raise Exit from None
             done = True
+        if interrupted:
+            raise Interrupted(comparison.state.folder)
         if not done:
             return CompareResult(comparison.state.folder, interrupted=True, is_first=ranks.is_first)
         if not ranks.is_first:

@@ -30,7 +30,7 @@ def diagnose_folder(
     """Explain misclassified pictures and put each into one group, as ``lcam diagnose``.
 
     Args:
-        images: Pictures, folders of them or tars; one or several.
+        images: Pictures, folders of them or tars: a path, or several.
         labels: ``"folders"``: a picture's folder is named after its class; or a file with a line
             ``NAME CLASS`` a picture.
         options: How, and where the results go.
