@@ -34,6 +34,15 @@ if TYPE_CHECKING:
     from lcam_cli.methods.lcam import LCam
     from lcam_cli.methods.options import MethodOptions
     from lcam_cli.methods.registry import make_method
+    from lcam_cli.runs.compare import compare_folder
+    from lcam_cli.runs.compare_options import CompareOptions
+    from lcam_cli.runs.compare_outcome import CompareResult
+    from lcam_cli.runs.diagnose import diagnose_folder
+    from lcam_cli.runs.diagnose_options import DiagnoseOptions
+    from lcam_cli.runs.diagnose_outcome import DiagnoseResult
+    from lcam_cli.runs.evaluate import evaluate_maps
+    from lcam_cli.runs.evaluate_options import EvaluateOptions
+    from lcam_cli.runs.evaluate_outcome import EvaluateResult
     from lcam_cli.training.loop import TrainingSettings, train
     from lcam_cli.training.recipes import Recipe, recipe_for
 
@@ -42,7 +51,13 @@ _WHERE = {
     "Attention": "methods.attention",
     "Backbone": "engine.backbone",
     "ClassChoice": "methods.explain",
+    "CompareOptions": "runs.compare_options",
+    "CompareResult": "runs.compare_outcome",
+    "DiagnoseOptions": "runs.diagnose_options",
+    "DiagnoseResult": "runs.diagnose_outcome",
     "Engine": "engine.engine",
+    "EvaluateOptions": "runs.evaluate_options",
+    "EvaluateResult": "runs.evaluate_outcome",
     "Forward": "engine.engine",
     "LCam": "methods.lcam",
     "LcamError": "errors",
@@ -54,8 +69,11 @@ _WHERE = {
     "Preprocess": "images.preprocess",
     "Recipe": "training.recipes",
     "TrainingSettings": "training.loop",
+    "compare_folder": "runs.compare",
     "diagnose": "measures.diagnose",
+    "diagnose_folder": "runs.diagnose",
     "evaluate": "measures.evaluate",
+    "evaluate_maps": "runs.evaluate",
     "explain": "methods.explain",
     "load_attention": "methods.attention_file",
     "load_backbone": "engine.backbone",
@@ -69,7 +87,13 @@ __all__ = [
     "Attention",
     "Backbone",
     "ClassChoice",
+    "CompareOptions",
+    "CompareResult",
+    "DiagnoseOptions",
+    "DiagnoseResult",
     "Engine",
+    "EvaluateOptions",
+    "EvaluateResult",
     "Forward",
     "LCam",
     "LcamError",
@@ -82,8 +106,11 @@ __all__ = [
     "Recipe",
     "TrainingSettings",
     "__version__",
+    "compare_folder",
     "diagnose",
+    "diagnose_folder",
     "evaluate",
+    "evaluate_maps",
     "explain",
     "load_attention",
     "load_backbone",

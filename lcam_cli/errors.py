@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class LcamError(Exception):
@@ -30,6 +31,18 @@ class BadImageError(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in a run that keeps what it has finished.
+
+    Args:
+        folder: Where that is, for the same run to go on from.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"what was finished is saved in {folder}")
+        self.folder = folder
 
 
 def near_names(name: str, known: Iterable[str], count: int = 3) -> list[str]:

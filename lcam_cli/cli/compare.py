@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console
-from lcam_cli.cli.reporting import claim_report
-from lcam_cli.errors import LcamError
-from lcam_cli.locks import lock_file, lock_folder
-from lcam_cli.runs.readers import start_readers
-from lcam_cli.runs.targets import check_target
+from lcam_cli.errors import Interrupted, LcamError
+from lcam_cli.images.depth import narrow_pictures
+from lcam_cli.runs.compare import compare_folder
+from lcam_cli.runs.compare_options import CompareOptions
 from lcam_cli.scale.rank_info import RankInfo
-
-if TYPE_CHECKING:
-    from lcam_cli.images.find import Skipped
-
-_PICTURES_SHOWN = 8
 
 
 def _parse_metrics(values: list[str] | None) -> list[str]:
@@ -43,6 +36,14 @@ def _parse_metrics(values: list[str] | None) -> list[str]:
 def _check_metrics(value: list[str] | None) -> list[str] | None:
     _parse_metrics(value)
     return value
+
+
+def _parse_methods(values: list[str] | None) -> tuple[str, ...] | None:
+    """Return the names in ``--methods``, each once; None where nothing was typed."""
+    if not values:
+        return None
+    names = [word.strip() for item in values for word in item.split(",")]
+    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def compare(
@@ -161,155 +162,42 @@ def compare(
     console = Console(quiet, follows=rank_info.rank > 0)
     if not images:
         raise LcamError("no pictures to compare on", "name files or folders: lcam compare ./photos")
-    check_target(out, "--out", overwrite, (".h5", ".hdf5", ".hdf"))
-    check_target(figure, "--figure", overwrite, (".png",))
-    if rank_info.rank == 0:
-        for target in (out, figure):
-            if target is not None:
-                context.with_resource(lock_file(target))
-        if report is not None:
-            claim_report(context, report, overwrite)
-    readers = start_readers(workers)
-    from lcam_cli.images.depth import narrow_pictures
-    from lcam_cli.images.read import MAX_PIXELS
-    from lcam_cli.maps.marks import mark_figure
-    from lcam_cli.measures.compare_state import CompareState, shown_pictures
-    from lcam_cli.measures.picture_scores import PictureScores
-    from lcam_cli.measures.registry import make_measures
-    from lcam_cli.measures.sweep import Candidate
-    from lcam_cli.measures.task import Task
-    from lcam_cli.methods.explain import NOT_NUMBERS, ClassChoice, no_numbers
-    from lcam_cli.methods.options import MethodOptions
-    from lcam_cli.reports import output as written
-    from lcam_cli.reports.table import undefined_words
-    from lcam_cli.runs import setup
-    from lcam_cli.runs.candidates import choose_candidates, parse_methods
-    from lcam_cli.runs.compare_run import CompareRun
-    from lcam_cli.runs.comparison import Comparison
-    from lcam_cli.scale.ranks import RESUME, device_of, together
-    from lcam_cli.training.files import sample
-
+    options = CompareOptions(
+        methods=_parse_methods(methods),
+        attentions=tuple(attention or ()),
+        nu=o.parse_nus(nu),
+        metrics=tuple(_parse_metrics(metrics)),
+        class_names=tuple(class_ or ()),
+        out=out,
+        figure=figure,
+        report=report,
+        rise_masks=rise_masks,
+        rise_cells=rise_cells,
+        rise_p=rise_p,
+        mask_space=mask_space,
+        floor=floor,
+        resume=resume,
+        state=state,
+        overwrite=overwrite,
+        align=align,
+        seed=seed,
+        pictures=o.picture_options(context.params),
+        backbone=o.backbone_options(context.params),
+        engine=o.engine_options(context.params),
+    )
     context.with_resource(narrow_pictures.reported_to(console.warn))
-    names = parse_methods(methods)
-    classifier = o.backbone_options(context.params)
-    device = device_of(rank_info, device)
-    with together(rank_info, device) as ranks:
-        chosen = choose_candidates(
-            names,
-            attention or [],
-            classifier,
-            MethodOptions(seed=seed, rise_masks=rise_masks, rise_cells=rise_cells, rise_p=rise_p),
-            floor=floor,
-            reporter=console,
-        )
-        network = chosen.backbone
-        found = ranks.share(
-            lambda: setup.find_pictures(images, o.picture_options(context.params), console)
-        )
-        found.paths = sample(found.paths, max_images, seed)
-        engine = setup.new_engine(
-            network,
-            console,
-            device=device,
-            # The measures are defined in fp32: auto does not trade them for speed.
-            precision="fp32" if precision == "auto" else precision,
-            batch_size=batch_size,
-        )
-        setup.note_unused_gpus(engine, rank_info, "compare", console)
-        setup.place_maps(engine, chosen.methods.values(), align, console)
-        task = Task(
-            found.paths,
-            ClassChoice(tuple(network.class_index(name) for name in class_ or ())),
-            o.parse_nus(nu),
-            make_measures(_parse_metrics(metrics)),
-            mask_space,
-            shown_pictures(len(found.paths), _PICTURES_SHOWN),
-        )
-        comparison = Comparison(
-            engine,
-            found,
-            task,
-            [
-                Candidate(name, method, PictureScores.empty(task, network.preprocess.image_size))
-                for name, method in chosen.methods.items()
-            ],
-            CompareState(state, engine, task),
-            keep_maps=out is not None or report is not None,
-        )
-        run = CompareRun(comparison, ranks)
-        skipped = setup.SkippedPictures(console, strict)
-        tell = _once(skipped)
-        if ranks.is_first:
-            context.with_resource(lock_folder(comparison.state.folder))
-            for item in found.skipped:
-                skipped(item)
-            if resume and not any(comparison.state.parts(e) for e in comparison.candidates):
-                console.info(f"nothing to resume in {comparison.state.folder}: starting anew")
-        try:
-            plan = run.plan(resume=resume)
-            if plan.taken:
-                console.info(f"taken over from an earlier run: {', '.join(plan.taken)}")
-            run.run(
-                plan,
-                console,
-                workers=readers,
-                max_pixels=max_pixels or MAX_PIXELS,
-                skip=tell,
-            )
-        except KeyboardInterrupt:
-            # At once: a batch of RISE can take an hour, and what is finished is saved already.
-            console.error(
-                f"interrupted; what was finished is saved in {comparison.state.folder}",
-                RESUME,
-            )
-            raise typer.Exit(130) from None
-    if not ranks.is_first:
+    try:
+        result = compare_folder(images, options, reporter=console)
+    except Interrupted as stop:
+        from lcam_cli.scale.ranks import RESUME
+
+        console.error(f"interrupted; {stop}", RESUME)
+        raise typer.Exit(130) from None
+    if result.results is None:  # the first rank has it
         return
-    run.collect(tell)
-    failed = [candidate for candidate in comparison.candidates if candidate.failed]
-    if len(failed) == len(comparison.candidates):
-        if NOT_NUMBERS in failed[0].failed:
-            raise no_numbers(len(task.paths), engine.hardware.precision)
-        raise LcamError(
-            f"no method explained any of the {len(task.paths)} pictures: {failed[0].failed}",
-            "check the pictures and the backbone",
-        )
-    for candidate in failed:
-        if candidate.name in (names or ()):
-            raise LcamError(f"gave {candidate.name} up: {candidate.failed}", "leave it out")
-        console.warn(f"left out {candidate.name}: {candidate.failed}")
-        chosen.left_out.append(candidate.name)
-        comparison.candidates.remove(candidate)
-    results = comparison.results(seed)
-    if out is not None:
-        comparison.join_maps(out)
-        console.info(f"the maps of all methods are in {out}")
-    if figure is not None:
-        comparison.draw(figure, max_pixels or MAX_PIXELS)
-        mark_figure(figure, found.root)
-        console.info(f"some of them are drawn in {figure}")
-    if report is not None:
-        page = comparison.report(
-            report, results, console, workers=readers, max_pixels=max_pixels or MAX_PIXELS
-        )
-        console.info(f"the report is {page}")
-    comparison.drop_maps()
-    for words in undefined_words(results):
-        console.warn(words)
-    comparison.warn_of_flat_maps(console, results)
-    written.write(results, format_, None, console)
-    if results.skipped:
-        console.warn(f"{results.skipped} of the inputs are in no row (exit code 3)")
-    raise typer.Exit(3 if results.skipped or chosen.left_out else 0)
+    from lcam_cli.reports.output import write
 
-
-def _once(tell: Callable[[Skipped], None]) -> Callable[[Skipped], None]:
-    """Tell of each picture once, though every sweep meets it."""
-    met: set[str] = set()
-
-    def skip(skipped: Skipped) -> None:
-        if skipped.path not in met:
-            met.add(skipped.path)
-            tell(skipped)
-
-    return skip
+    write(result.results, format_, None, console)
+    if result.results.skipped:
+        console.warn(f"{result.results.skipped} of the inputs are in no row (exit code 3)")
+    raise typer.Exit(3 if result.results.skipped or result.left_out else 0)

@@ -9,13 +9,12 @@ from typing import Annotated, Literal
 import typer
 
 from lcam_cli.cli import options as o
-from lcam_cli.cli.console import Console, interruptible
-from lcam_cli.cli.reporting import claim_report
+from lcam_cli.cli.console import Console, Interrupt
 from lcam_cli.errors import LcamError
-from lcam_cli.locks import lock_file
+from lcam_cli.images.depth import narrow_pictures
 from lcam_cli.measures.error_groups import DEFAULT_RULES
-from lcam_cli.runs.readers import start_readers
-from lcam_cli.runs.targets import check_target
+from lcam_cli.runs.diagnose import diagnose_folder
+from lcam_cli.runs.diagnose_options import DiagnoseOptions
 
 
 def diagnose(
@@ -110,7 +109,8 @@ def diagnose(
     (the true class is known by a region of its own), or class bias candidates (it finds too little
     evidence anywhere). Classes follow in the order in which a bias is suspected.
     """
-    console = Console(quiet)
+    interrupt = Interrupt()
+    console = Console(quiet, interrupt=interrupt)
     if not images:
         raise LcamError("no pictures to diagnose", "name files or folders: lcam diagnose ./photos")
     if labels is None:
@@ -120,110 +120,32 @@ def diagnose(
         )
     if not 0 < nu <= 100:
         raise typer.BadParameter(f"--nu {nu:g} is not above 0 and at most 100 percent.")
-    check_target(figure, "--figure", overwrite, (".png",))
-    check_target(out, "--out", overwrite)
-    if report is not None:
-        claim_report(context, report, overwrite)
-    for target in (out, figure):
-        if target is not None:
-            context.with_resource(lock_file(target))
-    readers = start_readers(workers)
-    from lcam_cli.images.depth import narrow_pictures
-    from lcam_cli.images.read import MAX_PIXELS
-    from lcam_cli.maps.marks import mark_figure
-    from lcam_cli.maps.paths import stored_path
-    from lcam_cli.measures.diagnose import ExplainedMistake
-    from lcam_cli.measures.diagnose import diagnose as run_diagnose
-    from lcam_cli.measures.error_groups import Rules
-    from lcam_cli.measures.labels import labels_of_files
-    from lcam_cli.reports.diagnosis import TEXT_FORMATS, DiagnosisReport, to_rich
-    from lcam_cli.reports.diagnosis_figure import WorstMistakes, draw_diagnosis
-    from lcam_cli.reports.diagnosis_page import DiagnosisPage
-    from lcam_cli.reports.output import deliver
-    from lcam_cli.runs import setup
-    from lcam_cli.runs.flat_maps import warn_of_flat_maps
-    from lcam_cli.training.files import sample
-
+    options = DiagnoseOptions(
+        method=method if o.is_given(context, "method") else None,
+        attention=attention,
+        nu=nu,
+        same_region=same_region,
+        evidence=evidence,
+        out=out,
+        format=format_,
+        figure=figure,
+        report=report,
+        overwrite=overwrite,
+        align=align,
+        seed=seed,
+        pictures=o.picture_options(context.params),
+        backbone=o.backbone_options(context.params),
+        engine=o.engine_options(context.params),
+    )
     context.with_resource(narrow_pictures.reported_to(console.warn))
-    chosen = o.backbone_options(context.params)
-    network, how = setup.backbone_and_method(
-        method, attention, chosen, seed, console, any_run=not o.is_given(context, "method")
-    )
-    found = setup.find_pictures(images, o.picture_options(context.params), console)
-    found.paths = sample(found.paths, max_images, seed)
-    truth = labels_of_files(labels, found.paths, found.root, network, console.warn)
-    labelled = [path for path in found.paths if path in truth]
-    unlabelled = len(found.paths) - len(labelled)
-    engine = setup.new_engine(
-        network,
-        console,
-        device=device,
-        # What a picture is taken for must not depend on rounding: auto is not traded for speed.
-        precision="fp32" if precision == "auto" else precision,
-        batch_size=batch_size,
-    )
-    setup.place_maps(engine, [how], align, console)
-    if unlabelled:
-        console.warn(f"{unlabelled} pictures have no label in {labels}: they are left out")
-    skipped = setup.SkippedPictures(console, strict)
-    for item in found.skipped:
-        skipped(item)
-    rules = Rules(nu, same_region, evidence)
-    worst = WorstMistakes()
-    page = None if report is None else DiagnosisPage(report)
-
-    def show(shown: ExplainedMistake) -> None:
-        worst.add(shown)
-        if page is not None:
-            page.add(shown)
-
-    with (
-        interruptible() as interrupt,
-        console.progress(len(labelled), "diagnose", "pictures") as progress,
-    ):
-        diagnosis = run_diagnose(
-            engine,
-            how,
-            labelled,
-            [truth[path] for path in labelled],
-            rules=rules,
-            workers=readers,
-            max_pixels=max_pixels or MAX_PIXELS,
-            row_path=lambda path: stored_path(path, found.root),
-            show=show,
-            advance=progress.advance,
-            skip=skipped,
-            stop=lambda: interrupt.stop,
-        )
-    if interrupt.stop:
+    result = diagnose_folder(images, labels, options, reporter=console, stop=lambda: interrupt.stop)
+    if result.results is None:
         console.error("interrupted: no result", "run the same command again")
         raise typer.Exit(130)
-    maps = 2 * len(diagnosis.mistakes)
-    warn_of_flat_maps(console, {how.name: (diagnosis.flat_maps, maps)}, diagnosis.why_flat)
-    if other_order := diagnosis.order.warning(network.class_names):
-        console.warn(other_order)
-    identity = network.identity
-    result = DiagnosisReport(
-        backbone=identity.name,
-        weights=identity.weights,
-        layer=identity.layer,
-        method=how.name,
-        class_names=network.class_names,
-        rules=rules,
-        diagnosis=diagnosis,
-        skipped=skipped.count,
-        unlabelled=unlabelled,
-        precision=engine.hardware.precision,
-        device=engine.hardware.name,
-    )
-    if figure is not None and diagnosis.mistakes:
-        draw_diagnosis(figure, worst, network.class_names)
-        mark_figure(figure, found.root)
-        console.info(f"the worst of each group are drawn in {figure}")
-    elif figure is not None:
-        console.warn(f"nothing to draw in {figure}")
-    if page is not None:
-        console.info(f"every misclassified picture is in {page.finish(result)}")
-    texts = {name: lambda render=render: render(result) for name, render in TEXT_FORMATS.items()}
-    deliver(texts, partial(to_rich, result), format_, out, console)
-    raise typer.Exit(skipped.exit_code())
+    if out is None:
+        from lcam_cli.reports.diagnosis import TEXT_FORMATS, to_rich
+        from lcam_cli.reports.output import deliver
+
+        texts = {name: partial(render, result.results) for name, render in TEXT_FORMATS.items()}
+        deliver(texts, partial(to_rich, result.results), format_, None, console)
+    raise typer.Exit(console.exit_code(result.skipped, result.skipped_what))

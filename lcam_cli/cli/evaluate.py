@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from lcam_cli.cli import options as o
-from lcam_cli.cli.console import Console, interruptible
-from lcam_cli.cli.reporting import claim_report
-from lcam_cli.errors import LcamError
-from lcam_cli.runs.readers import start_readers
-from lcam_cli.runs.targets import check_target
+from lcam_cli.cli.console import Console, Interrupt
+from lcam_cli.images.depth import narrow_pictures
+from lcam_cli.runs.evaluate import evaluate_maps
+from lcam_cli.runs.evaluate_options import EvaluateOptions
 
 
 def _check_gate(value: float | None) -> float | None:
@@ -101,145 +99,39 @@ def evaluate(
 
     The maps file knows its pictures, backbone, weights and classes: nothing else is needed.
     """
-    console = Console(quiet)
-    nus = o.parse_nus(nu)
-    check_target(out, "--out", overwrite)
-    if report is not None:
-        claim_report(context, report, overwrite)
-    readers = start_readers(workers)
-    from lcam_cli.engine.activation import check_activation
-    from lcam_cli.engine.identity import Identity
-    from lcam_cli.engine.probabilities import check_kind
-    from lcam_cli.images.depth import narrow_pictures
-    from lcam_cli.images.preprocess import Preprocess
-    from lcam_cli.images.read import MAX_PIXELS
-    from lcam_cli.maps.hdf5.reader import MapsFile
-    from lcam_cli.measures.evaluate import evaluate as run_evaluate
-    from lcam_cli.measures.labels import read_labels
-    from lcam_cli.methods.noise import RandomMap
-    from lcam_cli.reports import output as written
-    from lcam_cli.reports.gallery import GalleryInfo
-    from lcam_cli.reports.gates import check_gates
-    from lcam_cli.reports.report import Report
-    from lcam_cli.reports.results import FLOOR, Results, Row
-    from lcam_cli.reports.table import undefined_words
-    from lcam_cli.runs import setup
-    from lcam_cli.runs.backbone import backbone_of_file
-    from lcam_cli.runs.flat_maps import warn_of_flat_maps
-
-    context.with_resource(narrow_pictures.reported_to(console.warn))
-    chosen = o.backbone_options(context.params)
-    with MapsFile(maps, method) as file:
-        info = file.info
-        if not file.complete:
-            console.warn(f"{maps} is of an unfinished run: scoring the {len(file)} maps it has")
-        network = backbone_of_file(
-            str(maps),
-            Identity(
-                info.backbone,
-                info.weights,
-                info.layer,
-                info.weights_file,
-                info.grid,
-                check_activation(info.activation),
-                info.output,
-                check_kind(info.probabilities),
-            ),
-            chosen,
-            class_names=None,
-            preprocess=Preprocess.from_json(info.preprocess),
-        )
-        if info.classes and classes is None:  # else the user's own names count
-            if len(info.classes) != network.num_classes:
-                raise LcamError(
-                    f"{maps} names {len(info.classes)} classes; {info.backbone} has "
-                    f"{network.num_classes}",
-                    "give the backbone and weights the maps were made with, or --classes FILE",
-                )
-            network.class_names = list(info.classes)
-        truth = None
-        if labels is not None:
-            rows = file.paths()
-            root = os.path.abspath(images or maps.parent / info.root)  # noqa: PTH100
-            truth = read_labels(labels, rows, network, root=root, tell=console.warn)
-            if unlabelled := len(set(rows) - truth.keys()):
-                console.warn(
-                    f"{unlabelled} of {len(set(rows))} pictures have no label in {labels}: they "
-                    "do not count for top-1 and top-5"
-                )
-        engine = setup.new_engine(
-            network,
-            console,
-            device=device,
-            # The measures are defined in fp32: auto does not trade them for speed.
-            precision="fp32" if precision == "auto" else precision,
-            batch_size=batch_size,
-        )
-        skipped = setup.SkippedPictures(console, strict)
-        page = None
-        if report is not None:
-            methods = [info.method, *([FLOOR] if floor else [])]
-            shown = GalleryInfo.of(network, methods, 1 if floor else None, nus, mask_space)
-            page = context.with_resource(Report(report, "evaluate", shown))
-        with interruptible() as interrupt, console.progress(len(file), "evaluate", "maps") as bar:
-            outcome = run_evaluate(
-                engine,
-                file,
-                nus=nus,
-                images=images,
-                space=mask_space,
-                floor=RandomMap(seed) if floor else None,
-                labels=truth,
-                seed=seed,
-                workers=readers,
-                max_pixels=max_pixels or MAX_PIXELS,
-                advance=bar.advance,
-                skip=skipped,
-                show=page.add if page else None,
-                stop=lambda: interrupt.stop,
-            )
-        if interrupt.stop:
-            console.error("interrupted: no result", "run the same command again")
-            raise typer.Exit(130)
-    forward_passes = {info.method: info.forward_passes, "random": 0}
-    aligned = {info.method: info.aligned, "random": False}
-    results = Results(
-        backbone=info.backbone,
-        weights=info.weights,
-        layer=info.layer,
-        images=outcome.images,
-        skipped=skipped.count,
-        precision=engine.hardware.precision,
-        device=engine.hardware.name,
-        rows=[
-            Row(
-                s.name,
-                s.scores,
-                forward_passes[s.name],
-                s.mean_saliency,
-                s.images_per_second,
-                align=aligned[s.name],
-                flat_maps=s.flat_maps,
-            )
-            for s in outcome.scores
-        ],
+    interrupt = Interrupt()
+    console = Console(quiet, interrupt=interrupt)
+    options = EvaluateOptions(
+        nu=o.parse_nus(nu),
+        images=images,
+        method=method,
+        labels=labels,
         mask_space=mask_space,
-        activation=info.activation,
-        speed="scored",
-        accuracy=outcome.accuracy,
-        undefined=outcome.scores[0].undefined,
+        floor=floor,
+        max_ad=max_ad,
+        min_ic=min_ic,
+        out=out,
+        format=format_,
+        report=report,
+        overwrite=overwrite,
+        strict=strict,
+        seed=seed,
+        backbone=o.backbone_options(context.params),
+        engine=o.engine_options(context.params),
     )
-    for words in undefined_words(results):
-        console.warn(words)
-    flat = {s.name: (s.flat_maps, s.maps) for s in outcome.scores}
-    warn_of_flat_maps(console, flat, outcome.scores[0].why_flat)
-    labelled = outcome.accuracy
-    if labelled and (other_order := labelled.order.warning(network.class_names)):
-        console.warn(other_order)
-    written.write(results, format_, out, console)
-    if page is not None:
-        console.info(f"the report is {page.finish(results, mask_space)}")
-    missed = check_gates(results, max_ad, min_ic)
-    for message in missed:
+    context.with_resource(narrow_pictures.reported_to(console.warn))
+    result = evaluate_maps(maps, options, reporter=console, stop=lambda: interrupt.stop)
+    if result.results is None:
+        console.error("interrupted: no result", "run the same command again")
+        raise typer.Exit(130)
+    if out is None:
+        from lcam_cli.reports.output import write
+
+        write(result.results, format_, None, console)
+    if result.page is not None:
+        console.info(f"the report is {result.page}")
+    for message in result.missed_gates:
         console.error(message)
-    raise typer.Exit(1 if missed else skipped.exit_code())
+    if result.missed_gates:
+        raise typer.Exit(1)
+    raise typer.Exit(console.exit_code(result.skipped, result.skipped_what))

@@ -13,8 +13,10 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from lcam_cli.images.rgb import Levels
+if TYPE_CHECKING:
+    from lcam_cli.images.rgb import Levels
 
 log = logging.getLogger("lcam")
 
@@ -37,7 +39,13 @@ class NarrowPictures:
 
     @contextmanager
     def reported_to(self, report: Callable[[str], None]) -> Iterator[None]:
-        """Report those that are read within the block, in one line at its end."""
+        """Report those that are read within the block, in one line at its end.
+
+        In such a block another one does nothing: the outermost reports.
+        """
+        if self._reported_in_the_end:
+            yield
+            return
         self._found, self._reported_in_the_end = {}, True
         try:
             yield

@@ -51,14 +51,6 @@ class Candidates:
     left_out: list[str] = field(default_factory=list)
 
 
-def parse_methods(typed: Sequence[str] | None) -> list[str] | None:
-    """Return the names in ``--methods``, each once; None where nothing was typed."""
-    if not typed:
-        return None
-    names = [word.strip() for item in typed for word in item.split(",")]
-    return list(dict.fromkeys(name for name in names if name))
-
-
 def choose_candidates(
     names: list[str] | None,
     attentions: Sequence[Path],
@@ -176,8 +168,8 @@ def _backbone(files: list[AttentionFile], options: BackboneOptions, seed: int) -
         for other, theirs in settings[1:]:
             if (theirs.identity, theirs.preprocess) != (known.identity, known.preprocess):
                 raise LcamError(
-                    f"{first.path} belongs to {_told(known.identity)}, "
-                    f"{other.path} to {_told(theirs.identity)}"
+                    f"{first.path} belongs to {_in_words(known.identity)}, "
+                    f"{other.path} to {_in_words(theirs.identity)}"
                     + ("" if theirs.identity != known.identity else " with other preprocessing"),
                     "compare them in two runs"
                     + (
@@ -208,7 +200,7 @@ def _no_backbone() -> LcamError:
     )
 
 
-def _told(identity: Identity) -> str:
+def _in_words(identity: Identity) -> str:
     """A backbone in words: its name, weights, layer and activation."""
     return (
         f"{identity.name} ({identity.weights[:19]}, layer {identity.layer}, {identity.activation})"

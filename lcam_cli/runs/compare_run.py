@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,35 +12,16 @@ from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
 from lcam_cli.maps.hdf5.layout import Capacity
 from lcam_cli.maps.hdf5.merging import merge
-from lcam_cli.maps.hdf5.reader import MapsFile
 from lcam_cli.maps.hdf5.writer import Hdf5Writer
 from lcam_cli.maps.record import Shard
 from lcam_cli.measures.picture_scores import PictureScores
-from lcam_cli.measures.sweep import Candidate, sweep, sweep_batch
+from lcam_cli.measures.sweep import Candidate, sweep
 from lcam_cli.methods.explain import no_rows
+from lcam_cli.runs.compare_plan import Plan, make_plan
 from lcam_cli.runs.comparison import Comparison
 from lcam_cli.runs.outputs import maps_info
 from lcam_cli.runs.reporter import Reporter
-from lcam_cli.scale.ranks import RESUME, Ranks
-from lcam_cli.scale.shares import gaps_between, share_out
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be done, and by whom.
-
-    Attributes:
-        taken: The methods that an earlier run finished.
-        sweeps: The names of the methods of each sweep, and by rank the pictures it takes.
-    """
-
-    taken: list[str]
-    sweeps: list[tuple[list[str], list[list[range]]]]
-
-    @property
-    def pictures(self) -> int:
-        """How many pictures are read in all sweeps together."""
-        return sum(len(part) for _, shares in self.sweeps for share in shares for part in share)
+from lcam_cli.scale.ranks import RESUME, Exit, Ranks
 
 
 @dataclass(frozen=True)
@@ -54,10 +34,12 @@ class CompareRun:
     Attributes:
         comparison: What is compared.
         ranks: Who takes part.
+        stop: Asked after every batch; True ends the run.
     """
 
     comparison: Comparison
     ranks: Ranks
+    stop: Callable[[], bool] = lambda: False
 
     def plan(self, *, resume: bool) -> Plan:
         """Share out what is to be done, the same on all ranks.
@@ -65,7 +47,9 @@ class CompareRun:
         Args:
             resume: Whether what an earlier run left is kept; else it is removed.
         """
-        return self.ranks.share(lambda: self._plan(resume))
+        return self.ranks.share(
+            lambda: make_plan(self.comparison, self.ranks.info.size, resume=resume)
+        )
 
     def run(
         self,
@@ -80,6 +64,7 @@ class CompareRun:
 
         Raises:
             LcamError: Another rank was lost, or what was done cannot be kept.
+            Exit: ``stop`` said so; the parts that were finished are kept.
         """
         ranks = self.ranks
         alone = ranks.info.size == 1
@@ -88,7 +73,7 @@ class CompareRun:
                 bar = reporter.progress(plan.pictures, "compare", "images")
                 ranks.show(shown.enter_context(bar).advance)
             for names, shares in plan.sweeps:
-                together = [e for e in self.comparison.candidates if e.name in names]
+                together = [c for c in self.comparison.candidates if c.name in names]
                 mine = shares[ranks.info.rank]
                 with ExitStack() as shown_here:
                     if alone:
@@ -98,7 +83,8 @@ class CompareRun:
                         self._explain(together, pictures, workers, max_pixels, skip)
             ranks.finish(0)  # what was left out is seen in the scores
             if ranks.is_first:
-                ranks.wait_for_others(lambda: False)
+                ranks.wait_for_others(self.stop)
+                self._end_if_asked()
 
     def collect(self, skip: Callable[[Skipped], None]) -> None:
         """Bring together what all ranks have kept, on the first of them.
@@ -111,7 +97,7 @@ class CompareRun:
             LcamError: A part is not there any more.
         """
         state = self.comparison.state
-        untold: list[tuple[Candidate, range, str]] = []
+        unreported: list[tuple[Candidate, range, str]] = []
         for candidate in self.comparison.candidates:
             parts = state.parts(candidate)
             failures = {}
@@ -131,68 +117,12 @@ class CompareRun:
                 for path in of_parts:
                     path.unlink(missing_ok=True)
             if not candidate.failed:
-                untold += [(candidate, pictures, why) for pictures, why in failures.items()]
-        readable = np.logical_or.reduce([e.scores.scored for e in self.comparison.candidates])
-        for candidate, pictures, why in untold:
+                unreported += [(candidate, pictures, why) for pictures, why in failures.items()]
+        readable = np.logical_or.reduce([c.scores.scored for c in self.comparison.candidates])
+        for candidate, pictures, why in unreported:
             for i in pictures:
                 if readable[i] and not candidate.scores.scored[i]:
                     skip(Skipped(self.comparison.task.paths[i], f"{candidate.name}: {why}"))
-
-    def _plan(self, resume: bool) -> Plan:
-        kept = {e.name: self._kept(e, resume) for e in self.comparison.candidates}
-        every = len(self.comparison.task.paths)
-        taken = [name for name, parts in kept.items() if not gaps_between(parts, every)]
-        sweeps = list(_sweeps([e for e in self.comparison.candidates if e.name not in taken]))
-        batches = [sweep_batch(self.comparison.engine, together) for together in sweeps]
-        # So that a rank takes the same pictures in every sweep.
-        unit = math.lcm(*batches)
-        shares = []
-        for together, batch in zip(sweeps, batches, strict=True):
-            done = self._in_common(together, kept, batch)
-            parts = share_out(gaps_between(done, every), unit, self.ranks.info.size)
-            shares.append(([candidate.name for candidate in together], parts))
-        return Plan(taken, shares)
-
-    def _kept(self, candidate: Candidate, resume: bool) -> list[range]:
-        """Return the parts of a method that stay, in order; remove what else there is."""
-        kept: list[range] = []
-        for pictures in self.comparison.state.parts(candidate):
-            found = self.comparison.state.load(candidate, pictures) if resume else None
-            stays = (
-                found is not None
-                and not found[1]
-                and pictures.start >= (kept[-1].stop if kept else 0)
-                and (not self.comparison.keep_maps or self._has_maps(candidate, pictures))
-            )
-            if stays:
-                kept.append(pictures)
-            else:
-                self.comparison.state.forget(candidate, pictures)
-        return kept
-
-    def _in_common(
-        self, together: Sequence[Candidate], kept: dict[str, list[range]], batch: int
-    ) -> list[range]:
-        """Return the parts that no method of a sweep has still to do; remove all others.
-
-        Args:
-            together: The methods.
-            kept: The parts of each.
-            batch: Pictures a batch of this sweep; it may have been another one.
-        """
-        every = len(self.comparison.task.paths)
-        done = [
-            part
-            for part in kept[together[0].name]
-            if all(part in kept[candidate.name] for candidate in together)
-            and part.start % batch == 0
-            and (part.stop % batch == 0 or part.stop == every)
-        ]
-        for candidate in together:
-            for part in kept[candidate.name]:
-                if part not in done:
-                    self.comparison.state.forget(candidate, part)
-        return done
 
     def _explain(
         self,
@@ -206,7 +136,7 @@ class CompareRun:
         what = self.comparison
         side = what.engine.backbone.preprocess.image_size
         fresh = [
-            Candidate(e.name, e.method, PictureScores.empty(what.task, side)) for e in together
+            Candidate(c.name, c.method, PictureScores.empty(what.task, side)) for c in together
         ]
         with self._written(fresh, pictures):
             sweep(
@@ -227,6 +157,11 @@ class CompareRun:
         self.ranks.advance(done)
         if self.ranks.lost:
             raise LcamError(self.ranks.lost, RESUME)
+        self._end_if_asked()
+
+    def _end_if_asked(self) -> None:
+        if self.stop():
+            raise Exit
 
     @contextmanager
     def _written(self, together: Sequence[Candidate], pictures: range) -> Iterator[None]:
@@ -273,20 +208,3 @@ class CompareRun:
                 RESUME,
             )
         return found
-
-    def _has_maps(self, candidate: Candidate, pictures: range | None = None) -> bool:
-        """Whether the maps of a part are there, by themselves or in the file of all pictures."""
-        state = self.comparison.state
-        for path in {state.maps_path(candidate, pictures), state.maps_path(candidate)}:
-            with suppress(LcamError), MapsFile(path, trusted=True) as maps:
-                if maps.complete:
-                    return True
-        return False
-
-
-def _sweeps(candidates: Sequence[Candidate]) -> Iterator[list[Candidate]]:
-    """All methods of one forward pass together, then the others, each by itself."""
-    quick = [candidate for candidate in candidates if candidate.method.forward_passes <= 1]
-    if quick:
-        yield quick
-    yield from ([candidate] for candidate in candidates if candidate not in quick)

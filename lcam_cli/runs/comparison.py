@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,7 @@ class Comparison:
         candidates: The methods, in the order of the rows.
         state: Where finished parts are kept.
         keep_maps: Whether all maps are wanted in the end.
+        left_out: Methods that were to be compared and are in no row.
     """
 
     engine: Engine
@@ -50,10 +51,16 @@ class Comparison:
     candidates: list[Candidate]
     state: CompareState
     keep_maps: bool
+    left_out: list[str] = field(default_factory=list)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether no earlier run has left anything of it."""
+        return not any(self.state.parts(candidate) for candidate in self.candidates)
 
     def join_maps(self, out: Path) -> None:
         """Bring the maps of all methods together in one file."""
-        join_methods(out, {e.name: self.state.maps_path(e) for e in self.candidates})
+        join_methods(out, {c.name: self.state.maps_path(c) for c in self.candidates})
 
     def drop_maps(self) -> None:
         """Remove the maps kept so far, once all outputs have been made from them."""
@@ -66,7 +73,7 @@ class Comparison:
         rows = {candidate.name: candidate.scores for candidate in self.candidates}
         scores = score_rows(rows, self.task, floor=FLOOR, seed=seed)
         passes = {candidate.name: candidate.method.forward_passes for candidate in self.candidates}
-        aligned = {e.name: grid_of_maps(self.engine, e.method) is not None for e in self.candidates}
+        aligned = {c.name: grid_of_maps(self.engine, c.method) is not None for c in self.candidates}
         common = int(common_pictures(list(rows.values())).sum())
         identity = self.engine.backbone.identity
         return Results(
@@ -141,8 +148,8 @@ class Comparison:
         shown = GalleryInfo.of(backbone, names, floor, task.nus, task.space)
         with ExitStack() as stack:
             maps = [
-                stack.enter_context(MapsFile(self.state.maps_path(e), trusted=True))
-                for e in self.candidates
+                stack.enter_context(MapsFile(self.state.maps_path(c), tried=True))
+                for c in self.candidates
             ]
             report = stack.enter_context(Report(folder, "compare", shown))
             bar = stack.enter_context(reporter.progress(results.images, "report", "images"))

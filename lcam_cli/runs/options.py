@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lcam_cli.errors import LcamError
+
 if TYPE_CHECKING:
     from lcam_cli.images.preprocess import Fit
 
@@ -63,6 +65,11 @@ class EngineOptions:
     workers: int | None = None
     max_pixels: int | None = None
 
+    @property
+    def precision_of_measures(self) -> str:
+        """The precision of measures, which auto does not trade for speed: they are of fp32."""
+        return "fp32" if self.precision == "auto" else self.precision
+
 
 @dataclass(frozen=True)
 class PictureOptions:
@@ -81,3 +88,14 @@ class PictureOptions:
     strict: bool = False
     listed: Callable[[], Iterable[str]] = tuple
     run_commands: bool = False
+
+
+def check_nus(nus: Iterable[float]) -> None:
+    """Refuse percentages ν that there are not.
+
+    Raises:
+        LcamError: One is not in (0, 100].
+    """
+    for nu in nus:
+        if not 0 < nu <= 100:
+            raise LcamError(f"ν = {nu:g} is not above 0 and at most 100", "give percents, e.g. 15")

@@ -177,7 +177,7 @@ class SkippedPictures:
         self._reporter = reporter
         self.strict = strict
         self.count = 0
-        self._what = "could not be read"
+        self.what = "could not be read"
 
     def __call__(self, skipped: Skipped) -> None:
         """Note one.
@@ -192,18 +192,20 @@ class SkippedPictures:
             )
         self.count += 1
         if skipped.reason.startswith(NOT_NUMBERS):
-            self._what = "are left out"
+            self.what = "are left out"
         self._reporter.warn(f"skipped {skipped.path}: {skipped.reason}")
 
     def exit_code(self) -> int:
         """3 where something was left out, else 0."""
         if self.count:
-            self._reporter.warn(f"{self.count} of the inputs {self._what} (exit code 3)")
+            self._reporter.warn(f"{self.count} of the inputs {self.what} (exit code 3)")
         return 3 if self.count else 0
 
 
 def show_log(reporter: Reporter) -> None:
     """Pass the library's warnings on to the reporter."""
+    if reporter.logs:  # they would come back
+        return
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

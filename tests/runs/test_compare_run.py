@@ -23,7 +23,8 @@ from lcam_cli.methods.base import Maps
 from lcam_cli.methods.explain import ClassChoice
 from lcam_cli.methods.gradient import GradCam, GradCamPlusPlus
 from lcam_cli.methods.noise import RandomMap
-from lcam_cli.runs.compare_run import CompareRun, Plan
+from lcam_cli.runs.compare_plan import Plan
+from lcam_cli.runs.compare_run import CompareRun
 from lcam_cli.runs.comparison import Comparison
 from lcam_cli.scale.rank_info import RankInfo
 from lcam_cli.scale.ranks import Ranks

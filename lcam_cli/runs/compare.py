@@ -1,0 +1,59 @@
+"""``compare_folder``: several methods on the same pictures, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from lcam_cli.locks import lock_file
+from lcam_cli.runs.compare_options import CompareOptions
+from lcam_cli.runs.inputs import Inputs, listed
+from lcam_cli.runs.readers import start_readers
+from lcam_cli.runs.reporter import Reporter
+from lcam_cli.runs.result_files import claimed_report
+from lcam_cli.runs.targets import check_target
+from lcam_cli.scale.rank_info import RankInfo
+
+if TYPE_CHECKING:
+    from lcam_cli.runs.compare_outcome import CompareResult
+
+
+def compare_folder(
+    images: Inputs,
+    options: CompareOptions | None = None,
+    *,
+    reporter: Reporter | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> CompareResult:
+    """Compare methods on the same pictures, as ``lcam compare``.
+
+    Processes that torchrun has started share out the pictures; the first has the result. What is
+    finished is kept in ``options.state``, and taken over with ``options.resume``.
+
+    Args:
+        images: Pictures, folders of them or tars: a path, or several.
+        options: What is compared, and where the results go.
+        reporter: Is told what goes on; None passes warnings to the logger ``"lcam"``.
+        stop: Asked after every batch; True ends the run with what is finished saved.
+
+    Raises:
+        LcamError: A method, attention or backbone does not exist or does not fit; an output is
+            there already; no picture was explained; or another process was lost.
+        Interrupted: Ctrl-C, a KeyboardInterrupt, once there is something to go on from.
+    """
+    options, reporter = options or CompareOptions(), reporter or Reporter()
+    check_target(options.out, "--out", options.overwrite, (".h5", ".hdf5", ".hdf"))
+    check_target(options.figure, "--figure", options.overwrite, (".png",))
+    with ExitStack() as held:
+        if RankInfo.of_environment().rank == 0:
+            for target in (options.out, options.figure):
+                if target is not None:
+                    held.enter_context(lock_file(target))
+            if options.report is not None:
+                held.enter_context(claimed_report(options.report, options.overwrite))
+        readers = start_readers(options.engine.workers)
+        # It imports torch, which takes longer than the readers' start and than any refusal.
+        from lcam_cli.runs.compare_outcome import compare  # noqa: PLC0415
+
+        return compare(listed(images), options, readers, reporter, stop)

@@ -1,0 +1,73 @@
+"""What ``compare_folder`` can be asked for. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from lcam_cli.measures.registry import ALWAYS, check_measure
+from lcam_cli.runs.options import BackboneOptions, EngineOptions, PictureOptions, check_nus
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """What is compared, and where the results go.
+
+    Attributes:
+        methods: Names of methods, a row each; ``("all",)`` for all, None for all of one forward
+            pass.
+        attentions: Trained attentions, files or folders of runs; none for the newest run.
+        nu: Percentages ν of the pixels kept, the brightest of the map, in (0, 100].
+        metrics: Names of measures; ``"ad"`` and ``"ic"`` are always there.
+        class_names: The classes explained, by name or index; none for the predicted one.
+        out: An HDF5 file for all maps, a group a method; None for none.
+        figure: A PNG for some of the maps; None for none.
+        report: A folder for a page with the table, curves and every picture; None for none.
+        rise_masks: Masks of ``rise``; None for the paper's number.
+        rise_cells: Cells a side of its masks.
+        rise_p: The share of its cells that is kept, in (0, 1).
+        mask_space: What hidden pixels become: black for ``"pixel"``, the mean colour for
+            ``"normalized"``.
+        floor: Whether random maps are compared too.
+        resume: Take over what an earlier run finished.
+        state: The folder where what is finished is kept for ``resume``.
+        overwrite: Whether ``out``, ``figure`` and ``report`` may be replaced.
+        align: Whether maps are placed by the receptive fields of their cells; None for as trained,
+            else evenly.
+        seed: Of everything random.
+        pictures: Which pictures are taken.
+        backbone: The classifier; a trained attention knows its own.
+        engine: Where and how it runs. The precision ``"auto"`` is fp32 here, in which the measures
+            are defined.
+
+    Raises:
+        LcamError: A ν is not in (0, 100], or a metric is unknown.
+    """
+
+    methods: tuple[str, ...] | None = None
+    attentions: tuple[Path, ...] = ()
+    nu: tuple[float, ...] = (100.0, 50.0, 15.0)
+    metrics: tuple[str, ...] = ALWAYS
+    class_names: tuple[str, ...] = ()
+    out: Path | None = None
+    figure: Path | None = None
+    report: Path | None = None
+    rise_masks: int | None = None
+    rise_cells: int = 7
+    rise_p: float = 0.5
+    mask_space: Literal["pixel", "normalized"] = "pixel"
+    floor: bool = True
+    resume: bool = False
+    state: Path = Path("runs/compare")
+    overwrite: bool = False
+    align: bool | None = None
+    seed: int = 0
+    pictures: PictureOptions = field(default_factory=PictureOptions)
+    backbone: BackboneOptions = field(default_factory=BackboneOptions)
+    engine: EngineOptions = field(default_factory=EngineOptions)
+
+    def __post_init__(self) -> None:
+        check_nus(self.nu)
+        for name in self.metrics:
+            check_measure(name)

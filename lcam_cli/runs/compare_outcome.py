@@ -1,0 +1,167 @@
+"""A comparison from its beginning to its table, figure and report. Imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from lcam_cli.errors import Interrupted, LcamError
+from lcam_cli.images.depth import narrow_pictures
+from lcam_cli.images.find import Skipped
+from lcam_cli.images.read import MAX_PIXELS
+from lcam_cli.locks import lock_folder
+from lcam_cli.maps.marks import mark_figure
+from lcam_cli.methods.explain import NOT_NUMBERS, no_numbers
+from lcam_cli.reports.results import Results
+from lcam_cli.reports.table import undefined_words
+from lcam_cli.runs.compare_options import CompareOptions
+from lcam_cli.runs.compare_run import CompareRun
+from lcam_cli.runs.compare_setup import new_comparison
+from lcam_cli.runs.comparison import Comparison
+from lcam_cli.runs.log import log_to
+from lcam_cli.runs.reporter import Reporter
+from lcam_cli.runs.skipped import SkippedPictures
+from lcam_cli.scale.rank_info import RankInfo
+from lcam_cli.scale.ranks import Exit, device_of, together
+
+
+@dataclass(frozen=True)
+class CompareResult:
+    """What became of a comparison.
+
+    Attributes:
+        state: The folder that keeps what was finished.
+        results: The rows; None where the run was stopped, and on all ranks but the first.
+        left_out: Methods of ``methods=("all",)`` that are in no row, and methods that nobody named
+            and that explained nothing.
+        page: The report's page, where one was asked for.
+        interrupted: Whether ``stop`` ended the run; ``resume`` goes on from there.
+        is_first: Whether this is the first of several ranks, or the only one.
+    """
+
+    state: Path
+    results: Results | None = None
+    left_out: tuple[str, ...] = ()
+    page: Path | None = None
+    interrupted: bool = False
+    is_first: bool = True
+
+
+def compare(
+    inputs: Sequence[str],
+    options: CompareOptions,
+    readers: int,
+    reporter: Reporter,
+    stop: Callable[[], bool],
+) -> CompareResult:
+    """Compare methods; see :func:`~lcam_cli.runs.compare.compare_folder`."""
+    rank_info = RankInfo.of_environment()
+    max_pixels = options.engine.max_pixels or MAX_PIXELS
+    interrupted = done = False
+    with ExitStack() as held:
+        held.enter_context(narrow_pictures.reported_to(reporter.warn))
+        held.enter_context(log_to(reporter))
+        device = device_of(rank_info, options.engine.device)
+        with together(rank_info, device) as ranks:
+            comparison = new_comparison(inputs, options, device, ranks, reporter)
+            skipped = SkippedPictures(reporter, options.pictures.strict)
+            skip = _once(skipped)
+            if ranks.is_first:
+                held.enter_context(lock_folder(comparison.state.folder))
+                for item in comparison.found.skipped:
+                    skipped(item)
+                if options.resume and comparison.is_new:
+                    reporter.info(f"nothing to resume in {comparison.state.folder}: starting anew")
+            run = CompareRun(comparison, ranks, stop)
+            try:
+                plan = run.plan(resume=options.resume)
+                if plan.taken:
+                    reporter.info(f"taken over from an earlier run: {', '.join(plan.taken)}")
+                run.run(plan, reporter, workers=readers, max_pixels=max_pixels, skip=skip)
+            except KeyboardInterrupt:
+                # At once: a batch of RISE can take an hour, and what is finished is saved already.
+                interrupted = True
+                raise Exit from None
+            done = True
+        if interrupted:
+            raise Interrupted(comparison.state.folder)
+        if not done:
+            return CompareResult(comparison.state.folder, interrupted=True, is_first=ranks.is_first)
+        if not ranks.is_first:
+            return CompareResult(comparison.state.folder, is_first=False)
+        run.collect(skip)
+        _leave_out_failed(comparison, options.methods or (), reporter)
+        results = comparison.results(options.seed)
+        page = _write_outputs(comparison, results, options, readers, reporter)
+        comparison.drop_maps()
+        for words in undefined_words(results):
+            reporter.warn(words)
+        comparison.warn_of_flat_maps(reporter, results)
+        return CompareResult(comparison.state.folder, results, tuple(comparison.left_out), page)
+
+
+def _leave_out_failed(comparison: Comparison, named: Sequence[str], reporter: Reporter) -> None:
+    """Go on without the methods that explained nothing.
+
+    Args:
+        comparison: What is compared.
+        named: The methods that were asked for by name.
+        reporter: Is told which are left out.
+
+    Raises:
+        LcamError: One of them was asked for, or none explained anything.
+    """
+    failed = [candidate for candidate in comparison.candidates if candidate.failed]
+    if len(failed) == len(comparison.candidates):
+        count = len(comparison.task.paths)
+        if NOT_NUMBERS in failed[0].failed:
+            raise no_numbers(count, comparison.engine.hardware.precision)
+        raise LcamError(
+            f"no method explained any of the {count} pictures: {failed[0].failed}",
+            "check the pictures and the backbone",
+        )
+    for candidate in failed:
+        if candidate.name in named:
+            raise LcamError(f"gave {candidate.name} up: {candidate.failed}", "leave it out")
+        reporter.warn(f"left out {candidate.name}: {candidate.failed}")
+        comparison.left_out.append(candidate.name)
+        comparison.candidates.remove(candidate)
+
+
+def _write_outputs(
+    comparison: Comparison,
+    results: Results,
+    options: CompareOptions,
+    readers: int,
+    reporter: Reporter,
+) -> Path | None:
+    """Write the maps, the figure and the report that are wanted; return the report's page."""
+    max_pixels = options.engine.max_pixels or MAX_PIXELS
+    if options.out is not None:
+        comparison.join_maps(options.out)
+        reporter.info(f"the maps of all methods are in {options.out}")
+    if options.figure is not None:
+        comparison.draw(options.figure, max_pixels)
+        mark_figure(options.figure, comparison.found.root)
+        reporter.info(f"some of them are drawn in {options.figure}")
+    if options.report is None:
+        return None
+    page = comparison.report(
+        options.report, results, reporter, workers=readers, max_pixels=max_pixels
+    )
+    reporter.info(f"the report is {page}")
+    return page
+
+
+def _once(report: Callable[[Skipped], None]) -> Callable[[Skipped], None]:
+    """Report each picture once, though every sweep meets it."""
+    met: set[str] = set()
+
+    def skip(skipped: Skipped) -> None:
+        if skipped.path not in met:
+            met.add(skipped.path)
+            report(skipped)
+
+    return skip

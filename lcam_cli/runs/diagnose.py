@@ -1,0 +1,59 @@
+"""``diagnose_folder``: why are pictures misclassified, and which classes may be biased?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lcam_cli.locks import lock_file
+from lcam_cli.runs.diagnose_options import DiagnoseOptions
+from lcam_cli.runs.inputs import Inputs, listed
+from lcam_cli.runs.readers import start_readers
+from lcam_cli.runs.reporter import Reporter
+from lcam_cli.runs.result_files import claimed_report
+from lcam_cli.runs.targets import check_target
+
+if TYPE_CHECKING:
+    from lcam_cli.runs.diagnose_outcome import DiagnoseResult
+
+
+def diagnose_folder(
+    images: Inputs,
+    labels: str | Path,
+    options: DiagnoseOptions | None = None,
+    *,
+    reporter: Reporter | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> DiagnoseResult:
+    """Explain misclassified pictures and put each into one group, as ``lcam diagnose``.
+
+    Args:
+        images: Pictures, folders of them or tars: a path, or several.
+        labels: ``"folders"``: a picture's folder is named after its class; or a file with a line
+            ``NAME CLASS`` a picture.
+        options: How, and where the results go.
+        reporter: Is told what goes on; None passes warnings to the logger ``"lcam"``.
+        stop: Asked after every batch; True ends the run without a result.
+
+    Raises:
+        LcamError: The method, attention or backbone does not exist or does not fit; the labels
+            cannot be read or name unknown classes; an output is there already; or no picture can
+            be read.
+    """
+    options, reporter = options or DiagnoseOptions(), reporter or Reporter()
+    check_target(options.figure, "--figure", options.overwrite, (".png",))
+    check_target(options.out, "--out", options.overwrite)
+    with ExitStack() as held:
+        if options.report is not None:
+            held.enter_context(claimed_report(options.report, options.overwrite))
+        for target in (options.out, options.figure):
+            if target is not None:
+                held.enter_context(lock_file(target))
+        readers = start_readers(options.engine.workers)
+        # It imports torch, which takes longer than the readers' start and than any refusal.
+        from lcam_cli.runs.diagnose_outcome import diagnose  # noqa: PLC0415
+
+        inputs = listed(images)
+        return diagnose(inputs, str(labels), options, readers, reporter, stop)

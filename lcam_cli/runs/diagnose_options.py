@@ -1,0 +1,64 @@
+"""What ``diagnose_folder`` can be asked for. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from lcam_cli.measures.error_groups import DEFAULT_RULES, Rules
+from lcam_cli.runs.options import BackboneOptions, EngineOptions, PictureOptions, check_nus
+
+
+@dataclass(frozen=True)
+class DiagnoseOptions:
+    """How misclassified pictures are explained and grouped, and where the results go.
+
+    Attributes:
+        method: How to explain; None for the newest trained attention that fits.
+        attention: A trained attention, a file or the folder of a run; None for the newest run.
+        nu: Percent of the pixels in a class's region, the brightest of its map, in (0, 100].
+        same_region: Overlap (IoU) in [0, 1] from which two regions are the same.
+        evidence: Share of the predicted class's score, in [0, 1], that the true one must reach
+            somewhere.
+        out: A file for the result; None for none.
+        format: The format of ``out``; ``"table"`` is Markdown there.
+        figure: A PNG of those that the classifier is most wrong about, a few of each group; None
+            for none.
+        report: A folder for a page with every misclassified picture; None for none.
+        overwrite: Whether ``out``, ``figure`` and ``report`` may be replaced.
+        align: Whether maps are placed by the receptive fields of their cells; None for as trained,
+            else evenly.
+        seed: Of everything random.
+        pictures: Which pictures are taken.
+        backbone: The classifier; a trained attention knows its own.
+        engine: Where and how it runs. The precision ``"auto"`` is fp32 here: what a picture is
+            taken for must not depend on rounding.
+
+    Raises:
+        LcamError: ν is not in (0, 100].
+    """
+
+    method: str | None = None
+    attention: Path | None = None
+    nu: float = DEFAULT_RULES.nu
+    same_region: float = DEFAULT_RULES.same_region
+    evidence: float = DEFAULT_RULES.evidence
+    out: Path | None = None
+    format: Literal["table", "json", "csv", "markdown"] = "table"
+    figure: Path | None = None
+    report: Path | None = None
+    overwrite: bool = False
+    align: bool | None = None
+    seed: int = 0
+    pictures: PictureOptions = field(default_factory=PictureOptions)
+    backbone: BackboneOptions = field(default_factory=BackboneOptions)
+    engine: EngineOptions = field(default_factory=EngineOptions)
+
+    def __post_init__(self) -> None:
+        check_nus([self.nu])
+
+    @property
+    def rules(self) -> Rules:
+        """What the groups are told by."""
+        return Rules(self.nu, self.same_region, self.evidence)

@@ -1,0 +1,50 @@
+"""``evaluate_maps``: how good are the maps of a file?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lcam_cli.runs.evaluate_options import EvaluateOptions
+from lcam_cli.runs.readers import start_readers
+from lcam_cli.runs.reporter import Reporter
+from lcam_cli.runs.result_files import claimed_report
+from lcam_cli.runs.targets import check_target
+
+if TYPE_CHECKING:
+    from lcam_cli.runs.evaluate_outcome import EvaluateResult
+
+
+def evaluate_maps(
+    maps: str | Path,
+    options: EvaluateOptions | None = None,
+    *,
+    reporter: Reporter | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> EvaluateResult:
+    """Score the maps of a file by Average Drop and Increase in Confidence, as ``lcam evaluate``.
+
+    The file knows its pictures, backbone, weights and classes: nothing else is needed.
+
+    Args:
+        maps: The file; :func:`~lcam_cli.runs.explain.explain_folder` writes one.
+        options: What is measured, and where the results go.
+        reporter: Is told what goes on; None passes warnings to the logger ``"lcam"``.
+        stop: Asked after every batch; True ends the run without a result.
+
+    Raises:
+        LcamError: The file is no maps file, or does not fit the backbone; ``out`` or ``report`` is
+            there already; or no picture can be read.
+    """
+    options, reporter = options or EvaluateOptions(), reporter or Reporter()
+    check_target(options.out, "--out", options.overwrite)
+    with ExitStack() as held:
+        if options.report is not None:
+            held.enter_context(claimed_report(options.report, options.overwrite))
+        readers = start_readers(options.engine.workers)
+        # It imports torch, which takes longer than the readers' start and than any refusal.
+        from lcam_cli.runs.evaluate_outcome import evaluate  # noqa: PLC0415
+
+        return evaluate(Path(maps), options, readers, reporter, stop)

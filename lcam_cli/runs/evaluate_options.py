@@ -1,0 +1,59 @@
+"""What ``evaluate_maps`` can be asked for. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from lcam_cli.runs.options import BackboneOptions, EngineOptions, check_nus
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """How the maps of a file are scored, and where the results go.
+
+    Attributes:
+        nu: Percentages ν of the pixels kept, the brightest of the map, in (0, 100].
+        images: The pictures' folder, if it moved.
+        method: Whose maps, in a file of a comparison.
+        labels: ``"folders"``, or a file with a line ``NAME CLASS`` a picture, for the classifier's
+            top-1 and top-5; None for neither.
+        mask_space: What hidden pixels become: black for ``"pixel"``, the mean colour for
+            ``"normalized"``.
+        floor: Whether random maps are scored too.
+        max_ad: The highest AD that passes, in percent, at any ν; None for any.
+        min_ic: The lowest IC that passes, in percent, at any ν; None for any.
+        out: A file for the results; None for none.
+        format: The format of ``out``; ``"table"`` is Markdown there.
+        report: A folder for a page with the table, curves and every picture.
+        overwrite: Whether ``out`` and ``report`` may be replaced.
+        strict: Stop at the first picture that cannot be read.
+        seed: Of everything random.
+        backbone: What the options say of the classifier; the file knows the rest.
+        engine: Where and how it runs. The precision ``"auto"`` is fp32 here, in which the measures
+            are defined.
+
+    Raises:
+        LcamError: A ν is not in (0, 100].
+    """
+
+    nu: tuple[float, ...] = (100.0, 50.0, 15.0)
+    images: Path | None = None
+    method: str | None = None
+    labels: str | Path | None = None
+    mask_space: Literal["pixel", "normalized"] = "pixel"
+    floor: bool = True
+    max_ad: float | None = None
+    min_ic: float | None = None
+    out: Path | None = None
+    format: Literal["table", "json", "csv", "markdown", "latex"] = "table"
+    report: Path | None = None
+    overwrite: bool = False
+    strict: bool = False
+    seed: int = 0
+    backbone: BackboneOptions = field(default_factory=BackboneOptions)
+    engine: EngineOptions = field(default_factory=EngineOptions)
+
+    def __post_init__(self) -> None:
+        check_nus(self.nu)

@@ -1,0 +1,223 @@
+"""Scoring the maps of a file, from opening it to the results and the report. Imports torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from lcam_cli.engine.activation import check_activation
+from lcam_cli.engine.backbone import Backbone
+from lcam_cli.engine.engine import Engine
+from lcam_cli.engine.identity import Identity
+from lcam_cli.engine.probabilities import check_kind
+from lcam_cli.errors import LcamError
+from lcam_cli.images.depth import narrow_pictures
+from lcam_cli.images.preprocess import Preprocess
+from lcam_cli.images.read import MAX_PIXELS
+from lcam_cli.maps.hdf5.reader import MapsFile
+from lcam_cli.maps.record import MapsInfo
+from lcam_cli.measures.evaluate import Evaluation
+from lcam_cli.measures.evaluate import evaluate as evaluate_file
+from lcam_cli.measures.labels import read_labels
+from lcam_cli.methods.noise import RandomMap
+from lcam_cli.reports.gallery import GalleryInfo
+from lcam_cli.reports.gates import check_gates
+from lcam_cli.reports.output import TEXT_FORMATS
+from lcam_cli.reports.report import Report
+from lcam_cli.reports.results import FLOOR, Results, Row
+from lcam_cli.reports.table import undefined_words
+from lcam_cli.runs.backbone import backbone_of_file
+from lcam_cli.runs.engine import new_engine
+from lcam_cli.runs.evaluate_options import EvaluateOptions
+from lcam_cli.runs.flat_maps import warn_of_flat_maps
+from lcam_cli.runs.log import log_to
+from lcam_cli.runs.reporter import Reporter
+from lcam_cli.runs.result_files import write_result
+from lcam_cli.runs.skipped import SkippedPictures
+
+
+@dataclass(frozen=True)
+class EvaluateResult:
+    """What became of an evaluation.
+
+    Attributes:
+        results: What the measures say; None where the run was stopped.
+        missed_gates: A message for every threshold missed.
+        skipped: How many inputs were left out.
+        skipped_what: What is the matter with them, as the end of a sentence.
+        page: The report's page, where one was asked for.
+    """
+
+    results: Results | None
+    missed_gates: tuple[str, ...] = ()
+    skipped: int = 0
+    skipped_what: str = ""
+    page: Path | None = None
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the run was stopped before its end."""
+        return self.results is None
+
+
+def evaluate(
+    maps: Path,
+    options: EvaluateOptions,
+    readers: int,
+    reporter: Reporter,
+    stop: Callable[[], bool],
+) -> EvaluateResult:
+    """Score the maps; see :func:`~lcam_cli.runs.evaluate.evaluate_maps`."""
+    with ExitStack() as held:
+        held.enter_context(narrow_pictures.reported_to(reporter.warn))
+        held.enter_context(log_to(reporter))
+        with MapsFile(maps, options.method) as file:
+            info = file.info
+            if not file.complete:
+                reporter.warn(
+                    f"{maps} is of an unfinished run: scoring the {len(file)} maps it has"
+                )
+            network = _backbone(maps, info, options)
+            truth = _labels(maps, file, network, options, reporter)
+            engine = new_engine(
+                network,
+                reporter,
+                device=options.engine.device,
+                precision=options.engine.precision_of_measures,
+                batch_size=options.engine.batch_size,
+            )
+            skipped = SkippedPictures(reporter, options.strict)
+            report = None
+            if options.report is not None:
+                methods = [info.method, *([FLOOR] if options.floor else [])]
+                floor = 1 if options.floor else None
+                shown = GalleryInfo.of(network, methods, floor, options.nu, options.mask_space)
+                report = held.enter_context(Report(options.report, "evaluate", shown))
+            with reporter.progress(len(file), "evaluate", "maps") as bar:
+                outcome = evaluate_file(
+                    engine,
+                    file,
+                    nus=options.nu,
+                    images=options.images,
+                    space=options.mask_space,
+                    floor=RandomMap(options.seed) if options.floor else None,
+                    labels=truth,
+                    seed=options.seed,
+                    workers=readers,
+                    max_pixels=options.engine.max_pixels or MAX_PIXELS,
+                    advance=bar.advance,
+                    skip=skipped,
+                    show=report.add if report else None,
+                    stop=stop,
+                )
+        if stop():
+            return EvaluateResult(None)
+        results = _results(outcome, info, engine, skipped.count, options.mask_space)
+        _warn(outcome, results, network, reporter)
+        if options.out is not None:
+            render = TEXT_FORMATS.get(options.format, TEXT_FORMATS["markdown"])
+            write_result(render(results), options.out)
+        return EvaluateResult(
+            results,
+            tuple(check_gates(results, options.max_ad, options.min_ic)),
+            skipped.count,
+            skipped.what,
+            report.finish(results, options.mask_space) if report else None,
+        )
+
+
+def _backbone(maps: Path, info: MapsInfo, options: EvaluateOptions) -> Backbone:
+    """Load the backbone that the maps were made with.
+
+    Raises:
+        LcamError: An option says other than the file, or it has other classes.
+    """
+    network = backbone_of_file(
+        str(maps),
+        Identity(
+            info.backbone,
+            info.weights,
+            info.layer,
+            info.weights_file,
+            info.grid,
+            check_activation(info.activation),
+            info.output,
+            check_kind(info.probabilities),
+        ),
+        options.backbone,
+        class_names=None,
+        preprocess=Preprocess.from_json(info.preprocess),
+    )
+    if info.classes and options.backbone.classes is None:  # else the user's own names count
+        if len(info.classes) != network.num_classes:
+            raise LcamError(
+                f"{maps} names {len(info.classes)} classes; {info.backbone} has "
+                f"{network.num_classes}",
+                "give the backbone and weights the maps were made with, or --classes FILE",
+            )
+        network.class_names = list(info.classes)
+    return network
+
+
+def _labels(
+    maps: Path, file: MapsFile, network: Backbone, options: EvaluateOptions, reporter: Reporter
+) -> dict[str, int] | None:
+    """Find the true class of every row that has one; None where no labels are given."""
+    if options.labels is None:
+        return None
+    rows = file.paths()
+    root = os.path.abspath(options.images or maps.parent / file.info.root)  # noqa: PTH100
+    truth = read_labels(str(options.labels), rows, network, root=root, tell=reporter.warn)
+    if unlabelled := len(set(rows) - truth.keys()):
+        reporter.warn(
+            f"{unlabelled} of {len(set(rows))} pictures have no label in {options.labels}: they "
+            "do not count for top-1 and top-5"
+        )
+    return truth
+
+
+def _results(
+    outcome: Evaluation, info: MapsInfo, engine: Engine, skipped: int, mask_space: str
+) -> Results:
+    forward_passes = {info.method: info.forward_passes, "random": 0}
+    aligned = {info.method: info.aligned, "random": False}
+    return Results(
+        backbone=info.backbone,
+        weights=info.weights,
+        layer=info.layer,
+        images=outcome.images,
+        skipped=skipped,
+        precision=engine.hardware.precision,
+        device=engine.hardware.name,
+        rows=[
+            Row(
+                s.name,
+                s.scores,
+                forward_passes[s.name],
+                s.mean_saliency,
+                s.images_per_second,
+                align=aligned[s.name],
+                flat_maps=s.flat_maps,
+            )
+            for s in outcome.scores
+        ],
+        mask_space=mask_space,
+        activation=info.activation,
+        speed="scored",
+        accuracy=outcome.accuracy,
+        undefined=outcome.scores[0].undefined,
+    )
+
+
+def _warn(outcome: Evaluation, results: Results, network: Backbone, reporter: Reporter) -> None:
+    """Say what of the results may surprise."""
+    for words in undefined_words(results):
+        reporter.warn(words)
+    flat = {s.name: (s.flat_maps, s.maps) for s in outcome.scores}
+    warn_of_flat_maps(reporter, flat, outcome.scores[0].why_flat)
+    labelled = outcome.accuracy
+    if labelled and (other_order := labelled.order.warning(network.class_names)):
+        reporter.warn(other_order)

@@ -1,0 +1,38 @@
+"""Where results go: claimed before any work is done, and written in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lcam_cli.errors import LcamError
+from lcam_cli.locks import lock_folder
+
+
+@contextmanager
+def claimed_report(folder: Path, overwrite: bool) -> Iterator[None]:
+    """Keep other runs off the folder of ``--report`` while the block runs.
+
+    Raises:
+        LcamError: It holds something and may not be replaced, or another run is writing there.
+    """
+    from lcam_cli.reports.page import check_page_folder  # noqa: PLC0415 (most runs write no page)
+
+    check_page_folder(folder, "--report", overwrite=overwrite)
+    with lock_folder(folder):
+        yield
+
+
+def write_result(text: str, out: Path) -> None:
+    """Write a finished text to the file of ``--out``.
+
+    Raises:
+        LcamError: It cannot be written.
+    """
+    try:
+        out.write_text(text if text.endswith("\n") else f"{text}\n", "utf-8")
+    except OSError as error:
+        raise LcamError(
+            f"cannot write {out}: {error.strerror}", "name another file with --out"
+        ) from None
