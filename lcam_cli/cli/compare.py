@@ -171,6 +171,7 @@ def compare(
     readers = start_readers(workers)
     from lcam_cli.images.depth import narrow_pictures
     from lcam_cli.images.read import MAX_PIXELS
+    from lcam_cli.images.sampling import sample
     from lcam_cli.maps.marks import mark_figure
     from lcam_cli.measures.compare import Candidate, Task, Terms
     from lcam_cli.measures.compare_state import CompareState, shown_pictures
@@ -178,12 +179,14 @@ def compare(
     from lcam_cli.methods.options import MethodOptions
     from lcam_cli.reports import output as written
     from lcam_cli.reports.table import undefined_words
-    from lcam_cli.runs import setup
     from lcam_cli.runs.candidates import choose_candidates, parse_methods
     from lcam_cli.runs.compare_run import CompareRun
     from lcam_cli.runs.comparison import Comparison
+    from lcam_cli.runs.engine import new_engine, note_unused_gpus, place_maps
+    from lcam_cli.runs.log import log_to
+    from lcam_cli.runs.pictures import find_pictures
+    from lcam_cli.runs.skipped import SkippedPictures
     from lcam_cli.scale.ranks import RESUME, device_of, together
-    from lcam_cli.training.files import sample
 
     context.with_resource(narrow_pictures.reported_to(console.warn))
     names = parse_methods(methods)
@@ -200,10 +203,11 @@ def compare(
         )
         network = chosen.backbone
         found = ranks.share(
-            lambda: setup.find_pictures(images, o.picture_options(context.params), console)
+            lambda: find_pictures(images, o.picture_options(context.params), console)
         )
         found.paths = sample(found.paths, max_images, seed)
-        engine = setup.new_engine(
+        context.with_resource(log_to(console))
+        engine = new_engine(
             network,
             console,
             device=device,
@@ -211,8 +215,8 @@ def compare(
             precision="fp32" if precision == "auto" else precision,
             batch_size=batch_size,
         )
-        setup.note_unused_gpus(engine, rank_info, "compare", console)
-        setup.place_maps(engine, chosen.methods.values(), align, console)
+        note_unused_gpus(engine, rank_info, "compare", console)
+        place_maps(engine, chosen.methods.values(), align, console)
         task = Task(
             found.paths,
             ClassChoice(tuple(network.class_index(name) for name in class_ or ())),
@@ -233,7 +237,7 @@ def compare(
             keep_maps=out is not None or report is not None,
         )
         run = CompareRun(comparison, ranks)
-        skipped = setup.SkippedPictures(console, strict)
+        skipped = SkippedPictures(console, strict)
         tell = _once(skipped)
         if ranks.is_first:
             context.with_resource(lock_folder(comparison.state.folder))

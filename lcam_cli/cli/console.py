@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, TextIO
 
@@ -75,12 +75,17 @@ class Console(Reporter):
         quiet: Whether to silence everything on stderr but errors.
         follows: Whether this is one rank of a run for which the first one speaks: then it tells
             warnings and errors alone.
+        interrupt: What the first Ctrl-C sets while progress is shown; without it, and at any other
+            time, Ctrl-C ends the command.
     """
 
-    def __init__(self, quiet: bool = False, *, follows: bool = False) -> None:
-        super().__init__()
+    def __init__(
+        self, quiet: bool = False, *, follows: bool = False, interrupt: Interrupt | None = None
+    ) -> None:
+        super().__init__(on_warning=self.warn)
         self.quiet = quiet
         self._follows = follows
+        self._interrupt = interrupt
         self._live: rich.console.Console | None = None
 
     def info(self, message: str) -> None:
@@ -103,6 +108,17 @@ class Console(Reporter):
         self._say(f"error: {what}")
         if hint:
             self._say(hint)
+
+    def exit_code(self, skipped: int, what: str) -> int:
+        """Tell how many inputs a run has left out, and return 3; 0 where there are none.
+
+        Args:
+            skipped: How many.
+            what: What is the matter with them, e.g. ``"could not be read"``.
+        """
+        if skipped:
+            self.warn(f"{skipped} of the inputs {what} (exit code 3)")
+        return 3 if skipped else 0
 
     def result(self, text: str) -> None:
         """Write a finished text (JSON, CSV, Markdown) to stdout as it is."""
@@ -139,19 +155,20 @@ class Console(Reporter):
             what: What is being done, e.g. ``"explain"``.
             unit: What is counted, e.g. ``"images"``.
         """
-        if self.quiet or self._follows:
-            yield _Silent()
-        elif sys.stderr.isatty():
-            with _live_progress(what, unit) as bar:
-                self._live = bar.console
-                try:
-                    yield _Bar(bar, bar.add_task(printable(what), total=total))
-                finally:
-                    self._live = None
-        else:
-            lines = PlainProgress(total, what, unit, sys.stderr)
-            yield lines
-            lines.close()
+        with interruptible(self._interrupt) if self._interrupt else nullcontext():
+            if self.quiet or self._follows:
+                yield _Silent()
+            elif sys.stderr.isatty():
+                with _live_progress(what, unit) as bar:
+                    self._live = bar.console
+                    try:
+                        yield _Bar(bar, bar.add_task(printable(what), total=total))
+                    finally:
+                        self._live = None
+            else:
+                lines = PlainProgress(total, what, unit, sys.stderr)
+                yield lines
+                lines.close()
 
     def _say(self, message: str) -> None:
         line = printable(message)
@@ -263,13 +280,13 @@ class Interrupt:
 
 
 @contextmanager
-def interruptible() -> Iterator[Interrupt]:
+def interruptible(interrupt: Interrupt | None = None) -> Iterator[Interrupt]:
     """Turn the first Ctrl-C or SIGTERM into a request to stop, instead of a death.
 
     A command looks at ``.stop`` after each batch, saves, says how to resume and exits with 130.
     A second signal ends the process at once. Works in the main thread only.
     """
-    interrupt = Interrupt()
+    interrupt = interrupt or Interrupt()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def restore() -> None:

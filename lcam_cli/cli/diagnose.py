@@ -130,6 +130,7 @@ def diagnose(
     readers = start_readers(workers)
     from lcam_cli.images.depth import narrow_pictures
     from lcam_cli.images.read import MAX_PIXELS
+    from lcam_cli.images.sampling import sample
     from lcam_cli.maps.marks import mark_figure
     from lcam_cli.maps.paths import stored_path
     from lcam_cli.measures.diagnose import Shown
@@ -140,21 +141,25 @@ def diagnose(
     from lcam_cli.reports.diagnosis_figure import Worst, draw_diagnosis
     from lcam_cli.reports.diagnosis_page import DiagnosisPage
     from lcam_cli.reports.output import deliver
-    from lcam_cli.runs import setup
+    from lcam_cli.runs.engine import new_engine, place_maps
     from lcam_cli.runs.flat_maps import warn_of_flat_maps
-    from lcam_cli.training.files import sample
+    from lcam_cli.runs.log import log_to
+    from lcam_cli.runs.method import backbone_and_method
+    from lcam_cli.runs.pictures import find_pictures
+    from lcam_cli.runs.skipped import SkippedPictures
 
     context.with_resource(narrow_pictures.reported_to(console.warn))
     chosen = o.backbone_options(context.params)
-    network, how = setup.backbone_and_method(
+    network, how = backbone_and_method(
         method, attention, chosen, seed, console, any_run=not o.is_given(context, "method")
     )
-    found = setup.find_pictures(images, o.picture_options(context.params), console)
+    found = find_pictures(images, o.picture_options(context.params), console)
     found.paths = sample(found.paths, max_images, seed)
     truth = labels_of_files(labels, found.paths, found.root, network, console.warn)
     labelled = [path for path in found.paths if path in truth]
     unlabelled = len(found.paths) - len(labelled)
-    engine = setup.new_engine(
+    context.with_resource(log_to(console))
+    engine = new_engine(
         network,
         console,
         device=device,
@@ -162,10 +167,10 @@ def diagnose(
         precision="fp32" if precision == "auto" else precision,
         batch_size=batch_size,
     )
-    setup.place_maps(engine, [how], align, console)
+    place_maps(engine, [how], align, console)
     if unlabelled:
         console.warn(f"{unlabelled} pictures have no label in {labels}: they are left out")
-    skipped = setup.SkippedPictures(console, strict)
+    skipped = SkippedPictures(console, strict)
     for item in found.skipped:
         skipped(item)
     rules = Rules(nu, same_region, evidence)
@@ -226,4 +231,4 @@ def diagnose(
         console.info(f"every misclassified picture is in {page.finish(result)}")
     texts = {name: lambda render=render: render(result) for name, render in TEXT_FORMATS.items()}
     deliver(texts, partial(to_rich, result), format_, out, console)
-    raise typer.Exit(skipped.exit_code())
+    raise typer.Exit(console.exit_code(skipped.count, skipped.what))

@@ -123,9 +123,11 @@ def evaluate(
     from lcam_cli.reports.report import Report
     from lcam_cli.reports.results import FLOOR, Results, Row
     from lcam_cli.reports.table import undefined_words
-    from lcam_cli.runs import setup
     from lcam_cli.runs.backbone import backbone_of_file
+    from lcam_cli.runs.engine import new_engine
     from lcam_cli.runs.flat_maps import warn_of_flat_maps
+    from lcam_cli.runs.log import log_to
+    from lcam_cli.runs.skipped import SkippedPictures
 
     context.with_resource(narrow_pictures.reported_to(console.warn))
     chosen = o.backbone_options(context.params)
@@ -167,7 +169,8 @@ def evaluate(
                     f"{unlabelled} of {len(set(rows))} pictures have no label in {labels}: they "
                     "do not count for top-1 and top-5"
                 )
-        engine = setup.new_engine(
+        context.with_resource(log_to(console))
+        engine = new_engine(
             network,
             console,
             device=device,
@@ -175,7 +178,7 @@ def evaluate(
             precision="fp32" if precision == "auto" else precision,
             batch_size=batch_size,
         )
-        skipped = setup.SkippedPictures(console, strict)
+        skipped = SkippedPictures(console, strict)
         page = None
         if report is not None:
             methods = [info.method, *([FLOOR] if floor else [])]
@@ -242,4 +245,4 @@ def evaluate(
     missed = check_gates(results, max_ad, min_ic)
     for message in missed:
         console.error(message)
-    raise typer.Exit(1 if missed else skipped.exit_code())
+    raise typer.Exit(1 if missed else console.exit_code(skipped.count, skipped.what))

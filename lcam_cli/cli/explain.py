@@ -113,9 +113,9 @@ def explain(
     if list_methods:
         from lcam_cli.methods.registry import known_methods
         from lcam_cli.methods.trained import LCAM, SUMMARIES
-        from lcam_cli.runs.setup import show_log
+        from lcam_cli.runs.log import log_to
 
-        show_log(console)
+        context.with_resource(log_to(console))
         known = {name: entry.summary for name, entry in known_methods().items()}
         everything = {LCAM: SUMMARIES[LCAM]} | known | SUMMARIES
         width = max(map(len, everything))
@@ -140,34 +140,40 @@ def explain(
     readers = start_readers(workers)
     from lcam_cli.images.depth import narrow_pictures
     from lcam_cli.images.read import MAX_PIXELS
+    from lcam_cli.images.sampling import sample
     from lcam_cli.methods.explain import ClassChoice
     from lcam_cli.reports.text import plural
-    from lcam_cli.runs import setup
+    from lcam_cli.runs.engine import new_engine, note_unused_gpus, place_maps
     from lcam_cli.runs.explain_ranks import explain_together
     from lcam_cli.runs.explain_run import ExplainRun
     from lcam_cli.runs.flat_maps import reason_of_picture, warn_of_flat_maps
-    from lcam_cli.runs.outputs import OverlayOptions, is_hdf5, locks_of
+    from lcam_cli.runs.log import log_to
+    from lcam_cli.runs.method import backbone_and_method
+    from lcam_cli.runs.options import OverlayOptions
+    from lcam_cli.runs.outputs import is_hdf5, locks_of
+    from lcam_cli.runs.pictures import find_pictures
+    from lcam_cli.runs.skipped import SkippedPictures
     from lcam_cli.scale.ranks import RESUME, device_of, together
-    from lcam_cli.training.files import sample
 
     context.with_resource(narrow_pictures.reported_to(console.warn))
     device = device_of(rank_info, device)
     with together(rank_info, device) as ranks:
         chosen = o.backbone_options(context.params)
-        network, how = setup.backbone_and_method(
+        network, how = backbone_and_method(
             method, attention, chosen, seed, console, any_run=not o.is_given(context, "method")
         )
         choice = ClassChoice(tuple(network.class_index(name) for name in class_ or ()), top_k)
         found = ranks.share(
-            lambda: setup.find_pictures(images, o.picture_options(context.params), console)
+            lambda: find_pictures(images, o.picture_options(context.params), console)
         )
         found.paths = sample(found.paths, max_images, seed)
-        engine = setup.new_engine(
+        context.with_resource(log_to(console))
+        engine = new_engine(
             network, console, device=device, precision=precision, batch_size=batch_size
         )
-        setup.note_unused_gpus(engine, rank_info, "explain", console)
-        setup.place_maps(engine, [how], align, console)
-        skipped = setup.SkippedPictures(console, strict)
+        note_unused_gpus(engine, rank_info, "explain", console)
+        place_maps(engine, [how], align, console)
+        skipped = SkippedPictures(console, strict)
         run = ExplainRun(
             engine,
             how,
@@ -213,4 +219,4 @@ def explain(
             path = str(Path(found.root) / ended.flat.path)
             why = reason_of_picture(engine, how.name, path, ended.flat.class_index)
             warn_of_flat_maps(console, {how.name: (ended.flat.rows, ended.rows)}, why)
-        raise typer.Exit(skipped.exit_code())
+        raise typer.Exit(console.exit_code(skipped.count, skipped.what))

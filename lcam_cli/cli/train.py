@@ -171,15 +171,19 @@ def train(
 
     from lcam_cli.images.depth import narrow_pictures
     from lcam_cli.images.read import MAX_PIXELS
+    from lcam_cli.images.sampling import sample
     from lcam_cli.locks import lock_folder
     from lcam_cli.measures.labels import labels_of_files
     from lcam_cli.methods.learned import LCAM_MODES
     from lcam_cli.reports.text import plural
-    from lcam_cli.runs import setup
     from lcam_cli.runs.backbone import new_backbone
+    from lcam_cli.runs.engine import new_engine, note_unused_gpus
+    from lcam_cli.runs.log import log_to
+    from lcam_cli.runs.pictures import find_pictures
+    from lcam_cli.runs.skipped import SkippedPictures
     from lcam_cli.scale.gradient_sync import GradientSync
     from lcam_cli.scale.ranks import RESUME, device_of, together
-    from lcam_cli.training.files import claim_run, run_folder, sample
+    from lcam_cli.training.files import claim_run, run_folder
     from lcam_cli.training.loop import TrainingSettings, share_of_batches
     from lcam_cli.training.loop import train as run_training
     from lcam_cli.training.recipes import recipe_for
@@ -217,9 +221,7 @@ def train(
     share_of_batches(settings, rank_info)  # refused before anything is read
     device = device_of(rank_info, device)
     with together(rank_info, device) as ranks:
-        found = ranks.share(
-            lambda: setup.find_pictures(data, o.picture_options(context.params), console)
-        )
+        found = ranks.share(lambda: find_pictures(data, o.picture_options(context.params), console))
         network = new_backbone(chosen, seed)
         network.need_layer("lcam train")
         paths = sample(found.paths, max_images, seed)
@@ -235,15 +237,16 @@ def train(
         goes_on = ranks.share(lambda: claim_run(folder, resume=resume, overwrite=overwrite))
         if goes_on != resume:
             console.info(f"nothing to resume in {folder}: starting anew")
-        engine = setup.new_engine(
+        context.with_resource(log_to(console))
+        engine = new_engine(
             network,
             console,
             device=device,
             precision=precision,
             batch_size=recipe_settings.batch_size,
         )
-        setup.note_unused_gpus(engine, rank_info, "train", console)
-        skipped = setup.SkippedPictures(console, strict)
+        note_unused_gpus(engine, rank_info, "train", console)
+        skipped = SkippedPictures(console, strict)
         if ranks.is_first:
             for item in found.skipped:
                 skipped(item)
@@ -284,7 +287,7 @@ def train(
             each = sync.sent / sync.steps
             console.info(f"each of {rank_info.size} ranks sent {each:,.0f} bytes a step")
         console.result(str(folder))
-        raise typer.Exit(skipped.exit_code())
+        raise typer.Exit(console.exit_code(skipped.count, skipped.what))
 
 
 def _run_mode(mode: str, train_head: bool, labels: str | None) -> Mode:

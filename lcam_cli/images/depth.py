@@ -37,7 +37,13 @@ class NarrowPictures:
 
     @contextmanager
     def reported_to(self, report: Callable[[str], None]) -> Iterator[None]:
-        """Report those that are read within the block, in one line at its end."""
+        """Report those that are read within the block, in one line at its end.
+
+        In such a block another one does nothing: the outermost reports.
+        """
+        if self._reported_in_the_end:
+            yield
+            return
         self._found, self._reported_in_the_end = {}, True
         try:
             yield

@@ -20,8 +20,9 @@ from lcam_cli.methods.explain import (
     no_numbers,
     pictures_at_once,
 )
-from lcam_cli.runs.outputs import Outputs, OverlayOptions, Part, check_shared
-from lcam_cli.runs.setup import SkippedPictures
+from lcam_cli.runs.options import OverlayOptions
+from lcam_cli.runs.outputs import Outputs, Part, check_shared
+from lcam_cli.runs.skipped import SkippedPictures
 from lcam_cli.scale.shares import shard_file, shard_range
 
 

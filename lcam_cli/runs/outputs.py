@@ -22,7 +22,7 @@ from lcam_cli.maps.flat import Flat
 from lcam_cli.maps.hdf5.layout import Capacity
 from lcam_cli.maps.hdf5.resuming import pictures_done
 from lcam_cli.maps.hdf5.writer import Hdf5Writer
-from lcam_cli.maps.overlay import OverlayFormat, OverlayWriter
+from lcam_cli.maps.overlay import OverlayWriter
 from lcam_cli.maps.paths import stored_path
 from lcam_cli.maps.png import PngWriter
 from lcam_cli.maps.record import Map, MapBatch, MapDtype, MapsInfo, Shard
@@ -30,30 +30,11 @@ from lcam_cli.methods.base import Method
 from lcam_cli.methods.explain import ClassChoice
 from lcam_cli.runs.background import BackgroundCalls
 from lcam_cli.runs.budget import Budget
+from lcam_cli.runs.options import OverlayOptions
 
 _HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 _PIXELS_DRAWN_AT_ONCE = 1 << 26
 _SECOND_NAME = " (lcam 0.1.0 left out a picture's second name, which has a row of its own now)"
-
-
-@dataclass(frozen=True)
-class OverlayOptions:
-    """The overlay options as typed.
-
-    Attributes:
-        folder: ``--overlays``; None for none beside an HDF5 file, and for ``DIR/overlays`` beside
-            a folder of PNGs.
-        picture_format: ``--overlay-format``.
-        colormap: ``--colormap``.
-        alpha: ``--alpha``.
-        caption: ``--caption``.
-    """
-
-    folder: Path | None
-    picture_format: OverlayFormat
-    colormap: str
-    alpha: float
-    caption: bool
 
 
 @dataclass(frozen=True)

@@ -55,8 +55,13 @@ class Reporter:
         on_info: Callable[[str], None] | None = None,
     ) -> None:
         self._on_progress = on_progress
-        self._on_warning = on_warning or _log.warning
+        self._on_warning = on_warning
         self._on_info = on_info
+
+    @property
+    def logs(self) -> bool:
+        """Whether warnings go to the logger ``"lcam"``, for want of a callback."""
+        return self._on_warning is None
 
     def info(self, message: str) -> None:
         """Say what is going on."""
@@ -70,7 +75,7 @@ class Reporter:
             message: One line.
             once: Whether every rank would say the same, so that the first one says it alone.
         """
-        self._on_warning(message)
+        (self._on_warning or _log.warning)(message)
 
     @contextmanager
     def progress(self, total: int, what: str, unit: str) -> Iterator[Counter]:
