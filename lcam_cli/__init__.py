@@ -8,6 +8,12 @@ The library behind the commands::
     method = make_method("gradcam", backbone)
     for batch in explain(Engine(backbone), method, ["a.jpg", "b.jpg"]):
         print(batch.paths, batch.class_names, batch.saliency.shape)
+
+and the commands themselves::
+
+    from lcam_cli import ExplainOptions, explain_folder
+
+    explain_folder("photos", "maps.h5", ExplainOptions(resume=True))
 """
 
 from __future__ import annotations
@@ -34,6 +40,19 @@ if TYPE_CHECKING:
     from lcam_cli.methods.lcam import LCam
     from lcam_cli.methods.options import MethodOptions
     from lcam_cli.methods.registry import make_method
+    from lcam_cli.runs.explain import explain_folder
+    from lcam_cli.runs.explain_options import ExplainOptions
+    from lcam_cli.runs.explain_outcome import ExplainResult
+    from lcam_cli.runs.options import (
+        BackboneOptions,
+        EngineOptions,
+        OverlayOptions,
+        PictureOptions,
+    )
+    from lcam_cli.runs.reporter import Progress, Reporter
+    from lcam_cli.runs.train import train_attention
+    from lcam_cli.runs.train_options import TrainOptions
+    from lcam_cli.runs.train_outcome import TrainResult
     from lcam_cli.training.loop import TrainingSettings, train
     from lcam_cli.training.recipes import Recipe, recipe_for
 
@@ -41,8 +60,12 @@ if TYPE_CHECKING:
 _WHERE = {
     "Attention": "methods.attention",
     "Backbone": "engine.backbone",
+    "BackboneOptions": "runs.options",
     "ClassChoice": "methods.explain",
     "Engine": "engine.engine",
+    "EngineOptions": "runs.options",
+    "ExplainOptions": "runs.explain_options",
+    "ExplainResult": "runs.explain_outcome",
     "Forward": "engine.engine",
     "LCam": "methods.lcam",
     "LcamError": "errors",
@@ -51,25 +74,37 @@ _WHERE = {
     "MapsFile": "maps.hdf5.reader",
     "Method": "methods.base",
     "MethodOptions": "methods.options",
+    "OverlayOptions": "runs.options",
+    "PictureOptions": "runs.options",
     "Preprocess": "images.preprocess",
+    "Progress": "runs.reporter",
     "Recipe": "training.recipes",
+    "Reporter": "runs.reporter",
+    "TrainOptions": "runs.train_options",
+    "TrainResult": "runs.train_outcome",
     "TrainingSettings": "training.loop",
     "diagnose": "measures.diagnose",
     "evaluate": "measures.evaluate",
     "explain": "methods.explain",
+    "explain_folder": "runs.explain",
     "load_attention": "methods.attention_file",
     "load_backbone": "engine.backbone",
     "make_method": "methods.registry",
     "overlay": "maps.overlay",
     "recipe_for": "training.recipes",
     "train": "training.loop",
+    "train_attention": "runs.train",
 }
 
 __all__ = [
     "Attention",
     "Backbone",
+    "BackboneOptions",
     "ClassChoice",
     "Engine",
+    "EngineOptions",
+    "ExplainOptions",
+    "ExplainResult",
     "Forward",
     "LCam",
     "LcamError",
@@ -78,19 +113,27 @@ __all__ = [
     "MapsFile",
     "Method",
     "MethodOptions",
+    "OverlayOptions",
+    "PictureOptions",
     "Preprocess",
+    "Progress",
     "Recipe",
+    "Reporter",
+    "TrainOptions",
+    "TrainResult",
     "TrainingSettings",
     "__version__",
     "diagnose",
     "evaluate",
     "explain",
+    "explain_folder",
     "load_attention",
     "load_backbone",
     "make_method",
     "overlay",
     "recipe_for",
     "train",
+    "train_attention",
 ]
 
 

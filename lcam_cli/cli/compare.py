@@ -189,6 +189,7 @@ def compare(
     from lcam_cli.scale.ranks import RESUME, device_of, together
 
     context.with_resource(narrow_pictures.reported_to(console.warn))
+    context.with_resource(log_to(console))
     names = parse_methods(methods)
     classifier = o.backbone_options(context.params)
     device = device_of(rank_info, device)
@@ -206,7 +207,6 @@ def compare(
             lambda: find_pictures(images, o.picture_options(context.params), console)
         )
         found.paths = sample(found.paths, max_images, seed)
-        context.with_resource(log_to(console))
         engine = new_engine(
             network,
             console,

@@ -149,6 +149,7 @@ def diagnose(
     from lcam_cli.runs.skipped import SkippedPictures
 
     context.with_resource(narrow_pictures.reported_to(console.warn))
+    context.with_resource(log_to(console))
     chosen = o.backbone_options(context.params)
     network, how = backbone_and_method(
         method, attention, chosen, seed, console, any_run=not o.is_given(context, "method")
@@ -158,7 +159,6 @@ def diagnose(
     truth = labels_of_files(labels, found.paths, found.root, network, console.warn)
     labelled = [path for path in found.paths if path in truth]
     unlabelled = len(found.paths) - len(labelled)
-    context.with_resource(log_to(console))
     engine = new_engine(
         network,
         console,

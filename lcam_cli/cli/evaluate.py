@@ -130,6 +130,7 @@ def evaluate(
     from lcam_cli.runs.skipped import SkippedPictures
 
     context.with_resource(narrow_pictures.reported_to(console.warn))
+    context.with_resource(log_to(console))
     chosen = o.backbone_options(context.params)
     with MapsFile(maps, method) as file:
         info = file.info
@@ -169,7 +170,6 @@ def evaluate(
                     f"{unlabelled} of {len(set(rows))} pictures have no label in {labels}: they "
                     "do not count for top-1 and top-5"
                 )
-        context.with_resource(log_to(console))
         engine = new_engine(
             network,
             console,

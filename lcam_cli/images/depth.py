@@ -13,8 +13,10 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from lcam_cli.images.rgb import Levels
+if TYPE_CHECKING:
+    from lcam_cli.images.rgb import Levels
 
 log = logging.getLogger("lcam")
 

@@ -66,6 +66,10 @@ class Record:
     state: str = "at work"
 
 
+class Exit(Exception):  # noqa: N818 (the user asked for it)
+    """Leaves the block of :func:`together` before the work is done; the others learn of it."""
+
+
 class Ranks:
     """A run of one process: there is nobody to wait for."""
 
@@ -303,7 +307,7 @@ class _Together(Ranks):
 
 @contextmanager
 def together(rank_info: RankInfo, device: str) -> Iterator[Ranks]:
-    """Meet the other ranks; in the block they watch each other.
+    """Meet the other ranks; in the block they watch each other. :class:`Exit` ends it.
 
     Args:
         rank_info: Where this process stands.
@@ -313,7 +317,8 @@ def together(rank_info: RankInfo, device: str) -> Iterator[Ranks]:
         LcamError: They do not meet within five minutes.
     """
     if rank_info.size == 1:
-        yield Ranks(rank_info)
+        with contextlib.suppress(Exit):
+            yield Ranks(rank_info)
         return
     torch.set_num_threads(rank_info.cores)  # torchrun leaves one to each
     ranks = _meet(rank_info, device)
@@ -321,9 +326,9 @@ def together(rank_info: RankInfo, device: str) -> Iterator[Ranks]:
     try:
         yield ranks
     except BaseException as error:
-        # How a command that has done its work says so with an exit code.
-        done = getattr(error, "exit_code", None) in (0, 1, 3)
-        ranks.close(None if done else error)
+        ranks.close(error)
+        if isinstance(error, Exit):
+            return
         raise
     ranks.close(None)
     dist.destroy_process_group()
