@@ -8,6 +8,12 @@ The library behind the commands::
     method = make_method("gradcam", backbone)
     for batch in explain(Engine(backbone), method, ["a.jpg", "b.jpg"]):
         print(batch.paths, batch.class_names, batch.saliency.shape)
+
+and the commands themselves::
+
+    from lcam_cli import ExplainOptions, explain_folder
+
+    explain_folder("photos", "maps.h5", ExplainOptions(resume=True))
 """
 
 from __future__ import annotations
@@ -43,6 +49,19 @@ if TYPE_CHECKING:
     from lcam_cli.runs.evaluate import evaluate_maps
     from lcam_cli.runs.evaluate_options import EvaluateOptions
     from lcam_cli.runs.evaluate_outcome import EvaluateResult
+    from lcam_cli.runs.explain import explain_folder
+    from lcam_cli.runs.explain_options import ExplainOptions
+    from lcam_cli.runs.explain_outcome import ExplainResult
+    from lcam_cli.runs.options import (
+        BackboneOptions,
+        EngineOptions,
+        OverlayOptions,
+        PictureOptions,
+    )
+    from lcam_cli.runs.reporter import Progress, Reporter
+    from lcam_cli.runs.train import train_attention
+    from lcam_cli.runs.train_options import TrainOptions
+    from lcam_cli.runs.train_outcome import TrainResult
     from lcam_cli.training.loop import TrainingSettings, train
     from lcam_cli.training.recipes import Recipe, recipe_for
 
@@ -50,6 +69,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "Attention": "methods.attention",
     "Backbone": "engine.backbone",
+    "BackboneOptions": "runs.options",
     "ClassChoice": "methods.explain",
     "CompareOptions": "runs.compare_options",
     "CompareResult": "runs.compare_outcome",
@@ -58,6 +78,9 @@ _WHERE = {
     "Engine": "engine.engine",
     "EvaluateOptions": "runs.evaluate_options",
     "EvaluateResult": "runs.evaluate_outcome",
+    "EngineOptions": "runs.options",
+    "ExplainOptions": "runs.explain_options",
+    "ExplainResult": "runs.explain_outcome",
     "Forward": "engine.engine",
     "LCam": "methods.lcam",
     "LcamError": "errors",
@@ -66,8 +89,14 @@ _WHERE = {
     "MapsFile": "maps.hdf5.reader",
     "Method": "methods.base",
     "MethodOptions": "methods.options",
+    "OverlayOptions": "runs.options",
+    "PictureOptions": "runs.options",
     "Preprocess": "images.preprocess",
+    "Progress": "runs.reporter",
     "Recipe": "training.recipes",
+    "Reporter": "runs.reporter",
+    "TrainOptions": "runs.train_options",
+    "TrainResult": "runs.train_outcome",
     "TrainingSettings": "training.loop",
     "compare_folder": "runs.compare",
     "diagnose": "measures.diagnose",
@@ -75,25 +104,31 @@ _WHERE = {
     "evaluate": "measures.evaluate",
     "evaluate_maps": "runs.evaluate",
     "explain": "methods.explain",
+    "explain_folder": "runs.explain",
     "load_attention": "methods.attention_file",
     "load_backbone": "engine.backbone",
     "make_method": "methods.registry",
     "overlay": "maps.overlay",
     "recipe_for": "training.recipes",
     "train": "training.loop",
+    "train_attention": "runs.train",
 }
 
 __all__ = [
     "Attention",
     "Backbone",
+    "BackboneOptions",
     "ClassChoice",
     "CompareOptions",
     "CompareResult",
     "DiagnoseOptions",
     "DiagnoseResult",
     "Engine",
+    "EngineOptions",
     "EvaluateOptions",
     "EvaluateResult",
+    "ExplainOptions",
+    "ExplainResult",
     "Forward",
     "LCam",
     "LcamError",
@@ -102,8 +137,14 @@ __all__ = [
     "MapsFile",
     "Method",
     "MethodOptions",
+    "OverlayOptions",
+    "PictureOptions",
     "Preprocess",
+    "Progress",
     "Recipe",
+    "Reporter",
+    "TrainOptions",
+    "TrainResult",
     "TrainingSettings",
     "__version__",
     "compare_folder",
@@ -112,12 +153,14 @@ __all__ = [
     "evaluate",
     "evaluate_maps",
     "explain",
+    "explain_folder",
     "load_attention",
     "load_backbone",
     "make_method",
     "overlay",
     "recipe_for",
     "train",
+    "train_attention",
 ]
 
 

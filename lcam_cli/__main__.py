@@ -1,32 +1,13 @@
-"""Where ``lcam`` and ``python -m lcam_cli`` start, and where every error ends."""
+"""Where ``lcam`` and ``python -m lcam_cli`` start."""
 
 from __future__ import annotations
 
-import io
 import os
-import re
-import select
 import signal
 import sys
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
-import typer
 
 from lcam_cli.cli.app import lcam_app
-from lcam_cli.cli.console import Console
-from lcam_cli.cli.options import Flags
-from lcam_cli.cli.settings import key_of
-from lcam_cli.errors import LcamError, near_names
-
-DONE = 0
-WRONG = 2
-INTERRUPTED = 130
-
-# click's class, which Typer does not name in public and, since 0.26, brings along itself.
-_UsageError: Any = typer.BadParameter.__base__
+from lcam_cli.cli.run import run
 
 
 def main() -> None:
@@ -50,158 +31,6 @@ def _share_cores() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-
-
-def run(app: typer.Typer, args: list[str]) -> int:
-    """Run a command line, tell its errors on stderr, and return its exit code.
-
-    Args:
-        app: The commands.
-        args: The words after ``lcam``; none asks for help.
-
-    Returns:
-        0 done, 2 wrong usage or a failure, 130 interrupted, or what the command exits with.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        # File names may hold anything, and the locale may know only ASCII.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    flags = Flags()
-    console = Console()
-    try:
-        with _terminable():
-            code = _invoke(app, args or ["--help"], flags)
-        sys.stdout.flush()
-        return code
-    except _UsageError as error:
-        console.error(*_usage_error(error, flags))
-        return WRONG
-    except LcamError as error:
-        _trace(flags)
-        console.error(error.what, error.hint)
-        return WRONG
-    except (KeyboardInterrupt, typer.Abort):
-        _trace(flags)
-        console.error("interrupted")
-        return INTERRUPTED
-    except (Exception, SystemExit) as error:  # a network's forward may call sys.exit
-        if isinstance(error, BrokenPipeError) and _reader_is_gone():
-            return DONE
-        _trace(flags)
-        console.error(*_unforeseen(error))
-        return WRONG
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM, which systems send that shut down, end a command as Ctrl-C does."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _invoke(app: typer.Typer, args: list[str], flags: Flags) -> int:
-    # Not `app(args)`: that would print and exit by itself.
-    command = typer.main.get_command(app)
-    try:
-        with command.make_context("lcam", list(args), obj=flags) as context:
-            command.invoke(context)
-    except typer.Exit as stop:
-        return stop.exit_code
-    return DONE
-
-
-def _usage_error(error: Any, flags: Flags) -> tuple[str, str]:
-    """Return what is wrong with the words typed, or read from file, and what to do."""
-    what: str = error.format_message().replace("Value error, ", "")  # pydantic's words
-    context, param = error.ctx, getattr(error, "param", None)
-    hint = f"`{context.command_path if context else 'lcam'} --help` tells what there is"
-    if getattr(error, "option_name", None) and hasattr(error, "possibilities"):
-        names = [name for known in context.command.params for name in known.opts]
-        near = near_names(error.option_name, [name for name in names if name.startswith("--")])
-        return error.message, f"did you mean {near[0]}? {hint}" if near else hint
-    if context is None or param is None:
-        return what, hint
-    # Typer's own messages for numbers and choices leave the value out.
-    given = _given(error)
-    if given is not None and repr(given) not in what:
-        what = f"{what} ({given!r} was given)"
-    choice = _near_choice(what)
-    if choice:
-        hint = f"did you mean {choice}? {hint}"
-    source = context.get_parameter_source(param.name)
-    if source is not None and source.name == "DEFAULT_MAP":
-        key = key_of(param).replace("_", "-")
-        hint = f"it comes from {flags.settings}: [{context.info_name}] {key}; {hint}"
-    elif source is not None and source.name == "ENVIRONMENT":
-        hint = f"it comes from the environment: {param.envvar}; {hint}"
-    return what, hint
-
-
-def _given(error: BaseException) -> object:
-    """Return the value that Typer, with pydantic, refused; None where it is not known."""
-    details = getattr(error.__cause__, "errors", None)
-    return details()[0].get("input") if callable(details) else None
-
-
-def _near_choice(what: str) -> str:
-    """Return the choice that the word typed looks like, of those an error message names, if any."""
-    typed, _, choices = what.partition(" is not one of ")
-    words = re.findall(r"'([^']*)'", choices)
-    near = near_names(typed.rpartition(" ")[2].strip("'"), words) if words else []
-    return near[0] if near else ""
-
-
-def _trace(flags: Flags) -> None:
-    if flags.debug:
-        traceback.print_exc()
-
-
-def _unforeseen(error: BaseException) -> tuple[str, str]:
-    """Return what went wrong where no code expected it, and what to do."""
-    name, text = type(error).__name__, str(error)
-    if _is_out_of_memory(error):
-        return (
-            f"out of memory ({text.splitlines()[0] if text else name})",
-            "use a smaller --batch-size or --image-size, fewer --workers, or another --device; "
-            "what is saved can go on with --resume",
-        )
-    theirs = _users(error)
-    if theirs is not None:
-        return theirs.what, theirs.hint
-    return (
-        f"internal error: {name}: {text}",
-        "run again with --debug for the traceback, and report it at the project's issue page",
-    )
-
-
-def _users(error: BaseException) -> LcamError | None:
-    """The error as the user's own, where code raised it that they named."""
-    if "lcam_cli.networks.users_code" not in sys.modules:
-        return None
-    from lcam_cli.networks.users_code import users_error  # noqa: PLC0415
-
-    return users_error(error)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if "torch" not in sys.modules:
-        return isinstance(error, MemoryError)
-    from lcam_cli.engine.device import is_out_of_memory  # noqa: PLC0415
-
-    return is_out_of_memory(error)
-
-
-def _reader_is_gone() -> bool:
-    """Return whether nobody reads stdout any more (``lcam … | head``); if so, drop what is left."""
-    poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)
-    gone = any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
-    if gone:  # Python flushes stdout once more on its way out
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return gone
 
 
 if __name__ == "__main__":

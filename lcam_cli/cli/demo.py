@@ -12,6 +12,7 @@ import typer
 
 from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console
+from lcam_cli.cli.run import run_command
 from lcam_cli.errors import LcamError
 
 TRAIN_PER_CLASS = 30
@@ -39,6 +40,7 @@ COMMANDS = (
 
 
 def demo(
+    context: typer.Context,
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="A folder to make and fill.")
     ] = Path("lcam-demo"),
@@ -80,7 +82,9 @@ def demo(
             again = ["--overwrite"] if overwrite and words[0] != "evaluate" else []
             console.info("")
             console.info(f"$ lcam {' '.join(words)}")
-            _run([*words, *again, "--seed", str(seed), *(["--quiet"] if quiet else [])])
+            typed = [*words, *again, "--seed", str(seed), *(["--quiet"] if quiet else [])]
+            if code := run_command(context.find_root().command, typed):
+                raise typer.Exit(code)
         rates = peak_rates(Path("maps.h5"), Path("masks") / "photos")
         draw_overview(Path("maps.h5"), Path("overlays"), Path("overview.png"))
     shortcut = pictures.SHORTCUT_CLASS
@@ -99,16 +103,6 @@ def demo(
         f"  lcam explain ./photos --method gradcam --out gradcam.h5\n"
         f"  lcam evaluate gradcam.h5 --nu 100,50,15"
     )
-
-
-def _run(words: list[str]) -> None:
-    """Run a command as if it had been typed."""
-    from lcam_cli.__main__ import run
-    from lcam_cli.cli.app import lcam_app
-
-    code = run(lcam_app(), words)
-    if code:
-        raise typer.Exit(code)
 
 
 @contextmanager

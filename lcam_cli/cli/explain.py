@@ -8,11 +8,14 @@ from typing import Annotated, Literal
 import typer
 
 from lcam_cli.cli import options as o
-from lcam_cli.cli.console import Console, interruptible
+from lcam_cli.cli.console import Console, Interrupt
 from lcam_cli.errors import LcamError
-from lcam_cli.runs.readers import start_readers
+from lcam_cli.images.depth import narrow_pictures
+from lcam_cli.runs.explain import explain_folder
+from lcam_cli.runs.explain_options import ExplainOptions
+from lcam_cli.runs.options import OverlayOptions
 from lcam_cli.scale.rank_info import RankInfo
-from lcam_cli.scale.shares import parse_shard, shards_of
+from lcam_cli.scale.shares import parse_shard
 
 
 def explain(
@@ -109,108 +112,68 @@ def explain(
     with other methods name them.
     """
     rank_info = RankInfo.of_environment()
-    console = Console(quiet, follows=rank_info.rank > 0)
+    interrupt = Interrupt()
+    console = Console(quiet, follows=rank_info.rank > 0, interrupt=interrupt)
     if list_methods:
-        from lcam_cli.methods.registry import known_methods
-        from lcam_cli.methods.trained import LCAM, SUMMARIES
-        from lcam_cli.runs.setup import show_log
-
-        show_log(console)
-        known = {name: entry.summary for name, entry in known_methods().items()}
-        everything = {LCAM: SUMMARIES[LCAM]} | known | SUMMARIES
-        width = max(map(len, everything))
-        for name, summary in everything.items():
-            console.result(f"{name:<{width}}  {summary}")
+        _list_methods(console)
         return
     if not images:
         raise LcamError("no pictures to explain", "name files or folders: lcam explain ./photos")
-    if resume and overwrite:
-        raise LcamError("--resume and --overwrite exclude each other", "give one of them")
-    if class_ and (strength := o.strength(context, "top_k")):
-        if strength == o.strength(context, "class_"):
-            raise LcamError(
-                "--class and --top-k exclude each other",
-                "name the classes, or ask for the best-scored ones: leave one out",
-            )
-        if strength > o.strength(context, "class_"):
-            class_ = None
-    wanted = parse_shard(shard) if shard else None
-    if wanted and rank_info.size > 1:
-        raise LcamError("--shard does not go with torchrun", "leave it out: ranks share all alone")
-    readers = start_readers(workers)
-    from lcam_cli.images.depth import narrow_pictures
-    from lcam_cli.images.read import MAX_PIXELS
-    from lcam_cli.methods.explain import ClassChoice
-    from lcam_cli.reports.text import plural
-    from lcam_cli.runs import setup
-    from lcam_cli.runs.explain_ranks import explain_together
-    from lcam_cli.runs.explain_run import ExplainRun
-    from lcam_cli.runs.flat_maps import reason_of_picture, warn_of_flat_maps
-    from lcam_cli.runs.outputs import OverlayOptions, is_hdf5, locks_of
-    from lcam_cli.scale.ranks import RESUME, device_of, together
-    from lcam_cli.training.files import sample
-
+    options = ExplainOptions(
+        method=method if o.is_given(context, "method") else None,
+        attention=attention,
+        class_names=_class_names(context, class_),
+        top_k=top_k,
+        align=align,
+        map_dtype=map_dtype,
+        shard=parse_shard(shard) if shard else None,
+        resume=resume,
+        overwrite=overwrite,
+        seed=seed,
+        overlays=OverlayOptions(overlays, overlay_format, colormap, alpha, caption),
+        backbone=o.backbone_options(context.params),
+        pictures=o.picture_options(context.params),
+        engine=o.engine_options(context.params),
+    )
     context.with_resource(narrow_pictures.reported_to(console.warn))
-    device = device_of(rank_info, device)
-    with together(rank_info, device) as ranks:
-        chosen = o.backbone_options(context.params)
-        network, how = setup.backbone_and_method(
-            method, attention, chosen, seed, console, any_run=not o.is_given(context, "method")
+    result = explain_folder(images, out, options, reporter=console, stop=lambda: interrupt.stop)
+    if result.interrupted:
+        from lcam_cli.scale.ranks import RESUME
+
+        console.error(f"interrupted; what is done is saved in {result.out}", RESUME)
+        raise typer.Exit(130)
+    if not result.is_first:
+        return
+    if not result.was_complete:
+        console.result(f"{result.rows} maps in {result.out}")
+    raise typer.Exit(console.exit_code(result.skipped, result.skipped_what))
+
+
+def _class_names(context: typer.Context, names: list[str] | None) -> tuple[str, ...]:
+    """Return the classes that are named, unless ``--top-k`` was given nearer by.
+
+    Raises:
+        LcamError: Both were given in the same place.
+    """
+    strength = o.strength(context, "top_k")
+    if not names or not strength:
+        return tuple(names or ())
+    if strength == o.strength(context, "class_"):
+        raise LcamError(
+            "--class and --top-k exclude each other",
+            "name the classes, or ask for the best-scored ones: leave one out",
         )
-        choice = ClassChoice(tuple(network.class_index(name) for name in class_ or ()), top_k)
-        found = ranks.share(
-            lambda: setup.find_pictures(images, o.picture_options(context.params), console)
-        )
-        found.paths = sample(found.paths, max_images, seed)
-        engine = setup.new_engine(
-            network, console, device=device, precision=precision, batch_size=batch_size
-        )
-        setup.note_unused_gpus(engine, rank_info, "explain", console)
-        setup.place_maps(engine, [how], align, console)
-        skipped = setup.SkippedPictures(console, strict)
-        run = ExplainRun(
-            engine,
-            how,
-            found,
-            choice,
-            skipped,
-            overlay=OverlayOptions(overlays, overlay_format, colormap, alpha, caption),
-            map_dtype=map_dtype,
-            max_pixels=max_pixels or MAX_PIXELS,
-            workers=readers,
-            resume=resume,
-            overwrite=overwrite,
-        )
-        # One process may finish what ranks began.
-        by_ranks = rank_info.size > 1 or (wanted is None and is_hdf5(out) and bool(shards_of(out)))
-        part = run.shard(out, *wanted) if wanted else run.whole(out)
-        if ranks.is_first:
-            for lock in locks_of(part.out, None if wanted else overlays):
-                context.with_resource(lock)
-        console.info(f"explaining {plural(len(part.pictures), 'image')} with {how.name}")
-        with (
-            interruptible() as interrupt,
-            console.progress(len(part.pictures), "explain", "images") as progress,
-        ):
-            if by_ranks:
-                ranks.show(progress.advance)
-                ended = explain_together(run, out, ranks, lambda: interrupt.stop)
-            else:
-                ended = run.explain(part, progress.advance, lambda: interrupt.stop)
-        if ended is None:
-            console.error(
-                f"interrupted; what is done is saved in {part.out}",
-                RESUME,
-            )
-            raise typer.Exit(130)
-        if not ranks.is_first:
-            return
-        if ended.was_complete:
-            console.info(f"{part.out} is complete already: nothing to do")
-        else:
-            console.result(f"{ended.rows} maps in {part.out}")
-        if ended.flat is not None:
-            path = str(Path(found.root) / ended.flat.path)
-            why = reason_of_picture(engine, how.name, path, ended.flat.class_index)
-            warn_of_flat_maps(console, {how.name: (ended.flat.rows, ended.rows)}, why)
-        raise typer.Exit(skipped.exit_code())
+    return () if strength > o.strength(context, "class_") else tuple(names)
+
+
+def _list_methods(console: Console) -> None:
+    from lcam_cli.methods.registry import known_methods
+    from lcam_cli.methods.trained import LCAM, SUMMARIES
+    from lcam_cli.runs.log import log_to
+
+    with log_to(console):
+        known = {name: entry.summary for name, entry in known_methods().items()}
+    everything = {LCAM: SUMMARIES[LCAM]} | known | SUMMARIES
+    width = max(map(len, everything))
+    for name, summary in everything.items():
+        console.result(f"{name:<{width}}  {summary}")

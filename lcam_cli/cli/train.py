@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import Annotated, Literal
 
 import typer
 
 from lcam_cli.cli import options as o
-from lcam_cli.cli.console import Console, interruptible
+from lcam_cli.cli.console import Console, Interrupt
 from lcam_cli.errors import LcamError
-from lcam_cli.runs.readers import start_readers
+from lcam_cli.images.depth import narrow_pictures
+from lcam_cli.runs.train import train_attention
+from lcam_cli.runs.train_options import TrainOptions
 from lcam_cli.scale.rank_info import RankInfo
-
-if TYPE_CHECKING:
-    from lcam_cli.training.recipes import Mode
 
 _RECIPE = "The recipe's own"
 
@@ -160,151 +159,42 @@ def train(
     lies.
     """
     rank_info = RankInfo.of_environment()
-    console = Console(quiet, follows=rank_info.rank > 0)
+    interrupt = Interrupt()
+    console = Console(quiet, follows=rank_info.rank > 0, interrupt=interrupt)
     if not data:
         raise LcamError(
             "no pictures to train on", 'name a folder, or set data = "…" under [train] in lcam.toml'
         )
-    run_mode = _run_mode(mode, train_head, labels)
-    readers = start_readers(workers)
-    import dataclasses
-
-    from lcam_cli.images.depth import narrow_pictures
-    from lcam_cli.images.read import MAX_PIXELS
-    from lcam_cli.locks import lock_folder
-    from lcam_cli.measures.labels import labels_of_files
-    from lcam_cli.methods.learned import LCAM_MODES
-    from lcam_cli.reports.text import plural
-    from lcam_cli.runs import setup
-    from lcam_cli.runs.backbone import new_backbone
-    from lcam_cli.scale.gradient_sync import GradientSync
-    from lcam_cli.scale.ranks import RESUME, device_of, together
-    from lcam_cli.training.files import claim_run, run_folder, sample
-    from lcam_cli.training.loop import TrainingSettings, share_of_batches
-    from lcam_cli.training.loop import train as run_training
-    from lcam_cli.training.recipes import recipe_for
-
-    context.with_resource(narrow_pictures.reported_to(console.warn))
-    layers = layer or []
-    if len(layers) > 1 and mode != "tame":
-        raise LcamError(f"--mode {mode} takes one --layer, not {len(layers)}", "name one")
-    chosen = o.backbone_options(context.params, layer=layers[-1] if layers else None)
-    recipe_settings = recipe_for(recipe, backbone or "", run_mode)
-    if mode not in LCAM_MODES and init != "auto":
-        raise LcamError(f"--init does not go with --mode {mode}", "leave it out")
-    typed = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "lr": lr,
-        "lambda_tv": 0.0 if loss == "ce" else lambda_tv,
-        "lambda_av": 0.0 if loss == "ce" else lambda_av,
-        "lambda_ce": lambda_ce,
-        "lambda4": lambda4,
-        "init": None if init == "auto" else init,
-    }
-    recipe_settings = dataclasses.replace(
-        recipe_settings,
-        **{k: v for k, v in typed.items() if v is not None},  # type: ignore[arg-type]
-    )
-    settings = TrainingSettings(
-        run_mode,
-        recipe_settings,
-        layers=tuple(layers) if mode == "tame" else (),
+    options = TrainOptions(
+        mode=mode,
+        train_head=train_head,
+        labels=labels,
+        layers=tuple(layer or ()),
+        recipe=recipe,
+        epochs=epochs,
+        lr=lr,
+        lambda_tv=lambda_tv,
+        lambda_av=lambda_av,
+        lambda_ce=lambda_ce,
+        lambda4=lambda4,
+        init=init,
+        loss=loss,
+        out=out,
+        resume=resume,
+        overwrite=overwrite,
         seed=seed,
-        workers=readers,
-        max_pixels=max_pixels or MAX_PIXELS,
+        backbone=o.backbone_options(context.params, layer=None),
+        pictures=o.picture_options(context.params),
+        engine=o.engine_options(context.params),
     )
-    share_of_batches(settings, rank_info)  # refused before anything is read
-    device = device_of(rank_info, device)
-    with together(rank_info, device) as ranks:
-        found = ranks.share(
-            lambda: setup.find_pictures(data, o.picture_options(context.params), console)
-        )
-        network = new_backbone(chosen, seed)
-        network.need_layer("lcam train")
-        paths = sample(found.paths, max_images, seed)
-        if labels is not None:
-            truth = labels_of_files(labels, paths, found.root, network, console.warn)
-            if len(truth) < len(paths):
-                console.warn(f"{len(paths) - len(truth)} images have no label: left out")
-                paths = [path for path in paths if path in truth]
-            settings = dataclasses.replace(settings, labels=tuple(truth[path] for path in paths))
-        folder = out or run_folder(network.identity.name, run_mode)
-        if ranks.is_first:
-            context.with_resource(lock_folder(folder))
-        goes_on = ranks.share(lambda: claim_run(folder, resume=resume, overwrite=overwrite))
-        if goes_on != resume:
-            console.info(f"nothing to resume in {folder}: starting anew")
-        engine = setup.new_engine(
-            network,
-            console,
-            device=device,
-            precision=precision,
-            batch_size=recipe_settings.batch_size,
-        )
-        setup.note_unused_gpus(engine, rank_info, "train", console)
-        skipped = setup.SkippedPictures(console, strict)
-        if ranks.is_first:
-            for item in found.skipped:
-                skipped(item)
-        title = f"L-CAM-{mode.capitalize()}" if mode in LCAM_MODES else mode.upper()
-        title += " and the head" if train_head else ""
-        console.info(
-            f"training {title} on {plural(len(paths), 'image')}, "
-            f"{plural(recipe_settings.epochs, 'epoch')}, "
-            f"recipe {recipe}"
-        )
-        sync = GradientSync(ranks)
-        total = len(paths) * recipe_settings.epochs
-        with interruptible() as interrupt, console.progress(total, "train", "images") as progress:
-            ranks.show(progress.advance)
-            result = run_training(
-                engine,
-                paths,
-                folder,
-                settings,
-                resume=goes_on,
-                advance=ranks.advance,
-                skip=skipped,
-                stop=lambda: interrupt.stop,
-                sync=sync,
-            )
-            if result is not None:
-                ranks.finish(skipped.count)
-                skipped.count += ranks.wait_for_others(lambda: False) if ranks.is_first else 0
-        if result is None:
-            console.error(
-                f"interrupted; the run is saved in {folder}",
-                RESUME,
-            )
-            raise typer.Exit(130)
-        if not ranks.is_first:
-            return
-        if sync.steps:
-            each = sync.sent / sync.steps
-            console.info(f"each of {rank_info.size} ranks sent {each:,.0f} bytes a step")
-        console.result(str(folder))
-        raise typer.Exit(skipped.exit_code())
+    context.with_resource(narrow_pictures.reported_to(console.warn))
+    result = train_attention(data, options, reporter=console, stop=lambda: interrupt.stop)
+    if result.interrupted:
+        from lcam_cli.scale.ranks import RESUME
 
-
-def _run_mode(mode: str, train_head: bool, labels: str | None) -> Mode:
-    """The mode as runs know it: with ``--train-head`` it is another one.
-
-    Raises:
-        LcamError: Options that do not go together.
-    """
-    if train_head and mode not in ("bla", "bla-t"):
-        raise LcamError(
-            f"--train-head does not go with --mode {mode}", "it trains --mode bla or bla-t"
-        )
-    if mode == "bla-t" and not train_head:
-        raise LcamError(
-            "--mode bla-t trains the classifier's head",
-            "add --train-head; with the head as it is, it is --mode bla",
-        )
-    if labels is not None and not train_head:
-        raise LcamError(
-            "--labels goes with --train-head alone",
-            "leave it out: what is explained are the classifier's own predictions",
-        )
-    return cast("Mode", f"{mode}-head" if train_head else mode)
+        console.error(f"interrupted; the run is saved in {result.out}", RESUME)
+        raise typer.Exit(130)
+    if not result.is_first:
+        return
+    console.result(str(result.out))
+    raise typer.Exit(console.exit_code(result.skipped, result.skipped_what))

@@ -86,7 +86,7 @@ def _has_maps(comparison: Comparison, candidate: Candidate, pictures: range) -> 
     """Whether the maps of a part are there, by themselves or in the file of all pictures."""
     state = comparison.state
     for path in {state.maps_path(candidate, pictures), state.maps_path(candidate)}:
-        with suppress(LcamError), MapsFile(path, tried=True) as maps:
+        with suppress(LcamError), MapsFile(path, trusted=True) as maps:
             if maps.complete:
                 return True
     return False

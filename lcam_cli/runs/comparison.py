@@ -148,7 +148,7 @@ class Comparison:
         shown = GalleryInfo.of(backbone, names, floor, task.nus, task.space)
         with ExitStack() as stack:
             maps = [
-                stack.enter_context(MapsFile(self.state.maps_path(c), tried=True))
+                stack.enter_context(MapsFile(self.state.maps_path(c), trusted=True))
                 for c in self.candidates
             ]
             report = stack.enter_context(Report(folder, "compare", shown))

@@ -14,8 +14,8 @@ from lcam_cli.maps.hdf5.joining import join
 from lcam_cli.maps.hdf5.reader import OVERWRITE_HINT, MapsFile
 from lcam_cli.maps.hdf5.resuming import ExpectedRun, ReusablePart
 from lcam_cli.maps.names import claim_folder
-from lcam_cli.runs.explain_run import Ended, ExplainRun, check_numbers
-from lcam_cli.runs.outputs import Part, check_shared, maps_info
+from lcam_cli.runs.explain_run import ExplainRun, PartResult, check_numbers
+from lcam_cli.runs.outputs import check_shared, maps_info
 from lcam_cli.scale.ranks import RESUME, Ranks
 from lcam_cli.scale.shares import gaps_between, shard_from, shards_of, share_out
 
@@ -33,9 +33,9 @@ class Plan:
     shares: list[list[range]]
 
 
-def explain_together(
+def explain_by_ranks(
     run: ExplainRun, out: Path, ranks: Ranks, stop: Callable[[], bool]
-) -> Ended | None:
+) -> PartResult | None:
     """Explain the pictures together with the other ranks.
 
     Each writes what it explains to shards beside ``out``. What shards of an earlier attempt hold
@@ -56,30 +56,30 @@ def explain_together(
     plan = ranks.share(lambda: _prepare(run, out, ranks))
     if plan is None:
         with MapsFile(out) as maps:
-            return Ended(len(maps), True, maps.flat_summary())
+            return PartResult(len(maps), True, maps.flat_summary())
     to_do = sum(len(pictures) for share in plan.shares for pictures in share)
     if ranks.is_first:
-        ranks.advance(len(run.found.paths) - to_do)
+        ranks.advance(len(run.task.found.paths) - to_do)
     # What there is was dealt with: a rank makes its shards anew.
-    run = dataclasses.replace(run, resume=False, overwrite=True)
+    options = dataclasses.replace(run.options, resume=False, overwrite=True)
+    run = dataclasses.replace(run, options=options)
     for pictures in plan.shares[ranks.info.rank]:
-        shard = shard_from(out, pictures.start, plan.attempt)
-        part = Part(shard, pictures, run.describe(pictures))
+        part = run.task.part(shard_from(out, pictures.start, plan.attempt), pictures)
         with lock_file(part.out):
-            ended = run.explain(part, ranks.advance, lambda: bool(stop() or ranks.lost))
-        if ended is None:
+            result = run.explain(part, ranks.advance, lambda: bool(stop() or ranks.lost))
+        if result is None:
             _check(ranks)
             return None
     ranks.finish(run.skipped.count)
     if not ranks.is_first:
-        return Ended(0, was_complete=False)
+        return PartResult(0, was_complete=False)
     run.skipped.count += ranks.wait_for_others(stop)
     if stop():
         _check(ranks)
         return None
     rows = _join(run, out, plan.attempt)
     with MapsFile(out) as maps:
-        return Ended(rows, False, maps.flat_summary())
+        return PartResult(rows, False, maps.flat_summary())
 
 
 def _check(ranks: Ranks) -> None:
@@ -97,12 +97,13 @@ def _prepare(run: ExplainRun, out: Path, ranks: Ranks) -> Plan | None:
     check_shared(out)
     if out.is_dir():  # before any work: the file takes its place at the very end
         raise LcamError(f"{out} is a folder", "name a file ending in .h5")
-    if run.overlay.folder is not None:
-        claim_folder(run.overlay.folder, may_exist=run.resume or run.overwrite)
+    resume, overwrite = run.options.resume, run.options.overwrite
+    if run.options.overlays.folder is not None:
+        claim_folder(run.options.overlays.folder, may_exist=resume or overwrite)
     there = [path for path in (out, *shards_of(out)) if path.exists()]
-    if there and not (run.resume or run.overwrite):
+    if there and not (resume or overwrite):
         raise LcamError(f"{there[0]} exists", "use --resume, --overwrite or another --out")
-    attempt = _begin_anew(out) if run.overwrite else max(shards_of(out).values(), default=1)
+    attempt = _begin_anew(out) if overwrite else max(shards_of(out).values(), default=1)
     # Else it is what this attempt replaces in the end.
     if out.exists() and attempt <= _attempt_in(out) and _is_complete(run, out):
         return None
@@ -112,9 +113,9 @@ def _prepare(run: ExplainRun, out: Path, ranks: Ranks) -> Plan | None:
     for path in shards:
         if path not in files:  # it has no whole batch
             path.unlink()
-    _tell(run, kept)
-    gaps = gaps_between([one.pictures for one in kept], len(run.names))
-    return Plan(attempt, share_out(gaps, run.at_once, ranks.info.size))
+    _report_skipped(run, kept)
+    gaps = gaps_between([one.pictures for one in kept], len(run.task.names))
+    return Plan(attempt, share_out(gaps, run.task.batch_size, ranks.info.size))
 
 
 def _begin_anew(out: Path) -> int:
@@ -153,13 +154,13 @@ def _is_complete(run: ExplainRun, out: Path) -> bool:
         complete = maps.complete
     kept = _expected(run).reusable_parts([out])
     has = sum(len(one.pictures) for one in kept)
-    if complete and has < len(run.names):
+    if complete and has < len(run.task.names):
         raise LcamError(
             f"{out} is finished, and lacks some of the pictures",
             "explain what is new with another --out, or all with --overwrite",
         )
     if complete:
-        _tell(run, kept)
+        _report_skipped(run, kept)
         _remove_replaced(out, _attempt_in(out))
         return True
     first = shard_from(out, 0)
@@ -180,36 +181,38 @@ def _remove_replaced(out: Path, attempt: int) -> None:
             path.unlink()
 
 
-def _tell(run: ExplainRun, kept: Sequence[ReusablePart]) -> None:
-    """Tell of what was left out of the parts that are kept; of the others' the ranks tell."""
+def _report_skipped(run: ExplainRun, kept: Sequence[ReusablePart]) -> None:
+    """Report what was left out of the parts that are kept; the ranks report that of the others."""
     has_first = bool(kept) and kept[0].pictures.start == 0
-    run.tell([item for one in kept for item in one.skipped], run.found.skipped * has_first)
+    run.report_skipped(
+        [item for one in kept for item in one.skipped], run.task.found.skipped * has_first
+    )
 
 
 def _join(run: ExplainRun, out: Path, attempt: int) -> int:
     kept = _expected(run).reusable_parts(_shards(out, attempt))
-    gaps = gaps_between([one.pictures for one in kept], len(run.names))
+    gaps = gaps_between([one.pictures for one in kept], len(run.task.names))
     if gaps:
         raise LcamError(
             f"pictures {gaps[0].start} to {gaps[0].stop} are in no shard of {out}", RESUME
         )
     lost = [one for part in kept for one in part.skipped]
-    check_numbers(sum(part.rows for part in kept), lost, run.engine.hardware.precision)
+    check_numbers(sum(part.rows for part in kept), lost, run.task.engine.hardware.precision)
     rows = join(out, kept)
     _remove_replaced(out, attempt)
     return rows
 
 
 def _expected(run: ExplainRun) -> ExpectedRun:
-    info = maps_info(run.engine.backbone, run.method, run.found.root, run.choice)
-    inputs = run.describe(range(0)).inputs
-    side = run.engine.backbone.preprocess.image_size
+    task = run.task
+    backbone = task.engine.backbone
+    side = backbone.preprocess.image_size
     return ExpectedRun(
-        info,
-        run.names,
-        inputs,
-        run.choice.per_picture,
-        run.at_once,
+        maps_info(backbone, task.method, task.found.root, task.choice),
+        task.names,
+        task.describe(range(0)).inputs,
+        task.choice.per_picture,
+        task.batch_size,
         size=(side, side),
-        map_dtype=run.map_dtype,
+        map_dtype=run.options.map_dtype,
     )

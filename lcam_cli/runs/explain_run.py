@@ -4,30 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 
-from lcam_cli.engine.engine import Engine
-from lcam_cli.images.find import Found, Skipped
-from lcam_cli.maps.flat import FlatSummary
-from lcam_cli.maps.paths import stored_path
-from lcam_cli.maps.record import MapDtype, Shard
-from lcam_cli.methods.base import Method
-from lcam_cli.methods.explain import (
-    NOT_NUMBERS,
-    ClassChoice,
-    explain,
-    no_numbers,
-    pictures_at_once,
-)
-from lcam_cli.runs.outputs import Outputs, OverlayOptions, Part, check_shared
-from lcam_cli.runs.setup import SkippedPictures
-from lcam_cli.scale.shares import shard_file, shard_range
+from lcam_cli.images.find import Skipped
+from lcam_cli.images.read import MAX_PIXELS
+from lcam_cli.methods.explain import NOT_NUMBERS, explain, no_numbers
+from lcam_cli.runs.explain_options import ExplainOptions
+from lcam_cli.runs.explain_task import ExplainTask, Part
+from lcam_cli.runs.outputs import Outputs
+from lcam_cli.runs.skipped import SkippedPictures
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How a part came to its end.
+class PartResult:
+    """What a part that is done has.
 
     Attributes:
         rows: Maps in its output.
@@ -42,54 +31,22 @@ class Ended:
 
 @dataclass(frozen=True)
 class ExplainRun:
-    """Pictures, and how they are explained; see the options of the same names."""
+    """A task, and how it is carried out.
 
-    engine: Engine
-    method: Method
-    found: Found
-    choice: ClassChoice
+    Attributes:
+        task: What is explained, and how.
+        options: What is written, and what becomes of what is there.
+        skipped: Counts what is left out.
+        workers: Processes that read pictures.
+    """
+
+    task: ExplainTask
+    options: ExplainOptions
     skipped: SkippedPictures
-    overlay: OverlayOptions
-    map_dtype: MapDtype
-    max_pixels: int
     workers: int
-    resume: bool
-    overwrite: bool
 
-    @cached_property
-    def names(self) -> list[str]:
-        """What the pictures are called in the rows."""
-        return [self.row_path(path) for path in self.found.paths]
-
-    @property
-    def at_once(self) -> int:
-        """Pictures a batch."""
-        return pictures_at_once(self.engine, self.method)
-
-    def row_path(self, path: str) -> str:
-        """What a picture is called in the rows."""
-        return stored_path(path, self.found.root)
-
-    def whole(self, out: Path) -> Part:
-        """All pictures."""
-        return Part(out, range(len(self.found.paths)))
-
-    def shard(self, out: Path, index: int, count: int) -> Part:
-        """Part ``index`` of ``count``, in a file of its own.
-
-        Raises:
-            LcamError: ``out`` is a folder of PNGs.
-        """
-        check_shared(out)
-        pictures = shard_range(len(self.found.paths), self.at_once, index, count)
-        return Part(shard_file(out, index, count), pictures, self.describe(pictures))
-
-    def describe(self, pictures: range) -> Shard:
-        """What a file of some of the pictures says of itself."""
-        return Shard.of(pictures, self.names, repr(self.choice))
-
-    def tell(self, kept: Sequence[Skipped], found: Sequence[Skipped]) -> None:
-        """Tell of the inputs that are left out before any picture is explained, each once.
+    def report_skipped(self, kept: Sequence[Skipped], found: Sequence[Skipped]) -> None:
+        """Report the inputs that are left out before any picture is explained, each once.
 
         Args:
             kept: Those that an earlier run could not read, as they are called in its output. They
@@ -100,7 +57,8 @@ class ExplainRun:
             LcamError: There are some, with ``--strict``.
         """
         known = {one.path for one in kept}
-        spelt = dict(zip(self.names, self.found.paths, strict=True)) if kept else {}
+        task = self.task
+        spelt = dict(zip(task.names, task.found.paths, strict=True)) if kept else {}
         for one in kept:
             self.skipped(Skipped(spelt.get(one.path, one.path), one.reason))
         for one in found:
@@ -109,7 +67,7 @@ class ExplainRun:
 
     def explain(
         self, part: Part, advance: Callable[[int], None], stop: Callable[[], bool]
-    ) -> Ended | None:
+    ) -> PartResult | None:
         """Explain the pictures of a part.
 
         Args:
@@ -123,55 +81,42 @@ class ExplainRun:
         Raises:
             LcamError: See :class:`Outputs`; or no picture of the run has scores that are numbers.
         """
-        outputs = Outputs(
-            part,
-            self.engine.backbone,
-            self.method,
-            self.found,
-            self.names,
-            self.choice,
-            map_dtype=self.map_dtype,
-            overlay=self.overlay,
-            max_pixels=self.max_pixels,
-            workers=self.workers,
-            resume=self.resume,
-            overwrite=self.overwrite,
-        )
-        with outputs:
-            start = outputs.rewind(self.at_once)
+        task = self.task
+        with Outputs(part, task, self.options, self.workers) as outputs:
+            start = outputs.rewind(task.batch_size)
             advance(start)
-            self.tell(outputs.skipped, outputs.found_skipped)
+            self.report_skipped(outputs.skipped, outputs.skipped_inputs)
             if outputs.complete:
-                return Ended(outputs.rows, True, outputs.flat())
+                return PartResult(outputs.rows, True, outputs.flat())
             rows = outputs.rows
-            # Where no picture has numbers for scores, that is told once, and not of each.
-            untold: list[Skipped] = []
+            # Where no picture has numbers for scores, that is said once, and not of each.
+            pending: list[Skipped] = []
             for batch in explain(
-                self.engine,
-                self.method,
+                task.engine,
+                task.method,
                 outputs.paths,
-                choice=self.choice,
+                choice=task.choice,
                 workers=self.workers,
                 start=start,
-                max_pixels=self.max_pixels,
-                row_path=self.row_path,
+                max_pixels=self.options.engine.max_pixels or MAX_PIXELS,
+                row_path=task.row_path,
             ):
                 rows += len(batch)
-                untold += [*batch.skipped, *outputs.append(batch)]
-                untold = self._tell(untold, all_of_them=rows > 0 or self.skipped.strict)
-                advance(len(batch) // self.choice.per_picture + len(batch.skipped))
+                pending += [*batch.skipped, *outputs.append(batch)]
+                pending = self._report(pending, all_of_them=rows > 0 or self.skipped.strict)
+                advance(len(batch) // task.choice.per_picture + len(batch.skipped))
                 if stop():
-                    self._tell(untold, all_of_them=True)
+                    self._report(pending, all_of_them=True)
                     return None
-            untold += outputs.settle()
+            pending += outputs.settle()
             if part.shard is None:  # the other parts of a run may have numbers
-                check_numbers(rows, outputs.skipped, self.engine.hardware.precision)
-            self._tell(untold, all_of_them=True)
+                check_numbers(rows, outputs.skipped, task.engine.hardware.precision)
+            self._report(pending, all_of_them=True)
             outputs.finish()
-            return Ended(outputs.rows, False, outputs.flat())
+            return PartResult(outputs.rows, False, outputs.flat())
 
-    def _tell(self, items: Sequence[Skipped], *, all_of_them: bool) -> list[Skipped]:
-        """Tell of what is left out, but for what has no numbers unless it is to be told too."""
+    def _report(self, items: Sequence[Skipped], *, all_of_them: bool) -> list[Skipped]:
+        """Report what is left out; return what has no numbers unless it is to be reported too."""
         wait = [one for one in items if not all_of_them and one.reason.startswith(NOT_NUMBERS)]
         for one in items:
             if one not in wait:

@@ -11,6 +11,7 @@ from lcam_cli.errors import LcamError
 
 if TYPE_CHECKING:
     from lcam_cli.images.preprocess import Fit
+    from lcam_cli.maps.overlay_writer import OverlayFormat
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,26 @@ class PictureOptions:
     strict: bool = False
     listed: Callable[[], Iterable[str]] = tuple
     run_commands: bool = False
+
+
+@dataclass(frozen=True)
+class OverlayOptions:
+    """The overlays: pictures with their maps drawn over them.
+
+    Attributes:
+        folder: Where they go; None for none beside an HDF5 file, and for ``DIR/overlays`` beside a
+            folder of PNGs.
+        picture_format: ``"png"``, ``"jpg"`` or ``"webp"``.
+        colormap: Any name matplotlib knows.
+        alpha: Their strength where the map is 1, in 0-1.
+        caption: Whether they show class name and score.
+    """
+
+    folder: Path | None = None
+    picture_format: OverlayFormat = "png"
+    colormap: str = "inferno"
+    alpha: float = 0.8
+    caption: bool = True
 
 
 def check_nus(nus: Iterable[float]) -> None:

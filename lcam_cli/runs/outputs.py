@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -16,121 +16,71 @@ from typing import Self
 from lcam_cli.engine.backbone import Backbone
 from lcam_cli.errors import BadImageError, LcamError
 from lcam_cli.images.decoder import read_whole
-from lcam_cli.images.find import Found, Skipped
+from lcam_cli.images.find import Skipped
+from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.locks import lock_file, lock_folder
 from lcam_cli.maps.flat import FlatSummary
 from lcam_cli.maps.hdf5.layout import Capacity
 from lcam_cli.maps.hdf5.resuming import pictures_done
 from lcam_cli.maps.hdf5.writer import Hdf5Writer
-from lcam_cli.maps.overlay_writer import OverlayFormat, OverlayWriter
+from lcam_cli.maps.overlay_writer import OverlayWriter
 from lcam_cli.maps.paths import stored_path
 from lcam_cli.maps.png import PngWriter
-from lcam_cli.maps.record import Map, MapBatch, MapDtype, MapsInfo, Shard
+from lcam_cli.maps.record import Map, MapBatch, MapsInfo
 from lcam_cli.methods.base import Method
 from lcam_cli.methods.explain import ClassChoice
 from lcam_cli.runs.background import BackgroundCalls
 from lcam_cli.runs.budget import Budget
+from lcam_cli.runs.explain_options import ExplainOptions
+from lcam_cli.runs.explain_task import ExplainTask, Part
 
 _HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 _PIXELS_DRAWN_AT_ONCE = 1 << 26
 _SECOND_NAME = " (lcam 0.1.0 left out a picture's second name, which has a row of its own now)"
 
 
-@dataclass(frozen=True)
-class OverlayOptions:
-    """The overlay options as typed.
-
-    Attributes:
-        folder: ``--overlays``; None for none beside an HDF5 file, and for ``DIR/overlays`` beside
-            a folder of PNGs.
-        picture_format: ``--overlay-format``.
-        colormap: ``--colormap``.
-        alpha: ``--alpha``.
-        caption: ``--caption``.
-    """
-
-    folder: Path | None
-    picture_format: OverlayFormat
-    colormap: str
-    alpha: float
-    caption: bool
-
-
-@dataclass(frozen=True)
-class Part:
-    """Some of a run's pictures, and the file or folder that their maps go to.
-
-    Attributes:
-        out: What the user, or the plan of a shared run, names.
-        pictures: Which of the run's pictures.
-        shard: What a file of some of the pictures says of itself; None for one of all.
-    """
-
-    out: Path
-    pictures: range
-    shard: Shard | None = None
-
-
 class Outputs:
-    """All that is written of a part of a run; a context manager, which saves on the way out.
+    """All that is written of a part of a task; a context manager, which saves on the way out.
 
     Args:
         part: Which pictures, and where to.
-        backbone: What is explained.
-        method: How.
-        found: All pictures of the run.
-        names: What they are called in the rows.
-        choice: Which classes of a picture are explained.
-        map_dtype: How maps are stored in HDF5.
-        overlay: What overlays are drawn.
-        max_pixels: A picture with more has no overlay.
+        task: What is explained, and how.
+        options: What is stored and drawn, and what becomes of what is there.
         workers: Threads that draw.
-        resume: Go on with what is there.
-        overwrite: Replace it.
 
     Attributes:
         paths: The part's pictures.
-        found_skipped: Inputs before its first picture that lead nowhere.
+        skipped_inputs: Inputs before its first picture that lead nowhere.
     """
 
     def __init__(
-        self,
-        part: Part,
-        backbone: Backbone,
-        method: Method,
-        found: Found,
-        names: Sequence[str],
-        choice: ClassChoice,
-        *,
-        map_dtype: MapDtype,
-        overlay: OverlayOptions,
-        max_pixels: int,
-        workers: int,
-        resume: bool,
-        overwrite: bool,
+        self, part: Part, task: ExplainTask, options: ExplainOptions, workers: int
     ) -> None:
+        found, backbone, overlay = task.found, task.engine.backbone, options.overlays
         here = slice(part.pictures.start, part.pictures.stop)
-        self.paths, self._names = found.paths[here], names[here]
+        self.paths, self._names = found.paths[here], task.names[here]
         out = self._out = part.out
         self._root = found.root
-        self.found_skipped = [] if part.pictures.start else found.skipped
-        self._per_picture = choice.per_picture
-        self._max_pixels = max_pixels
+        self.skipped_inputs = [] if part.pictures.start else found.skipped
+        self._per_picture = task.choice.per_picture
+        self._max_pixels = options.engine.max_pixels or MAX_PIXELS
         self._background: BackgroundCalls[list[Skipped]] = BackgroundCalls()
         self._drawing = ThreadPoolExecutor(workers, thread_name_prefix="lcam-draw")
         self._drawn_at_once = Budget(_PIXELS_DRAWN_AT_ONCE)
-        info = replace(maps_info(backbone, method, found.root, choice), shard=part.shard)
+        info = maps_info(backbone, task.method, found.root, task.choice)
+        info = replace(info, shard=part.shard)
         side = backbone.preprocess.image_size
         to_hdf5 = is_hdf5(out)
         folder = overlay.folder or (None if to_hdf5 else out / "overlays")
+        resume, overwrite = options.resume, options.overwrite
         self._maps: Hdf5Writer | PngWriter
         if to_hdf5:
             self._maps = Hdf5Writer(
                 out,
                 info,
                 size=(side, side),
-                capacity=self._capacity(names, found.skipped, backbone.class_names),
-                map_dtype=map_dtype,
+                capacity=self._capacity(task.names, found.skipped, backbone.class_names),
+                map_dtype=options.map_dtype,
                 resume=resume,
                 overwrite=overwrite,
             )
@@ -154,7 +104,7 @@ class Outputs:
         self, names: Sequence[str], skipped: Sequence[Skipped], class_names: Sequence[str]
     ) -> Capacity:
         """For the part's rows; names are as wide as the whole run's, for shards to fit together."""
-        inputs = [*self._names, *(s.path for s in self.found_skipped)]
+        inputs = [*self._names, *(s.path for s in self.skipped_inputs)]
         capacity = Capacity.of(inputs, class_names, classes_per_picture=self._per_picture)
         widest = Capacity.of([*names, *(s.path for s in skipped)], ())
         return replace(capacity, path_bytes=widest.path_bytes)
@@ -236,7 +186,7 @@ class Outputs:
         return any(os.path.realpath(path) == real for path in self.paths[:index])
 
     def append(self, batch: MapBatch) -> list[Skipped]:
-        """Have a batch written to every output, behind the back of what comes next.
+        """Have a batch written to every output, while the next one is computed.
 
         Returns:
             Pictures of earlier batches that have no overlay: they were readable a moment ago and
@@ -251,7 +201,7 @@ class Outputs:
         changed = self._write_overlays(batch)
         unread = [Skipped(self.row_path(s.path), s.reason) for s in batch.skipped]
         if not self._maps.rows and not self._maps.skipped:
-            unread = self.found_skipped + unread
+            unread = self.skipped_inputs + unread
         self._maps.append(replace(batch, skipped=unread))
         return changed
 

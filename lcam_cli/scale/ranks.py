@@ -343,9 +343,7 @@ def together(rank_info: RankInfo, device: str) -> Iterator[Ranks]:
     try:
         yield ranks
     except BaseException as error:
-        # How a command that has done its work says so with an exit code.
-        done = getattr(error, "exit_code", None) in (0, 1, 3)
-        ranks.close(None if done else error)
+        ranks.close(error)
         if isinstance(error, Exit):
             return
         raise

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
 
 from lcam_cli.errors import LcamError
 from lcam_cli.maps.atomic import remove_leftovers
@@ -49,11 +46,3 @@ def claim_run(folder: Path, *, resume: bool, overwrite: bool) -> bool:
             f"cannot write to {folder}: {error.strerror or error}", "name another folder with --out"
         ) from None
     return resume and begun
-
-
-def sample(paths: Sequence[str], count: int | None, seed: int) -> list[str]:
-    """Choose ``count`` of the pictures by the seed, keeping their order; all of them for None."""
-    if count is None or count >= len(paths):
-        return list(paths)
-    chosen = np.random.default_rng([seed]).choice(len(paths), count, replace=False)
-    return [paths[i] for i in np.sort(chosen)]

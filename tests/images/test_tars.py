@@ -19,15 +19,18 @@ from safetensors.torch import load_file
 from lcam_cli.__main__ import run
 from lcam_cli.cli.app import lcam_app
 from lcam_cli.cli.console import Console
+from lcam_cli.cli.options import picture_options
 from lcam_cli.errors import BadImageError, LcamError
 from lcam_cli.images.decoder import read_whole
 from lcam_cli.images.find import Skipped, find_images
 from lcam_cli.images.tars import expand_braces, locate
 from lcam_cli.runs import pipes
-from lcam_cli.runs.setup import pictures
+from lcam_cli.runs.options import PictureOptions
+from lcam_cli.runs.pictures import find_pictures
 from tests.tiny import write_pictures
 
 MANY = 10**8
+TYPED = PictureOptions(run_commands=True)
 
 
 def pack(tar: Path, pictures: list[str]) -> None:
@@ -244,16 +247,16 @@ def test_what_a_command_prints_is_a_tar_like_others(
 def test_a_command_that_fails_is_listed(
     shards: list[Path], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    found = pictures(["pipe:cat absent.tar", str(shards[0])], False, Console())
+    found = find_pictures(["pipe:cat absent.tar", str(shards[0])], TYPED, Console())
     assert len(found.paths) == 10
     (skipped,) = found.skipped
     assert skipped == Skipped(str(pipes.place_of("pipe:cat absent.tar")), "its command failed")
     assert "absent" not in skipped.path, "a command may hold a password"
     with pytest.raises(LcamError, match="cat half: it ended with exit code 1"):
-        pictures(["pipe:cat shards-000.tar; cat half"], False, Console())
+        find_pictures(["pipe:cat shards-000.tar; cat half"], TYPED, Console())
     for nothing, why in (("true", "empty file"), ("head -c 3000 shards-000.tar", "a tar")):
         with pytest.raises(LcamError, match=why):
-            pictures([f"pipe:{nothing}"], False, Console())
+            find_pictures([f"pipe:{nothing}"], TYPED, Console())
     assert not list(Path("runs/pipes").iterdir()), "half a tar is not kept"
 
 
@@ -261,7 +264,7 @@ def test_jobs_that_share_a_tar_fetch_it_once(shards: list[Path]) -> None:
     slow = "pipe:echo run >> runs.txt; head -c 3000 shards-000.tar; sleep 1; "
     slow += "tail -c +3001 shards-000.tar"
     with ThreadPoolExecutor(3) as pool:
-        found = list(pool.map(lambda _: pictures([slow], False, Console()), range(3)))
+        found = list(pool.map(lambda _: find_pictures([slow], TYPED, Console()), range(3)))
     assert [len(one.paths) for one in found] == [10, 10, 10]
     assert Path("runs.txt").read_text() == "run\n"
 
@@ -277,7 +280,8 @@ def test_a_list_runs_no_commands(shards: list[Path], monkeypatch: pytest.MonkeyP
         buffer = io.BytesIO(b"pipe:touch ran\nshards-000.tar\n")
 
     monkeypatch.setattr("sys.stdin", Stdin)
-    found = pictures(["-"], False, Console())
+    as_typed = picture_options({"max_images": None, "strict": False, "null": False})
+    found = find_pictures(["-"], as_typed, Console())
     assert len(found.paths) == 10
     assert [skipped.path for skipped in found.skipped] == ["pipe:touch ran"]
     assert not Path("ran").exists()

@@ -18,7 +18,7 @@ from lcam_cli.methods.attention_file import FILE_NAME, AttentionSettings, save_a
 from lcam_cli.methods.bounded_logit import PositionLogits
 from lcam_cli.networks.weights.checkpoint import sha256_of_file
 from lcam_cli.runs.newest_run import newest_run
-from lcam_cli.runs.setup import BackboneOptions
+from lcam_cli.runs.options import BackboneOptions
 from tests.cli import job
 from tests.cli.job import Lcam
 

@@ -376,7 +376,7 @@ def test_several_gpus_are_told_of(
 
     from lcam_cli.cli.console import Console
     from lcam_cli.errors import LcamError
-    from lcam_cli.runs.setup import tell_of_gpus
+    from lcam_cli.runs.engine import note_unused_gpus
     from lcam_cli.scale.rank_info import RankInfo
     from lcam_cli.scale.ranks import device_of
 
@@ -386,10 +386,10 @@ def test_several_gpus_are_told_of(
     chosen: list[int] = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-    tell_of_gpus(Gpu(), RankInfo(), "explain", Console())  # type: ignore[arg-type]
+    note_unused_gpus(Gpu(), RankInfo(), "explain", Console())  # type: ignore[arg-type]
     assert "1 of 4 GPUs" in (said := capfd.readouterr().err)
     assert "torchrun --nproc-per-node 4 -m lcam_cli explain" in said
-    tell_of_gpus(Gpu(), RankInfo(1, 4, 1, 4), "explain", Console())  # type: ignore[arg-type]
+    note_unused_gpus(Gpu(), RankInfo(1, 4, 1, 4), "explain", Console())  # type: ignore[arg-type]
     assert capfd.readouterr().err == ""
     assert device_of(RankInfo(6, 8, 2, 4), "auto") == "cuda:2"
     assert device_of(RankInfo(6, 8, 2, 4), "cuda") == "cuda:2"

@@ -1,0 +1,52 @@
+"""``explain_folder``: a map for every picture, in a file or folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lcam_cli.errors import LcamError
+from lcam_cli.runs.explain_options import ExplainOptions
+from lcam_cli.runs.inputs import Inputs, listed
+from lcam_cli.runs.readers import start_readers
+from lcam_cli.runs.reporter import Reporter
+from lcam_cli.scale.rank_info import RankInfo
+
+if TYPE_CHECKING:
+    from lcam_cli.runs.explain_outcome import ExplainResult
+
+
+def explain_folder(
+    images: Inputs,
+    out: str | Path = "maps.h5",
+    options: ExplainOptions | None = None,
+    *,
+    reporter: Reporter | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> ExplainResult:
+    """Explain pictures into a file or folder, as ``lcam explain`` does.
+
+    What is done is saved however the run ends, Ctrl-C included, and ``resume`` goes on from there.
+    Processes that torchrun has started share the pictures out between them.
+
+    Args:
+        images: Pictures, folders of them or tars: a path, or several.
+        out: An HDF5 file (``*.h5``), or a folder of PNGs and overlays.
+        options: How; None for the command's defaults.
+        reporter: Is told of progress, of warnings and of what is going on; None for one that passes
+            warnings to the logger ``"lcam"`` and nothing else.
+        stop: Asked after every batch; True ends the run with what is done saved.
+
+    Raises:
+        LcamError: The method, the classifier, a class or a picture does not exist; ``out`` is there
+            already, of another run, or being written by one; the disk is full.
+    """
+    options, reporter = options or ExplainOptions(), reporter or Reporter()
+    if options.shard and RankInfo.of_environment().size > 1:
+        raise LcamError("--shard does not go with torchrun", "leave it out: ranks share all alone")
+    readers = start_readers(options.engine.workers)
+    # It imports torch, which takes longer than the readers' start.
+    from lcam_cli.runs.explain_outcome import explain  # noqa: PLC0415
+
+    return explain(listed(images), Path(out), options, readers, reporter, stop)

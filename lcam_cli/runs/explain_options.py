@@ -1,0 +1,59 @@
+"""What :func:`~lcam_cli.runs.explain.explain_folder` can be asked for. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lcam_cli.errors import LcamError
+from lcam_cli.runs.options import BackboneOptions, EngineOptions, OverlayOptions, PictureOptions
+
+if TYPE_CHECKING:
+    from lcam_cli.maps.record import MapDtype
+
+
+@dataclass(frozen=True)
+class ExplainOptions:
+    """How pictures are explained; the defaults are those of ``lcam explain``.
+
+    Attributes:
+        method: A name of ``lcam explain --list-methods``; None for the trained attention of
+            ``attention``, or of the newest run that fits.
+        attention: A trained attention, a file or a run's folder; None for the newest that fits.
+        class_names: The classes to explain, by name or index; empty for the predicted ones.
+        top_k: Without ``class_names``, how many of the best-scored classes are explained.
+        align: Place maps by the receptive fields of their cells, or tile the picture evenly; None
+            as trained, else evenly.
+        map_dtype: How maps are stored in HDF5: ``"float16"``, ``"uint8"`` or ``"float32"``.
+        shard: ``(i, n)``: explain part i, from 0, of n alone, into ``<out>.i-of-n.h5``.
+        resume: Go on with an interrupted run.
+        overwrite: Replace what is there.
+        seed: Of everything random.
+        overlays: What is drawn over the pictures.
+        backbone: The classifier; a trained attention brings its own.
+        pictures: Which pictures are taken.
+        engine: Where and how the network runs.
+
+    Raises:
+        LcamError: ``resume`` and ``overwrite`` exclude each other.
+    """
+
+    method: str | None = None
+    attention: Path | None = None
+    class_names: tuple[str, ...] = ()
+    top_k: int = 1
+    align: bool | None = None
+    map_dtype: MapDtype = "float16"
+    shard: tuple[int, int] | None = None
+    resume: bool = False
+    overwrite: bool = False
+    seed: int = 0
+    overlays: OverlayOptions = field(default_factory=OverlayOptions)
+    backbone: BackboneOptions = field(default_factory=BackboneOptions)
+    pictures: PictureOptions = field(default_factory=PictureOptions)
+    engine: EngineOptions = field(default_factory=EngineOptions)
+
+    def __post_init__(self) -> None:
+        if self.resume and self.overwrite:
+            raise LcamError("--resume and --overwrite exclude each other", "give one of them")

@@ -1,0 +1,72 @@
+"""What is explained, and how: the same on every rank and for every part of the pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from lcam_cli.engine.engine import Engine
+from lcam_cli.images.find import Found
+from lcam_cli.maps.paths import stored_path
+from lcam_cli.maps.record import Shard
+from lcam_cli.methods.base import Method
+from lcam_cli.methods.explain import ClassChoice, pictures_at_once
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of a task's pictures, and the file or folder that their maps go to.
+
+    Attributes:
+        out: What the user, or the plan of a shared run, names.
+        pictures: Which of the task's pictures.
+        shard: What a file of some of the pictures says of itself; None for one of all.
+    """
+
+    out: Path
+    pictures: range
+    shard: Shard | None = None
+
+
+@dataclass(frozen=True)
+class ExplainTask:
+    """Pictures, and how they are explained.
+
+    Attributes:
+        engine: Runs the classifier.
+        method: Makes the maps.
+        found: The pictures, and the inputs that lead nowhere.
+        choice: Which classes of a picture are explained.
+    """
+
+    engine: Engine
+    method: Method
+    found: Found
+    choice: ClassChoice
+
+    @cached_property
+    def names(self) -> list[str]:
+        """What the pictures are called in the rows."""
+        return [self.row_path(path) for path in self.found.paths]
+
+    @property
+    def batch_size(self) -> int:
+        """Pictures a batch."""
+        return pictures_at_once(self.engine, self.method)
+
+    def row_path(self, path: str) -> str:
+        """What a picture is called in the rows."""
+        return stored_path(path, self.found.root)
+
+    def all_pictures(self, out: Path) -> Part:
+        """All pictures, in one output."""
+        return Part(out, range(len(self.found.paths)))
+
+    def part(self, out: Path, pictures: range) -> Part:
+        """Some of the pictures, in a file that says which."""
+        return Part(out, pictures, self.describe(pictures))
+
+    def describe(self, pictures: range) -> Shard:
+        """What a file of some of the pictures says of itself."""
+        return Shard.of(pictures, self.names, repr(self.choice))

@@ -1,0 +1,201 @@
+"""Training an attention, from finding the pictures to the run's folder. Imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lcam_cli.engine.backbone import Backbone
+from lcam_cli.errors import LcamError
+from lcam_cli.images.depth import narrow_pictures
+from lcam_cli.images.read import MAX_PIXELS
+from lcam_cli.images.sampling import sample
+from lcam_cli.locks import lock_folder
+from lcam_cli.measures.labels import labels_of_files
+from lcam_cli.methods.attention_file import FILE_NAME
+from lcam_cli.methods.learned import LCAM_MODES
+from lcam_cli.reports.text import plural
+from lcam_cli.runs.backbone import new_backbone
+from lcam_cli.runs.engine import new_engine, note_unused_gpus
+from lcam_cli.runs.log import log_to
+from lcam_cli.runs.options import BackboneOptions
+from lcam_cli.runs.pictures import find_pictures
+from lcam_cli.runs.reporter import Reporter
+from lcam_cli.runs.skipped import SkippedPictures
+from lcam_cli.runs.train_options import TrainOptions
+from lcam_cli.scale.gradient_sync import GradientSync
+from lcam_cli.scale.rank_info import RankInfo
+from lcam_cli.scale.ranks import Exit, device_of, together
+from lcam_cli.training.files import claim_run, run_folder
+from lcam_cli.training.loop import TrainingSettings, share_of_batches
+from lcam_cli.training.loop import train as train_on
+from lcam_cli.training.recipes import Recipe, recipe_for
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How training ended.
+
+    Attributes:
+        out: The run's folder.
+        skipped: How many inputs were left out.
+        skipped_what: What is the matter with them, as the end of a sentence.
+        interrupted: Whether ``stop`` ended the run; ``resume`` goes on from there.
+        is_first: Whether this is the first of several ranks, or the only one.
+    """
+
+    out: Path
+    skipped: int = 0
+    skipped_what: str = ""
+    interrupted: bool = False
+    is_first: bool = True
+
+    @property
+    def attention(self) -> Path:
+        """The trained attention; it is there where the run was not interrupted."""
+        return self.out / FILE_NAME
+
+
+def train(
+    inputs: Sequence[str],
+    options: TrainOptions,
+    workers: int,
+    reporter: Reporter,
+    stop: Callable[[], bool],
+) -> TrainResult:
+    """Train an attention; see :func:`~lcam_cli.runs.train.train_attention`."""
+    rank_info = RankInfo.of_environment()
+    settings = _settings(options, workers)
+    share_of_batches(settings, rank_info)  # refused before anything is read
+    device = device_of(rank_info, options.engine.device)
+    with ExitStack() as stack, together(rank_info, device) as ranks:
+        stack.enter_context(narrow_pictures.reported_to(reporter.warn))
+        stack.enter_context(log_to(reporter))
+        found = ranks.share(lambda: find_pictures(inputs, options.pictures, reporter))
+        backbone = new_backbone(_backbone_options(options), options.seed)
+        backbone.need_layer("lcam train")
+        paths = sample(found.paths, options.pictures.max_images, options.seed)
+        if options.labels is not None:
+            paths, labels = _labelled(options.labels, paths, found.root, backbone, reporter)
+            settings = replace(settings, labels=labels)
+        folder = options.out or run_folder(backbone.identity.name, settings.mode)
+        if ranks.is_first:
+            stack.enter_context(lock_folder(folder))
+        goes_on = ranks.share(
+            lambda: claim_run(folder, resume=options.resume, overwrite=options.overwrite)
+        )
+        if goes_on != options.resume:
+            reporter.info(f"nothing to resume in {folder}: starting anew")
+        engine = new_engine(
+            backbone,
+            reporter,
+            device=device,
+            precision=options.engine.precision,
+            batch_size=settings.recipe.batch_size,
+        )
+        note_unused_gpus(engine, rank_info, "train", reporter)
+        skipped = SkippedPictures(reporter, options.pictures.strict)
+        if ranks.is_first:
+            for item in found.skipped:
+                skipped(item)
+        epochs = settings.recipe.epochs
+        reporter.info(
+            f"training {_title(options)} on {plural(len(paths), 'image')}, "
+            f"{plural(epochs, 'epoch')}, recipe {options.recipe}"
+        )
+        sync = GradientSync(ranks)
+        with reporter.progress(len(paths) * epochs, "train", "images") as progress:
+            ranks.show(progress.advance)
+            attention = train_on(
+                engine,
+                paths,
+                folder,
+                settings,
+                resume=goes_on,
+                advance=ranks.advance,
+                skip=skipped,
+                stop=stop,
+                sync=sync,
+            )
+            if attention is not None:
+                ranks.finish(skipped.count)
+                skipped.count += ranks.wait_for_others(lambda: False) if ranks.is_first else 0
+        result = TrainResult(
+            folder,
+            skipped.count,
+            skipped.what,
+            interrupted=attention is None,
+            is_first=ranks.is_first,
+        )
+        if result.interrupted:
+            raise Exit
+        if sync.steps and ranks.is_first:
+            each = sync.sent / sync.steps
+            reporter.info(f"each of {rank_info.size} ranks sent {each:,.0f} bytes a step")
+    return result
+
+
+def _settings(options: TrainOptions, workers: int) -> TrainingSettings:
+    """Return what the loop needs to know, without the labels.
+
+    Raises:
+        LcamError: Options do not go with the mode.
+    """
+    layers, mode = options.layers, options.mode
+    if len(layers) > 1 and mode != "tame":
+        raise LcamError(f"--mode {mode} takes one --layer, not {len(layers)}", "name one")
+    return TrainingSettings(
+        options.run_mode,
+        _recipe(options),
+        layers=layers if mode == "tame" else (),
+        seed=options.seed,
+        workers=workers,
+        max_pixels=options.engine.max_pixels or MAX_PIXELS,
+    )
+
+
+def _recipe(options: TrainOptions) -> Recipe:
+    """Return the recipe, with what the options say in its place."""
+    recipe = recipe_for(options.recipe, options.backbone.backbone or "", options.run_mode)
+    if options.mode not in LCAM_MODES and options.init != "auto":
+        raise LcamError(f"--init does not go with --mode {options.mode}", "leave it out")
+    only_ce = options.loss == "ce"
+    given = {
+        "epochs": options.epochs,
+        "batch_size": options.engine.batch_size,
+        "lr": options.lr,
+        "lambda_tv": 0.0 if only_ce else options.lambda_tv,
+        "lambda_av": 0.0 if only_ce else options.lambda_av,
+        "lambda_ce": options.lambda_ce,
+        "lambda4": options.lambda4,
+        "init": None if options.init == "auto" else options.init,
+    }
+    changes = {name: value for name, value in given.items() if value is not None}
+    return replace(recipe, **changes)  # type: ignore[arg-type]
+
+
+def _backbone_options(options: TrainOptions) -> BackboneOptions:
+    """Return the classifier's options: of several layers, the last one is its target layer."""
+    if not options.layers:
+        return options.backbone
+    return replace(options.backbone, layer=options.layers[-1])
+
+
+def _labelled(
+    source: str, paths: list[str], root: str, backbone: Backbone, reporter: Reporter
+) -> tuple[list[str], tuple[int, ...]]:
+    """Return the pictures that have a label, and their classes; say how many have none."""
+    truth = labels_of_files(source, paths, root, backbone, reporter.warn)
+    if len(truth) < len(paths):
+        reporter.warn(f"{len(paths) - len(truth)} images have no label: left out")
+        paths = [path for path in paths if path in truth]
+    return paths, tuple(truth[path] for path in paths)
+
+
+def _title(options: TrainOptions) -> str:
+    """What is trained, in words."""
+    mode = options.mode
+    title = f"L-CAM-{mode.capitalize()}" if mode in LCAM_MODES else mode.upper()
+    return f"{title} and the head" if options.train_head else title

@@ -1,0 +1,91 @@
+"""``train_attention`` does what ``lcam train`` does, told by callbacks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lcam_cli import (
+    BackboneOptions,
+    EngineOptions,
+    LcamError,
+    Progress,
+    Reporter,
+    TrainOptions,
+    train_attention,
+)
+from tests.cli import job
+from tests.cli.job import Lcam
+from tests.runs.test_explain_folder import after
+
+lcam = job.lcam
+
+OPTIONS = TrainOptions(
+    epochs=2,
+    out=Path("runs/called"),
+    backbone=BackboneOptions("own.py:net", "none", image_size=32),
+    engine=EngineOptions("cpu", batch_size=4, workers=1),
+)
+COMMAND = ["--epochs", "2", "--backbone", "own.py:net", "--weights", "none", "--image-size", "32"]
+COMMAND += ["--device", "cpu", "--batch-size", "4", "--workers", "1"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job.begin(tmp_path, monkeypatch, "from tests.tiny import tiny_network as net\n", 10)
+
+
+def test_the_attention_is_that_of_the_command(lcam: Lcam) -> None:
+    assert lcam("train", "photos", *COMMAND, "--out", "runs/typed").code == 0
+    counts: list[Progress] = []
+    lines: list[str] = []
+    reporter = Reporter(counts.append, on_info=lines.append)
+    result = train_attention("photos", OPTIONS, reporter=reporter)
+    assert (result.out, result.skipped, result.interrupted) == (Path("runs/called"), 0, False)
+    typed = Path("runs/typed/attention.safetensors")
+    assert result.attention.read_bytes() == typed.read_bytes()
+    assert (counts[-1].done, counts[-1].total) == (20, 20)
+    assert "training L-CAM-Img on 10 images, 2 epochs, recipe auto" in lines
+    with pytest.raises(LcamError, match="holds a finished run"):
+        train_attention("photos", OPTIONS)
+
+
+def test_a_stopped_run_goes_on_where_it_was() -> None:
+    whole = train_attention("photos", replace(OPTIONS, out=Path("runs/whole")))
+    stopped = train_attention("photos", OPTIONS, stop=after(4))
+    assert stopped.interrupted
+    assert not stopped.attention.exists()
+    warnings: list[str] = []
+    Path("photos/999.jpg").write_bytes(b"no picture")
+    with pytest.raises(LcamError):  # with another picture it is another run
+        train_attention("photos", replace(OPTIONS, resume=True))
+    Path("photos/999.jpg").unlink()
+    reporter = Reporter(on_warning=warnings.append)
+    result = train_attention("photos", replace(OPTIONS, resume=True), reporter=reporter)
+    assert result.attention.read_bytes() == whole.attention.read_bytes()
+    assert not warnings
+
+
+def test_pictures_that_cannot_be_read_are_told_and_counted() -> None:
+    Path("photos/broken.jpg").write_bytes(b"no picture")
+    warnings: list[str] = []
+    result = train_attention("photos", OPTIONS, reporter=Reporter(on_warning=warnings.append))
+    assert result.skipped == 1
+    assert [line.partition(":")[0] for line in warnings] == ["skipped photos/broken.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"train_head": True}, "--train-head does not go with --mode img"),
+        ({"mode": "bla-t"}, "--mode bla-t trains the classifier's head"),
+        ({"labels": "folders"}, "--labels goes with --train-head alone"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_at_once(
+    changes: dict[str, object], words: str
+) -> None:
+    with pytest.raises(LcamError, match=words):
+        TrainOptions(**changes)  # type: ignore[arg-type]
