@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from lcam_cli.images.find import Skipped
 from lcam_cli.images.read import MAX_PIXELS
+from lcam_cli.maps.flat import FlatSummary
 from lcam_cli.methods.explain import NOT_NUMBERS, explain, no_numbers
 from lcam_cli.runs.explain_options import ExplainOptions
 from lcam_cli.runs.explain_task import ExplainTask, Part
