@@ -3,28 +3,49 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-Install = Callable[[str, str, str, str, str], None]
-"""Called with the module, its code, and the group, name and object of its entry point."""
+Install = Callable[[str, str, Mapping[str, str]], None]
+"""Called with a module, what it says, and its entry points."""
 
 
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Put a package of one module where Python finds installed ones."""
-    site = tmp_path / "site-packages"
-    site.mkdir()
-    monkeypatch.syspath_prepend(str(site))
+def write_package(
+    site: Path, module: str, code: str, group: str, points: Mapping[str, str]
+) -> None:
+    """Put a package of one module, with its entry points, into a folder of installed ones.
 
-    def put(module: str, code: str, group: str, name: str, value: str) -> None:
-        (site / f"{module}.py").write_text(code)
-        monkeypatch.delitem(sys.modules, module, raising=False)
-        info = site / f"{module}-1.0.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {module}:{value}\n")
+    Args:
+        site: The folder.
+        module: The module's name, and the package's.
+        code: What the module says.
+        group: The group of the entry points.
+        points: The entry points, ``module:object`` by name.
+    """
+    info = site / f"{module}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (site / f"{module}.py").write_text(code)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
+    lines = [f"{name} = {value}" for name, value in points.items()]
+    (info / "entry_points.txt").write_text("\n".join([f"[{group}]", *lines, ""]))
 
-    return put
+
+def installing(group: str) -> Any:
+    """Make a fixture that puts packages where this process finds installed ones."""
+
+    @pytest.fixture
+    def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+        site = tmp_path / "site-packages"
+        site.mkdir()
+        monkeypatch.syspath_prepend(str(site))
+
+        def put(module: str, code: str, points: Mapping[str, str]) -> None:
+            write_package(site, module, code, group, points)
+            monkeypatch.delitem(sys.modules, module, raising=False)
+
+        return put
+
+    return install

@@ -15,6 +15,7 @@ from PIL import Image
 from lcam_cli.maps.hdf5.reader import MapsFile
 from tests.conftest import ROOT
 from tests.docs.blocks import blocks_of
+from tests.packages import write_package
 
 PAGE = ROOT / "docs" / "add-a-picture-format.md"
 BLOCKS = {block.note.partition("file: ")[2] or block.language: block for block in blocks_of(PAGE)}
@@ -28,16 +29,6 @@ class Bomb:
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.mkdir, ("exploded",)
-
-
-def install(site: Path, module: str, code: str, points: dict[str, str]) -> None:
-    """Put a package of one module there, as pip would."""
-    info = site / f"{module}-1.0.dist-info"
-    info.mkdir(parents=True)
-    (site / f"{module}.py").write_text(code)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
-    lines = [f"{name} = {value}" for name, value in points.items()]
-    (info / "entry_points.txt").write_text("\n".join(["[lcam.formats]", *lines, ""]))
 
 
 def run(folder: Path, path: list[Path], *words: str) -> subprocess.CompletedProcess[str]:
@@ -54,8 +45,14 @@ def run(folder: Path, path: list[Path], *words: str) -> subprocess.CompletedProc
 def test_a_package_brings_a_format_to_the_command(tmp_path: Path) -> None:
     points = tomllib.loads(BLOCKS["pyproject.toml"].code)["project"]["entry-points"]
     site = tmp_path / "site-packages"
-    install(site, "lcam_npy", MODULE, points["lcam.formats"])
-    install(site, "lcam_broken", "raise OSError('no\\nlibrary')", {"broken": "lcam_broken:Odd"})
+    write_package(site, "lcam_npy", MODULE, "lcam.formats", points["lcam.formats"])
+    write_package(
+        site,
+        "lcam_broken",
+        "raise OSError('no\\nlibrary')",
+        "lcam.formats",
+        {"broken": "lcam_broken:Odd"},
+    )
     (tmp_path / "own.py").write_text("from tests.tiny import tiny_network as net\n")
     scans = tmp_path / "scans"
     scans.mkdir()

@@ -1,5 +1,5 @@
-"""Fixtures of the tests of measures."""
+"""Packages that bring measures of their own."""
 
-from tests.packages import install
+from tests.packages import installing
 
-__all__ = ["install"]
+install = installing("lcam.measures")

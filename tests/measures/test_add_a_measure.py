@@ -37,8 +37,8 @@ def _package(install: Install) -> None:
     """The page's package, installed."""
     points = tomllib.loads(block("pyproject.toml").code)["project"]["entry-points"]
     ((name, where),) = points["lcam.measures"].items()
-    module, _, value = where.partition(":")
-    install(module, block(f"{module}.py").code, "lcam.measures", name, value)
+    module = where.partition(":")[0]
+    install(module, block(f"{module}.py").code, {name: where})
 
 
 @pytest.fixture

@@ -68,8 +68,8 @@ def test_an_unknown_name_is_met_with_those_there_are() -> None:
 def test_a_package_brings_a_measure_and_only_the_one_that_is_named_is_loaded(
     install: Install,
 ) -> None:
-    install("lcam_broken", "raise RuntimeError('two\\nlines')", "lcam.measures", "broken", "Any")
-    install("lcam_fine", FINE, "lcam.measures", "fine", "Fine")
+    install("lcam_broken", "raise RuntimeError('two\\nlines')", {"broken": "lcam_broken:Any"})
+    install("lcam_fine", FINE, {"fine": "lcam_fine:Fine"})
     assert known_measures() == [*MEASURES, "broken", "fine"]
     assert find_measure("fine").title == "fine"
     with pytest.raises(LcamError, match=r"'broken' \(lcam_broken:Any\) does not load: Runtime"):
@@ -79,7 +79,7 @@ def test_a_package_brings_a_measure_and_only_the_one_that_is_named_is_loaded(
 @pytest.mark.parametrize("value", ["function", "Other"])
 def test_what_is_no_measure_of_that_name_is_refused(install: Install, value: str) -> None:
     code = FINE.replace("Fine", "Other") + "def function(): pass\n"
-    install("lcam_odd", code, "lcam.measures", "odd", value)
+    install("lcam_odd", code, {"odd": f"lcam_odd:{value}"})
     with pytest.raises(LcamError, match=f"lcam_odd:{value} is no measure called 'odd'"):
         find_measure("odd")
 
@@ -88,7 +88,7 @@ def test_names_of_our_own_stay_ours(
     install: Install, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("lcam"), "propagate", True)
-    install("lcam_thief", FINE.replace('"fine"', '"ad"'), "lcam.measures", "ad", "Fine")
+    install("lcam_thief", FINE.replace('"fine"', '"ad"'), {"ad": "lcam_odd:Fine"})
     with caplog.at_level(logging.WARNING, "lcam"):
         assert known_measures() == list(MEASURES)
     assert isinstance(find_measure("ad"), AverageDrop)

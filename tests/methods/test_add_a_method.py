@@ -22,6 +22,7 @@ from lcam_cli.maps.hdf5.reader import MapsFile
 from lcam_cli.networks.network import Network
 from tests.conftest import ROOT
 from tests.docs.blocks import blocks_of
+from tests.packages import Install
 from tests.tiny import tiny_backbone, tiny_network, write_pictures
 
 PAGE = ROOT / "docs" / "add-a-method.md"
@@ -66,22 +67,15 @@ def test_in_lcam(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_in_a_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    install: Install,
 ) -> None:
     file = block("as lcam_cli/methods/hirescam.py")
     project = tomllib.loads(block("as pyproject.toml"))["project"]
-    site = tmp_path / "site-packages"
-    info = site / "lcam_hirescam-1.0.dist-info"
-    info.mkdir(parents=True)
-    (site / "lcam_hirescam.py").write_text(changed(file, block("to lcam_hirescam.py")))
-    (info / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
-    )
-    ((group, points),) = project["entry-points"].items()
-    lines = [f"{name} = {value}" for name, value in points.items()]
-    (info / "entry_points.txt").write_text("\n".join([f"[{group}]", *lines, ""]))
-    monkeypatch.syspath_prepend(str(site))
-    monkeypatch.delitem(sys.modules, "lcam_hirescam", raising=False)
+    code = changed(file, block("to lcam_hirescam.py"))
+    install("lcam_hirescam", code, project["entry-points"]["lcam.methods"])
 
     assert run(lcam_app(), ["explain", "--list-methods"]) == 0
     listed = capsys.readouterr().out.splitlines()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-import sys
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,28 +20,8 @@ from lcam_cli.maps.hdf5.reader import MapsFile
 from lcam_cli.methods.gradient import GradCam
 from lcam_cli.methods.registry import METHODS, find_method, known_methods, make_method
 from tests.conftest import ROOT
+from tests.packages import Install
 from tests.tiny import tiny_backbone, write_pictures
-
-Install = Callable[[str, str, dict[str, str]], None]
-
-
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Put a package of one module where Python finds installed ones, as pip would."""
-    site = tmp_path / "site-packages"
-    site.mkdir()
-    monkeypatch.syspath_prepend(str(site))
-
-    def put(module: str, code: str, points: dict[str, str]) -> None:
-        (site / f"{module}.py").write_text(code)
-        monkeypatch.delitem(sys.modules, module, raising=False)
-        info = site / f"{module}-1.0.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
-        lines = [f"{name} = {value}" for name, value in points.items()]
-        (info / "entry_points.txt").write_text("\n".join(["[lcam.methods]", *lines, ""]))
-
-    return put
 
 
 @pytest.fixture(autouse=True)

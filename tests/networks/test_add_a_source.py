@@ -19,7 +19,7 @@ from lcam_cli.networks import registry
 from lcam_cli.networks.registry import load_network
 from tests.conftest import ROOT
 from tests.docs.blocks import blocks_of
-from tests.networks.packages import install
+from tests.packages import Install
 from tests.tiny import write_pictures
 
 BLOCKS = blocks_of(ROOT / "docs" / "add-a-network-source.md")
@@ -30,10 +30,10 @@ CODE, PROJECT, COMMANDS, DIFF = (
 
 
 @pytest.fixture
-def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, install: Install) -> None:
     """The package of the page, where Python finds it, and a folder with pictures to work in."""
     points = tomllib.loads(PROJECT)["project"]["entry-points"]["lcam.networks"]
-    install(monkeypatch, tmp_path / "site", "lcam_zoo", CODE, points)
+    install("lcam_zoo", CODE, points)
     monkeypatch.chdir(tmp_path)
     write_pictures(tmp_path / "photos", 2)
 

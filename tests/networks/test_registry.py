@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -15,7 +14,7 @@ from lcam_cli.networks.program import program_network
 from lcam_cli.networks.registry import SOURCES, find_source, load_network, runs_user_code
 from lcam_cli.networks.timm import timm_network
 from lcam_cli.networks.torchvision import torchvision_network
-from tests.networks.packages import install
+from tests.packages import Install
 
 FINE = """
 from lcam_cli.networks.network import Network
@@ -30,11 +29,6 @@ def load(name, weights, seed):
 """
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Path:
-    return tmp_path / "site"
-
-
 @pytest.mark.parametrize(
     ("name", "place"),
     [
@@ -44,10 +38,10 @@ def site(tmp_path: Path) -> Path:
     ],
 )  # fmt: skip
 def test_every_name_has_its_source_whatever_is_installed(
-    name: str, place: int, site: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, place: int, install: Install
 ) -> None:
     thief = dict.fromkeys(("timm", "zoo", "lcam-demo", "resnet50", "net.py"), "lcam_thief:load")
-    install(monkeypatch, site, "lcam_thief", "raise RuntimeError", thief)
+    install("lcam_thief", "raise RuntimeError", thief)
     source = find_source(name)
     assert source is SOURCES[place]
     assert runs_user_code(name) == (place == 3)
@@ -57,9 +51,9 @@ def test_every_name_has_its_source_whatever_is_installed(
 
 
 def test_a_packages_source_is_run_only_to_load_and_cannot_pass_for_another(
-    site: Path, monkeypatch: pytest.MonkeyPatch
+    install: Install,
 ) -> None:
-    install(monkeypatch, site, "lcam_fine", FINE, {"fine": "lcam_fine:load"})
+    install("lcam_fine", FINE, {"fine": "lcam_fine:load"})
     assert runs_user_code("fine/a")
     assert not runs_user_code("fine")
     assert not runs_user_code("other/a")
@@ -72,12 +66,12 @@ def test_a_packages_source_is_run_only_to_load_and_cannot_pass_for_another(
 
 
 def test_what_fails_in_a_package_is_reported_as_its_own(
-    site: Path, monkeypatch: pytest.MonkeyPatch
+    install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(users_code, "_roots", {})
     points = {"broken": "lcam_broken:load", "none": "lcam_broken:nothing"}
-    install(monkeypatch, site, "lcam_broken", BROKEN, points)
-    install(monkeypatch, site, "lcam_text", "load = lambda *_: 'a'", {"text": "lcam_text:load"})
+    install("lcam_broken", BROKEN, points)
+    install("lcam_text", "load = lambda *_: 'a'", {"text": "lcam_text:load"})
     with pytest.raises(LcamError, match=r"^broken/a raised KeyError: 'broken/a' \(.*, line 3\)"):
         load_network("broken/a")
     with pytest.raises(LcamError, match=r"network source 'none' \(.*does not load: AttributeErr"):
@@ -86,8 +80,10 @@ def test_what_fails_in_a_package_is_reported_as_its_own(
         load_network("text/a")
 
 
-def test_two_packages_of_one_name_are_refused(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_packages_of_one_name_are_refused(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for module in ("lcam_one", "lcam_two"):
-        install(monkeypatch, site, module, FINE, {"same": f"{module}:load"})
+        install(module, FINE, {"same": f"{module}:load"})
     with pytest.raises(LcamError, match="several packages: lcam_one:load, lcam_two:load"):
         load_network("same/a")
