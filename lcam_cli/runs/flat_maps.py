@@ -45,8 +45,8 @@ def reason_of_picture(engine: Engine, method: str, path: str, class_index: int) 
             [path], engine.backbone.preprocess, 1, workers=1, max_pixels=MAX_PIXELS
         ):
             if batch.indices:
-                seen = engine.forward(engine.pixels(batch.images))
+                forward = engine.forward(engine.pixels(batch.images))
                 return why_flat(
-                    engine, method, seen, torch.tensor([class_index], device=engine.device)
+                    engine, method, forward, torch.tensor([class_index], device=engine.device)
                 )
     return ""
