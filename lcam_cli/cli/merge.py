@@ -9,11 +9,10 @@ import typer
 
 from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console
-from lcam_cli.errors import LcamError
+from lcam_cli.runs.merge import merge_shards
 
 
 def merge(
-    context: typer.Context,
     out: Annotated[Path, typer.Argument(metavar="OUT.h5", help="The file to write.")],
     shards: Annotated[
         list[Path],
@@ -28,15 +27,5 @@ def merge(
 
     SHARDS are what lcam explain --shard wrote, or one file that joins shards.
     """
-    console = Console(quiet)
-    from lcam_cli.locks import lock_file
-    from lcam_cli.maps.hdf5.merging import merge as merge_files
-    from lcam_cli.runs.outputs import is_hdf5
-
-    if not is_hdf5(out):
-        raise LcamError(f"{out} is no name for a maps file", "name one, e.g. maps.h5")
-    context.with_resource(lock_file(out))
-    if out.exists() and not overwrite:
-        raise LcamError(f"{out} exists", "use --overwrite or another name")
-    rows = merge_files(out, shards)
-    console.result(f"{rows} maps in {out}")
+    rows = merge_shards(out, shards, overwrite=overwrite)
+    Console(quiet).result(f"{rows} maps in {out}")

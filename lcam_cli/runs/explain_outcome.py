@@ -20,10 +20,11 @@ from lcam_cli.runs.explain_task import ExplainTask, Part
 from lcam_cli.runs.flat_maps import reason_of_picture, warn_of_flat_maps
 from lcam_cli.runs.log import log_to
 from lcam_cli.runs.method import backbone_and_method
-from lcam_cli.runs.outputs import check_shared, is_hdf5, locks_of
+from lcam_cli.runs.outputs import check_shared, locks_of
 from lcam_cli.runs.pictures import find_pictures
 from lcam_cli.runs.reporter import Reporter
 from lcam_cli.runs.skipped import SkippedPictures
+from lcam_cli.runs.targets import is_hdf5
 from lcam_cli.scale.rank_info import RankInfo
 from lcam_cli.scale.ranks import Exit, Ranks, device_of, together
 from lcam_cli.scale.shares import shard_file, shard_range, shards_of

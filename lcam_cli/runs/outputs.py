@@ -33,8 +33,8 @@ from lcam_cli.runs.background import BackgroundCalls
 from lcam_cli.runs.budget import Budget
 from lcam_cli.runs.explain_options import ExplainOptions
 from lcam_cli.runs.explain_task import ExplainTask, Part
+from lcam_cli.runs.targets import is_hdf5
 
-_HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 _PIXELS_DRAWN_AT_ONCE = 1 << 26
 _SECOND_NAME = " (lcam 0.1.0 left out a picture's second name, which has a row of its own now)"
 
@@ -250,11 +250,6 @@ def locks_of(out: Path, overlays: Path | None) -> list[AbstractContextManager[No
     of_maps = lock_file(out) if is_hdf5(out) else lock_folder(out)
     apart = overlays is not None and overlays.resolve() != out.resolve()
     return [of_maps, *([lock_folder(overlays)] if overlays and apart else [])]
-
-
-def is_hdf5(out: Path) -> bool:
-    """Whether ``--out`` names a maps file; it is a folder of PNGs otherwise."""
-    return out.suffix.lower() in _HDF5_SUFFIXES
 
 
 def check_shared(out: Path) -> None:

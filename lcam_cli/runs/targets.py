@@ -6,6 +6,13 @@ from pathlib import Path
 
 from lcam_cli.errors import LcamError
 
+HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
+
+
+def is_hdf5(out: Path) -> bool:
+    """Whether a name is that of a maps file, and not of a folder."""
+    return out.suffix.lower() in HDF5_SUFFIXES
+
 
 def check_target(
     path: Path | None, option: str, overwrite: bool, suffixes: tuple[str, ...] = ()

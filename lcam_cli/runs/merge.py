@@ -1,0 +1,32 @@
+"""``merge_shards``: one plain maps file of the shards of a run. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lcam_cli.errors import LcamError
+from lcam_cli.locks import lock_file
+from lcam_cli.runs.targets import is_hdf5
+
+
+def merge_shards(out: Path, shards: Sequence[Path], *, overwrite: bool = False) -> int:
+    """Merge shards into a file that stands by itself, as ``lcam merge`` does; return its rows.
+
+    Args:
+        out: The file to write.
+        shards: All shards of a run in any order, or one file that joins them.
+        overwrite: Whether ``out`` may be replaced.
+
+    Raises:
+        LcamError: ``out`` is no name for a maps file, exists, or is being written by another run;
+            a shard is missing, unfinished or of another run.
+    """
+    from lcam_cli.maps.hdf5.merging import merge  # noqa: PLC0415 (h5py)
+
+    if not is_hdf5(out):
+        raise LcamError(f"{out} is no name for a maps file", "name one, e.g. maps.h5")
+    with lock_file(out):
+        if out.exists() and not overwrite:
+            raise LcamError(f"{out} exists", "use --overwrite or another name")
+        return merge(out, shards)
