@@ -195,9 +195,9 @@ def compare(
         raise typer.Exit(130) from None
     if result.results is None:  # the first rank has it
         return
-    from lcam_cli.reports.output import write
+    from lcam_cli.reports.output import show_results
 
-    write(result.results, format_, None, console)
+    show_results(result.results, format_, console)
     if result.results.skipped:
         console.warn(f"{result.results.skipped} of the inputs are in no row (exit code 3)")
     raise typer.Exit(3 if result.results.skipped or result.left_out else 0)

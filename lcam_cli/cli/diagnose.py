@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -144,8 +143,7 @@ def diagnose(
         raise typer.Exit(130)
     if out is None:
         from lcam_cli.reports.diagnosis import TEXT_FORMATS, to_rich
-        from lcam_cli.reports.output import deliver
+        from lcam_cli.reports.output import show
 
-        texts = {name: partial(render, result.results) for name, render in TEXT_FORMATS.items()}
-        deliver(texts, partial(to_rich, result.results), format_, None, console)
+        show(TEXT_FORMATS, to_rich, result.results, format_, console)
     raise typer.Exit(console.exit_code(result.skipped, result.skipped_what))

@@ -13,6 +13,7 @@ from lcam_cli.cli.console import Console, Interrupt
 from lcam_cli.images.depth import narrow_pictures
 from lcam_cli.runs.evaluate import evaluate_maps
 from lcam_cli.runs.evaluate_options import EvaluateOptions
+from lcam_cli.runs.result_files import UnwrittenPageError
 
 
 def _check_gate(value: float | None) -> float | None:
@@ -120,14 +121,20 @@ def evaluate(
         engine=o.engine_options(context.params),
     )
     context.with_resource(narrow_pictures.reported_to(console.warn))
-    result = evaluate_maps(maps, options, reporter=console, stop=lambda: interrupt.stop)
+    failed: UnwrittenPageError | None = None
+    try:
+        result = evaluate_maps(maps, options, reporter=console, stop=lambda: interrupt.stop)
+    except UnwrittenPageError as error:  # the results are not lost with it
+        failed, result = error, error.result
     if result.results is None:
         console.error("interrupted: no result", "run the same command again")
         raise typer.Exit(130)
     if out is None:
-        from lcam_cli.reports.output import write
+        from lcam_cli.reports.output import show_results
 
-        write(result.results, format_, None, console)
+        show_results(result.results, format_, console)
+    if failed is not None:
+        raise failed
     if result.page is not None:
         console.info(f"the report is {result.page}")
     for message in result.missed_gates:

@@ -1,19 +1,18 @@
-"""Results in the format asked for, to stdout or a file."""
+"""Results in the format asked for, on stdout."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from lcam_cli.errors import LcamError
 from lcam_cli.reports.latex import to_latex
 from lcam_cli.reports.results import Results, to_json
 from lcam_cli.reports.table import to_csv, to_markdown, to_rich
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+R = TypeVar("R")
 
 TEXT_FORMATS: dict[str, Callable[[Results], str]] = {
     "json": to_json,
@@ -37,44 +36,28 @@ class Console(Protocol):
         """Draw a table on stdout."""
 
 
-def write(results: Results, format_: str, out: Path | None, console: Console) -> None:
-    """Show results on stdout, or write them to a file (tables as Markdown there).
-
-    Raises:
-        LcamError: The file cannot be written.
-    """
-    texts = {name: partial(render, results) for name, render in TEXT_FORMATS.items()}
-    deliver(texts, partial(to_rich, results), format_, out, console)
+def show_results(results: Results, format_: str, console: Console) -> None:
+    """Show results on stdout."""
+    show(TEXT_FORMATS, to_rich, results, format_, console)
 
 
-def deliver(
-    texts: Mapping[str, Callable[[], str]],
-    table: Callable[[int | None], RenderableType],
+def show(
+    texts: Mapping[str, Callable[[R], str]],
+    table: Callable[[R, int | None], RenderableType],
+    results: R,
     format_: str,
-    out: Path | None,
     console: Console,
 ) -> None:
-    """Show a result on stdout, or write it to a file.
+    """Show results of any kind on stdout.
 
     Args:
-        texts: What renders it, by format; there is ``"markdown"``.
-        table: What draws it on a terminal of so many columns; of any width for None.
-        format_: ``"table"``, which is Markdown in a file, or one of ``texts``.
-        out: The file; None for stdout.
+        texts: What renders them, by format.
+        table: What draws them on a terminal of so many columns; of any width for None.
+        results: What is shown.
+        format_: ``"table"``, or one of ``texts``.
         console: Stdout.
-
-    Raises:
-        LcamError: The file cannot be written.
     """
-    if out is None and format_ == "table":
-        console.table(table(console.width))
-    elif out is None:
-        console.result(texts[format_]())
+    if format_ == "table":
+        console.table(table(results, console.width))
     else:
-        text = texts.get(format_, texts["markdown"])()
-        try:
-            out.write_text(text if text.endswith("\n") else f"{text}\n", "utf-8")
-        except OSError as error:
-            raise LcamError(
-                f"cannot write {out}: {error.strerror}", "name another file with --out"
-            ) from None
+        console.result(texts[format_](results))

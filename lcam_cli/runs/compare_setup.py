@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from lcam_cli.engine.engine import Engine
 from lcam_cli.images.sampling import sample
@@ -51,13 +52,7 @@ def new_comparison(
     network = chosen.backbone
     found = ranks.share(lambda: find_pictures(inputs, options.pictures, reporter))
     found.paths = sample(found.paths, options.pictures.max_images, options.seed)
-    engine = new_engine(
-        network,
-        reporter,
-        device=device,
-        precision=options.engine.precision_of_measures,
-        batch_size=options.engine.batch_size,
-    )
+    engine = new_engine(network, replace(options.engine.for_measures(), device=device), reporter)
     note_unused_gpus(engine, ranks.info, "compare", reporter)
     place_maps(engine, chosen.methods.values(), options.align, reporter)
     task = _task(found.paths, options, engine)

@@ -79,13 +79,7 @@ def diagnose(
         truth = labels_of_files(labels, found.paths, found.root, network, reporter.warn)
         labelled = [path for path in found.paths if path in truth]
         unlabelled = len(found.paths) - len(labelled)
-        engine = new_engine(
-            network,
-            reporter,
-            device=options.engine.device,
-            precision=options.engine.precision_of_measures,
-            batch_size=options.engine.batch_size,
-        )
+        engine = new_engine(network, options.engine.for_measures(), reporter)
         place_maps(engine, [method], options.align, reporter)
         if unlabelled:
             reporter.warn(f"{unlabelled} pictures have no label in {labels}: they are left out")

@@ -10,20 +10,19 @@ from lcam_cli.engine.backbone import Backbone
 from lcam_cli.engine.engine import Engine
 from lcam_cli.methods.base import Method
 from lcam_cli.methods.placing import grid_of_maps
+from lcam_cli.runs.options import EngineOptions
 from lcam_cli.runs.reporter import Reporter
 from lcam_cli.scale.rank_info import RankInfo
 
 
-def new_engine(
-    backbone: Backbone,
-    reporter: Reporter,
-    *,
-    device: str,
-    precision: str,
-    batch_size: int | None,
-) -> Engine:
+def new_engine(backbone: Backbone, options: EngineOptions, reporter: Reporter) -> Engine:
     """Make the engine, and say what it runs on."""
-    engine = Engine(backbone, device=device, precision=precision, batch_size=batch_size)
+    engine = Engine(
+        backbone,
+        device=options.device,
+        precision=options.precision,
+        batch_size=options.batch_size,
+    )
     identity = backbone.identity
     where = "no layer"
     if backbone.has_layer:

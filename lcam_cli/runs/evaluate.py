@@ -37,6 +37,7 @@ def evaluate_maps(
     Raises:
         LcamError: The file is no maps file, or does not fit the backbone; ``out`` or ``report`` is
             there already; or no picture can be read.
+        UnwrittenPageError: The page cannot be written; it has the result.
     """
     options, reporter = options or EvaluateOptions(), reporter or Reporter()
     check_target(options.out, "--out", options.overwrite)

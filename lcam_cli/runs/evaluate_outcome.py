@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lcam_cli.engine.activation import check_activation
@@ -35,7 +35,7 @@ from lcam_cli.runs.evaluate_options import EvaluateOptions
 from lcam_cli.runs.flat_maps import warn_of_flat_maps
 from lcam_cli.runs.log import log_to
 from lcam_cli.runs.reporter import Reporter
-from lcam_cli.runs.result_files import write_result
+from lcam_cli.runs.result_files import UnwrittenPageError, write_result
 from lcam_cli.runs.skipped import SkippedPictures
 
 
@@ -82,13 +82,7 @@ def evaluate(
                 )
             network = _backbone(maps, info, options)
             truth = _labels(maps, file, network, options, reporter)
-            engine = new_engine(
-                network,
-                reporter,
-                device=options.engine.device,
-                precision=options.engine.precision_of_measures,
-                batch_size=options.engine.batch_size,
-            )
+            engine = new_engine(network, options.engine.for_measures(), reporter)
             skipped = SkippedPictures(reporter, options.strict)
             report = None
             if options.report is not None:
@@ -120,13 +114,14 @@ def evaluate(
         if options.out is not None:
             render = TEXT_FORMATS.get(options.format, TEXT_FORMATS["markdown"])
             write_result(render(results), options.out)
-        return EvaluateResult(
-            results,
-            tuple(check_gates(results, options.max_ad, options.min_ic)),
-            skipped.count,
-            skipped.what,
-            report.finish(results, options.mask_space) if report else None,
-        )
+        missed = check_gates(results, options.max_ad, options.min_ic)
+        result = EvaluateResult(results, tuple(missed), skipped.count, skipped.what)
+        if report is not None:
+            try:
+                result = replace(result, page=report.finish(results, options.mask_space))
+            except LcamError as error:
+                raise UnwrittenPageError(error, result) from error
+        return result
 
 
 def _backbone(maps: Path, info: MapsInfo, options: EvaluateOptions) -> Backbone:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lcam_cli.images.depth import narrow_pictures
@@ -81,13 +81,7 @@ def explain(
         classes = tuple(backbone.class_index(name) for name in options.class_names)
         found = ranks.share(lambda: find_pictures(inputs, options.pictures, reporter))
         found.paths = sample(found.paths, options.pictures.max_images, options.seed)
-        engine = new_engine(
-            backbone,
-            reporter,
-            device=device,
-            precision=options.engine.precision,
-            batch_size=options.engine.batch_size,
-        )
+        engine = new_engine(backbone, replace(options.engine, device=device), reporter)
         note_unused_gpus(engine, rank_info, "explain", reporter)
         place_maps(engine, [method], options.align, reporter)
         task = ExplainTask(engine, method, found, ClassChoice(classes, options.top_k))

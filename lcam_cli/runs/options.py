@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,10 +66,9 @@ class EngineOptions:
     workers: int | None = None
     max_pixels: int | None = None
 
-    @property
-    def precision_of_measures(self) -> str:
-        """The precision of measures, which auto does not trade for speed: they are of fp32."""
-        return "fp32" if self.precision == "auto" else self.precision
+    def for_measures(self) -> EngineOptions:
+        """Return what measures run with: they are defined in fp32, which auto does not trade."""
+        return replace(self, precision="fp32" if self.precision == "auto" else self.precision)
 
 
 @dataclass(frozen=True)

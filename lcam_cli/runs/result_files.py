@@ -5,9 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from lcam_cli.errors import LcamError
 from lcam_cli.locks import lock_folder
+
+
+class UnwrittenPageError(LcamError):
+    """A report's page could not be written, when all else was done.
+
+    Attributes:
+        result: What the run would have returned, without a page.
+    """
+
+    def __init__(self, error: LcamError, result: Any) -> None:
+        super().__init__(error.what, error.hint)
+        self.result = result
 
 
 @contextmanager

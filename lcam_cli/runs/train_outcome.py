@@ -88,13 +88,9 @@ def train(
         )
         if goes_on != options.resume:
             reporter.info(f"nothing to resume in {folder}: starting anew")
-        engine = new_engine(
-            backbone,
-            reporter,
-            device=device,
-            precision=options.engine.precision,
-            batch_size=settings.recipe.batch_size,
-        )
+        batch = settings.recipe.batch_size
+        running = replace(options.engine, device=device, batch_size=batch)
+        engine = new_engine(backbone, running, reporter)
         note_unused_gpus(engine, rank_info, "train", reporter)
         skipped = SkippedPictures(reporter, options.pictures.strict)
         if ranks.is_first:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from lcam_cli import EvaluateOptions, LcamError, evaluate_maps
+from lcam_cli.reports.report import Report
 from lcam_cli.runs.options import BackboneOptions, EngineOptions
 from lcam_cli.runs.reporter import Progress, Reporter
+from lcam_cli.runs.result_files import UnwrittenPageError
 from tests.cli import job
 from tests.cli.job import Lcam
 from tests.runs.test_compare_folder import OWN, WORDS, comparable
@@ -72,3 +75,20 @@ def test_a_stop_leaves_no_result(maps: Path) -> None:
     assert (found.results, found.interrupted) == (None, True)
     assert not out.exists()
     assert not (page / "index.html").exists()
+
+
+def test_a_page_that_cannot_be_written_costs_no_result(
+    maps: Path, lcam: Lcam, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def finish(*_: object) -> Path:
+        raise LcamError("the disk is full", "make room")
+
+    monkeypatch.setattr(Report, "finish", finish)
+    words = ("--nu", "50", "--backbone", "own.py:net", "--format", "json", "--report", "page")
+    done = lcam("evaluate", maps, *words)
+    assert (done.code, done.err.splitlines()[-2:]) == (2, ["error: the disk is full", "make room"])
+    assert [row["method"] for row in json.loads(done.out)["rows"]] == ["gradcam", "random"]
+    options = EvaluateOptions(report=Path("other"), backbone=BACKBONE, engine=ENGINE)
+    with pytest.raises(UnwrittenPageError, match="disk is full") as unwritten:
+        evaluate_maps(maps, options)
+    assert unwritten.value.result.results.images == 10
