@@ -219,22 +219,22 @@ def _mistakes(
     engine: Engine,
     method: Method,
     views: NDArray[np.uint8],
-    seen: Forward,
+    forward: Forward,
     true: Tensor,
     names: list[str],
     rules: Rules,
 ) -> list[_Classified | str]:
     """Explain misclassified pictures, and put each into a group."""
-    predicted = seen.predicted
-    maps = [method(engine, seen, classes).saliency.clamp(0, 1) for classes in (true, predicted)]
-    evidence = gather_evidence(engine, seen, true, maps[0], maps[1], rules.nu)
+    predicted = forward.predicted
+    maps = [method(engine, forward, classes).saliency.clamp(0, 1) for classes in (true, predicted)]
+    evidence = gather_evidence(engine, forward, true, maps[0], maps[1], rules.nu)
     finite = torch.stack(maps).isfinite().all(0).all(1).all(1).tolist()
     flat = [flat_maps(V) for V in maps]
     counts = torch.stack(flat).sum(0).tolist()
     reasons = [""] * len(true)
     for some, classes in zip(flat, (true, predicted), strict=True):
         if some.any():
-            why = why_flat(engine, method.name, seen.only(some), classes[some])
+            why = why_flat(engine, method.name, forward.only(some), classes[some])
             reasons = [
                 r or why * is_flat for r, is_flat in zip(reasons, some.tolist(), strict=True)
             ]
@@ -251,13 +251,18 @@ def _mistakes(
 
 
 def gather_evidence(
-    engine: Engine, seen: Forward, true: Tensor, true_map: Tensor, predicted_map: Tensor, nu: float
+    engine: Engine,
+    forward: Forward,
+    true: Tensor,
+    true_map: Tensor,
+    predicted_map: Tensor,
+    nu: float,
 ) -> list[Evidence]:
     """Measure what the groups are known by.
 
     Args:
         engine: The engine with the classifier.
-        seen: The misclassified pictures, B of them.
+        forward: The misclassified pictures, B of them.
         true: Their true classes, (B,).
         true_map: V of the true classes, (B, H, W) in [0, 1].
         predicted_map: V of the predicted classes, the same.
@@ -267,16 +272,16 @@ def gather_evidence(
     both, either = regions[0] & regions[1], regions[0] | regions[1]
     overlap = both.sum((1, 2)) / either.sum((1, 2)).clamp_min(1)
     kept = regions[0].float()
-    scores = MaskedForwards(engine, seen.x, true).predictions(
+    scores = MaskedForwards(engine, forward.x, true).predictions(
         (i, kept[i : i + 1]) for i in range(len(kept))
     )
     # A map of zeros names no region: then nothing is kept, whatever the classifier says of that.
     scores = scores * regions[0].any(2).any(1, keepdim=True)
     columns = [
-        seen.confidence(true),
-        seen.confidence(seen.predicted),
+        forward.confidence(true),
+        forward.confidence(forward.predicted),
         overlap,
-        *(scores.gather(1, c.unsqueeze(1)).squeeze(1) for c in (true, seen.predicted)),
+        *(scores.gather(1, c.unsqueeze(1)).squeeze(1) for c in (true, forward.predicted)),
     ]
     return [Evidence(*row) for row in torch.stack(columns, 1).cpu().tolist()]
 

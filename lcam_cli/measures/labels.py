@@ -25,7 +25,7 @@ def read_labels(
     backbone: Backbone,
     *,
     root: str = "",
-    tell: Callable[[str], None] = lambda _message: None,
+    warn: Callable[[str], None] = lambda _message: None,
 ) -> dict[str, int]:
     """Find the true class of every row.
 
@@ -38,7 +38,7 @@ def read_labels(
         backbone: The classifier, which knows the classes.
         root: The folder of the pictures, absolute; rows do not speak of it, and its name may be
             what a class is known by.
-        tell: Called with what may surprise: lines that mean no row.
+        warn: Called with what may surprise: lines that mean no row.
 
     Returns:
         Class indices by row path, for the rows that have one.
@@ -52,7 +52,7 @@ def read_labels(
         named = _named_by_folder(rows, root)
         where = "the folders' names"
     else:
-        named = _named_by_file(source, rows, root, backbone, tell)
+        named = _named_by_file(source, rows, root, backbone, warn)
         where = source
     of_label = {label: path for path, label in reversed(named.items())}
     try:
@@ -69,7 +69,7 @@ def labels_of_files(
     paths: Sequence[str],
     root: str,
     backbone: Backbone,
-    tell: Callable[[str], None] = lambda _message: None,
+    warn: Callable[[str], None] = lambda _message: None,
 ) -> dict[str, int]:
     """Find the true class of every picture that has one.
 
@@ -78,7 +78,7 @@ def labels_of_files(
         paths: The pictures.
         root: The folder that they lie in.
         backbone: The classifier, which knows the classes.
-        tell: As in :func:`read_labels`.
+        warn: As in :func:`read_labels`.
 
     Returns:
         Class indices by path.
@@ -88,7 +88,7 @@ def labels_of_files(
     """
     names = {path: stored_path(path, root) for path in paths}
     base = os.path.abspath(root)  # noqa: PTH100
-    known = read_labels(source, list(names.values()), backbone, root=base, tell=tell)
+    known = read_labels(source, list(names.values()), backbone, root=base, warn=warn)
     return {path: known[name] for path, name in names.items() if name in known}
 
 
@@ -124,7 +124,7 @@ def _named_by_file(
     rows: Sequence[str],
     root: str,
     backbone: Backbone,
-    tell: Callable[[str], None],
+    warn: Callable[[str], None],
 ) -> dict[str, str]:
     """Return the label that a file gives each row, for the rows that have one.
 
@@ -162,7 +162,7 @@ def _named_by_file(
             "the pictures apart",
         )
     if found.unmatched:
-        tell(f"{len(found.unmatched)} of {len(lines)} lines of {source} match no picture{unclear}")
+        warn(f"{len(found.unmatched)} of {len(lines)} lines of {source} match no picture{unclear}")
     return {rows[row]: same[0].label for row, same in found.lines.items()}
 
 

@@ -165,7 +165,7 @@ def _labels(
         return None
     rows = file.paths()
     root = os.path.abspath(options.images or maps.parent / file.info.root)  # noqa: PTH100
-    truth = read_labels(str(options.labels), rows, network, root=root, tell=reporter.warn)
+    truth = read_labels(str(options.labels), rows, network, root=root, warn=reporter.warn)
     if unlabelled := len(set(rows) - truth.keys()):
         reporter.warn(
             f"{unlabelled} of {len(set(rows))} pictures have no label in {options.labels}: they "

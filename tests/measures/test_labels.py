@@ -31,7 +31,7 @@ def labels(
     file = folder / "labels.txt"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     told: list[str] = []
-    return read_labels(str(file), rows, backbone, root=root, tell=told.append), told
+    return read_labels(str(file), rows, backbone, root=root, warn=told.append), told
 
 
 @pytest.mark.parametrize(
