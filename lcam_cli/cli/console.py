@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, TextIO
 
+from lcam_cli.errors import LcamError
 from lcam_cli.reports.text import printable
 from lcam_cli.runs.reporter import Counter, Reporter
 
@@ -41,14 +42,48 @@ def results_alone() -> Iterator[None]:
     _results = own or sys.stdout
     try:
         with redirect_stdout(sys.stderr):
-            yield
-            _results.flush()
+            try:
+                yield
+            except BaseException as error:
+                if hasattr(error, "exit_code"):  # how commands end that say how
+                    _flush(_results)
+                raise
+            _flush(_results)
     finally:
         _results = None
         if own is not None:
             os.dup2(own.fileno(), 1)
             with suppress(OSError):  # nobody reads it any more: that was told above
                 own.close()
+
+
+@contextmanager
+def written_to(results: TextIO) -> Iterator[None]:
+    """Say what is wrong with where results are written to within the block.
+
+    Raises:
+        LcamError: They cannot be written, as to a full disk.
+        BrokenPipeError: Nobody reads them any more.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        drop(results)
+        raise LcamError(
+            f"cannot write the result to stdout: {error.strerror}", "send it somewhere else"
+        ) from None
+
+
+def _flush(results: TextIO) -> None:
+    with written_to(results):
+        results.flush()
+
+
+def drop(results: TextIO) -> None:
+    """Let what cannot be written go nowhere: Python tries once more on its way out."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), results.fileno())
 
 
 def _apart_from_others() -> TextIO | None:

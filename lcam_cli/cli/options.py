@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from lcam_cli.cli.settings import default_maps, find_settings
+from lcam_cli.errors import LcamError
 from lcam_cli.runs.options import BackboneOptions, EngineOptions, PictureOptions
 
 DEFAULT_NUS = (100.0, 50.0, 15.0)
@@ -339,10 +340,15 @@ def picture_options(params: Mapping[str, Any]) -> PictureOptions:
     """Return what a command's parameters say of the pictures, which a person has typed."""
     from lcam_cli.images.find import read_path_list
 
+    def listed() -> Iterable[str]:
+        if sys.stdin is None:
+            raise LcamError("stdin is closed: it gives no paths", "pipe them in, or leave - out")
+        return read_path_list(sys.stdin.buffer, params["null"])
+
     return PictureOptions(
         params["max_images"],
         params["strict"],
-        listed=lambda: read_path_list(sys.stdin.buffer, params["null"]),
+        listed=listed,
         run_commands=True,
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 import select
 import signal
@@ -15,7 +14,7 @@ from typing import Any
 
 import typer
 
-from lcam_cli.cli.console import Console
+from lcam_cli.cli.console import Console, drop, written_to
 from lcam_cli.cli.options import Flags
 from lcam_cli.cli.settings import key_of
 from lcam_cli.errors import LcamError, near_names
@@ -57,7 +56,8 @@ def run_command(command: Any, args: list[str]) -> int:
     try:
         with _terminable():
             code = _invoke(command, args or ["--help"], flags)
-        sys.stdout.flush()
+        with written_to(sys.stdout):
+            sys.stdout.flush()
         return code
     except _UsageError as error:
         console.error(*_usage_error(error, flags))
@@ -91,7 +91,12 @@ def _terminable() -> Iterator[None]:
 def _invoke(command: Any, args: list[str], flags: Flags) -> int:
     # Not `command(args)`: that would print and exit by itself.
     try:
-        with command.make_context("lcam", list(args), obj=flags) as context:
+        try:
+            with written_to(sys.stdout):  # help, the version, a script for completion
+                context = command.make_context("lcam", list(args), obj=flags)
+        except SystemExit:  # Typer's way to end once it has shown its script for completion
+            return DONE
+        with context:
             command.invoke(context)
     except typer.Exit as stop:
         return stop.exit_code
@@ -184,6 +189,6 @@ def _reader_is_gone() -> bool:
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)
     gone = any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
-    if gone:  # Python flushes stdout once more on its way out
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if gone:
+        drop(sys.stdout)
     return gone

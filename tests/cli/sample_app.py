@@ -67,6 +67,11 @@ def table(console: Console) -> None:
     console.table(drawn)
 
 
+def result_and_exit(console: Console) -> None:
+    console.result("found")
+    raise typer.Exit(3)
+
+
 def flood(console: Console) -> None:
     while True:
         console.result("x" * 1000)
@@ -99,6 +104,7 @@ ENDINGS = {"lcam-error": fail, "bug": bug, "ctrl-c": ctrl_c, "exit-3": exit_3}
 ACTS = {
     "torch": torch_imported,
     "table": table,
+    "result-and-exit": result_and_exit,
     "flood": flood,
     "progress": progress,
     "wait": wait,

@@ -147,3 +147,31 @@ def test_ctrl_c_after_all_is_done_changes_nothing() -> None:
     )
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.startswith("lcam ")
+
+
+@pytest.mark.parametrize("words", ["--version", "--help", "act go found", "act result-and-exit"])
+def test_a_result_that_cannot_be_written_is_no_success(tmp_path: Path, words: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [*SAMPLE, *words.split()], cwd=tmp_path, env=environment(), check=False, text=True,
+            stdout=full, stderr=subprocess.PIPE,
+        )  # fmt: skip
+    error = "error: cannot write the result to stdout: No space left on device\n"
+    assert ended.returncode == 2
+    assert ended.stderr.endswith(error + "send it somewhere else\n")
+
+
+def test_the_script_for_completion_is_no_error(process: Run) -> None:
+    done = process("--show-completion", "bash")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "complete -o default" in done.stdout
+
+
+def test_stdin_that_is_closed(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        ["sh", "-c", '"$0" "$@" <&-', sys.executable, "-m", "lcam_cli", "explain", "-",
+         "--method", "gradcam", "--backbone", "lcam-demo"],
+        cwd=tmp_path, env=environment(), check=False, text=True, capture_output=True,
+    )  # fmt: skip
+    error = "error: stdin is closed: it gives no paths\npipe them in, or leave - out\n"
+    assert (ended.returncode, ended.stderr) == (2, error)
