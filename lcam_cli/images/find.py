@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from lcam_cli.errors import LcamError
 from lcam_cli.images.folder import FolderWalk, is_new, reason_of
+from lcam_cli.images.formats import plugin_formats
 from lcam_cli.images.passed_over import PassedOver
 from lcam_cli.images.tars import expand_braces, index_of, is_tar
 
@@ -74,6 +75,7 @@ def find_images(inputs: Sequence[str], stdin_paths: Iterable[str] = ()) -> Found
                 places.add(_add(listed, found, seen))
             except LcamError as error:
                 found.skipped.append(Skipped(listed, error.what))
+    plugin_formats().warn(found.paths)
     if not found.paths:
         why = "".join(f": {one.path}: {one.reason}" for one in found.skipped[:1])
         raise LcamError(

@@ -93,10 +93,7 @@ class MapView:
             "view.batch.x": forward.x,
             "view.batch.forward.A": forward.A,
             "view.batch.forward.logits": forward.logits,
-            **{
-                f"view.batch.once({getattr(make, '__name__', make)})": one
-                for make, one in batch.made.items()
-            },
+            **{f"view.batch.once({make})": one for make, one in batch.made.items()},
         }
 
     def of_classes(self, scores: Tensor) -> Tensor:

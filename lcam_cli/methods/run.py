@@ -75,6 +75,8 @@ def run_method(engine: Engine, method: Method, forward: Forward, classes: Tensor
     ):
         try:
             given: object = method(engine, forward, classes)
+        except LcamError:
+            raise
         except Exception as error:  # the network that it runs may be the user's
             raise users_error(error) or error from None
         maps = _checked(given, who, forward)
