@@ -16,8 +16,8 @@ from typing import Any
 
 from lcam_cli.errors import LcamError, one_line, shown_path
 
-TELL = "tell its author; --debug shows where"
-"""The hint where a plug-in fails."""
+TELL = "tell its author"
+"""The hint where a plug-in gives what it must not."""
 
 log = logging.getLogger("lcam")
 
@@ -37,7 +37,7 @@ def plugin_name(entry_point: EntryPoint, kind: str) -> str:
 def plugin_code(
     begin: str,
     module: str,
-    hint: str = TELL,
+    hint: str = f"{TELL}; --debug shows where",
     but: tuple[type[BaseException], ...] = (LcamError,),
 ) -> Iterator[None]:
     """Have whatever a plug-in's code raises within the block end in one line that names it.

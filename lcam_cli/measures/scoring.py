@@ -12,7 +12,7 @@ from torch import Tensor
 from lcam_cli.errors import LcamError
 from lcam_cli.measures.measure import MapScores, Measure, Perturbation, Quantity
 from lcam_cli.measures.view import MapView
-from lcam_cli.methods.unwritten import unwritten
+from lcam_cli.methods.lent import unchanged, unwritten
 from lcam_cli.plugins import TELL, is_own, plugin_code
 
 
@@ -56,7 +56,8 @@ def numbers_of(wanted: Sequence[Quantity], scores: MapScores) -> Tensor:
 def _scores(one: Perturbation, measure: Measure | None, view: MapView) -> Tensor:
     if measure is None or is_own(one):
         return one.scores(view)
-    with _code_of(measure, view.tensors()):
+    network = view.batch.engine.backbone.network
+    with _code_of(measure, view.tensors()), unchanged(f"the measure {measure.name}", network):
         scores: object = one.scores(view)
         shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         if not isinstance(scores, Tensor) or shape[-1:] != (len(view.V),):

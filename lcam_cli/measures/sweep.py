@@ -32,6 +32,7 @@ from lcam_cli.methods.explain import (
     not_numbers,
     pictures_at_once,
 )
+from lcam_cli.methods.lent import NetworkChangedError
 from lcam_cli.methods.run import run_method
 
 # A method that fails on so many pictures before it explains one is given up.
@@ -229,7 +230,7 @@ def _pieces(candidate: Candidate, batch: _Batch) -> list[tuple[_Batch, list[Maps
     """
     try:
         return [(batch, _explain_and_score(candidate, batch))]
-    except MeasureError:
+    except (MeasureError, NetworkChangedError):
         raise
     except Exception as error:  # a method may be anybody's: one picture must not end the run
         if len(batch.read.indices) == 1:

@@ -10,7 +10,7 @@ from torch import Tensor
 from lcam_cli.engine.engine import Engine, Forward
 from lcam_cli.errors import LcamError
 from lcam_cli.methods.base import Maps, Method
-from lcam_cli.methods.unwritten import unwritten
+from lcam_cli.methods.lent import unchanged, unwritten
 from lcam_cli.networks.users_code import users_error
 from lcam_cli.plugins import TELL, is_own, plugin_code
 
@@ -62,7 +62,8 @@ def run_method(engine: Engine, method: Method, forward: Forward, classes: Tensor
         classes: A class a picture, (B,), int64.
 
     Raises:
-        LcamError: It fails, writes to what it is handed, or gives something else than maps.
+        LcamError: It fails, changes what it is handed, or gives something else than maps. It is a
+            NetworkChangedError where nothing can go on.
     """
     if is_own(method):
         with unwritten(method.name, _tensors(forward, classes)):
@@ -72,6 +73,7 @@ def run_method(engine: Engine, method: Method, forward: Forward, classes: Tensor
     with (
         plugin_code(f"{who} failed", type(method).__module__),
         unwritten(who, _tensors(forward, classes)),
+        unchanged(who, engine.backbone.network),
     ):
         try:
             given: object = method(engine, forward, classes)

@@ -40,19 +40,22 @@ class Network:
     grid: str = ""
 
 
-def check_network(network: object, who: str) -> Network:
+def check_network(network: object, who: str, name: str) -> Network:
     """Check what a source that is not lcam's own returns.
 
     Args:
         network: What it returned.
         who: What the source is called in messages.
+        name: The classifier's name, as typed.
 
     Raises:
         LcamError: It is no :class:`Network`, or part of it is of another kind than it has to be.
     """
     hint = "it must return a lcam_cli.networks.network.Network"
     if not isinstance(network, Network):
-        raise LcamError(f"{who}, but a {type(network).__name__}", hint)
+        raise LcamError(
+            f"{who} gives no classifier for {name}, but a {type(network).__name__}", hint
+        )
     wanted = {
         "module": (isinstance(network.module, nn.Module), "an nn.Module"),
         "weights": (
@@ -74,7 +77,10 @@ def check_network(network: object, who: str) -> Network:
     for what, (fits, words) in wanted.items():
         if not fits:
             value = " ".join(repr(getattr(network, what)).split())
-            raise LcamError(f"{who} whose {what} is {value:.80}, not {words}", "tell its author")
+            raise LcamError(
+                f"{who} gives a Network for {name} whose {what} is {value:.80}, not {words}",
+                "tell its author",
+            )
     return network
 
 

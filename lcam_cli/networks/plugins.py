@@ -47,7 +47,7 @@ def _load(point: EntryPoint, name: str, weights: str, seed: int) -> Network:
             raise
         except Exception as error:
             raise users_error(error, name, resumable=False) or error from None
-    network = check_network(given, f"{who} gives no classifier for {name}")
+    network = check_network(given, who, name)
     network.name = name  # by which files find it again, whatever the package calls it
     return network
 
