@@ -71,4 +71,5 @@ def one_line(error: BaseException) -> str:
 def shown_path(file: str | Path) -> str:
     """A file as seen from the working directory; whole where it does not lie below that."""
     near = os.path.relpath(file)
-    return str(file) if near.startswith("..") else near
+    is_below = not near.startswith("..") and Path.cwd() != Path(os.sep)
+    return near if is_below else str(file)

@@ -128,14 +128,14 @@ def _readable(group: str) -> Iterator[EntryPoint]:
     """The entry points of a group, without those of packages whose lists are malformed."""
     known = set()
     for package in distributions():
+        name = package.metadata["Name"]
         try:
-            name = package.metadata["Name"]
             points = () if name in known else package.entry_points.select(group=group)
-        except Exception as error:
+        except Exception:
             if f"[{group}]" in (package.read_text("entry_points.txt") or ""):
                 log.warning(
-                    "the entry points of a package are malformed and left out: %s (%s)",
-                    *(getattr(package, "_path", package.metadata["Name"]), one_line(error)),
+                    "the entry points of a package are malformed and left out: %s",
+                    getattr(package, "_path", name),
                     extra={"once": True},
                 )
             continue

@@ -71,6 +71,14 @@ def formats_for(extension: str, head: bytes) -> Iterator[PictureFormat]:
             yield one
 
 
+def decoder_of(path: str) -> str:
+    """Return what to call that which reads a file, in a message."""
+    extension = extension_of(path)
+    if extension in PILLOW.extensions:
+        return PILLOW.name
+    return next((one.name for one in _others() if extension in one.extensions), PILLOW.name)
+
+
 def is_recognised(head: bytes) -> bool:
     """Whether a file that begins with these bytes is one of a family other than Pillow's."""
     return any(one.recognises(head) for one in _others())

@@ -45,7 +45,8 @@ class _Plugin(PictureFormat):
         self.extensions = frozenset(extension.lower() for extension in plugin.extensions)
         self._plugin = plugin
         self._module = point.module
-        self._failed = f"the plug-in picture format {point.name!r} failed"
+        self.name = f"the plug-in picture format {point.name!r}"
+        self._failed = f"{self.name} failed"
 
     def recognises(self, head: bytes) -> bool | None:
         try:
