@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lcam_cli.errors import LcamError
@@ -20,7 +20,9 @@ GROUP = "lcam.formats"
 
 PILLOW = PillowFormats()
 
-FORMATS: tuple[PictureFormat, ...] = (PILLOW,)
+FORMATS: Sequence[PictureFormat] = [
+    PILLOW,
+]
 """The families that come along."""
 
 _DOUBLE_EXTENSIONS = (".nii.gz", ".tar.gz")

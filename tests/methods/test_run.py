@@ -73,7 +73,7 @@ GIVES: dict[str, tuple[Act, str]] = {
     "integers": (lambda e, f: Maps(grey(f).long()), "gives maps of int64, not of float32"),
     "fewer": (
         lambda e, f: Maps(grey(f)[:1]),
-        r"gives maps of shape \(1, 32, 32\), not \(2, 32, 32\)",
+        r"gives maps of shape \(1, 32, 32\), not \(2",
     ),
     "cam": (lambda e, f: Maps(grey(f), f.A), "gives a cam of shape"),
     "range": (lambda e, f: Maps(grey(f) * 0 - 0.5), "gives values from -0.5 to -0.5, not from 0"),
