@@ -76,10 +76,13 @@ def _what_is_wrong(picture: Any) -> str:
     pixels, levels = cast(Any, picture.pixels), cast(Any, picture.levels)
     if not isinstance(pixels, Image.Image):
         return f"its pixels are a {type(pixels).__name__}, no Pillow picture"
-    if levels is None or (isinstance(levels, Levels) and all(map(_is_finite, levels))):
+    if levels is None or (isinstance(levels, Levels) and _are_in_order(levels)):
         return ""
-    return f"its levels are {one_line(ValueError(repr(levels)))}, no Levels"
+    return f"its levels are {levels!r:.90}, no Levels with black ≤ low ≤ high ≤ white"
 
 
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, Real) and math.isfinite(value)
+def _are_in_order(levels: Levels) -> bool:
+    values: Any = (levels.black, levels.low, levels.high, levels.white)
+    if not all(isinstance(value, Real) and math.isfinite(value) for value in values):
+        return False
+    return list(values) == sorted(values)

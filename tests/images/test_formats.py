@@ -199,6 +199,8 @@ class Odd(PictureFormat):
                 return Picture(np.zeros((4, 4)))  # type: ignore[arg-type]
             case b"l":
                 return Picture(black, levels=3)  # type: ignore[arg-type]
+            case b"o":
+                return Picture(black, levels=Levels(0, 4095, 0, 255))
             case b"n":
                 return Picture(black, levels=Levels(0, float("nan"), 0, 1))
         return Picture(black)
@@ -211,7 +213,8 @@ class Odd(PictureFormat):
         ("k", "the plug-in picture format 'odd' failed: KeyboardInterrupt"),
         ("r", "two lines"),
         ("p", "the plug-in picture format 'odd' failed: its pixels are a ndarray, no Pillow "),
-        ("l", "the plug-in picture format 'odd' failed: its levels are 3, no Levels"),
+        ("l", "the plug-in picture format 'odd' failed: its levels are 3, no Levels with"),
+        ("o", "the plug-in picture format 'odd' failed: its levels are Levels(low=0, high=4095"),
         ("n", "the plug-in picture format 'odd' failed: its levels are Levels(low=0, high=nan"),
     ],
 )

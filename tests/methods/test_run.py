@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from lcam_cli.engine.backbone import Backbone
 from lcam_cli.engine.engine import Engine, Forward
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
@@ -25,8 +26,9 @@ from lcam_cli.methods.lent import NetworkChangedError
 from lcam_cli.methods.options import MethodOptions
 from lcam_cli.methods.registry import METHODS, find_method, make_method
 from lcam_cli.methods.run import run_method
+from lcam_cli.networks.network import Network
 from tests.packages import Install
-from tests.tiny import SMALL, tiny_backbone, write_pictures
+from tests.tiny import SMALL, tiny_backbone, tiny_network, write_pictures
 
 Act = Callable[[Engine, Forward], Any]
 
@@ -201,3 +203,18 @@ def test_it_may_need_no_layer_or_gradients(install: Install) -> None:
     says = "make.layer, make.gradients = False, True\n"
     install("lcam_nn", METHOD + says, {"nn": "lcam_nn:make"})
     assert (find_method("nn").layer, find_method("nn").gradients) == (False, True)
+
+
+def test_without_a_layer_it_explains_torchscript(install: Install) -> None:
+    network = Network(torch.jit.script(tiny_network()), "script", "none", preprocess=SMALL)
+    engine = Engine(Backbone(network), device="cpu")
+    returns = "engine, forward, classes): return Maps(forward.x.mean(1))"
+    black_box = "from lcam_cli import Maps" + METHOD.replace("*_): pass", returns)
+    install("lcam_mm", black_box, {"mm": "lcam_mm:make"})
+    with pytest.raises(LcamError, match="TorchScript"):
+        make_method("mm", engine.backbone)
+    without = black_box.replace('"mm"', '"nn"') + "make.layer = False\n"
+    install("lcam_nn", without, {"nn": "lcam_nn:make"})
+    method = make_method("nn", engine.backbone)
+    V = run_method(engine, method, engine.forward(x()), torch.tensor([0, 1])).maps.saliency
+    assert torch.equal(V, x().mean(1))
