@@ -24,6 +24,7 @@ from lcam_cli.images.picture import Picture, PictureFormat, ReadOptions
 from lcam_cli.images.read import read_picture, read_with_levels
 from lcam_cli.images.rgb import Levels
 from lcam_cli.images.tars import locate
+from tests.conftest import ROOT
 
 Install = Callable[..., None]
 
@@ -242,6 +243,19 @@ def test_one_that_does_not_load_here_is_named_where_nothing_reads_a_file(
         "(brought:broken) does not load: brought:broken is no class derived from PictureFormat"
     )
     assert reason(tmp_path / "a.png") == "not a picture, or damaged at its start"
+
+
+def test_the_page_lists_what_is_taken() -> None:
+    page = (ROOT / "docs" / "add-a-picture-format.md").read_text()
+    heif = {
+        ".heic",
+        ".heics",
+        ".heif",
+        ".heifs",
+        ".hif",
+    }  # where a package registers it with Pillow
+    missing = [one for one in formats.PILLOW.extensions - heif if f"`{one}`" not in page]
+    assert not missing
 
 
 def test_whose_code_crashed_is_known_by_the_extension(install: Install) -> None:
