@@ -19,6 +19,9 @@ from lcam_cli.errors import LcamError, one_line, shown_path
 TELL = "tell its author"
 """The hint where a plug-in gives what it must not."""
 
+RUNNING = (LcamError, KeyboardInterrupt)
+"""What :func:`plugin_code` passes on in the middle of a run, which users interrupt."""
+
 log = logging.getLogger("lcam")
 
 

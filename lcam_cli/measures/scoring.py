@@ -13,7 +13,7 @@ from lcam_cli.errors import LcamError
 from lcam_cli.measures.measure import MapScores, Measure, Perturbation, Quantity
 from lcam_cli.measures.view import MapView
 from lcam_cli.methods.lent import unchanged, unwritten
-from lcam_cli.plugins import TELL, is_own, plugin_code
+from lcam_cli.plugins import RUNNING, TELL, is_own, plugin_code
 
 
 class MeasureError(LcamError):
@@ -96,9 +96,9 @@ def _code_of(measure: Measure, tensors: dict[str, Tensor]) -> Iterator[None]:
     if is_own(measure):
         yield
         return
-    who = f"the measure {measure.name}"
+    who, module = f"the measure {measure.name}", type(measure).__module__
     try:
-        with plugin_code(f"{who} failed", type(measure).__module__), unwritten(who, tensors):
+        with plugin_code(f"{who} failed", module, but=RUNNING), unwritten(who, tensors):
             yield
     except LcamError as error:
         named = error.what if error.what.startswith(who) else f"{who} failed: {error.what}"

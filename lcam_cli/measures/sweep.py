@@ -234,7 +234,7 @@ def _pieces(candidate: Candidate, batch: _Batch) -> list[tuple[_Batch, list[Maps
         raise
     except Exception as error:  # a method may be anybody's: one picture must not end the run
         if len(batch.read.indices) == 1:
-            return [(batch, _reason(error))]
+            return [(batch, _reason(error, candidate.name))]
     return [
         part for i in range(len(batch.read.indices)) for part in _pieces(candidate, batch.only([i]))
     ]
@@ -288,7 +288,8 @@ def _now(engine: Engine) -> float:
     return time.monotonic()
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, name: str) -> str:
+    """Why a method failed, without its name, which stands before."""
     if isinstance(error, LcamError):
-        return error.what
+        return error.what.removeprefix(f"the plug-in {name} ").removeprefix("failed: ")
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]

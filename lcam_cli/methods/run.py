@@ -12,7 +12,7 @@ from lcam_cli.errors import LcamError
 from lcam_cli.methods.base import Maps, Method
 from lcam_cli.methods.lent import unchanged, unwritten
 from lcam_cli.networks.users_code import users_error
-from lcam_cli.plugins import TELL, is_own, plugin_code
+from lcam_cli.plugins import RUNNING, TELL, is_own, plugin_code
 
 _ROUNDING = 1e-3
 """How far outside of [0, 1] a value may lie that is then taken as 0 or 1."""
@@ -71,7 +71,7 @@ def run_method(engine: Engine, method: Method, forward: Forward, classes: Tensor
     who = f"the plug-in {method.name}"
     forward, classes = _copy(forward), classes.clone()
     with (
-        plugin_code(f"{who} failed", type(method).__module__),
+        plugin_code(f"{who} failed", type(method).__module__, but=RUNNING),
         unwritten(who, _tensors(forward, classes)),
         unchanged(who, engine.backbone.network),
     ):
@@ -79,8 +79,10 @@ def run_method(engine: Engine, method: Method, forward: Forward, classes: Tensor
             given: object = method(engine, forward, classes)
         except LcamError:
             raise
-        except Exception as error:  # the network that it runs may be the user's
-            raise users_error(error) or error from None
+        except Exception as error:
+            if users := users_error(error):  # the network that it runs is the user's
+                raise users from error
+            raise
         maps = _checked(given, who, forward)
         V = maps.saliency
         return CheckedMaps(_in_range(maps), who, torch.stack(V.flatten(1).aminmax(dim=1)))

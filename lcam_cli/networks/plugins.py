@@ -46,7 +46,9 @@ def _load(point: EntryPoint, name: str, weights: str, seed: int) -> Network:
         except LcamError:
             raise
         except Exception as error:
-            raise users_error(error, name, resumable=False) or error from None
+            if users := users_error(error, name, resumable=False):
+                raise users from error
+            raise
     network = check_network(given, who, name)
     network.name = name  # by which files find it again, whatever the package calls it
     return network

@@ -121,7 +121,7 @@ def test_one_that_writes_in_place_leaves_the_other_rows_as_they_are(
         lost: list[Skipped] = []
         sweep(engine, candidates, task, workers=1, skip=lost.append)
         if len(methods) > 1:
-            assert "the plug-in mm writes in place to forward.x, forward.A" in candidates[0].failed
+            assert "(writes in place to forward.x, forward.A" in candidates[0].failed
         return [candidate.scores for candidate in candidates]
 
     (alone,) = scores(GradCam())
