@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lcam_cli.errors import BadImageError
+from lcam_cli.errors import BadImageError, LcamError
 from lcam_cli.images import formats
 from lcam_cli.images.find import find_images
 from lcam_cli.images.formats import GROUP, picture_extensions, plugin_formats
@@ -243,6 +243,16 @@ def test_one_that_does_not_load_here_is_named_where_nothing_reads_a_file(
         "(brought:broken) does not load: brought:broken is no class derived from PictureFormat"
     )
     assert reason(tmp_path / "a.png") == "not a picture, or damaged at its start"
+
+
+def test_one_that_does_not_load_is_named_where_there_are_no_pictures(
+    install: Install, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    install(broken=7)
+    (tmp_path / "a.odd").write_bytes(b"any")
+    with pytest.raises(LcamError, match="no pictures"):
+        find_images([str(tmp_path)])
+    assert "'broken' (brought:broken) does not load" in caplog.text
 
 
 def test_the_page_lists_what_is_taken() -> None:
