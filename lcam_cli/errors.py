@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 from pathlib import Path
+
+_LONGEST = 300
 
 
 class LcamError(Exception):
@@ -57,3 +60,16 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``"did you mean a, b?"`` for the near names, or an empty string."""
     near = near_names(name, known)
     return f"did you mean {', '.join(near)}?" if near else ""
+
+
+def one_line(error: BaseException) -> str:
+    """The text of an error in one line, cut where it is very long."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def shown_path(file: str | Path) -> str:
+    """A file as seen from the working directory; whole where it does not lie below that."""
+    near = os.path.relpath(file)
+    is_below = not near.startswith("..") and Path.cwd() != Path(os.sep)
+    return near if is_below else str(file)

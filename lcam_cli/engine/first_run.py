@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from lcam_cli.engine.device import is_out_of_memory
-from lcam_cli.errors import LcamError
-from lcam_cli.networks.users_code import needed_arguments, one_line, raised, users_error
+from lcam_cli.errors import LcamError, one_line
+from lcam_cli.networks.users_code import needed_arguments, raised, users_error
 
 # Sizes that networks are trained with.
 _SQUARES = (224, 32, 64, 299, 384, 28, 256, 128, 96, 112, 192, 288, 320, 448, 512)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lcam_cli.engine.output import Choice
-from lcam_cli.networks.users_code import one_line
+from lcam_cli.errors import one_line
 
 
 class Probe:

@@ -25,6 +25,7 @@ from PIL import Image
 
 from lcam_cli.errors import BadImageError, LcamError
 from lcam_cli.images.depth import narrow_pictures
+from lcam_cli.images.formats import decoder_of
 from lcam_cli.images.request import Request, View, read_answer
 from lcam_cli.images.tars import locate
 
@@ -96,9 +97,13 @@ class Decoder:
             self._process.stdin.write(pickle.dumps(here))
             view, levels = read_answer(request, self._receive)
         except (_EndedError, BrokenPipeError):
-            raise BadImageError(f"its decoder crashed ({self._cause_of_death()})") from None
+            raise BadImageError(
+                f"{decoder_of(request.path)} crashed ({self._cause_of_death()})"
+            ) from None
         except TimeoutError:
-            raise BadImageError(f"its decoder hung and was stopped after {TIMEOUT:g} s") from None
+            raise BadImageError(
+                f"{decoder_of(request.path)} hung and was stopped after {TIMEOUT:g} s"
+            ) from None
         except BadImageError:
             self._failed = False
             raise

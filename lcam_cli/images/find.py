@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from lcam_cli.errors import LcamError
 from lcam_cli.images.folder import FolderWalk, is_new, reason_of
+from lcam_cli.images.formats import plugin_formats
 from lcam_cli.images.passed_over import PassedOver
 from lcam_cli.images.tars import expand_braces, index_of, is_tar
 
@@ -65,15 +66,18 @@ def find_images(inputs: Sequence[str], stdin_paths: Iterable[str] = ()) -> Found
     found = Found()
     seen: set[str] = set()
     places: set[str] = set()
-    for item in (path for given in inputs for path in expand_braces(given)):
-        if item != "-":
-            places.add(_add(item, found, seen))
-            continue
-        for listed in stdin_paths:
-            try:
-                places.add(_add(listed, found, seen))
-            except LcamError as error:
-                found.skipped.append(Skipped(listed, error.what))
+    try:
+        for item in (path for given in inputs for path in expand_braces(given)):
+            if item != "-":
+                places.add(_add(item, found, seen))
+                continue
+            for listed in stdin_paths:
+                try:
+                    places.add(_add(listed, found, seen))
+                except LcamError as error:
+                    found.skipped.append(Skipped(listed, error.what))
+    finally:  # a plug-in that does not load may be why there are none
+        plugin_formats().warn(found.paths)
     if not found.paths:
         why = "".join(f": {one.path}: {one.reason}" for one in found.skipped[:1])
         raise LcamError(

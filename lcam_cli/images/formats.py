@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from lcam_cli.errors import LcamError
 from lcam_cli.images.picture import PictureFormat
@@ -19,7 +20,9 @@ GROUP = "lcam.formats"
 
 PILLOW = PillowFormats()
 
-FORMATS: tuple[PictureFormat, ...] = (PILLOW,)
+FORMATS: Sequence[PictureFormat] = [
+    PILLOW,
+]
 """The families that come along."""
 
 _DOUBLE_EXTENSIONS = (".nii.gz", ".tar.gz")
@@ -45,7 +48,7 @@ def extension_of(name: str) -> str:
 def picture_extensions() -> frozenset[str]:
     """Return the extensions of all that is read, lower case with the dot, e.g. ``".jpg"``."""
     return frozenset(
-        extension for one in (*FORMATS, *plugin_formats()) for extension in one.extensions
+        extension for one in (*FORMATS, *plugin_formats().families) for extension in one.extensions
     )
 
 
@@ -70,40 +73,74 @@ def formats_for(extension: str, head: bytes) -> Iterator[PictureFormat]:
             yield one
 
 
+def decoder_of(path: str) -> str:
+    """Return what to call that which reads a file, in a message."""
+    extension = extension_of(path)
+    if extension in PILLOW.extensions:
+        return PILLOW.name
+    return next((one.name for one in _others() if extension in one.extensions), PILLOW.name)
+
+
 def is_recognised(head: bytes) -> bool:
     """Whether a file that begins with these bytes is one of a family other than Pillow's."""
     return any(one.recognises(head) for one in _others())
 
 
 def _others() -> tuple[PictureFormat, ...]:
-    return *FORMATS[1:], *plugin_formats()
+    return *FORMATS[1:], *plugin_formats().families
+
+
+@dataclass(frozen=True)
+class PluginFormats:
+    """What installed packages bring.
+
+    Attributes:
+        families: Those that load, in order of their names.
+        failures: One line about each of the others.
+        ignored: Extensions of families that others have before them, by a line that says so.
+    """
+
+    families: tuple[PictureFormat, ...]
+    failures: tuple[str, ...]
+    ignored: Mapping[str, frozenset[str]]
+
+    def warn(self, paths: Iterable[str]) -> None:
+        """Warn of what does not load and, where a run has files of them, of extensions ignored.
+
+        Args:
+            paths: The run's pictures.
+        """
+        extensions = {extension_of(path) for path in paths} if self.ignored else set()
+        for line, ignored in self.ignored.items():
+            if here := sorted(ignored & extensions):
+                log.warning("%s: %s", line, ", ".join(here), extra={"once": True})
+        for line in self.failures:
+            log.warning("%s", line, extra={"once": True})
 
 
 @functools.cache
-def plugin_formats() -> tuple[PictureFormat, ...]:
-    """Return the families that installed packages bring, in order of their names.
+def plugin_formats() -> PluginFormats:
+    """Load the families that installed packages bring.
 
-    One that does not load is warned of and left out; an extension that is not free stays with
-    whoever has it.
+    An extension that is not free stays with whoever has it.
     """
     # Late: reading processes start sooner without.
     from lcam_cli.images.plugin_format import load_format  # noqa: PLC0415
-    from lcam_cli.plugins import entry_points_of  # noqa: PLC0415
+    from lcam_cli.plugins import entry_points_of, plugin_name  # noqa: PLC0415
 
     taken = {extension for one in FORMATS for extension in one.extensions}
     found: list[PictureFormat] = []
-    for name, point in entry_points_of(GROUP).items():
+    failures: list[str] = []
+    ignored: dict[str, frozenset[str]] = {}
+    for point in entry_points_of(GROUP).values():
         try:
             plugin = load_format(point)
         except LcamError as error:
-            log.warning("%s", error.what, extra={"once": True})
+            failures.append(error.what + (f"; {error.hint}" if error.hint else ""))
             continue
         if not_free := taken.intersection(plugin.extensions):
-            log.warning(
-                "the plug-in picture format %r (%s) takes extensions that others have: %s",
-                *(name, point.value, ", ".join(sorted(not_free))),
-                extra={"once": True},
-            )
+            name = plugin_name(point, "picture format")
+            ignored[f"{name} is ignored for extensions that others read"] = frozenset(not_free)
         taken.update(plugin.extensions)
         found.append(plugin)
-    return tuple(found)
+    return PluginFormats(tuple(found), tuple(failures), ignored)

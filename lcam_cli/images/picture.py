@@ -63,9 +63,11 @@ class PictureFormat:
 
     Attributes:
         extensions: Those of its files, lower case with the dot: ``(".npy",)``.
+        name: What it is called where it crashes or hangs; lcam's word for it, also for a plug-in's.
     """
 
     extensions: Collection[str] = ()
+    name: str = "its decoder"
 
     def recognises(self, head: bytes) -> bool | None:
         """Whether a file is of the family; None where its bytes do not tell.

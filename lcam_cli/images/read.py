@@ -7,12 +7,18 @@ from __future__ import annotations
 import io
 import os
 import stat
+from collections.abc import Iterator
 from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
 from lcam_cli.errors import BadImageError
-from lcam_cli.images.formats import extension_of, formats_for
+from lcam_cli.images.formats import (
+    extension_of,
+    formats_for,
+    picture_extensions,
+    plugin_formats,
+)
 from lcam_cli.images.picture import HEAD_BYTES, ReadOptions
 from lcam_cli.images.rgb import Levels, levels_of, to_rgb
 from lcam_cli.images.unread import why_not_read
@@ -101,7 +107,14 @@ def _decode(file: BinaryIO, name: str, options: ReadOptions) -> tuple[Image.Imag
         options.check_size(*picture.pixels.size)
         levels = picture.levels or levels_of(picture.pixels)
         return to_rgb(picture.pixels, levels), levels
-    raise BadImageError(why_not_read(name, head) or "not a picture, or damaged at its start")
+    raise BadImageError("; ".join(_why_none_reads(name, head)))
+
+
+def _why_none_reads(name: str, head: bytes) -> Iterator[str]:
+    """Why no format reads a file; a plug-in that does not load here might be the one that does."""
+    yield why_not_read(name, head) or "not a picture, or damaged at its start"
+    if extension_of(name) not in {"", *picture_extensions()}:
+        yield from plugin_formats().failures
 
 
 def _phrase(error: Exception) -> str:

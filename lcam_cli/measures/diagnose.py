@@ -33,6 +33,7 @@ from lcam_cli.measures.threshold import top_percent
 from lcam_cli.methods.base import Method, flat_maps
 from lcam_cli.methods.explain import NOT_NUMBERS, no_numbers, not_numbers, pictures_at_once
 from lcam_cli.methods.flat import why_flat
+from lcam_cli.methods.run import run_method
 
 
 @dataclass(frozen=True)
@@ -226,7 +227,10 @@ def _mistakes(
 ) -> list[_Classified | str]:
     """Explain misclassified pictures, and put each into a group."""
     predicted = forward.predicted
-    maps = [method(engine, forward, classes).saliency.clamp(0, 1) for classes in (true, predicted)]
+    checked = [run_method(engine, method, forward, classes) for classes in (true, predicted)]
+    for explained in checked:
+        explained.check_range()
+    maps = [explained.maps.saliency for explained in checked]
     evidence = gather_evidence(engine, forward, true, maps[0], maps[1], rules.nu)
     finite = torch.stack(maps).isfinite().all(0).all(1).all(1).tolist()
     flat = [flat_maps(V) for V in maps]

@@ -68,6 +68,11 @@ class MapScores:
     def __getitem__(self, perturbation: Perturbation) -> Tensor:
         return self.perturbed[perturbation]
 
+    def tensors(self) -> dict[str, Tensor]:
+        """What measures are handed, by what it is called; none may be written to."""
+        scores = {f"scores[{one!r}]": found for one, found in self.perturbed.items()}
+        return {"scores.V": self.V, "scores.full": self.full, **scores}
+
     def only(self, rows: Tensor) -> MapScores:
         """The same of some of the maps, (B,) bool."""
         return replace(
@@ -94,8 +99,8 @@ class Measure(ABC):
         mean_key: Where there is one number a picture: what JSON calls its mean.
         long_title: The title of its curve over ν, with the unit; empty for ``title``.
         meaning: What it is, for readers of a report: "AD(ν) is …".
-        left_out: What is said of maps it is not defined for: "AD: {maps} of score 0 left out".
-            Empty where it is always defined.
+        left_out: What is said of maps it is not defined for: "{maps} of score 0 left out", where
+            ``{maps}`` becomes their number, "3 maps". Empty where it is always defined.
     """
 
     name: ClassVar[str]
@@ -132,6 +137,10 @@ class Measure(ABC):
         Returns:
             Float or bool, (B,); NaN where the measure is not defined.
         """
+
+
+NO_NUMBERS = "{maps} left out, of which it gives no number"
+"""What is said of a measure that is not defined for some maps, and does not say it may be."""
 
 
 class NuMeasure(Measure):

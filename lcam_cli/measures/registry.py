@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable
 from typing import Any
@@ -12,7 +13,7 @@ from lcam_cli.measures.deletion import Deletion
 from lcam_cli.measures.increase_in_confidence import IncreaseInConfidence
 from lcam_cli.measures.insertion import Insertion
 from lcam_cli.measures.measure import Measure
-from lcam_cli.plugins import entry_points_of, load
+from lcam_cli.plugins import TELL, entry_points_of, load, plugin_code, plugin_name
 
 log = logging.getLogger("lcam")
 
@@ -61,8 +62,8 @@ def find_measure(name: str) -> Measure:
     """Make the measure of a name; of installed packages only the one that has it is loaded.
 
     Raises:
-        LcamError: No measure has that name, or the package that brings it does not load or does
-            not bring a measure of that name.
+        LcamError: No measure has that name, or the package that brings it does not load, does not
+            bring a measure of that name, or brings one that lacks what a measure says.
     """
     if name in MEASURES:
         return MEASURES[name]()
@@ -74,7 +75,11 @@ def find_measure(name: str) -> Measure:
             f"{point.value} is no measure called {name!r}",
             "an entry point names a subclass of lcam_cli.measures.measure.Measure",
         )
-    return kind()
+    who = plugin_name(point, "measure")
+    with plugin_code(f"{who} failed", point.module):
+        measure: Measure = kind()
+        _check(measure, who)
+    return measure
 
 
 def make_measures(names: Iterable[str] = ()) -> list[Measure]:
@@ -84,3 +89,33 @@ def make_measures(names: Iterable[str] = ()) -> list[Measure]:
         LcamError: See :func:`find_measure`.
     """
     return [find_measure(name) for name in dict.fromkeys([*ALWAYS, *names])]
+
+
+def _check(measure: Measure, who: str) -> None:
+    """Check what a package's measure says of itself.
+
+    Raises:
+        LcamError: It lacks something, or something is of another kind than it has to be.
+    """
+    for name, kinds in _SAYS.items():
+        if not isinstance(getattr(measure, name, None), kinds):
+            has = repr(getattr(measure, name)) if hasattr(measure, name) else "missing"
+            raise LcamError(f"{who}: its {name} is {has}, not {_words(kinds)}", TELL)
+    json.dumps(dict(measure.settings), allow_nan=False)
+    measure.left_out.format(maps="3 maps")
+
+
+_SAYS: dict[str, type] = {
+    "title": str,
+    "lower_is_better": bool,
+    "per_nu": bool,
+    "digits": int,
+    "mean_key": str,
+    "long_title": str,
+    "meaning": str,
+    "left_out": str,
+}
+
+
+def _words(kind: type) -> str:
+    return {str: "text", bool: "True or False", int: "a whole number"}[kind]

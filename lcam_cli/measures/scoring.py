@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from lcam_cli.errors import LcamError
-from lcam_cli.measures.measure import MapScores, Perturbation, Quantity
+from lcam_cli.measures.measure import MapScores, Measure, Perturbation, Quantity
 from lcam_cli.measures.view import MapView
+from lcam_cli.methods.lent import unchanged, unwritten
+from lcam_cli.plugins import RUNNING, TELL, is_own, plugin_code
+
+
+class MeasureError(LcamError):
+    """A measure of another package fails. No method is to blame, and the run ends."""
 
 
 def score_maps(
     view: MapView, wanted: Sequence[Quantity], also: Sequence[Perturbation] = ()
 ) -> MapScores:
-    """Score what measures want scored, and ``also`` some: each once, whoever asks for it."""
-    asked = [one for quantity in wanted for one in quantity.perturbations]
-    perturbed = {one: one.scores(view) for one in dict.fromkeys([*also, *asked])}
+    """Score what measures want scored, and ``also`` some: each once, whoever asks for it.
+
+    Raises:
+        MeasureError: What a measure of another package wants scored fails.
+    """
+    asked: dict[Perturbation, Measure | None] = dict.fromkeys(also)
+    for quantity in wanted:
+        with _code_of(quantity.measure, view.tensors()):
+            for one in quantity.perturbations:
+                asked.setdefault(one, quantity.measure)
+    perturbed = {one: _scores(one, measure, view) for one, measure in asked.items()}
     return MapScores(view.V, view.full, perturbed)
 
 
@@ -29,29 +45,61 @@ def numbers_of(wanted: Sequence[Quantity], scores: MapScores) -> Tensor:
         scores: Of B maps.
 
     Returns:
-        float32 (K, B); NaN where a measure is not defined.
+        float32 (K, B); NaN where a measure is not defined, or gives no finite number.
 
     Raises:
-        LcamError: A measure of another package fails, or does not give a number a map.
+        MeasureError: A measure of another package fails, or does not give a number a map.
     """
     return torch.stack([_numbers(quantity, scores) for quantity in wanted])
 
 
+def _scores(one: Perturbation, measure: Measure | None, view: MapView) -> Tensor:
+    if measure is None or is_own(one):
+        return one.scores(view)
+    network = view.batch.engine.backbone.network
+    with _code_of(measure, view.tensors()), unchanged(f"the measure {measure.name}", network):
+        scores: object = one.scores(view)
+        shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        if not isinstance(scores, Tensor) or shape[-1:] != (len(view.V),):
+            raise MeasureError(
+                f"the measure {measure.name} has scores of a perturbation that are no tensor "
+                f"(..., {len(view.V)}): {shape}",
+                TELL,
+            )
+        return scores.detach()
+
+
 def _numbers(quantity: Quantity, scores: MapScores) -> Tensor:
     measure = quantity.measure
+    if is_own(measure):
+        return quantity.numbers(scores).float()
+    with _code_of(measure, scores.tensors()):
+        numbers: object = quantity.numbers(scores)
+        who, wanted = f"the measure {measure.name}", tuple(scores.full.shape)
+        if not isinstance(numbers, Tensor):
+            raise MeasureError(
+                f"{who} gives no tensor of {len(scores.full)} numbers, but a "
+                f"{type(numbers).__name__}",
+                TELL,
+            )
+        if numbers.shape != wanted:
+            raise MeasureError(
+                f"{who} gives numbers of shape {tuple(numbers.shape)}, not {wanted}", TELL
+            )
+        found = numbers.detach().to(scores.full.device, torch.float32)
+        return found.masked_fill(found.isinf(), math.nan)
+
+
+@contextmanager
+def _code_of(measure: Measure, tensors: dict[str, Tensor]) -> Iterator[None]:
+    """Have whatever a measure does wrong within the block end in an error that names it."""
+    if is_own(measure):
+        yield
+        return
+    who, module = f"the measure {measure.name}", type(measure).__module__
     try:
-        numbers = quantity.numbers(scores)
-    except Exception as error:
-        if isinstance(error, LcamError) or type(measure).__module__.startswith("lcam_cli."):
-            raise
-        raise LcamError(
-            f"the measure {measure.name} failed: {type(error).__name__}: {error}",
-            "tell its author",
-        ) from error
-    if numbers.shape != scores.full.shape:
-        raise LcamError(
-            f"the measure {measure.name} gives numbers of shape {tuple(numbers.shape)}, "
-            f"not {tuple(scores.full.shape)}",
-            "tell its author",
-        )
-    return numbers.float()
+        with plugin_code(f"{who} failed", module, but=RUNNING), unwritten(who, tensors):
+            yield
+    except LcamError as error:
+        named = error.what if error.what.startswith(who) else f"{who} failed: {error.what}"
+        raise MeasureError(named, error.hint) from error

@@ -96,11 +96,12 @@ def undefined_counts(
         numbers: Theirs, (K, ...), one a map.
 
     Returns:
-        Counts by the measure's name; measures that are always defined are not in it.
+        Counts by the measure's name; measures that are always defined are not in it, but where
+        they give no number all the same.
     """
     lacking: dict[str, NDArray[np.bool_]] = {}
     for quantity, nan in zip(quantities, np.isnan(numbers), strict=True):
-        if quantity.measure.left_out:
+        if quantity.measure.left_out or nan.any():
             name = quantity.measure.name
             lacking[name] = lacking[name] | nan if name in lacking else nan
     return {name: int(nan.sum()) for name, nan in lacking.items()}

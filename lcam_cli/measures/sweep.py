@@ -22,7 +22,7 @@ from lcam_cli.images.stream import Batch, stream_batches
 from lcam_cli.maps.record import MapBatch
 from lcam_cli.measures.measure import Kept
 from lcam_cli.measures.picture_scores import PictureScores
-from lcam_cli.measures.scoring import numbers_of, score_maps
+from lcam_cli.measures.scoring import MeasureError, numbers_of, score_maps
 from lcam_cli.measures.task import Task
 from lcam_cli.measures.view import BatchView, MapView
 from lcam_cli.methods.base import Maps, Method, flat_maps
@@ -32,6 +32,8 @@ from lcam_cli.methods.explain import (
     not_numbers,
     pictures_at_once,
 )
+from lcam_cli.methods.lent import NetworkChangedError
+from lcam_cli.methods.run import run_method
 
 # A method that fails on so many pictures before it explains one is given up.
 _TRIES = 8
@@ -228,9 +230,11 @@ def _pieces(candidate: Candidate, batch: _Batch) -> list[tuple[_Batch, list[Maps
     """
     try:
         return [(batch, _explain_and_score(candidate, batch))]
+    except (MeasureError, NetworkChangedError):
+        raise
     except Exception as error:  # a method may be anybody's: one picture must not end the run
         if len(batch.read.indices) == 1:
-            return [(batch, _reason(error))]
+            return [(batch, _reason(error, candidate.name))]
     return [
         part for i in range(len(batch.read.indices)) for part in _pieces(candidate, batch.only([i]))
     ]
@@ -247,17 +251,17 @@ def _explain_and_score(candidate: Candidate, batch: _Batch) -> list[Maps]:
     for c in range(batch.classes.shape[1]):
         classes = batch.classes[:, c].contiguous()
         began = _now(engine)
-        maps = candidate.method(engine, forward, classes)
+        checked = run_method(engine, candidate.method, forward, classes)
         seconds += _now(engine) - began
-        V = maps.saliency.clamp(0, 1)
-        finite = V.isfinite().all() and (maps.cam is None or maps.cam.isfinite().all())
-        if V.shape != (len(forward.x), *forward.x.shape[2:]) or not finite:
-            raise LcamError("its map is not finite, or not of the input's size")
+        checked.check_range()
+        maps, V = checked.maps, checked.maps.saliency
+        if not (V.isfinite().all() and (maps.cam is None or maps.cam.isfinite().all())):
+            raise LcamError("its map is not finite")
         view = MapView(batch.view, V, classes, batch.full[:, c])
         scores = score_maps(view, measured, kept)
         masked.append(torch.stack([scores[one] for one in kept]))
         numbers.append(numbers_of(measured, scores))
-        explained.append(Maps(V, maps.cam))
+        explained.append(maps)
     at_nus = torch.stack(masked, 2)
     if not at_nus.isfinite().all():
         raise LcamError("the classifier's scores are not numbers where its map hides the rest")
@@ -284,7 +288,8 @@ def _now(engine: Engine) -> float:
     return time.monotonic()
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, name: str) -> str:
+    """Why a method failed, without its name, which stands before."""
     if isinstance(error, LcamError):
-        return error.what
+        return error.what.removeprefix(f"the plug-in {name} ").removeprefix("failed: ")
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]

@@ -21,12 +21,13 @@ class BatchView:
         engine: The engine with the classifier.
         forward: One pass over the pictures, B of them.
         space: ``"pixel"`` or ``"normalized"``: what hidden pixels become.
+        made: What :meth:`once` has made, by what made it.
     """
 
     engine: Engine
     forward: Forward
     space: str
-    _made: dict[Callable[[BatchView], Tensor], Tensor] = field(default_factory=dict)
+    made: dict[Callable[[BatchView], Tensor], Tensor] = field(default_factory=dict)
 
     @property
     def x(self) -> Tensor:
@@ -51,14 +52,14 @@ class BatchView:
             make: Makes something of the pictures alone, with the batch first. A function of a
                 module, so that the next call finds what the first made.
         """
-        if make not in self._made:
-            self._made[make] = make(self)
-        return self._made[make]
+        if make not in self.made:
+            self.made[make] = make(self)
+        return self.made[make]
 
     def only(self, rows: Tensor) -> BatchView:
         """The same of some of its pictures."""
-        made = {make: value[rows] for make, value in self._made.items()}
-        return replace(self, forward=self.forward.only(rows), _made=made)
+        made = {make: value[rows] for make, value in self.made.items()}
+        return replace(self, forward=self.forward.only(rows), made=made)
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,19 @@ class MapView:
     def thresholds(self) -> Thresholds:
         """The maps' highest pixels, at any ν."""
         return Thresholds(self.V)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What perturbations are handed, by what it is called; none may be written to."""
+        batch, forward = self.batch, self.batch.forward
+        return {
+            "view.V": self.V,
+            "view.classes": self.classes,
+            "view.full": self.full,
+            "view.batch.x": forward.x,
+            "view.batch.forward.A": forward.A,
+            "view.batch.forward.logits": forward.logits,
+            **{f"view.batch.once({make})": one for make, one in batch.made.items()},
+        }
 
     def of_classes(self, scores: Tensor) -> Tensor:
         """Of scores of all classes, (B, R), those of the classes explained: (B,)."""

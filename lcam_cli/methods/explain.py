@@ -21,7 +21,10 @@ from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.images.stream import Batch, stream_batches
 from lcam_cli.maps.record import MapBatch
 from lcam_cli.methods.base import Maps, Method
+from lcam_cli.methods.plugins import check_method
 from lcam_cli.methods.registry import make_method
+from lcam_cli.methods.run import CheckedMaps, run_method
+from lcam_cli.plugins import is_own
 
 NOT_NUMBERS = "the classifier's scores are not numbers on this picture"
 """How the reason begins for which a picture is left out, in every command."""
@@ -133,6 +136,8 @@ def explain(
         raise TypeError(f"explain wants an Engine, not a {type(engine).__name__}: Engine(backbone)")
     if isinstance(method, str):
         method = make_method(method, engine.backbone)
+    elif not is_own(method):
+        check_method(method, f"the method {getattr(method, 'name', type(method).__name__)!r}")
     given = pictures_of(pictures)
     paths = [one if isinstance(one, str) else f"picture {i}" for i, one in enumerate(given)]
     if choice.top_k > engine.backbone.num_classes:
@@ -174,7 +179,7 @@ def _begin(
     classes = choice.of(forward)
     columns = (classes[:, c].contiguous() for c in range(classes.shape[1]))
     try:
-        maps = [_explained(engine, method, forward, column) for column in columns]
+        found = [run_method(engine, method, forward, column) for column in columns]
     except Exception:
         # Looked at here alone: on a GPU, a look is a wait.
         if forward.finite.all():
@@ -182,8 +187,9 @@ def _begin(
         rest = _with_numbers(engine, batch, forward, paths)
         return _begin(engine, method, rest, choice, paths, row_path)
     here = [paths[i] for i in batch.indices]
-    rows = partial(map_rows, engine, batch, forward, classes, maps, [row_path(p) for p in here])
-    return partial(_fetch, rows, engine, method.name, here, forward.finite)
+    maps, names = [one.maps for one in found], [row_path(path) for path in here]
+    rows = partial(map_rows, engine, batch, forward, classes, maps, names)
+    return partial(_fetch, rows, found, engine, method.name, here, forward.finite)
 
 
 def _with_numbers(engine: Engine, batch: Batch, forward: Forward, paths: Sequence[str]) -> Batch:
@@ -198,28 +204,9 @@ def _with_numbers(engine: Engine, batch: Batch, forward: Forward, paths: Sequenc
     )
 
 
-def _explained(engine: Engine, method: Method, forward: Forward, classes: Tensor) -> Maps:
-    """Maps of one class a picture, as a method has to make them."""
-    try:
-        maps = method(engine, forward, classes)
-    except Exception as error:
-        if isinstance(error, LcamError) or type(method).__module__.startswith("lcam_cli."):
-            raise
-        raise LcamError(
-            f"the plug-in {method.name} failed: {type(error).__name__}: {error}",
-            "tell its author; --debug shows where",
-        ) from error
-    wanted = (len(forward.x), *forward.x.shape[2:])
-    if maps.saliency.shape != wanted:
-        raise LcamError(
-            f"{method.name} gives maps of shape {tuple(maps.saliency.shape)}, not {wanted}",
-            "tell its author",
-        )
-    return maps
-
-
 def _fetch(
     fetch: Callable[[], MapBatch],
+    found: Sequence[CheckedMaps],
     engine: Engine,
     method: str,
     paths: Sequence[str],
@@ -227,6 +214,8 @@ def _fetch(
 ) -> MapBatch:
     """Rows, less those of pictures whose maps or scores are no numbers: these are skipped."""
     batch = fetch()
+    for one in found:
+        one.check_range()
     rows_finite = batch.finite()
     scored = scores_finite.cpu().numpy()
     if rows_finite.all() and scored.all():
@@ -266,7 +255,7 @@ def map_rows(
     per_picture = classes.shape[1]
     chosen = classes.flatten().cpu().numpy().astype(np.int32)
     return MapBatch(
-        saliency=_side_by_side([m.saliency for m in maps]).clamp(0, 1).cpu().numpy(),
+        saliency=_side_by_side([m.saliency for m in maps]).cpu().numpy(),
         cam=None if maps[0].cam is None else _cams(maps).cpu().numpy(),
         paths=[name for name in names for _ in range(per_picture)],
         class_index=chosen,

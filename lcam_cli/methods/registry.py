@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import logging
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 
 from lcam_cli.engine.backbone import Backbone
 from lcam_cli.engine.engine import no_gradients
@@ -18,7 +19,7 @@ from lcam_cli.methods.gradient import GradCam, GradCamPlusPlus, LayerCam, XGradC
 from lcam_cli.methods.groupcam import GroupCam
 from lcam_cli.methods.noise import RandomMap
 from lcam_cli.methods.options import MethodOptions
-from lcam_cli.methods.plugins import MakeMethod, find_plugins, load_plugin
+from lcam_cli.methods.plugins import MakeMethod, find_plugins, load_plugin, make_plugin
 from lcam_cli.methods.rise import Rise
 from lcam_cli.methods.scorecam import ScoreCam
 from lcam_cli.methods.sidu import Sidu
@@ -28,6 +29,9 @@ from lcam_cli.methods.trained import is_trained
 log = logging.getLogger("lcam")
 
 _DEFAULTS = MethodOptions()
+
+_NEEDS = {"layer": True, "gradients": False}
+"""What the function of a plug-in may say of its method, as a line here does, and the defaults."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +43,14 @@ class Entry:
         make: Makes it for a backbone.
         layer: Whether it looks at the target layer.
         gradients: Whether it needs gradients of the logits at the target layer.
+        plugin: The entry point, where a package brings it.
     """
 
     summary: str
     make: MakeMethod
     layer: bool = True
     gradients: bool = False
+    plugin: EntryPoint | None = None
 
 
 def _rise(backbone: Backbone, options: MethodOptions) -> Method:
@@ -133,9 +139,9 @@ def known_methods() -> dict[str, Entry]:
             log.warning("the plug-in method %r (%s) takes a name of lcam's own", name, point.value)
             continue
         try:
-            known[name] = _plugin_entry(load_plugin(point))
+            known[name] = _plugin_entry(point)
         except LcamError as error:
-            log.warning("%s", error.what)
+            log.warning("%s", error.what + (f"; {error.hint}" if error.hint else ""))
     return known
 
 
@@ -154,7 +160,7 @@ def find_method(name: str) -> Entry:
         )
     plugins = find_plugins()
     if name in plugins:
-        return _plugin_entry(load_plugin(plugins[name]))
+        return _plugin_entry(plugins[name])
     raise LcamError(
         f"unknown method {name!r}",
         f"{did_you_mean(name, [*METHODS, *plugins])} "
@@ -188,6 +194,8 @@ def make_method(
         backbone.need_layer(name)
     if entry.gradients and not backbone.differentiable:
         raise no_gradients(backbone, name, advice_without_gradients(backbone))
+    if entry.plugin is not None:
+        return make_plugin(entry.plugin, entry.make, backbone, options)
     return entry.make(backbone, options)
 
 
@@ -199,6 +207,8 @@ def advice_without_gradients(backbone: Backbone) -> str:
     return f"methods that need none: {', '.join(names)}"
 
 
-def _plugin_entry(make: MakeMethod) -> Entry:
+def _plugin_entry(point: EntryPoint) -> Entry:
+    make = load_plugin(point)
     lines = (inspect.getdoc(make) or "a plug-in").splitlines()
-    return Entry(lines[0], make)
+    needs = {what: bool(getattr(make, what, default)) for what, default in _NEEDS.items()}
+    return Entry(lines[0], make, **needs, plugin=point)

@@ -16,12 +16,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from lcam_cli.errors import LcamError, did_you_mean
+from lcam_cli.errors import LcamError, did_you_mean, one_line
 from lcam_cli.networks.network import Network, check_loaded, seeded
 from lcam_cli.networks.users_code import (
     needed_arguments,
     note_users_code,
-    one_line,
     raised,
     users_error,
 )

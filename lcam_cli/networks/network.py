@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,6 +39,52 @@ class Network:
     preprocess: Preprocess = field(default_factory=Preprocess)
     grid: str = ""
 
+
+def check_network(network: object, who: str, name: str) -> Network:
+    """Check what a source that is not lcam's own returns.
+
+    Args:
+        network: What it returned.
+        who: What the source is called in messages.
+        name: The classifier's name, as typed.
+
+    Raises:
+        LcamError: It is no :class:`Network`, or part of it is of another kind than it has to be.
+    """
+    hint = "it must return a lcam_cli.networks.network.Network"
+    if not isinstance(network, Network):
+        raise LcamError(
+            f"{who} gives no classifier for {name}, but a {type(network).__name__}", hint
+        )
+    wanted = {
+        "module": (isinstance(network.module, nn.Module), "an nn.Module"),
+        "weights": (
+            isinstance(network.weights, str) and _WEIGHTS.fullmatch(network.weights) is not None,
+            "none:seed=N, sha256:… or a name of letters, digits and underscores",
+        ),
+        "weights_file": (isinstance(network.weights_file, str), "a path as text"),
+        "class_names": (
+            isinstance(network.class_names, list)
+            and all(isinstance(name, str) for name in network.class_names),
+            "a list of texts",
+        ),
+        "preprocess": (isinstance(network.preprocess, Preprocess), "an lcam_cli.Preprocess"),
+        "grid": (
+            isinstance(network.grid, str) and re.fullmatch(r"(\d+x\d+)?", network.grid) is not None,
+            "PxQ, or empty",
+        ),
+    }
+    for what, (fits, words) in wanted.items():
+        if not fits:
+            value = " ".join(repr(getattr(network, what)).split())
+            raise LcamError(
+                f"{who} gives a Network for {name} whose {what} is {value:.80}, not {words}",
+                "tell its author",
+            )
+    return network
+
+
+_WEIGHTS = re.compile(r"\w+|none:seed=\d{1,19}|sha256:[0-9a-f]{64}")
 
 LoadNetwork = Callable[[str, str, int], Network]
 """What a source is: called with the name, the weights and the seed that the user typed."""

@@ -12,9 +12,9 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 from lcam_cli.errors import LcamError
-from lcam_cli.networks.network import LoadNetwork, Network
-from lcam_cli.networks.users_code import note_users_code, raised, users_error
-from lcam_cli.plugins import entry_points_of, load_function
+from lcam_cli.networks.network import LoadNetwork, Network, check_network
+from lcam_cli.networks.users_code import note_users_code, users_error
+from lcam_cli.plugins import entry_points_of, load_function, plugin_code, plugin_name
 
 GROUP = "lcam.networks"
 
@@ -39,19 +39,17 @@ def _load(point: EntryPoint, name: str, weights: str, seed: int) -> Network:
     """
     load = load_function(point, "network source")
     note_users_code(name, _root_of(point))
-    try:
-        network = load(name, weights, seed)
-    except LcamError:
-        raise
-    except Exception as error:  # a package's code can raise anything
-        users = users_error(error, name, resumable=False)
-        raise users or LcamError(f"{name} {raised(error)}") from error
-    if not isinstance(network, Network):
-        raise LcamError(
-            f"the plug-in network source {point.name!r} ({point.value}) gives no classifier for "
-            f"{name}, but a {type(network).__name__}",
-            "it must return a lcam_cli.networks.network.Network",
-        )
+    who = plugin_name(point, "network source")
+    with plugin_code(f"{who} failed on {name}", point.module):
+        try:
+            given: object = load(name, weights, seed)
+        except LcamError:
+            raise
+        except Exception as error:
+            if users := users_error(error, name, resumable=False):
+                raise users from error
+            raise
+    network = check_network(given, who, name)
     network.name = name  # by which files find it again, whatever the package calls it
     return network
 

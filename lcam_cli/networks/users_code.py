@@ -7,17 +7,15 @@ traceback is asked, wherever the error ends up.
 from __future__ import annotations
 
 import inspect
-import os
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
 import lcam_cli
-from lcam_cli.errors import LcamError
+from lcam_cli.errors import LcamError, one_line, shown_path
 
 _OURS = Path(lcam_cli.__file__).resolve().parent
-_LONGEST = 300
 
 _roots: dict[Path, str] = {}  # where the user's code lies, and by which name they gave it
 
@@ -51,7 +49,7 @@ def users_error(
     if isinstance(error, FileNotFoundError) and not Path(str(error.filename or "/")).is_absolute():
         hint = f"relative paths are taken from the working directory, {Path.cwd()}"
     what = f"called sys.exit({error.code!r})" if isinstance(error, SystemExit) else raised(error)
-    return LcamError(f"{name or given} {what} ({_shown(file)}, line {line})", hint)
+    return LcamError(f"{name or given} {what} ({shown_path(file)}, line {line})", hint)
 
 
 def needed_arguments(signature: inspect.Signature) -> list[str]:
@@ -66,12 +64,6 @@ def needed_arguments(signature: inspect.Signature) -> list[str]:
 def raised(error: BaseException) -> str:
     """``"raised KeyError: 'scores'"``, in one line."""
     return f"raised {type(error).__name__}: {one_line(error)}".rstrip(": ")
-
-
-def one_line(error: BaseException) -> str:
-    """The text of an error in one line, cut where it is very long."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
 def _innermost(trace: TracebackType | None) -> tuple[Path, int, str] | None:
@@ -96,9 +88,3 @@ def _in(file: Path, root: Path) -> bool:
     """Whether a file is the root or lies below it, but not in an environment's libraries there."""
     file = file.resolve()
     return file.is_relative_to(root) and "site-packages" not in file.relative_to(root).parts
-
-
-def _shown(file: Path) -> str:
-    """A file as seen from the working directory."""
-    near = os.path.relpath(file)
-    return str(file) if near.startswith("..") else near

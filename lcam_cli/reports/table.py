@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lcam_cli.measures.measure import Measure
+from lcam_cli.measures.measure import NO_NUMBERS, Measure
 from lcam_cli.measures.score import Difference, Score
 from lcam_cli.reports.results import FLOOR, Results, Row, nu_key
 from lcam_cli.reports.text import csv_text, markdown_text, plural, printable, short_weights
@@ -175,7 +175,8 @@ def undefined_words(results: Results) -> list[str]:
     """Return what is said of each measure that is undefined for some maps."""
     counts = results.undefined or {}
     return [
-        f"{measure.title}: {measure.left_out.format(maps=plural(counts[measure.name], 'map'))}"
+        f"{measure.title}: "
+        + (measure.left_out or NO_NUMBERS).format(maps=plural(counts[measure.name], "map"))
         for measure in results.measures
         if counts.get(measure.name)
     ]

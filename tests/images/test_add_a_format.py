@@ -70,7 +70,8 @@ def test_a_package_brings_a_format_to_the_command(tmp_path: Path) -> None:
     assert "skipped scans/c.npy: an array (9, 9) of object is no picture" in done.stderr
     assert not list(tmp_path.rglob("exploded"))
     (broken,) = [line for line in done.stderr.splitlines() if "'broken'" in line]
-    assert broken.endswith("does not load: OSError: no"), "one line, which names it"
+    assert "does not load: OSError: no library (" in broken, "one line, which names it"
+    assert broken.endswith("lcam_broken.py, line 1)")
     with MapsFile(tmp_path / "maps.h5") as maps:
         rows = maps.rows(0, 9)
     assert rows.paths == ["a.png", "b.npy", "d.npy", "e.jpg"]

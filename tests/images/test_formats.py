@@ -12,16 +12,19 @@ from pathlib import Path
 from types import ModuleType
 from typing import BinaryIO
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from lcam_cli.errors import BadImageError
+from lcam_cli.errors import BadImageError, LcamError
 from lcam_cli.images import formats
 from lcam_cli.images.find import find_images
 from lcam_cli.images.formats import GROUP, picture_extensions, plugin_formats
 from lcam_cli.images.picture import Picture, PictureFormat, ReadOptions
 from lcam_cli.images.read import read_picture, read_with_levels
+from lcam_cli.images.rgb import Levels
 from lcam_cli.images.tars import locate
+from tests.conftest import ROOT
 
 Install = Callable[..., None]
 
@@ -137,6 +140,9 @@ def test_one_that_fails_is_named_and_leaves_the_others_alone(
     )
     assert read_picture(str(tmp_path / "b.dots")).size == (1, 1)
     begin = "the plug-in picture format '{0}' (brought:{0}) does not load: "
+    for _ in range(2):  # every run
+        caplog.clear()
+        find_images([str(tmp_path)])
     assert [record.getMessage() for record in caplog.records] == [
         begin.format("broken") + "brought:broken is no class derived from PictureFormat",
         begin.format("wordy") + "its extensions are not like ('.npy',)",
@@ -147,12 +153,14 @@ def test_extensions_stay_with_whoever_has_them(
     install: Install, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     install(dots=Dots, greedy=Greedy)
-    assert picture_extensions() == {*formats.PILLOW.extensions, ".dots", ".nii.gz", ".own"}
-    assert [record.getMessage() for record in caplog.records] == [
-        "the plug-in picture format 'greedy' (brought:greedy) takes extensions that others have: "
-        ".dots, .png"
-    ]
+    own = {extension for one in formats.FORMATS for extension in one.extensions}
+    assert picture_extensions() == {*own, ".dots", ".nii.gz", ".own"}
     Image.new("RGB", (5, 4)).save(tmp_path / "a.png")
+    find_images([str(tmp_path)])
+    assert [record.getMessage() for record in caplog.records] == [
+        "the plug-in picture format 'greedy' (brought:greedy) is ignored for extensions that "
+        "others read: .png"
+    ], "of the files there are"
     (tmp_path / "a.dots").write_bytes(b"dots\x01\x02")
     (tmp_path / "a.own").write_bytes(b"any")
     assert read_picture(str(tmp_path / "a.png")).size == (5, 4)
@@ -169,3 +177,98 @@ def test_pictures_of_our_own_formats_look_for_no_plug_ins(
     Image.new("RGB", (5, 4)).save(tmp_path / "a.png")
     (tmp_path / "a.png").rename(tmp_path / "b.jpg")
     assert read_picture(str(tmp_path / "b.jpg")).size == (5, 4)
+
+
+class Odd(PictureFormat):
+    """Does with each file what its first byte says."""
+
+    extensions = (".odd",)
+
+    def recognises(self, head: bytes) -> bool:
+        sys.exit(7)
+
+    def read(self, file: BinaryIO, options: ReadOptions) -> Picture:
+        black = Image.new("RGB", (4, 4))
+        match file.read(1):
+            case b"x":
+                sys.exit(3)
+            case b"k":
+                raise KeyboardInterrupt
+            case b"r":
+                raise BadImageError("two\nlines")
+            case b"p":
+                return Picture(np.zeros((4, 4)))  # type: ignore[arg-type]
+            case b"l":
+                return Picture(black, levels=3)  # type: ignore[arg-type]
+            case b"o":
+                return Picture(black, levels=Levels(0, 4095, 0, 255))
+            case b"n":
+                return Picture(black, levels=Levels(0, float("nan"), 0, 1))
+        return Picture(black)
+
+
+@pytest.mark.parametrize(
+    ("first", "why"),
+    [
+        ("x", "the plug-in picture format 'odd' failed: it called sys.exit(3)"),
+        ("k", "the plug-in picture format 'odd' failed: KeyboardInterrupt"),
+        ("r", "two lines"),
+        ("p", "the plug-in picture format 'odd' failed: its pixels are a ndarray, no Pillow "),
+        ("l", "the plug-in picture format 'odd' failed: its levels are 3, no Levels with"),
+        ("o", "the plug-in picture format 'odd' failed: its levels are Levels(low=0, high=4095"),
+        ("n", "the plug-in picture format 'odd' failed: its levels are Levels(low=0, high=nan"),
+    ],
+)
+def test_what_it_does_with_a_file_is_that_files_reason(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str, why: str
+) -> None:
+    monkeypatch.setattr(Odd, "__module__", "brought")
+    monkeypatch.setitem(globals(), "__name__", "brought")  # as if this module were the package's
+    install(odd=Odd)
+    (tmp_path / "a.odd").write_bytes(first.encode() * 9)
+    (tmp_path / "b.odd").write_bytes(b"fine")
+    assert reason(tmp_path / "a.odd").startswith(why)
+    assert "\n" not in reason(tmp_path / "a.odd")
+    assert read_picture(str(tmp_path / "b.odd")).size == (4, 4)
+
+
+def test_one_that_does_not_load_here_is_named_where_nothing_reads_a_file(
+    install: Install, tmp_path: Path
+) -> None:
+    install(broken=7)
+    for name in ("a.odd", "a.png"):
+        (tmp_path / name).write_bytes(b"any")
+    assert reason(tmp_path / "a.odd") == (
+        "not a picture, or damaged at its start; the plug-in picture format 'broken' "
+        "(brought:broken) does not load: brought:broken is no class derived from PictureFormat"
+    )
+    assert reason(tmp_path / "a.png") == "not a picture, or damaged at its start"
+
+
+def test_one_that_does_not_load_is_named_where_there_are_no_pictures(
+    install: Install, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    install(broken=7)
+    (tmp_path / "a.odd").write_bytes(b"any")
+    with pytest.raises(LcamError, match="no pictures"):
+        find_images([str(tmp_path)])
+    assert "'broken' (brought:broken) does not load" in caplog.text
+
+
+def test_the_page_lists_what_is_taken() -> None:
+    page = (ROOT / "docs" / "add-a-picture-format.md").read_text()
+    heif = {
+        ".heic",
+        ".heics",
+        ".heif",
+        ".heifs",
+        ".hif",
+    }  # where a package registers it with Pillow
+    missing = [one for one in formats.PILLOW.extensions - heif if f"`{one}`" not in page]
+    assert not missing
+
+
+def test_whose_code_crashed_is_known_by_the_extension(install: Install) -> None:
+    install(odd=Odd)
+    assert formats.decoder_of("x/a.odd") == "the plug-in picture format 'odd'"
+    assert formats.decoder_of("x/a.png") == formats.decoder_of("x/a") == "its decoder"

@@ -72,10 +72,8 @@ def test_in_a_package(
     capsys: pytest.CaptureFixture[str],
     install: Install,
 ) -> None:
-    file = block("as lcam_cli/methods/hirescam.py")
     project = tomllib.loads(block("as pyproject.toml"))["project"]
-    code = changed(file, block("to lcam_hirescam.py"))
-    install("lcam_hirescam", code, project["entry-points"]["lcam.methods"])
+    install("lcam_hirescam", block("as lcam_hirescam.py"), project["entry-points"]["lcam.methods"])
 
     assert run(lcam_app(), ["explain", "--list-methods"]) == 0
     listed = capsys.readouterr().out.splitlines()

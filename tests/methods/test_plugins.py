@@ -44,30 +44,32 @@ def test_the_documented_example_works_as_written(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    code = documented("file: lcam_hirescam.py")
+    code = documented("file: lcam_gc_hirescam.py")
     assert len(code.splitlines()) < 30
     points = tomllib.loads(documented("file: pyproject.toml"))["project"]["entry-points"]
-    install("lcam_hirescam", code, points["lcam.methods"])
+    install("lcam_gc_hirescam", code, points["lcam.methods"])
 
     assert run(lcam_app(), ["explain", "--list-methods"]) == 0
     listed = capsys.readouterr().out.splitlines()
-    assert next(line for line in listed if line.startswith("hirescam ")).endswith("(Draelos 2020)")
+    assert next(line for line in listed if line.startswith("gc-hirescam ")).endswith(
+        "(Draelos 2020)"
+    )
 
     monkeypatch.chdir(tmp_path)
     network = "from tests.tiny import tiny_network\nnet = tiny_network\n"
     (tmp_path / "own.py").write_text(network)
     write_pictures(tmp_path / "photos", 3)
-    words = "explain photos --method hirescam --backbone own.py:net --image-size 32 --layer 3"
+    words = "explain photos --method gc-hirescam --backbone own.py:net --image-size 32 --layer 3"
     assert run(lcam_app(), [*words.split(), "--map-dtype", "float32", "--device", "cpu"]) == 0
     with MapsFile(Path("maps.h5")) as maps:
-        assert maps.info.method == "hirescam"
+        assert maps.info.method == "gc-hirescam"
         assert len(maps) == 3
 
     # The same maps as the package's own call gives.
     engine = Engine(tiny_backbone(), device="cpu")
     x = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     classes = torch.tensor([0, 3, 1])
-    ours = make_method("hirescam", engine.backbone)(engine, engine.forward(x), classes)
+    ours = make_method("gc-hirescam", engine.backbone)(engine, engine.forward(x), classes)
     module = engine.backbone.network
     with HiResCAM(module, [module.get_submodule("3")]) as theirs:
         targets = [ClassifierOutputTarget(int(y)) for y in classes]

@@ -56,14 +56,9 @@ def test_half_precision_stays_in_the_network(name: str) -> None:
 
 def test_what_a_map_costs() -> None:
     costs = {n: make_method(n, tiny_backbone(), options=FEW).forward_passes for n in METHODS}
-    assert costs == {
-        "gradcam": 1,
-        "gradcam++": 1,
-        "xgradcam": 1,
-        "layercam": 1,
+    others = {
         "smoothgradcam++": 25,
         "integrated-gradcam": 20,
-        "cam": 1,
         "ablationcam": 6,
         "scorecam": 6,
         "groupcam": 33,
@@ -73,6 +68,7 @@ def test_what_a_map_costs() -> None:
         "rise": 40,
         "random": 0,
     }
+    assert costs == {**dict.fromkeys(METHODS, 1), **others}
 
 
 def test_an_unknown_name_is_answered_with_near_ones() -> None:
