@@ -23,6 +23,7 @@ from lcam_cli.runs.comparison import Comparison
 from lcam_cli.runs.log import log_to
 from lcam_cli.runs.reporter import Reporter
 from lcam_cli.runs.skipped import SkippedPictures
+from lcam_cli.runs.stop import Stop
 from lcam_cli.scale.rank_info import RankInfo
 from lcam_cli.scale.ranks import Exit, device_of, together
 
@@ -54,7 +55,7 @@ def compare(
     options: CompareOptions,
     readers: int,
     reporter: Reporter,
-    stop: Callable[[], bool],
+    stop: Stop,
 ) -> CompareResult:
     """Compare methods; see :func:`~lcam_cli.runs.compare.compare_folder`."""
     rank_info = RankInfo.of_environment()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ from lcam_cli.runs.pictures import find_pictures
 from lcam_cli.runs.reporter import Reporter
 from lcam_cli.runs.result_files import write_result
 from lcam_cli.runs.skipped import SkippedPictures
+from lcam_cli.runs.stop import Stop
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def diagnose(
     options: DiagnoseOptions,
     readers: int,
     reporter: Reporter,
-    stop: Callable[[], bool],
+    stop: Stop,
 ) -> DiagnoseResult:
     """Diagnose errors; see :func:`~lcam_cli.runs.diagnose.diagnose_folder`."""
     with ExitStack() as held:
@@ -109,7 +110,7 @@ def diagnose(
                 skip=skipped,
                 stop=stop,
             )
-        if stop():
+        if stop.stopped:
             return DiagnoseResult(None)
         _warn(diagnosis, method, engine, reporter)
         results = _results(diagnosis, method, engine, options, skipped.count, unlabelled)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +36,7 @@ from lcam_cli.runs.log import log_to
 from lcam_cli.runs.reporter import Reporter
 from lcam_cli.runs.result_files import UnwrittenPageError, write_result
 from lcam_cli.runs.skipped import SkippedPictures
+from lcam_cli.runs.stop import Stop
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def evaluate(
     options: EvaluateOptions,
     readers: int,
     reporter: Reporter,
-    stop: Callable[[], bool],
+    stop: Stop,
 ) -> EvaluateResult:
     """Score the maps; see :func:`~lcam_cli.runs.evaluate.evaluate_maps`."""
     with ExitStack() as held:
@@ -107,7 +107,7 @@ def evaluate(
                     show=report.add if report else None,
                     stop=stop,
                 )
-        if stop():
+        if stop.stopped:
             return EvaluateResult(None)
         results = _results(outcome, info, engine, skipped.count, options.mask_space)
         _warn(outcome, results, network, reporter)

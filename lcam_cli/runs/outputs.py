@@ -34,6 +34,7 @@ from lcam_cli.runs.budget import Budget
 from lcam_cli.runs.explain_options import ExplainOptions
 from lcam_cli.runs.explain_task import ExplainTask, Part
 from lcam_cli.runs.targets import is_hdf5
+from lcam_cli.threads import in_this_context
 
 _PIXELS_DRAWN_AT_ONCE = 1 << 26
 _SECOND_NAME = " (lcam 0.1.0 left out a picture's second name, which has a row of its own now)"
@@ -208,7 +209,9 @@ class Outputs:
     def _write_overlays(self, batch: MapBatch) -> list[Skipped]:
         if self._overlays is None:
             return []
-        return [item for item in self._drawing.map(self._write_overlay, batch) if item]
+        return [
+            item for item in self._drawing.map(in_this_context(self._write_overlay), batch) if item
+        ]
 
     def _write_overlay(self, row: Map) -> Skipped | None:
         assert self._overlays is not None

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from lcam_cli.runs.checks import given
 from lcam_cli.runs.inputs import Inputs, listed
 from lcam_cli.runs.readers import start_readers
 from lcam_cli.runs.reporter import Reporter
+from lcam_cli.runs.stop import Stop
 from lcam_cli.runs.train_options import TrainOptions
 
 if TYPE_CHECKING:
@@ -37,9 +39,11 @@ def train_attention(
         LcamError: An option, the classifier or a picture does not exist or does not fit; the folder
             holds a run already, or one is writing to it; the loss is no number; the disk is full.
     """
-    options, reporter = options or TrainOptions(), reporter or Reporter()
+    options = given("options", options, TrainOptions)
+    reporter = given("reporter", reporter, Reporter)
+    ending, inputs = Stop(stop), listed("data", data)
     readers = start_readers(options.engine.workers)
     # It imports torch, which takes longer than the readers' start.
     from lcam_cli.runs.train_outcome import train  # noqa: PLC0415
 
-    return train(listed(data), options, readers, reporter, stop)
+    return train(inputs, options, readers, reporter, ending)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from lcam_cli.runs.options import BackboneOptions
 from lcam_cli.runs.pictures import find_pictures
 from lcam_cli.runs.reporter import Reporter
 from lcam_cli.runs.skipped import SkippedPictures
+from lcam_cli.runs.stop import Stop
 from lcam_cli.runs.train_options import TrainOptions
 from lcam_cli.scale.gradient_sync import GradientSync
 from lcam_cli.scale.rank_info import RankInfo
@@ -63,7 +64,7 @@ def train(
     options: TrainOptions,
     workers: int,
     reporter: Reporter,
-    stop: Callable[[], bool],
+    stop: Stop,
 ) -> TrainResult:
     """Train an attention; see :func:`~lcam_cli.runs.train.train_attention`."""
     rank_info = RankInfo.of_environment()
