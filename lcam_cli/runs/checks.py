@@ -88,11 +88,16 @@ def text(value: Any) -> str:
     raise WrongValueError("a string")
 
 
+def _spelling(value: Any) -> str:
+    if isinstance(value, str | os.PathLike) and isinstance(spelt := os.fspath(value), str):
+        return str(spelt)
+    raise WrongValueError("a path, as a string or pathlib.Path")
+
+
 def path(value: Any) -> Path:
     """A path; a string becomes one."""
-    if isinstance(value, str | os.PathLike) and (given := os.fspath(value)):
-        if isinstance(given, str):
-            return Path(given)
+    if spelt := _spelling(value):
+        return Path(spelt)
     raise WrongValueError("a path, as a string or pathlib.Path")
 
 
@@ -190,12 +195,6 @@ names_or_indices = several(_name_or_index, "names or indices, e.g. ('boat', 3)")
 paths = several(path, "paths, as strings or pathlib.Path")
 
 
-def _spelling(value: Any) -> str:
-    if isinstance(value, str | os.PathLike) and isinstance(spelt := os.fspath(value), str):
-        return str(spelt)
-    raise WrongValueError("a path")
-
-
 def spellings(value: Any) -> list[str]:
     """A path or several, each as it is spelt."""
     return list(several(_spelling, "a path, or several, as strings or pathlib.Path")(value))
@@ -226,7 +225,8 @@ def colour(value: Any) -> tuple[float, float, float]:
     found = several(number(), wanted)(value)
     if len(found) != 3:
         raise WrongValueError(wanted)
-    return found
+    red, green, blue = found
+    return red, green, blue
 
 
 def part(value: Any) -> tuple[int, int]:
@@ -235,7 +235,8 @@ def part(value: Any) -> tuple[int, int]:
     found = several(whole(0), wanted)(value)
     if len(found) != 2 or not found[0] < found[1]:
         raise WrongValueError(wanted)
-    return found
+    i, n = found
+    return i, n
 
 
 def function(value: Any) -> Any:

@@ -43,7 +43,8 @@ class ExplainOptions:
         engine: Where and how the network runs.
 
     Raises:
-        LcamError: A value is of a wrong kind or out of range; or ``resume`` and ``overwrite`` exclude each other.
+        LcamError: A value is of a wrong kind or out of range; or ``resume`` and ``overwrite``
+            exclude each other.
     """
 
     method: str | None = None

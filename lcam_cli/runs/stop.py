@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from lcam_cli.errors import LcamError
+from lcam_cli.runs.checks import WrongValueError, checked
 
 
 class Stop:
@@ -20,13 +21,7 @@ class Stop:
     """
 
     def __init__(self, ask: Callable[[], bool]) -> None:
-        if not callable(ask):
-            is_event = hasattr(ask, "is_set")
-            raise LcamError(
-                f"stop cannot be {ask!r}",
-                "give its is_set" if is_event else "give a function that returns True or False",
-            )
-        self._ask = ask
+        self._ask = checked("stop", ask, _function)
         self._stopped = False
 
     def __call__(self) -> bool:
@@ -38,3 +33,12 @@ class Stop:
     def stopped(self) -> bool:
         """Whether the answer has been True."""
         return self._stopped
+
+
+def _function(value: Any) -> Any:
+    """A function; of an event that is its ``is_set``."""
+    if callable(value):
+        return value
+    if callable(getattr(value, "is_set", None)):
+        raise WrongValueError("its is_set")
+    raise WrongValueError("a function that returns True or False")

@@ -46,7 +46,8 @@ class TrainOptions:
         engine: Where and how the network runs.
 
     Raises:
-        LcamError: A value is of a wrong kind or out of range; or ``mode``, ``train_head`` and ``labels`` do not go together.
+        LcamError: A value is of a wrong kind or out of range; or ``mode``, ``train_head`` and
+            ``labels`` do not go together.
     """
 
     mode: Literal["img", "fm", "bla", "bla-t", "l2x-f", "amg", "tame"] = "img"

@@ -115,7 +115,8 @@ def check_gradients(engine: Engine, mode: str) -> None:
 @contextmanager
 def caller_random_state() -> Iterator[None]:
     """Give torch's random state back as it was; a run seeds it, and its steps draw from it."""
-    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    has_gpus = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    gpus = range(torch.cuda.device_count()) if has_gpus else ()
     with torch.random.fork_rng(gpus):
         yield
 
