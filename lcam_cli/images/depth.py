@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
+from lcam_cli.working_folder import absolute
+
 if TYPE_CHECKING:
     from lcam_cli.images.rgb import Levels
 
@@ -38,7 +40,7 @@ class _Found:
         """Note one; return whether it is the first."""
         with self._lock:
             first = not self._found
-            self._found.setdefault(os.path.abspath(path), (path, levels))
+            self._found.setdefault(os.path.abspath(absolute(path)), (path, levels))
         return first
 
     def line(self) -> str:

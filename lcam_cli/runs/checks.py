@@ -96,6 +96,8 @@ def _spelling(value: Any) -> str:
 
 def path(value: Any) -> Path:
     """A path; a string becomes one."""
+    if isinstance(value, Path):
+        return value
     if spelt := _spelling(value):
         return Path(spelt)
     raise WrongValueError("a path, as a string or pathlib.Path")

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from lcam_cli.locks import lock_file
 from lcam_cli.runs.checks import checked, given, path
 from lcam_cli.runs.evaluate_options import EvaluateOptions
+from lcam_cli.runs.paths import pinned, plain
 from lcam_cli.runs.readers import start_readers
 from lcam_cli.runs.reporter import Reporter
 from lcam_cli.runs.result_files import claimed_report
 from lcam_cli.runs.stop import Stop
 from lcam_cli.runs.targets import check_target
+from lcam_cli.working_folder import RunPath, working_folder_kept
 
 if TYPE_CHECKING:
     from lcam_cli.runs.evaluate_outcome import EvaluateResult
@@ -42,11 +44,12 @@ def evaluate_maps(
             there already; or no picture can be read.
         UnwrittenPageError: The page cannot be written; it has the result.
     """
-    options = given("options", options, EvaluateOptions)
+    options = pinned(given("options", options, EvaluateOptions))
     reporter = given("reporter", reporter, Reporter)
-    ending, file = Stop(stop), checked("maps", maps, path)
+    ending, file = Stop(stop), RunPath(checked("maps", maps, path))
     check_target(options.out, "--out", options.overwrite)
     with ExitStack() as held:
+        held.enter_context(working_folder_kept())
         if options.report is not None:
             held.enter_context(claimed_report(options.report, options.overwrite))
         if options.out is not None:
@@ -55,4 +58,4 @@ def evaluate_maps(
         # It imports torch, which takes longer than the readers' start and than any refusal.
         from lcam_cli.runs.evaluate_outcome import evaluate  # noqa: PLC0415
 
-        return evaluate(file, options, readers, reporter, ending)
+        return plain(evaluate(file, options, readers, reporter, ending))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from lcam_cli.engine.activation import check_activation
 from lcam_cli.engine.backbone import Backbone
@@ -26,7 +28,7 @@ from lcam_cli.reports.gallery import GalleryInfo
 from lcam_cli.reports.gates import check_gates
 from lcam_cli.reports.output import TEXT_FORMATS
 from lcam_cli.reports.report import Report
-from lcam_cli.reports.results import FLOOR, Results, Row
+from lcam_cli.reports.results import FLOOR, Results, Row, to_json
 from lcam_cli.reports.table import undefined_words
 from lcam_cli.runs.backbone import backbone_of_file
 from lcam_cli.runs.engine import new_engine
@@ -61,6 +63,10 @@ class EvaluateResult:
     def interrupted(self) -> bool:
         """Whether the run was stopped before its end."""
         return self.results is None
+
+    def to_dict(self) -> dict[str, Any] | None:
+        """Return the results as plain data, the JSON object ``lcam-results/1``, if any."""
+        return None if self.results is None else json.loads(to_json(self.results))
 
 
 def evaluate(

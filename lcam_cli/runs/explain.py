@@ -10,10 +10,12 @@ from lcam_cli.errors import LcamError
 from lcam_cli.runs.checks import checked, given, path
 from lcam_cli.runs.explain_options import ExplainOptions
 from lcam_cli.runs.inputs import Inputs, listed
+from lcam_cli.runs.paths import pinned, plain
 from lcam_cli.runs.readers import start_readers
 from lcam_cli.runs.reporter import Reporter
 from lcam_cli.runs.stop import Stop
 from lcam_cli.scale.rank_info import RankInfo
+from lcam_cli.working_folder import RunPath, working_folder_kept
 
 if TYPE_CHECKING:
     from lcam_cli.runs.explain_outcome import ExplainResult
@@ -50,8 +52,10 @@ def explain_folder(
     target = checked("out", out, path)
     if options.shard and RankInfo.of_environment().size > 1:
         raise LcamError("--shard does not go with torchrun", "leave it out: ranks share all alone")
-    readers = start_readers(options.engine.workers)
-    # It imports torch, which takes longer than the readers' start.
-    from lcam_cli.runs.explain_outcome import explain  # noqa: PLC0415
+    with working_folder_kept():
+        readers = start_readers(options.engine.workers)
+        # It imports torch, which takes longer than the readers' start.
+        from lcam_cli.runs.explain_outcome import explain  # noqa: PLC0415
 
-    return explain(inputs, target, options, readers, reporter, ending)
+        out = RunPath(target)
+        return plain(explain(inputs, out, pinned(options), readers, reporter, ending))

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from lcam_cli.runs.checks import given
 from lcam_cli.runs.inputs import Inputs, listed
+from lcam_cli.runs.paths import pinned, plain
 from lcam_cli.runs.readers import start_readers
 from lcam_cli.runs.reporter import Reporter
 from lcam_cli.runs.stop import Stop
 from lcam_cli.runs.train_options import TrainOptions
+from lcam_cli.working_folder import working_folder_kept
 
 if TYPE_CHECKING:
     from lcam_cli.runs.train_outcome import TrainResult
@@ -42,8 +44,9 @@ def train_attention(
     options = given("options", options, TrainOptions)
     reporter = given("reporter", reporter, Reporter)
     ending, inputs = Stop(stop), listed("data", data)
-    readers = start_readers(options.engine.workers)
-    # It imports torch, which takes longer than the readers' start.
-    from lcam_cli.runs.train_outcome import train  # noqa: PLC0415
+    with working_folder_kept():
+        readers = start_readers(options.engine.workers)
+        # It imports torch, which takes longer than the readers' start.
+        from lcam_cli.runs.train_outcome import train  # noqa: PLC0415
 
-    return train(inputs, options, readers, reporter, ending)
+        return plain(train(inputs, pinned(options), readers, reporter, ending))

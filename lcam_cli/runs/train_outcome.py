@@ -33,6 +33,7 @@ from lcam_cli.training.files import claim_run, run_folder
 from lcam_cli.training.loop import TrainingSettings, share_of_batches
 from lcam_cli.training.loop import train as train_on
 from lcam_cli.training.recipes import Recipe, recipe_for
+from lcam_cli.working_folder import RunPath
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def train(
         if options.labels is not None:
             paths, labels = _labelled(options.labels, paths, found.root, backbone, reporter)
             settings = replace(settings, labels=labels)
-        folder = options.out or run_folder(backbone.identity.name, settings.mode)
+        folder = options.out or RunPath(run_folder(backbone.identity.name, settings.mode))
         if ranks.is_first:
             stack.enter_context(lock_folder(folder))
         goes_on = ranks.share(

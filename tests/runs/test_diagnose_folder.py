@@ -44,6 +44,7 @@ def test_the_result_and_files_are_the_commands(folder: Path, lcam: Lcam) -> None
     )
     assert ours.results is not None
     assert json.loads(to_json(ours.results)) == json.loads(theirs.out)
+    assert ours.to_dict() == json.loads(theirs.out)
     assert files["out"].read_text() == theirs.out
     assert ours.page == Path("page/index.html")
     assert all(path.is_file() for path in (ours.page, files["figure"]))

@@ -48,6 +48,7 @@ def test_the_results_and_files_are_the_commands(maps: Path, lcam: Lcam) -> None:
     theirs = lcam("evaluate", maps, *words)
     assert comparable(ours.results) == comparable(theirs.out)
     assert comparable(Path("r.json").read_text()) == comparable(theirs.out)
+    assert ours.to_dict() == json.loads(Path("r.json").read_text())
     assert ours.page == Path("page/index.html")
     assert ours.page.is_file()
     assert not ours.interrupted
