@@ -25,6 +25,16 @@ def working_folder_kept() -> Iterator[None]:
         _of_run.reset(token)
 
 
+@contextmanager
+def working_folder_followed() -> Iterator[None]:
+    """Have them mean the working folder of each moment again: for a caller's function in a run."""
+    token = _of_run.set(None)
+    try:
+        yield
+    finally:
+        _of_run.reset(token)
+
+
 def absolute(path: str) -> str:
     """Return where a path leads in the run at work here; outside of runs, where it leads now."""
     return os.path.join(_of_run.get() or os.getcwd(), path)  # noqa: PTH109, PTH118 (strings)

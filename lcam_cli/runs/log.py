@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lcam_cli.runs.reporter import Reporter, log_receiver
+from lcam_cli.runs.reporter import Reporter, call_outside, log_receiver
 
 _log = logging.getLogger("lcam")
 _changing = threading.Lock()
@@ -22,7 +22,8 @@ class _ToReporter:
     def filter(self, record: logging.LogRecord) -> bool:
         if log_receiver.get() is not self._reporter:
             return True
-        self._reporter.warn(record.getMessage(), once=getattr(record, "once", False))
+        once = getattr(record, "once", False)
+        call_outside(self._reporter.warn, record.getMessage(), once=once)
         return False
 
 

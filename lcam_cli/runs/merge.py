@@ -28,6 +28,8 @@ def merge_shards(
     from lcam_cli.maps.hdf5.merging import merge  # noqa: PLC0415 (h5py)
 
     target, parts = checked("out", out, path), checked("shards", shards, paths)
+    if not parts:
+        raise LcamError("no shards to merge", "name all shards of a run")
     if not is_hdf5(target):
         raise LcamError(f"{target} is no name for a maps file", "name one, e.g. maps.h5")
     with lock_file(target):

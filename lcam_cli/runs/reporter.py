@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from lcam_cli.errors import LcamError
+from lcam_cli.working_folder import working_folder_followed
+
+T = TypeVar("T")
 
 _log = logging.getLogger("lcam")
 
@@ -79,7 +82,7 @@ class Reporter:
     def info(self, message: str) -> None:
         """Say what is going on."""
         if self._on_info is not None:
-            _call(self._on_info, message)
+            call_outside(self._on_info, message)
 
     def warn(self, message: str, *, once: bool = False) -> None:
         """Say what may surprise the user, though the run goes on.
@@ -88,7 +91,7 @@ class Reporter:
             message: One line.
             once: Whether every rank would say the same, so that the first one says it alone.
         """
-        _call(self._on_warning or _log.warning, message)
+        call_outside(self._on_warning or _log.warning, message)
 
     @contextmanager
     def progress(self, total: int, what: str, unit: str) -> Iterator[Counter]:
@@ -114,17 +117,22 @@ class _Counter:
         if self._call is not None:
             seconds = time.monotonic() - self._start
             so_far = Progress(self._what, self._done, self._total, self._unit, seconds)
-            _call(self._call, so_far)
+            call_outside(self._call, so_far)
 
 
 log_receiver: ContextVar[Reporter | None] = ContextVar("log_receiver", default=None)
 """Whom the run at work here tells what the library logs; None leaves that to the log's handlers."""
 
 
-def _call(callback: Callable[..., object], *args: Any) -> None:
-    """Call a caller's function; what that logs is the caller's, and does not come back as ours."""
+def call_outside(callback: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Call a caller's function from within a run, to which it does not belong.
+
+    What it logs is the caller's, and does not come back as the run's; its paths are where the
+    program is now.
+    """
     token = log_receiver.set(None)
     try:
-        callback(*args)
+        with working_folder_followed():
+            return callback(*args, **kwargs)
     finally:
         log_receiver.reset(token)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lcam_cli.runs.checks import WrongValueError, checked
+from lcam_cli.runs.reporter import call_outside
 
 
 class Stop:
@@ -26,7 +27,7 @@ class Stop:
 
     def __call__(self) -> bool:
         """Ask, unless the answer has been True before."""
-        self._stopped = self._stopped or bool(self._ask())
+        self._stopped = self._stopped or bool(call_outside(self._ask))
         return self._stopped
 
     @property

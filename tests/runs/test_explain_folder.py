@@ -137,6 +137,8 @@ def test_shards_and_samples() -> None:
     explain_folder("photos", "maps.h5", replace(OPTIONS, shard=[0, 2]))
     parts = (f"maps.{i}-of-2.h5" for i in (0, 1))
     assert merge_shards("merged.h5", parts) == 10
+    with pytest.raises(LcamError, match="no shards to merge"):
+        merge_shards("other.h5", [])
     with pytest.raises(LcamError, match=r"^shards cannot be None"):
         merge_shards("other.h5", None)  # type: ignore[arg-type]
     some = replace(OPTIONS, pictures=PictureOptions(max_images=3))
