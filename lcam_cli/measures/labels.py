@@ -6,14 +6,13 @@ import functools
 import os
 from collections.abc import Callable, Sequence
 from importlib import resources
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from lcam_cli.engine.backbone import Backbone
 from lcam_cli.errors import LcamError, did_you_mean
 from lcam_cli.maps.paths import stored_path
 from lcam_cli.measures.label_file import read_label_file
 from lcam_cli.measures.label_match import match_lines
-from lcam_cli.working_folder import RunPath
 
 FOLDERS = "folders"
 
@@ -140,7 +139,7 @@ def _named_by_file(
         except LcamError:
             return label
 
-    lines = read_label_file(RunPath(source), lambda label: not isinstance(meaning(label), str))
+    lines = read_label_file(Path(source), lambda label: not isinstance(meaning(label), str))
     found = match_lines(lines, rows, root)
     for same in (*found.same_name, *found.lines.values()):
         for line in same[1:]:

@@ -16,7 +16,7 @@ from lcam_cli.runs.reporter import Reporter
 from lcam_cli.runs.result_files import claimed_report
 from lcam_cli.runs.stop import Stop
 from lcam_cli.runs.targets import check_target
-from lcam_cli.working_folder import RunPath, working_folder_kept
+from lcam_cli.working_folder import working_folder_kept
 
 if TYPE_CHECKING:
     from lcam_cli.runs.evaluate_outcome import EvaluateResult
@@ -46,7 +46,7 @@ def evaluate_maps(
     """
     options = pinned(given("options", options, EvaluateOptions))
     reporter = given("reporter", reporter, Reporter)
-    ending, file = Stop(stop), RunPath(checked("maps", maps, path))
+    ending, file = Stop(stop), checked("maps", maps, path)
     check_target(options.out, "--out", options.overwrite)
     with ExitStack() as held:
         held.enter_context(working_folder_kept())

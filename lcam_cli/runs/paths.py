@@ -1,4 +1,4 @@
-"""The paths of a run: given once, and meant in the working folder that the run began in."""
+"""The paths that a run writes to: given once, and meant in the folder that the run began in."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from lcam_cli.working_folder import RunPath
 
 T = TypeVar("T")
 
+# What is read is opened once, in the beginning.
+_WRITTEN = ("out", "report", "figure", "state", "folder")
+
 
 def pinned(options: T) -> T:
-    """Return options whose paths lead into the run's working folder, those of groups included."""
-    return _with_paths(options, RunPath, grouped=True)
+    """Return options whose paths for results lead into the run's working folder."""
+    changes: dict[str, Any] = {}
+    for name, value in _fields(options):
+        if name in _WRITTEN and value is not None:
+            changes[name] = RunPath(value)
+        elif name == "overlays":
+            changes[name] = pinned(value)
+    return dataclasses.replace(options, **changes)  # type: ignore[type-var]
 
 
 def plain(result: T) -> T:
     """Return a result whose paths are as the caller gave them."""
-    return _with_paths(result, Path, grouped=False)
+    changes = {name: Path(v) for name, v in _fields(result) if isinstance(v, RunPath)}
+    return dataclasses.replace(result, **changes)  # type: ignore[type-var]
 
 
-def _with_paths(value: T, kind: type[Path], *, grouped: bool) -> T:
-    changes: dict[str, Any] = {}
-    for field in dataclasses.fields(value):  # type: ignore[arg-type]
-        held = getattr(value, field.name)
-        if isinstance(held, Path):
-            changes[field.name] = kind(held)
-        elif isinstance(held, tuple) and held and all(isinstance(one, Path) for one in held):
-            changes[field.name] = tuple(map(kind, held))
-        elif grouped and dataclasses.is_dataclass(held):
-            changes[field.name] = _with_paths(held, kind, grouped=True)
-    return dataclasses.replace(value, **changes)  # type: ignore[type-var]
+def _fields(value: Any) -> list[tuple[str, Any]]:
+    return [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
