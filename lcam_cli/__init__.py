@@ -26,7 +26,7 @@ from lcam_cli.version import __version__
 if TYPE_CHECKING:
     from lcam_cli.engine.backbone import Backbone, load_backbone
     from lcam_cli.engine.engine import Engine, Forward
-    from lcam_cli.errors import LcamError
+    from lcam_cli.errors import Interrupted, LcamError
     from lcam_cli.images.preprocess import Preprocess
     from lcam_cli.maps.hdf5.reader import MapsFile
     from lcam_cli.maps.overlay import overlay
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from lcam_cli.methods.lcam import LCam
     from lcam_cli.methods.options import MethodOptions
     from lcam_cli.methods.registry import make_method
+    from lcam_cli.reports.diagnosis import DiagnosisReport
+    from lcam_cli.reports.results import Results
     from lcam_cli.runs.compare import compare_folder
     from lcam_cli.runs.compare_options import CompareOptions
     from lcam_cli.runs.compare_outcome import CompareResult
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from lcam_cli.runs.explain import explain_folder
     from lcam_cli.runs.explain_options import ExplainOptions
     from lcam_cli.runs.explain_outcome import ExplainResult
+    from lcam_cli.runs.merge import merge_shards
     from lcam_cli.runs.options import (
         BackboneOptions,
         EngineOptions,
@@ -59,6 +62,7 @@ if TYPE_CHECKING:
         PictureOptions,
     )
     from lcam_cli.runs.reporter import Progress, Reporter
+    from lcam_cli.runs.result_files import UnwrittenPageError
     from lcam_cli.runs.train import train_attention
     from lcam_cli.runs.train_options import TrainOptions
     from lcam_cli.runs.train_outcome import TrainResult
@@ -75,13 +79,15 @@ _WHERE = {
     "CompareResult": "runs.compare_outcome",
     "DiagnoseOptions": "runs.diagnose_options",
     "DiagnoseResult": "runs.diagnose_outcome",
+    "DiagnosisReport": "reports.diagnosis",
     "Engine": "engine.engine",
+    "EngineOptions": "runs.options",
     "EvaluateOptions": "runs.evaluate_options",
     "EvaluateResult": "runs.evaluate_outcome",
-    "EngineOptions": "runs.options",
     "ExplainOptions": "runs.explain_options",
     "ExplainResult": "runs.explain_outcome",
     "Forward": "engine.engine",
+    "Interrupted": "errors",
     "LCam": "methods.lcam",
     "LcamError": "errors",
     "MapBatch": "maps.record",
@@ -95,9 +101,11 @@ _WHERE = {
     "Progress": "runs.reporter",
     "Recipe": "training.recipes",
     "Reporter": "runs.reporter",
+    "Results": "reports.results",
     "TrainOptions": "runs.train_options",
     "TrainResult": "runs.train_outcome",
     "TrainingSettings": "training.loop",
+    "UnwrittenPageError": "runs.result_files",
     "compare_folder": "runs.compare",
     "diagnose": "measures.diagnose",
     "diagnose_folder": "runs.diagnose",
@@ -108,6 +116,7 @@ _WHERE = {
     "load_attention": "methods.attention_file",
     "load_backbone": "engine.backbone",
     "make_method": "methods.registry",
+    "merge_shards": "runs.merge",
     "overlay": "maps.overlay",
     "recipe_for": "training.recipes",
     "train": "training.loop",
@@ -123,6 +132,7 @@ __all__ = [
     "CompareResult",
     "DiagnoseOptions",
     "DiagnoseResult",
+    "DiagnosisReport",
     "Engine",
     "EngineOptions",
     "EvaluateOptions",
@@ -130,6 +140,7 @@ __all__ = [
     "ExplainOptions",
     "ExplainResult",
     "Forward",
+    "Interrupted",
     "LCam",
     "LcamError",
     "MapBatch",
@@ -143,9 +154,11 @@ __all__ = [
     "Progress",
     "Recipe",
     "Reporter",
+    "Results",
     "TrainOptions",
     "TrainResult",
     "TrainingSettings",
+    "UnwrittenPageError",
     "__version__",
     "compare_folder",
     "diagnose",
@@ -157,6 +170,7 @@ __all__ = [
     "load_attention",
     "load_backbone",
     "make_method",
+    "merge_shards",
     "overlay",
     "recipe_for",
     "train",

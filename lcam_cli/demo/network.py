@@ -10,6 +10,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.random import fork_rng
 
 from lcam_cli.demo.pictures import CLASSES
 
@@ -78,6 +79,7 @@ def demo_classifier() -> DemoClassifier:
 
 def load_demo_classifier() -> DemoClassifier:
     """Return the network with its shipped weights, on the CPU, float32, in eval mode."""
-    network = demo_classifier()
+    with fork_rng(devices=[]):  # what the random weights draw is not missing elsewhere
+        network = demo_classifier()
     network.load_state_dict(load_file(WEIGHTS_FILE))
     return network.eval()

@@ -4,7 +4,7 @@ Decoders are large C libraries, and files come from strangers. In a process of i
 that crashes or hangs loses one picture; the next is read by a new process.
 """
 # Paths stay strings, as in find.py.
-# ruff: noqa: PTH100, PTH109, PTH118
+# ruff: noqa: PTH100
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from lcam_cli.images.depth import narrow_pictures
 from lcam_cli.images.formats import decoder_of
 from lcam_cli.images.request import Request, View, read_answer
 from lcam_cli.images.tars import locate
+from lcam_cli.working_folder import absolute
 
 TIMEOUT = 60.0
 """Seconds after which a picture is given up."""
@@ -91,8 +92,8 @@ class Decoder:
         assert self._process.stdin is not None
         self._failed = True  # unless it gets to its answer's end
         try:
-            # Relative to where this process is now, which may have moved since that one started.
-            path, place = locate(os.path.join(os.getcwd(), request.path))
+            # Its own working folder is another.
+            path, place = locate(absolute(request.path))
             here = replace(request, path=path, place=place, name=request.path)
             self._process.stdin.write(pickle.dumps(here))
             view, levels = read_answer(request, self._receive)

@@ -13,7 +13,10 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
+
+from lcam_cli.working_folder import absolute
 
 if TYPE_CHECKING:
     from lcam_cli.images.rgb import Levels
@@ -21,41 +24,29 @@ if TYPE_CHECKING:
 log = logging.getLogger("lcam")
 
 
-class NarrowPictures:
-    """Those that were read, each once however often. Thread-safe."""
+class _Found:
+    """Those that were read in one run, each once however often. Thread-safe.
 
-    def __init__(self) -> None:
+    Args:
+        report: Is told of them in the end; None where nobody is.
+    """
+
+    def __init__(self, report: Callable[[str], None] | None = None) -> None:
+        self.report = report
         self._found: dict[str, tuple[str, Levels]] = {}
         self._lock = threading.Lock()
-        self._reported_in_the_end = False
 
-    def add(self, path: str, levels: Levels) -> None:
-        """Note one. Where nobody reports them in the end, the first is warned of at once."""
+    def add(self, path: str, levels: Levels) -> bool:
+        """Note one; return whether it is the first."""
         with self._lock:
             first = not self._found
-            self._found.setdefault(os.path.abspath(path), (path, levels))
-        if first and not self._reported_in_the_end:
-            log.warning("%s", self.line())
-
-    @contextmanager
-    def reported_to(self, report: Callable[[str], None]) -> Iterator[None]:
-        """Report those that are read within the block, in one line at its end.
-
-        In such a block another one does nothing: the outermost reports.
-        """
-        if self._reported_in_the_end:
-            yield
-            return
-        self._found, self._reported_in_the_end = {}, True
-        try:
-            yield
-        finally:
-            if self._found:
-                report(self.line())
-            self._found, self._reported_in_the_end = {}, False
+            self._found.setdefault(os.path.abspath(absolute(path)), (path, levels))
+        return first
 
     def line(self) -> str:
-        """Return how many there are, an example, and what to do."""
+        """Return how many there are, an example, and what to do; nothing where there are none."""
+        if not self._found:
+            return ""
         path, levels = min(self._found.values())
         count = len(self._found)
         one = count == 1
@@ -66,6 +57,42 @@ class NarrowPictures:
             "nearly black, or without contrast, to the classifier, since 16 bits are "
             "scaled by 1/257; stretch the values to the whole range"
         )
+
+
+class NarrowPictures:
+    """Those of every run, apart: runs in several threads each have their own."""
+
+    def __init__(self) -> None:
+        self._of_run: ContextVar[_Found | None] = ContextVar("narrow_pictures", default=None)
+        self._of_no_run = _Found()
+
+    def add(self, path: str, levels: Levels) -> None:
+        """Note one. Where nobody reports them in the end, the first is warned of at once."""
+        of_run = self._of_run.get()
+        if of_run is not None:
+            of_run.add(path, levels)
+        elif self._of_no_run.add(path, levels):
+            log.warning("%s", self._of_no_run.line())
+
+    @contextmanager
+    def reported_to(self, report: Callable[[str], None]) -> Iterator[None]:
+        """Report those that are read within the block, in one line at its end.
+
+        In a block that reports to the same another one does nothing: the outermost reports.
+        """
+        outer = self._of_run.get()
+        if outer is not None and outer.report == report:
+            yield
+            return
+        here = _Found(report)
+        token = self._of_run.set(here)
+        try:
+            yield
+        finally:
+            self._of_run.reset(token)
+            self._of_no_run = _Found()
+            if line := here.line():
+                report(line)
 
 
 narrow_pictures = NarrowPictures()

@@ -19,6 +19,7 @@ from lcam_cli.images.find import Skipped
 from lcam_cli.images.preprocess import Preprocess
 from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.images.request import InMemoryPicture, Request, View
+from lcam_cli.threads import in_this_context
 
 # What a reader that is asked to stop has for the picture it is at.
 _SECONDS_TO_END = 1.0
@@ -151,6 +152,7 @@ def _in_order(
     pending: deque[tuple[int, Future[View | Skipped]]] = deque()
     busy: set[Decoder] = set()
 
+    @in_this_context
     def attempt(index: int) -> View | Skipped:
         request = wanted(index)
         if isinstance(request, InMemoryPicture):

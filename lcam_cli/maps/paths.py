@@ -6,6 +6,7 @@ import os
 from pathlib import Path, PurePosixPath
 
 from lcam_cli.errors import BadImageError
+from lcam_cli.working_folder import absolute
 
 
 def stored_path(picture: str, root: str) -> str:
@@ -14,10 +15,10 @@ def stored_path(picture: str, root: str) -> str:
     Both are compared as they are spelt, not where symbolic links lead, so that a folder of
     links to pictures keeps its own names.
     """
-    absolute, base = os.path.abspath(picture), os.path.abspath(root)  # noqa: PTH100
-    if os.path.commonpath([absolute, base]) != base:
-        return absolute
-    return os.path.relpath(absolute, base)
+    here, base = (os.path.abspath(absolute(path)) for path in (picture, root))  # noqa: PTH100
+    if os.path.commonpath([here, base]) != base:
+        return here
+    return os.path.relpath(here, base)
 
 
 def resolve_path(row_path: str, folder: Path, *, named_by_caller: bool) -> Path:

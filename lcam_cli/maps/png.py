@@ -37,6 +37,7 @@ from lcam_cli.maps.names import (
 )
 from lcam_cli.maps.png_encoder import encode_png
 from lcam_cli.maps.record import Map, MapBatch, MapsInfo
+from lcam_cli.threads import in_this_context
 
 SCHEMA = "lcam-maps-png/1"
 
@@ -111,7 +112,7 @@ class PngWriter:
             raise ValueError(f"{self.folder} is finished")
         try:
             with ThreadPoolExecutor(_THREADS) as pool:
-                lines = list(pool.map(self._write, batch))
+                lines = list(pool.map(in_this_context(self._write), batch))
             _append_lines(self.folder / ROWS_NAME, lines)
             _append_lines(self.folder / SKIPPED_NAME, map(dataclasses.asdict, batch.skipped))
         except OSError as error:

@@ -24,6 +24,7 @@ from lcam_cli.maps.atomic import atomic_file
 from lcam_cli.measures.picture_scores import PictureScores
 from lcam_cli.measures.sweep import Candidate
 from lcam_cli.measures.task import Task
+from lcam_cli.working_folder import RunPath
 
 _VERSION = 4
 _DIGITS = 16
@@ -167,7 +168,7 @@ def _arrays(scores: PictureScores) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
 
 
 def _picture(path: str) -> list[object]:
-    absolute = Path(path).absolute()
+    absolute = RunPath(path).absolute()
     file, place = locate(str(absolute))  # a picture in a tar is as old as the tar
     try:
         status = Path(file).stat()

@@ -112,7 +112,7 @@ def evaluate(
         advance: Called with the rows done, after every batch.
         skip: Called with each picture that cannot be read, or whose scores are no numbers.
         show: Called with every batch of pictures, their maps and scores.
-        stop: Asked after every batch; True ends the run with what has been scored.
+        stop: Asked after every batch; True ends the run with what has been scored, if anything.
 
     Raises:
         LcamError: The file's maps or classes do not fit the classifier, or no picture can be read
@@ -133,6 +133,7 @@ def evaluate(
         workers=workers,
         max_pixels=max_pixels,
     )
+    stopped = False
     for number, batch in enumerate(stream):
         first = number * engine.batch_size
         last = min(first + engine.batch_size, len(paths))
@@ -154,9 +155,12 @@ def evaluate(
                 skip(named)
             without_numbers.clear()
         advance(last - first)
-        if stop():
+        stopped = stop()
+        if stopped:
             break
     outcome.images = run.images
+    if stopped and not outcome.images:
+        return outcome
     if without_numbers:
         raise no_numbers(len(without_numbers), engine.hardware.precision)
     if not outcome.images:

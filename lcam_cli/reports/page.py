@@ -52,6 +52,12 @@ def check_page_folder(folder: Path, option: str, *, overwrite: bool) -> None:
         )
 
 
+def remove_unfinished_page(folder: Path) -> None:
+    """Remove what was written of a page that is not there itself; what cannot go stays."""
+    if not (folder / INDEX).exists():
+        shutil.rmtree(folder / FILES, ignore_errors=True)
+
+
 class PageFolder:
     """A folder that becomes a page: its files first, ``index.html`` in the end.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from torch.random import fork_rng
+
 from lcam_cli.engine.backbone import Backbone
 from lcam_cli.engine.identity import Identity
 from lcam_cli.engine.recall import Given
@@ -67,7 +69,8 @@ def new_backbone(options: BackboneOptions, seed: int) -> Backbone:
         raise LcamError("no backbone named", "name one, e.g. --backbone resnet50, or in lcam.toml")
     if options.grid is not None:
         parse_grid(options.grid)  # before weights are loaded
-    network = load_network(options.backbone, options.weights or "DEFAULT", seed=seed)
+    with fork_rng(devices=[]):  # building a network may draw from the caller's random numbers
+        network = load_network(options.backbone, options.weights or "DEFAULT", seed=seed)
     network.preprocess = preprocess_of(options, network.preprocess)
     if options.classes is not None:
         network.class_names = read_class_names(options.classes)
@@ -107,6 +110,7 @@ def backbone_of_file(
                 f"{source} has other class names than {options.classes}", "leave --classes out"
             )
         class_names = typed
-    return recall_classifier(
-        source, identity, given_of(options), class_names=class_names, preprocess=wanted
-    )
+    with fork_rng(devices=[]):  # as above
+        return recall_classifier(
+            source, identity, given_of(options), class_names=class_names, preprocess=wanted
+        )

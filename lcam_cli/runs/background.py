@@ -7,6 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
+from lcam_cli.threads import in_this_context
+
 T = TypeVar("T")
 
 _AT_MOST_WAITING = 2
@@ -33,7 +35,7 @@ class BackgroundCalls(Generic[T]):
             BaseException: What an earlier call raised.
         """
         results = self._finished(_AT_MOST_WAITING - 1)
-        self._pending.append(self._pool.submit(self._attempt, work))
+        self._pending.append(self._pool.submit(self._attempt, in_this_context(work)))
         return results
 
     def wait(self) -> list[T]:

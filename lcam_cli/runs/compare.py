@@ -7,13 +7,17 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from lcam_cli.locks import lock_file
+from lcam_cli.runs.checks import given
 from lcam_cli.runs.compare_options import CompareOptions
 from lcam_cli.runs.inputs import Inputs, listed
+from lcam_cli.runs.paths import pinned, plain
 from lcam_cli.runs.readers import start_readers
 from lcam_cli.runs.reporter import Reporter
 from lcam_cli.runs.result_files import claimed_report
+from lcam_cli.runs.stop import Stop
 from lcam_cli.runs.targets import check_target
 from lcam_cli.scale.rank_info import RankInfo
+from lcam_cli.working_folder import working_folder_kept
 
 if TYPE_CHECKING:
     from lcam_cli.runs.compare_outcome import CompareResult
@@ -42,10 +46,13 @@ def compare_folder(
             there already; no picture was explained; or another process was lost.
         Interrupted: Ctrl-C, a KeyboardInterrupt, once there is something to go on from.
     """
-    options, reporter = options or CompareOptions(), reporter or Reporter()
+    options = pinned(given("options", options, CompareOptions))
+    reporter = given("reporter", reporter, Reporter)
+    ending, inputs = Stop(stop), listed("images", images)
     check_target(options.out, "--out", options.overwrite, (".h5", ".hdf5", ".hdf"))
     check_target(options.figure, "--figure", options.overwrite, (".png",))
     with ExitStack() as held:
+        held.enter_context(working_folder_kept())
         if RankInfo.of_environment().rank == 0:
             for target in (options.out, options.figure):
                 if target is not None:
@@ -56,4 +63,4 @@ def compare_folder(
         # It imports torch, which takes longer than the readers' start and than any refusal.
         from lcam_cli.runs.compare_outcome import compare  # noqa: PLC0415
 
-        return compare(listed(images), options, readers, reporter, stop)
+        return plain(compare(inputs, options, readers, reporter, ending))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
+from lcam_cli.errors import LcamError
 from lcam_cli.measures.registry import ALWAYS, check_measure
-from lcam_cli.runs.options import BackboneOptions, EngineOptions, PictureOptions, check_nus
+from lcam_cli.runs import checks as c
+from lcam_cli.runs.options import SHARED_CHECKS, BackboneOptions, EngineOptions, PictureOptions
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class CompareOptions:
             are defined.
 
     Raises:
-        LcamError: A ν is not in (0, 100], or a metric is unknown.
+        LcamError: A value is of a wrong kind or out of range, or a metric is unknown.
     """
 
     methods: tuple[str, ...] | None = None
@@ -67,7 +69,26 @@ class CompareOptions:
     backbone: BackboneOptions = field(default_factory=BackboneOptions)
     engine: EngineOptions = field(default_factory=EngineOptions)
 
+    CHECKS: ClassVar[dict[str, c.Check]] = {
+        **SHARED_CHECKS,
+        "methods": c.optional(c.names),
+        "attentions": c.paths,
+        "nu": c.percents,
+        "metrics": c.names,
+        "class_names": c.names_or_indices,
+        "rise_masks": c.optional(c.whole(1)),
+        "rise_cells": c.whole(1),
+        "rise_p": c.number(),
+        "mask_space": c.choice("pixel", "normalized"),
+        "floor": c.flag,
+        "state": c.path,
+    }
+
     def __post_init__(self) -> None:
-        check_nus(self.nu)
+        c.check_fields(self, self.CHECKS)
+        if not 0 < self.rise_p < 1:
+            raise LcamError(
+                f"RISE with p = {self.rise_p}", "give the share of cells kept, between 0 and 1"
+            )
         for name in self.metrics:
             check_measure(name)

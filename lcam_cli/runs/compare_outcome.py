@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lcam_cli.errors import Interrupted, LcamError
 from lcam_cli.images.depth import narrow_pictures
@@ -14,7 +16,7 @@ from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.locks import lock_folder
 from lcam_cli.maps.marks import mark_figure
 from lcam_cli.methods.explain import NOT_NUMBERS, no_numbers
-from lcam_cli.reports.results import Results
+from lcam_cli.reports.results import Results, to_json
 from lcam_cli.reports.table import undefined_words
 from lcam_cli.runs.compare_options import CompareOptions
 from lcam_cli.runs.compare_run import CompareRun
@@ -23,6 +25,7 @@ from lcam_cli.runs.comparison import Comparison
 from lcam_cli.runs.log import log_to
 from lcam_cli.runs.reporter import Reporter
 from lcam_cli.runs.skipped import SkippedPictures
+from lcam_cli.runs.stop import Stop
 from lcam_cli.scale.rank_info import RankInfo
 from lcam_cli.scale.ranks import Exit, device_of, together
 
@@ -48,13 +51,17 @@ class CompareResult:
     interrupted: bool = False
     is_first: bool = True
 
+    def to_dict(self) -> dict[str, Any] | None:
+        """Return the results as plain data, the JSON object ``lcam-results/1``, if any."""
+        return None if self.results is None else json.loads(to_json(self.results))
+
 
 def compare(
     inputs: Sequence[str],
     options: CompareOptions,
     readers: int,
     reporter: Reporter,
-    stop: Callable[[], bool],
+    stop: Stop,
 ) -> CompareResult:
     """Compare methods; see :func:`~lcam_cli.runs.compare.compare_folder`."""
     rank_info = RankInfo.of_environment()
@@ -86,7 +93,7 @@ def compare(
                 raise Exit from None
             done = True
         if interrupted:
-            raise Interrupted(comparison.state.folder)
+            raise Interrupted(Path(comparison.state.folder))
         if not done:
             return CompareResult(comparison.state.folder, interrupted=True, is_first=ranks.is_first)
         if not ranks.is_first:

@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lcam_cli.locks import lock_file
+from lcam_cli.runs.checks import checked, given, text
 from lcam_cli.runs.diagnose_options import DiagnoseOptions
 from lcam_cli.runs.inputs import Inputs, listed
+from lcam_cli.runs.paths import pinned, plain
 from lcam_cli.runs.readers import start_readers
 from lcam_cli.runs.reporter import Reporter
 from lcam_cli.runs.result_files import claimed_report
+from lcam_cli.runs.stop import Stop
 from lcam_cli.runs.targets import check_target
+from lcam_cli.working_folder import working_folder_kept
 
 if TYPE_CHECKING:
     from lcam_cli.runs.diagnose_outcome import DiagnoseResult
@@ -42,10 +46,14 @@ def diagnose_folder(
             cannot be read or name unknown classes; an output is there already; or no picture can
             be read.
     """
-    options, reporter = options or DiagnoseOptions(), reporter or Reporter()
+    options = pinned(given("options", options, DiagnoseOptions))
+    reporter = given("reporter", reporter, Reporter)
+    ending, inputs = Stop(stop), listed("images", images)
+    truth = checked("labels", labels, text)
     check_target(options.figure, "--figure", options.overwrite, (".png",))
     check_target(options.out, "--out", options.overwrite)
     with ExitStack() as held:
+        held.enter_context(working_folder_kept())
         if options.report is not None:
             held.enter_context(claimed_report(options.report, options.overwrite))
         for target in (options.out, options.figure):
@@ -55,5 +63,4 @@ def diagnose_folder(
         # It imports torch, which takes longer than the readers' start and than any refusal.
         from lcam_cli.runs.diagnose_outcome import diagnose  # noqa: PLC0415
 
-        inputs = listed(images)
-        return diagnose(inputs, str(labels), options, readers, reporter, stop)
+        return plain(diagnose(inputs, truth, options, readers, reporter, ending))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from lcam_cli.measures.error_groups import DEFAULT_RULES, Rules
-from lcam_cli.runs.options import BackboneOptions, EngineOptions, PictureOptions, check_nus
+from lcam_cli.runs import checks as c
+from lcam_cli.runs.options import SHARED_CHECKS, BackboneOptions, EngineOptions, PictureOptions
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class DiagnoseOptions:
             taken for must not depend on rounding.
 
     Raises:
-        LcamError: ν is not in (0, 100].
+        LcamError: A value is of a wrong kind or out of range; the message names it.
     """
 
     method: str | None = None
@@ -55,8 +56,18 @@ class DiagnoseOptions:
     backbone: BackboneOptions = field(default_factory=BackboneOptions)
     engine: EngineOptions = field(default_factory=EngineOptions)
 
+    CHECKS: ClassVar[dict[str, c.Check]] = {
+        **SHARED_CHECKS,
+        "method": c.optional(c.text),
+        "attention": c.optional(c.path),
+        "nu": c.percent,
+        "same_region": c.number(0, 1),
+        "evidence": c.number(0, 1),
+        "format": c.choice("table", "json", "csv", "markdown"),
+    }
+
     def __post_init__(self) -> None:
-        check_nus([self.nu])
+        c.check_fields(self, self.CHECKS)
 
     @property
     def rules(self) -> Rules:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lcam_cli.engine.engine import Engine
 from lcam_cli.images.depth import narrow_pictures
@@ -18,7 +20,7 @@ from lcam_cli.measures.diagnose import diagnose as diagnose_pictures
 from lcam_cli.measures.labels import labels_of_files
 from lcam_cli.methods.base import Method
 from lcam_cli.methods.trained import LCAM
-from lcam_cli.reports.diagnosis import TEXT_FORMATS, DiagnosisReport
+from lcam_cli.reports.diagnosis import TEXT_FORMATS, DiagnosisReport, to_json
 from lcam_cli.reports.diagnosis_figure import WorstMistakes, draw_diagnosis
 from lcam_cli.reports.diagnosis_page import DiagnosisPage
 from lcam_cli.runs.diagnose_options import DiagnoseOptions
@@ -30,6 +32,7 @@ from lcam_cli.runs.pictures import find_pictures
 from lcam_cli.runs.reporter import Reporter
 from lcam_cli.runs.result_files import write_result
 from lcam_cli.runs.skipped import SkippedPictures
+from lcam_cli.runs.stop import Stop
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,10 @@ class DiagnoseResult:
         """Whether the run was stopped before its end."""
         return self.results is None
 
+    def to_dict(self) -> dict[str, Any] | None:
+        """Return the results as plain data, the JSON object ``lcam-diagnosis/1``, if any."""
+        return None if self.results is None else json.loads(to_json(self.results))
+
 
 def diagnose(
     inputs: Sequence[str],
@@ -60,7 +67,7 @@ def diagnose(
     options: DiagnoseOptions,
     readers: int,
     reporter: Reporter,
-    stop: Callable[[], bool],
+    stop: Stop,
 ) -> DiagnoseResult:
     """Diagnose errors; see :func:`~lcam_cli.runs.diagnose.diagnose_folder`."""
     with ExitStack() as held:
@@ -109,7 +116,7 @@ def diagnose(
                 skip=skipped,
                 stop=stop,
             )
-        if stop():
+        if stop.stopped:
             return DiagnoseResult(None)
         _warn(diagnosis, method, engine, reporter)
         results = _results(diagnosis, method, engine, options, skipped.count, unlabelled)

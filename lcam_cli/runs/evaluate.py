@@ -7,11 +7,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lcam_cli.locks import lock_file
+from lcam_cli.runs.checks import checked, given, path
 from lcam_cli.runs.evaluate_options import EvaluateOptions
+from lcam_cli.runs.paths import pinned, plain
 from lcam_cli.runs.readers import start_readers
 from lcam_cli.runs.reporter import Reporter
 from lcam_cli.runs.result_files import claimed_report
+from lcam_cli.runs.stop import Stop
 from lcam_cli.runs.targets import check_target
+from lcam_cli.working_folder import working_folder_kept
 
 if TYPE_CHECKING:
     from lcam_cli.runs.evaluate_outcome import EvaluateResult
@@ -39,13 +44,18 @@ def evaluate_maps(
             there already; or no picture can be read.
         UnwrittenPageError: The page cannot be written; it has the result.
     """
-    options, reporter = options or EvaluateOptions(), reporter or Reporter()
+    options = pinned(given("options", options, EvaluateOptions))
+    reporter = given("reporter", reporter, Reporter)
+    ending, file = Stop(stop), checked("maps", maps, path)
     check_target(options.out, "--out", options.overwrite)
     with ExitStack() as held:
+        held.enter_context(working_folder_kept())
         if options.report is not None:
             held.enter_context(claimed_report(options.report, options.overwrite))
+        if options.out is not None:
+            held.enter_context(lock_file(options.out))
         readers = start_readers(options.engine.workers)
         # It imports torch, which takes longer than the readers' start and than any refusal.
         from lcam_cli.runs.evaluate_outcome import evaluate  # noqa: PLC0415
 
-        return evaluate(Path(maps), options, readers, reporter, stop)
+        return plain(evaluate(file, options, readers, reporter, ending))

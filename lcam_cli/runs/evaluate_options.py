@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
-from lcam_cli.runs.options import BackboneOptions, EngineOptions, check_nus
+from lcam_cli.runs import checks as c
+from lcam_cli.runs.options import SHARED_CHECKS, BackboneOptions, EngineOptions
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class EvaluateOptions:
             are defined.
 
     Raises:
-        LcamError: A ν is not in (0, 100].
+        LcamError: A value is of a wrong kind or out of range; the message names it.
     """
 
     nu: tuple[float, ...] = (100.0, 50.0, 15.0)
@@ -55,5 +56,18 @@ class EvaluateOptions:
     backbone: BackboneOptions = field(default_factory=BackboneOptions)
     engine: EngineOptions = field(default_factory=EngineOptions)
 
+    CHECKS: ClassVar[dict[str, c.Check]] = {
+        **SHARED_CHECKS,
+        "nu": c.percents,
+        "images": c.optional(c.path),
+        "method": c.optional(c.text),
+        "labels": c.optional(c.text),
+        "mask_space": c.choice("pixel", "normalized"),
+        "floor": c.flag,
+        "max_ad": c.optional(c.number()),
+        "min_ic": c.optional(c.number()),
+        "format": c.choice("table", "json", "csv", "markdown", "latex"),
+    }
+
     def __post_init__(self) -> None:
-        check_nus(self.nu)
+        c.check_fields(self, self.CHECKS)

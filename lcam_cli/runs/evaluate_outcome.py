@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from lcam_cli.engine.activation import check_activation
 from lcam_cli.engine.backbone import Backbone
@@ -27,7 +28,7 @@ from lcam_cli.reports.gallery import GalleryInfo
 from lcam_cli.reports.gates import check_gates
 from lcam_cli.reports.output import TEXT_FORMATS
 from lcam_cli.reports.report import Report
-from lcam_cli.reports.results import FLOOR, Results, Row
+from lcam_cli.reports.results import FLOOR, Results, Row, to_json
 from lcam_cli.reports.table import undefined_words
 from lcam_cli.runs.backbone import backbone_of_file
 from lcam_cli.runs.engine import new_engine
@@ -37,6 +38,7 @@ from lcam_cli.runs.log import log_to
 from lcam_cli.runs.reporter import Reporter
 from lcam_cli.runs.result_files import UnwrittenPageError, write_result
 from lcam_cli.runs.skipped import SkippedPictures
+from lcam_cli.runs.stop import Stop
 
 
 @dataclass(frozen=True)
@@ -62,13 +64,17 @@ class EvaluateResult:
         """Whether the run was stopped before its end."""
         return self.results is None
 
+    def to_dict(self) -> dict[str, Any] | None:
+        """Return the results as plain data, the JSON object ``lcam-results/1``, if any."""
+        return None if self.results is None else json.loads(to_json(self.results))
+
 
 def evaluate(
     maps: Path,
     options: EvaluateOptions,
     readers: int,
     reporter: Reporter,
-    stop: Callable[[], bool],
+    stop: Stop,
 ) -> EvaluateResult:
     """Score the maps; see :func:`~lcam_cli.runs.evaluate.evaluate_maps`."""
     with ExitStack() as held:
@@ -107,7 +113,7 @@ def evaluate(
                     show=report.add if report else None,
                     stop=stop,
                 )
-        if stop():
+        if stop.stopped:
             return EvaluateResult(None)
         results = _results(outcome, info, engine, skipped.count, options.mask_space)
         _warn(outcome, results, network, reporter)

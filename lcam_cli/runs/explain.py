@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lcam_cli.errors import LcamError
+from lcam_cli.runs.checks import checked, given, path
 from lcam_cli.runs.explain_options import ExplainOptions
 from lcam_cli.runs.inputs import Inputs, listed
+from lcam_cli.runs.paths import pinned, plain
 from lcam_cli.runs.readers import start_readers
 from lcam_cli.runs.reporter import Reporter
+from lcam_cli.runs.stop import Stop
 from lcam_cli.scale.rank_info import RankInfo
+from lcam_cli.working_folder import RunPath, working_folder_kept
 
 if TYPE_CHECKING:
     from lcam_cli.runs.explain_outcome import ExplainResult
@@ -42,11 +46,16 @@ def explain_folder(
         LcamError: The method, the classifier, a class or a picture does not exist; ``out`` is there
             already, of another run, or being written by one; the disk is full.
     """
-    options, reporter = options or ExplainOptions(), reporter or Reporter()
+    options = given("options", options, ExplainOptions)
+    reporter = given("reporter", reporter, Reporter)
+    ending, inputs = Stop(stop), listed("images", images)
+    target = checked("out", out, path)
     if options.shard and RankInfo.of_environment().size > 1:
         raise LcamError("--shard does not go with torchrun", "leave it out: ranks share all alone")
-    readers = start_readers(options.engine.workers)
-    # It imports torch, which takes longer than the readers' start.
-    from lcam_cli.runs.explain_outcome import explain  # noqa: PLC0415
+    with working_folder_kept():
+        readers = start_readers(options.engine.workers)
+        # It imports torch, which takes longer than the readers' start.
+        from lcam_cli.runs.explain_outcome import explain  # noqa: PLC0415
 
-    return explain(listed(images), Path(out), options, readers, reporter, stop)
+        out = RunPath(target)
+        return plain(explain(inputs, out, pinned(options), readers, reporter, ending))

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from lcam_cli.errors import LcamError
-from lcam_cli.runs.options import BackboneOptions, EngineOptions, OverlayOptions, PictureOptions
+from lcam_cli.runs import checks as c
+from lcam_cli.runs.options import (
+    SHARED_CHECKS,
+    BackboneOptions,
+    EngineOptions,
+    OverlayOptions,
+    PictureOptions,
+)
 
 if TYPE_CHECKING:
     from lcam_cli.maps.record import MapDtype
@@ -36,7 +43,8 @@ class ExplainOptions:
         engine: Where and how the network runs.
 
     Raises:
-        LcamError: ``resume`` and ``overwrite`` exclude each other.
+        LcamError: A value is of a wrong kind or out of range; or ``resume`` and ``overwrite``
+            exclude each other.
     """
 
     method: str | None = None
@@ -54,6 +62,17 @@ class ExplainOptions:
     pictures: PictureOptions = field(default_factory=PictureOptions)
     engine: EngineOptions = field(default_factory=EngineOptions)
 
+    CHECKS: ClassVar[dict[str, c.Check]] = {
+        **SHARED_CHECKS,
+        "method": c.optional(c.text),
+        "attention": c.optional(c.path),
+        "class_names": c.names_or_indices,
+        "top_k": c.whole(1),
+        "map_dtype": c.choice("float16", "uint8", "float32"),
+        "shard": c.optional(c.part),
+    }
+
     def __post_init__(self) -> None:
+        c.check_fields(self, self.CHECKS)
         if self.resume and self.overwrite:
             raise LcamError("--resume and --overwrite exclude each other", "give one of them")

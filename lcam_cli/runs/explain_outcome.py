@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from lcam_cli.runs.outputs import check_shared, locks_of
 from lcam_cli.runs.pictures import find_pictures
 from lcam_cli.runs.reporter import Reporter
 from lcam_cli.runs.skipped import SkippedPictures
+from lcam_cli.runs.stop import Stop
 from lcam_cli.runs.targets import is_hdf5
 from lcam_cli.scale.rank_info import RankInfo
 from lcam_cli.scale.ranks import Exit, Ranks, device_of, together
@@ -62,7 +63,7 @@ def explain(
     options: ExplainOptions,
     workers: int,
     reporter: Reporter,
-    stop: Callable[[], bool],
+    stop: Stop,
 ) -> ExplainResult:
     """Explain pictures; see :func:`~lcam_cli.runs.explain.explain_folder`."""
     rank_info = RankInfo.of_environment()
@@ -120,7 +121,7 @@ def _part(task: ExplainTask, out: Path, shard: tuple[int, int] | None) -> Part:
 
 
 def _explain(
-    run: ExplainRun, part: Part, ranks: Ranks, reporter: Reporter, stop: Callable[[], bool]
+    run: ExplainRun, part: Part, ranks: Ranks, reporter: Reporter, stop: Stop
 ) -> PartResult | None:
     """Explain a part, alone or with the other ranks; None where it was stopped."""
     # One process may finish what ranks began.

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
-Inputs = str | Path | Sequence[str | Path]
+from lcam_cli.runs.checks import checked, spellings
+
+Inputs = str | Path | Iterable[str | Path]
 """Pictures, folders of them or tars: a path, or several."""
 
 
-def listed(inputs: Inputs) -> list[str]:
-    """Return inputs as a list of paths."""
-    paths = [inputs] if isinstance(inputs, str | Path) else inputs
-    return [os.fspath(path) for path in paths]
+def listed(name: str, inputs: Inputs) -> list[str]:
+    """Return inputs as a list of paths, as they are spelt.
+
+    Args:
+        name: What the caller knows them by, for messages.
+        inputs: A path, or several.
+
+    Raises:
+        LcamError: They are something else.
+    """
+    spelt: list[str] = checked(name, inputs, spellings)
+    return spelt

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from lcam_cli.errors import LcamError
 from lcam_cli.locks import lock_file
+from lcam_cli.runs.checks import checked, path, paths
 from lcam_cli.runs.targets import is_hdf5
 
 
-def merge_shards(out: Path, shards: Sequence[Path], *, overwrite: bool = False) -> int:
+def merge_shards(
+    out: str | Path, shards: str | Path | Iterable[str | Path], *, overwrite: bool = False
+) -> int:
     """Merge shards into a file that stands by itself, as ``lcam merge`` does; return its rows.
 
     Args:
@@ -24,9 +27,12 @@ def merge_shards(out: Path, shards: Sequence[Path], *, overwrite: bool = False) 
     """
     from lcam_cli.maps.hdf5.merging import merge  # noqa: PLC0415 (h5py)
 
-    if not is_hdf5(out):
-        raise LcamError(f"{out} is no name for a maps file", "name one, e.g. maps.h5")
-    with lock_file(out):
-        if out.exists() and not overwrite:
-            raise LcamError(f"{out} exists", "use --overwrite or another name")
-        return merge(out, shards)
+    target, parts = checked("out", out, path), checked("shards", shards, paths)
+    if not parts:
+        raise LcamError("no shards to merge", "name all shards of a run")
+    if not is_hdf5(target):
+        raise LcamError(f"{target} is no name for a maps file", "name one, e.g. maps.h5")
+    with lock_file(target):
+        if target.exists() and not overwrite:
+            raise LcamError(f"{target} exists", "use --overwrite or another name")
+        return merge(target, parts)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from lcam_cli.errors import LcamError
+from lcam_cli.runs import checks as c
 
 if TYPE_CHECKING:
     from lcam_cli.images.preprocess import Fit
@@ -32,6 +32,9 @@ class BackboneOptions:
         grid: ``"PxQ"``, rows and columns of a transformer's patches.
         activation: ``"softmax"``, ``"sigmoid"`` or ``"none"``.
         output: Which of the network's outputs are the logits.
+
+    Raises:
+        LcamError: A value is of a wrong kind or out of range; the message names it.
     """
 
     backbone: str | None = None
@@ -47,6 +50,20 @@ class BackboneOptions:
     activation: str | None = None
     output: str | None = None
 
+    CHECKS: ClassVar[dict[str, c.Check]] = {
+        **dict.fromkeys(("backbone", "weights", "layer", "grid", "output"), c.optional(c.text)),
+        "classes": c.optional(c.path),
+        "image_size": c.optional(c.whole(1)),
+        "resize": c.optional(c.whole(1)),
+        "mean": c.optional(c.colour),
+        "std": c.optional(c.colour),
+        "fit": c.optional(c.choice("crop", "squash")),
+        "activation": c.optional(c.choice("softmax", "sigmoid", "none")),
+    }
+
+    def __post_init__(self) -> None:
+        c.check_fields(self, self.CHECKS)
+
 
 @dataclass(frozen=True)
 class EngineOptions:
@@ -58,6 +75,9 @@ class EngineOptions:
         batch_size: Pictures in a batch; None finds one.
         workers: Processes that read pictures; None for one a core.
         max_pixels: A picture with more is refused; None for the library's own limit.
+
+    Raises:
+        LcamError: A value is of a wrong kind or out of range; the message names it.
     """
 
     device: str = "auto"
@@ -65,6 +85,15 @@ class EngineOptions:
     batch_size: int | None = None
     workers: int | None = None
     max_pixels: int | None = None
+
+    CHECKS: ClassVar[dict[str, c.Check]] = {
+        "device": c.device,
+        "precision": c.choice("auto", "fp32", "bf16", "fp16"),
+        **dict.fromkeys(("batch_size", "workers", "max_pixels"), c.optional(c.whole(1))),
+    }
+
+    def __post_init__(self) -> None:
+        c.check_fields(self, self.CHECKS)
 
     def for_measures(self) -> EngineOptions:
         """Return what measures run with: they are defined in fp32, which auto does not trade."""
@@ -82,12 +111,25 @@ class PictureOptions:
             rank.
         run_commands: Whether an input ``"pipe:…"`` is a command for the shell, which prints a tar.
             Only for inputs that a person has typed.
+
+    Raises:
+        LcamError: A value is of a wrong kind or out of range; the message names it.
     """
 
     max_images: int | None = None
     strict: bool = False
     listed: Callable[[], Iterable[str]] = tuple
     run_commands: bool = False
+
+    CHECKS: ClassVar[dict[str, c.Check]] = {
+        "max_images": c.optional(c.whole(1)),
+        "strict": c.flag,
+        "listed": c.function,
+        "run_commands": c.flag,
+    }
+
+    def __post_init__(self) -> None:
+        c.check_fields(self, self.CHECKS)
 
 
 @dataclass(frozen=True)
@@ -101,6 +143,9 @@ class OverlayOptions:
         colormap: Any name matplotlib knows.
         alpha: Their strength where the map is 1, in 0-1.
         caption: Whether they show class name and score.
+
+    Raises:
+        LcamError: A value is of a wrong kind or out of range; the message names it.
     """
 
     folder: Path | None = None
@@ -109,13 +154,37 @@ class OverlayOptions:
     alpha: float = 0.8
     caption: bool = True
 
+    CHECKS: ClassVar[dict[str, c.Check]] = {
+        "folder": c.optional(c.path),
+        "picture_format": c.choice("png", "jpg", "webp"),
+        "colormap": c.text,
+        "alpha": c.number(0, 1),
+        "caption": c.flag,
+    }
 
-def check_nus(nus: Iterable[float]) -> None:
-    """Refuse percentages ν that there are not.
+    def __post_init__(self) -> None:
+        c.check_fields(self, self.CHECKS)
 
-    Raises:
-        LcamError: One is not in (0, 100].
-    """
-    for nu in nus:
-        if not 0 < nu <= 100:
-            raise LcamError(f"ν = {nu:g} is not above 0 and at most 100", "give percents, e.g. 15")
+
+def _backbone(value: Any) -> BackboneOptions:
+    """The classifier's options; its name alone stands for them."""
+    if isinstance(value, BackboneOptions):
+        return value
+    if isinstance(value, str | Path):
+        return BackboneOptions(str(value))
+    raise c.WrongValueError("BackboneOptions(…), or the backbone's name")
+
+
+LARGEST_SEED = 2**63 - 1
+
+SHARED_CHECKS: dict[str, c.Check] = {
+    "backbone": _backbone,
+    "engine": c.instance_of(EngineOptions),
+    "pictures": c.instance_of(PictureOptions),
+    "overlays": c.instance_of(OverlayOptions),
+    "seed": c.whole(0, LARGEST_SEED),
+    "align": c.optional(c.flag),
+    **dict.fromkeys(("resume", "overwrite", "strict"), c.flag),
+    **dict.fromkeys(("out", "report", "figure"), c.optional(c.path)),
+}
+"""What fields of one name may hold in the options of several functions."""

@@ -34,6 +34,8 @@ from lcam_cli.runs.budget import Budget
 from lcam_cli.runs.explain_options import ExplainOptions
 from lcam_cli.runs.explain_task import ExplainTask, Part
 from lcam_cli.runs.targets import is_hdf5
+from lcam_cli.threads import in_this_context
+from lcam_cli.working_folder import absolute
 
 _PIXELS_DRAWN_AT_ONCE = 1 << 26
 _SECOND_NAME = " (lcam 0.1.0 left out a picture's second name, which has a row of its own now)"
@@ -182,8 +184,8 @@ class Outputs:
         """Whether a picture is an earlier one under another name."""
         if index >= len(self.paths):
             return False
-        real = os.path.realpath(self.paths[index])
-        return any(os.path.realpath(path) == real for path in self.paths[:index])
+        real = os.path.realpath(absolute(self.paths[index]))
+        return any(os.path.realpath(absolute(path)) == real for path in self.paths[:index])
 
     def append(self, batch: MapBatch) -> list[Skipped]:
         """Have a batch written to every output, while the next one is computed.
@@ -208,7 +210,9 @@ class Outputs:
     def _write_overlays(self, batch: MapBatch) -> list[Skipped]:
         if self._overlays is None:
             return []
-        return [item for item in self._drawing.map(self._write_overlay, batch) if item]
+        return [
+            item for item in self._drawing.map(in_this_context(self._write_overlay), batch) if item
+        ]
 
     def _write_overlay(self, row: Map) -> Skipped | None:
         assert self._overlays is not None

@@ -6,8 +6,14 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
+
+from lcam_cli.errors import LcamError
+from lcam_cli.working_folder import working_folder_followed
+
+T = TypeVar("T")
 
 _log = logging.getLogger("lcam")
 
@@ -46,6 +52,9 @@ class Reporter:
         on_warning: Called with a line about what may surprise, though the run goes on. Without it
             warnings go to the logger ``"lcam"``.
         on_info: Called with a line about what is going on.
+
+    Raises:
+        LcamError: One of them is no function.
     """
 
     def __init__(
@@ -54,6 +63,13 @@ class Reporter:
         on_warning: Callable[[str], None] | None = None,
         on_info: Callable[[str], None] | None = None,
     ) -> None:
+        for name, given in (
+            ("on_progress", on_progress),
+            ("on_warning", on_warning),
+            ("on_info", on_info),
+        ):
+            if given is not None and not callable(given):
+                raise LcamError(f"Reporter.{name} cannot be {given!r}", "give a function")
         self._on_progress = on_progress
         self._on_warning = on_warning
         self._on_info = on_info
@@ -66,7 +82,7 @@ class Reporter:
     def info(self, message: str) -> None:
         """Say what is going on."""
         if self._on_info is not None:
-            self._on_info(message)
+            call_outside(self._on_info, message)
 
     def warn(self, message: str, *, once: bool = False) -> None:
         """Say what may surprise the user, though the run goes on.
@@ -75,7 +91,7 @@ class Reporter:
             message: One line.
             once: Whether every rank would say the same, so that the first one says it alone.
         """
-        (self._on_warning or _log.warning)(message)
+        call_outside(self._on_warning or _log.warning, message)
 
     @contextmanager
     def progress(self, total: int, what: str, unit: str) -> Iterator[Counter]:
@@ -100,4 +116,23 @@ class _Counter:
         self._done += count
         if self._call is not None:
             seconds = time.monotonic() - self._start
-            self._call(Progress(self._what, self._done, self._total, self._unit, seconds))
+            so_far = Progress(self._what, self._done, self._total, self._unit, seconds)
+            call_outside(self._call, so_far)
+
+
+log_receiver: ContextVar[Reporter | None] = ContextVar("log_receiver", default=None)
+"""Whom the run at work here tells what the library logs; None leaves that to the log's handlers."""
+
+
+def call_outside(callback: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Call a caller's function from within a run, to which it does not belong.
+
+    What it logs is the caller's, and does not come back as the run's; its paths are where the
+    program is now.
+    """
+    token = log_receiver.set(None)
+    try:
+        with working_folder_followed():
+            return callback(*args, **kwargs)
+    finally:
+        log_receiver.reset(token)

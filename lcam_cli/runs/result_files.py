@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +27,28 @@ class UnwrittenPageError(LcamError):
 def claimed_report(folder: Path, overwrite: bool) -> Iterator[None]:
     """Keep other runs off the folder of ``--report`` while the block runs.
 
+    A block that ends without a page leaves nothing of one, so that the same run can be repeated.
+
     Raises:
         LcamError: It holds something and may not be replaced, or another run is writing there.
     """
-    from lcam_cli.reports.page import check_page_folder  # noqa: PLC0415 (most runs write no page)
+    from lcam_cli.reports.page import (  # noqa: PLC0415 (most runs write no page)
+        check_page_folder,
+        remove_unfinished_page,
+    )
 
     check_page_folder(folder, "--report", overwrite=overwrite)
-    with lock_folder(folder):
-        yield
+    is_new = not folder.exists()
+    try:
+        with lock_folder(folder):
+            try:
+                yield
+            finally:
+                remove_unfinished_page(folder)
+    finally:
+        if is_new:
+            with suppress(OSError):  # it holds a page, or is another run's by now
+                folder.rmdir()
 
 
 def write_result(text: str, out: Path) -> None:

@@ -26,7 +26,7 @@ def check_target(
         suffixes: What the name may end in, the usual one first; nothing allows all.
 
     Raises:
-        LcamError: It ends in something else, or exists.
+        LcamError: It ends in something else, exists, or is a folder.
     """
     if path is None:
         return
@@ -36,3 +36,5 @@ def check_target(
         )
     if path.exists() and not overwrite:
         raise LcamError(f"{path} exists", f"use --overwrite or another {option}")
+    if path.is_dir():
+        raise LcamError(f"{option} {path} is a folder", "name a file")

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from lcam_cli.runs.checks import given
 from lcam_cli.runs.inputs import Inputs, listed
+from lcam_cli.runs.paths import pinned, plain
 from lcam_cli.runs.readers import start_readers
 from lcam_cli.runs.reporter import Reporter
+from lcam_cli.runs.stop import Stop
 from lcam_cli.runs.train_options import TrainOptions
+from lcam_cli.working_folder import working_folder_kept
 
 if TYPE_CHECKING:
     from lcam_cli.runs.train_outcome import TrainResult
@@ -37,9 +41,12 @@ def train_attention(
         LcamError: An option, the classifier or a picture does not exist or does not fit; the folder
             holds a run already, or one is writing to it; the loss is no number; the disk is full.
     """
-    options, reporter = options or TrainOptions(), reporter or Reporter()
-    readers = start_readers(options.engine.workers)
-    # It imports torch, which takes longer than the readers' start.
-    from lcam_cli.runs.train_outcome import train  # noqa: PLC0415
+    options = given("options", options, TrainOptions)
+    reporter = given("reporter", reporter, Reporter)
+    ending, inputs = Stop(stop), listed("data", data)
+    with working_folder_kept():
+        readers = start_readers(options.engine.workers)
+        # It imports torch, which takes longer than the readers' start.
+        from lcam_cli.runs.train_outcome import train  # noqa: PLC0415
 
-    return train(listed(data), options, readers, reporter, stop)
+        return plain(train(inputs, pinned(options), readers, reporter, ending))

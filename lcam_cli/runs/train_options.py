@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from lcam_cli.errors import LcamError
-from lcam_cli.runs.options import BackboneOptions, EngineOptions, PictureOptions
+from lcam_cli.runs import checks as c
+from lcam_cli.runs.options import SHARED_CHECKS, BackboneOptions, EngineOptions, PictureOptions
 
 if TYPE_CHECKING:
     from lcam_cli.training.recipes import Mode
@@ -45,7 +46,8 @@ class TrainOptions:
         engine: Where and how the network runs.
 
     Raises:
-        LcamError: ``mode``, ``train_head`` and ``labels`` do not go together.
+        LcamError: A value is of a wrong kind or out of range; or ``mode``, ``train_head`` and
+            ``labels`` do not go together.
     """
 
     mode: Literal["img", "fm", "bla", "bla-t", "l2x-f", "amg", "tame"] = "img"
@@ -69,7 +71,23 @@ class TrainOptions:
     pictures: PictureOptions = field(default_factory=PictureOptions)
     engine: EngineOptions = field(default_factory=EngineOptions)
 
+    CHECKS: ClassVar[dict[str, c.Check]] = {
+        **SHARED_CHECKS,
+        "mode": c.choice("img", "fm", "bla", "bla-t", "l2x-f", "amg", "tame"),
+        "train_head": c.flag,
+        "labels": c.optional(c.text),
+        "layers": c.names,
+        "recipe": c.choice("auto", "paper", "reference"),
+        "epochs": c.optional(c.whole(1)),
+        **dict.fromkeys(
+            ("lr", "lambda_tv", "lambda_av", "lambda_ce", "lambda4"), c.optional(c.number(0))
+        ),
+        "init": c.choice("auto", "random", "classifier"),
+        "loss": c.choice("full", "ce"),
+    }
+
     def __post_init__(self) -> None:
+        c.check_fields(self, self.CHECKS)
         if self.train_head and self.mode not in ("bla", "bla-t"):
             raise LcamError(
                 f"--train-head does not go with --mode {self.mode}", "it trains --mode bla or bla-t"

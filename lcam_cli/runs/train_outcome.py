@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from lcam_cli.runs.options import BackboneOptions
 from lcam_cli.runs.pictures import find_pictures
 from lcam_cli.runs.reporter import Reporter
 from lcam_cli.runs.skipped import SkippedPictures
+from lcam_cli.runs.stop import Stop
 from lcam_cli.runs.train_options import TrainOptions
 from lcam_cli.scale.gradient_sync import GradientSync
 from lcam_cli.scale.rank_info import RankInfo
@@ -32,6 +33,7 @@ from lcam_cli.training.files import claim_run, run_folder
 from lcam_cli.training.loop import TrainingSettings, share_of_batches
 from lcam_cli.training.loop import train as train_on
 from lcam_cli.training.recipes import Recipe, recipe_for
+from lcam_cli.working_folder import RunPath
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def train(
     options: TrainOptions,
     workers: int,
     reporter: Reporter,
-    stop: Callable[[], bool],
+    stop: Stop,
 ) -> TrainResult:
     """Train an attention; see :func:`~lcam_cli.runs.train.train_attention`."""
     rank_info = RankInfo.of_environment()
@@ -80,7 +82,7 @@ def train(
         if options.labels is not None:
             paths, labels = _labelled(options.labels, paths, found.root, backbone, reporter)
             settings = replace(settings, labels=labels)
-        folder = options.out or run_folder(backbone.identity.name, settings.mode)
+        folder = options.out or RunPath(run_folder(backbone.identity.name, settings.mode))
         if ranks.is_first:
             stack.enter_context(lock_folder(folder))
         goes_on = ranks.share(

@@ -21,7 +21,12 @@ from lcam_cli.scale.gradient_sync import SINGLE_PROCESS, GradientSync
 from lcam_cli.training.batches import TrainingBatches, share_of_batches
 from lcam_cli.training.checkpoint import CHECKPOINT, Position, load_checkpoint, save_checkpoint
 from lcam_cli.training.log import LOG, NoLog, TrainingLog, read_log
-from lcam_cli.training.modes import check_gradients, fit_settings, start
+from lcam_cli.training.modes import (
+    caller_random_state,
+    check_gradients,
+    fit_settings,
+    start,
+)
 from lcam_cli.training.nonfinite import (
     FAILED_BATCH,
     NonFinitePictures,
@@ -98,7 +103,8 @@ def train(
     """
     callbacks = Callbacks(advance, skip, stop)
     try:
-        return TrainingRun(engine, paths, out, settings, callbacks, sync).run(resume=resume)
+        with caller_random_state():
+            return TrainingRun(engine, paths, out, settings, callbacks, sync).run(resume=resume)
     except OSError as error:
         raise LcamError(
             f"cannot write to {out}: {error.strerror or error}",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -109,6 +110,15 @@ def check_gradients(engine: Engine, mode: str) -> None:
         raise no_gradients(
             backbone, who, f"--mode fm needs them only behind the layer; or {instead}", picture=True
         )
+
+
+@contextmanager
+def caller_random_state() -> Iterator[None]:
+    """Give torch's random state back as it was; a run seeds it, and its steps draw from it."""
+    has_gpus = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    gpus = range(torch.cuda.device_count()) if has_gpus else ()
+    with torch.random.fork_rng(gpus):
+        yield
 
 
 def start(data: StartingData) -> Rows | LearnedModule:

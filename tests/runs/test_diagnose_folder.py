@@ -13,6 +13,7 @@ from lcam_cli.runs.reporter import Reporter
 from tests.cli import job
 from tests.cli.job import Lcam
 from tests.runs.test_compare_folder import BACKBONE, ENGINE, OWN, WORDS
+from tests.runs.test_explain_folder import after
 from tests.tiny import write_pictures
 
 lcam = job.lcam
@@ -43,6 +44,7 @@ def test_the_result_and_files_are_the_commands(folder: Path, lcam: Lcam) -> None
     )
     assert ours.results is not None
     assert json.loads(to_json(ours.results)) == json.loads(theirs.out)
+    assert ours.to_dict() == json.loads(theirs.out)
     assert files["out"].read_text() == theirs.out
     assert ours.page == Path("page/index.html")
     assert all(path.is_file() for path in (ours.page, files["figure"]))
@@ -57,3 +59,11 @@ def test_a_stop_leaves_no_result(folder: Path) -> None:
     found = diagnose_folder("photos", "folders", options, stop=lambda: True)
     assert (found.results, found.interrupted) == (None, True)
     assert not Path("d.md").exists()
+
+
+def test_a_stop_that_is_said_once_counts(folder: Path) -> None:
+    options = DiagnoseOptions("gradcam", report=Path("page"), backbone=BACKBONE, engine=ENGINE)
+    found = diagnose_folder("photos", "folders", options, stop=after(2))
+    assert (found.results, found.interrupted) == (None, True)
+    assert not Path("page").exists(), "so that the same can be done again"
+    assert diagnose_folder("photos", "folders", options).page == Path("page/index.html")

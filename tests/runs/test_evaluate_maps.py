@@ -15,6 +15,7 @@ from lcam_cli.runs.result_files import UnwrittenPageError
 from tests.cli import job
 from tests.cli.job import Lcam
 from tests.runs.test_compare_folder import OWN, WORDS, comparable
+from tests.runs.test_explain_folder import after
 
 BACKBONE = BackboneOptions(backbone="own.py:net")
 ENGINE = EngineOptions(batch_size=4, workers=1)
@@ -47,6 +48,7 @@ def test_the_results_and_files_are_the_commands(maps: Path, lcam: Lcam) -> None:
     theirs = lcam("evaluate", maps, *words)
     assert comparable(ours.results) == comparable(theirs.out)
     assert comparable(Path("r.json").read_text()) == comparable(theirs.out)
+    assert ours.to_dict() == json.loads(Path("r.json").read_text())
     assert ours.page == Path("page/index.html")
     assert ours.page.is_file()
     assert not ours.interrupted
@@ -75,6 +77,53 @@ def test_a_stop_leaves_no_result(maps: Path) -> None:
     assert (found.results, found.interrupted) == (None, True)
     assert not out.exists()
     assert not (page / "index.html").exists()
+
+
+def test_a_stop_that_is_said_once_counts(maps: Path) -> None:
+    options = EvaluateOptions(report=Path("page"), backbone=BACKBONE, engine=ENGINE)
+    found = evaluate_maps(maps, options, stop=after(2))
+    assert (found.results, found.interrupted) == (None, True)
+    assert not Path("page").exists(), "so that the same can be done again"
+    assert evaluate_maps(maps, options).page == Path("page/index.html")
+    with pytest.raises(LcamError, match="page is not empty"):
+        evaluate_maps(maps, options)
+    assert Path("page/index.html").is_file()
+
+
+def test_a_stop_before_any_picture_could_be_read_is_one(maps: Path) -> None:
+    for picture in sorted(Path("photos").iterdir())[:4]:
+        picture.write_text("no picture")
+    options = EvaluateOptions(backbone=BACKBONE, engine=ENGINE)
+    assert evaluate_maps(maps, options, stop=after(1)).interrupted
+
+
+def test_a_failure_leaves_nothing_of_a_page(maps: Path) -> None:
+    folder = Path("page")
+    folder.mkdir()
+
+    def fail(_: Progress) -> None:
+        raise OSError("of the caller")
+
+    options = EvaluateOptions(report=folder, backbone=BACKBONE, engine=ENGINE)
+    with pytest.raises(OSError, match="of the caller"):
+        evaluate_maps(maps, options, reporter=Reporter(fail))
+    assert list(folder.iterdir()) == [], "it was there before"
+
+
+def test_out_is_claimed_before_the_work(maps: Path, lcam: Lcam) -> None:
+    refused: list[str] = []
+
+    def another(_: Progress) -> None:
+        with pytest.raises(LcamError, match="is being written by another run") as error:
+            evaluate_maps(maps, options)
+        refused.append(error.value.what)
+
+    options = EvaluateOptions(out=Path("new/r.md"), backbone=BACKBONE, engine=ENGINE)
+    assert evaluate_maps(maps, options, reporter=Reporter(another)).results
+    assert len(refused) == 3
+    assert [path.name for path in Path("new").iterdir()] == ["r.md"]
+    with pytest.raises(LcamError, match="--out photos is a folder"):
+        evaluate_maps(maps, EvaluateOptions(out=Path("photos"), overwrite=True))
 
 
 def test_a_page_that_cannot_be_written_costs_no_result(

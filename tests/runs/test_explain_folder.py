@@ -22,6 +22,7 @@ from lcam_cli import (
     Progress,
     Reporter,
     explain_folder,
+    merge_shards,
 )
 from tests.cli import job
 from tests.cli.job import Lcam
@@ -133,6 +134,13 @@ def test_what_is_done_is_saved_and_gone_on_with(how: str) -> None:
 def test_shards_and_samples() -> None:
     part = explain_folder("photos", "maps.h5", replace(OPTIONS, shard=(1, 2)))
     assert part.out == Path("maps.1-of-2.h5")
+    explain_folder("photos", "maps.h5", replace(OPTIONS, shard=[0, 2]))
+    parts = (f"maps.{i}-of-2.h5" for i in (0, 1))
+    assert merge_shards("merged.h5", parts) == 10
+    with pytest.raises(LcamError, match="no shards to merge"):
+        merge_shards("other.h5", [])
+    with pytest.raises(LcamError, match=r"^shards cannot be None"):
+        merge_shards("other.h5", None)  # type: ignore[arg-type]
     some = replace(OPTIONS, pictures=PictureOptions(max_images=3))
     assert explain_folder("photos", "some.h5", some).rows <= 3
     strict = replace(OPTIONS, pictures=PictureOptions(strict=True))

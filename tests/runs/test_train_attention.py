@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from lcam_cli import (
     BackboneOptions,
@@ -14,6 +15,7 @@ from lcam_cli import (
     Progress,
     Reporter,
     TrainOptions,
+    load_backbone,
     train_attention,
 )
 from tests.cli import job
@@ -89,3 +91,12 @@ def test_what_does_not_go_together_is_refused_at_once(
 ) -> None:
     with pytest.raises(LcamError, match=words):
         TrainOptions(**changes)  # type: ignore[arg-type]
+
+
+def test_the_callers_random_state_is_left_as_it_was() -> None:
+    torch.manual_seed(123)
+    before = torch.get_rng_state()
+    train_attention("photos", replace(OPTIONS, backbone=BackboneOptions("lcam-demo"), epochs=1))
+    assert torch.equal(torch.get_rng_state(), before)
+    load_backbone("lcam-demo")
+    assert torch.equal(torch.get_rng_state(), before)

@@ -87,7 +87,7 @@ class MapsFile:
         trusted: bool = False,
         hint: str = _GIVE_MAPS,
     ) -> None:
-        path = Path(path)
+        path = path if isinstance(path, Path) else Path(path)
         self.path = path
         if path.is_dir():
             raise LcamError(
