@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +37,18 @@ def installing(group: str) -> Any:
     """Make a fixture that puts packages where this process finds installed ones."""
 
     @pytest.fixture
-    def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
         site = tmp_path / "site-packages"
         site.mkdir()
         monkeypatch.syspath_prepend(str(site))
 
         def put(module: str, code: str, points: Mapping[str, str]) -> None:
             write_package(site, module, code, group, points)
-            monkeypatch.delitem(sys.modules, module, raising=False)
+            modules.add(module)
 
-        return put
+        modules: set[str] = set()
+        yield put
+        for module in modules:  # another test may bring one of the same name
+            sys.modules.pop(module, None)
 
     return install

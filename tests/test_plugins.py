@@ -58,6 +58,7 @@ def test_a_malformed_list_takes_nothing_from_other_packages(
 ) -> None:
     monkeypatch.setattr(logging.getLogger("lcam"), "propagate", True)
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "lcam_fine", raising=False)
     for name, group in (("odd", "lcam.methods"), ("other", "others")):
         write_package(tmp_path, f"lcam_{name}", "", group, {})
         info = tmp_path / f"lcam_{name}-1.0.dist-info"

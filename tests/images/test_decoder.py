@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
@@ -199,8 +200,11 @@ def _alive(pid: str) -> bool:
 
 
 def _started_by(pid: int) -> list[str]:
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return [child for task in tasks for child in (task / "children").read_text().split()]
+    found: list[str] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread just ended
+            found += (task / "children").read_text().split()
+    return found
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")
