@@ -7,10 +7,11 @@ again, after somebody has changed it, would go on in another file.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path, PosixPath
+from typing import Self
 
 _of_run: ContextVar[str | None] = ContextVar("working_folder", default=None)
 
@@ -47,6 +48,12 @@ class RunPath(PosixPath):
 
     def __fspath__(self) -> str:
         return absolute(str(self))
+
+    def iterdir(self) -> Generator[Self, None, None]:
+        """Yield what the folder holds, in no order."""
+        # Python 3.13's own looks into the folder of that name, not into where this path leads.
+        for name in os.listdir(self):  # noqa: PTH208 (it is how iterdir is done)
+            yield self / name
 
     def absolute(self) -> Path:  # type: ignore[override]
         """Return it with the run's working folder."""

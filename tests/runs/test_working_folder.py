@@ -26,6 +26,7 @@ from lcam_cli import (
     explain_folder,
     train_attention,
 )
+from lcam_cli.working_folder import RunPath, working_folder_kept
 from tests.cli import job
 from tests.runs.test_compare_folder import OWN
 from tests.tiny import write_pictures
@@ -117,3 +118,16 @@ def test_a_callback_that_leaves_the_folder(
     assert sum(line.startswith("skipped ") for line in warned) <= 1
     if run is not evaluated:
         assert any(line.startswith("skipped photos/3/broken.jpg: ") for line in warned)
+
+
+def test_a_path_of_a_run_leads_into_its_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with working_folder_kept():
+        path = RunPath("photos")
+        monkeypatch.chdir(folder.parent / "elsewhere")
+        assert sorted(path.iterdir()) == [RunPath(f"photos/{c}") for c in range(4)]
+        assert path.is_dir()
+        assert (path / "0" / "000.jpg").read_bytes()
+        assert str(path) == "photos"
+    assert not path.is_dir()
