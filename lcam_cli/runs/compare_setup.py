@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lcam_cli.engine.engine import Engine
-from lcam_cli.images.sampling import sample
 from lcam_cli.measures.compare_state import CompareState, shown_pictures
 from lcam_cli.measures.picture_scores import PictureScores
 from lcam_cli.measures.registry import make_measures
@@ -50,8 +49,7 @@ def new_comparison(
         reporter=reporter,
     )
     network = chosen.backbone
-    found = ranks.share(lambda: find_pictures(inputs, options.pictures, reporter))
-    found.paths = sample(found.paths, options.pictures.max_images, options.seed)
+    found = ranks.share(lambda: find_pictures(inputs, options.pictures, reporter, options.seed))
     engine = new_engine(network, replace(options.engine.for_measures(), device=device), reporter)
     note_unused_gpus(engine, ranks.info, "compare", reporter)
     place_maps(engine, chosen.methods.values(), options.align, reporter)

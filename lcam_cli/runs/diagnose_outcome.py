@@ -12,14 +12,12 @@ from typing import Any
 from lcam_cli.engine.engine import Engine
 from lcam_cli.images.depth import narrow_pictures
 from lcam_cli.images.read import MAX_PIXELS
-from lcam_cli.images.sampling import sample
 from lcam_cli.maps.marks import mark_figure
 from lcam_cli.maps.paths import stored_path
 from lcam_cli.measures.diagnose import Diagnosis, ExplainedMistake
 from lcam_cli.measures.diagnose import diagnose as diagnose_pictures
 from lcam_cli.measures.labels import labels_of_files
 from lcam_cli.methods.base import Method
-from lcam_cli.methods.trained import LCAM
 from lcam_cli.reports.diagnosis import TEXT_FORMATS, DiagnosisReport, to_json
 from lcam_cli.reports.diagnosis_figure import WorstMistakes, draw_diagnosis
 from lcam_cli.reports.diagnosis_page import DiagnosisPage
@@ -74,15 +72,13 @@ def diagnose(
         held.enter_context(narrow_pictures.reported_to(reporter.warn))
         held.enter_context(log_to(reporter))
         network, method = backbone_and_method(
-            options.method or LCAM,
+            options.method,
             options.attention,
             options.backbone,
             options.seed,
             reporter,
-            any_run=options.method is None,
         )
-        found = find_pictures(inputs, options.pictures, reporter)
-        found.paths = sample(found.paths, options.pictures.max_images, options.seed)
+        found = find_pictures(inputs, options.pictures, reporter, options.seed)
         truth = labels_of_files(labels, found.paths, found.root, network, reporter.warn)
         labelled = [path for path in found.paths if path in truth]
         unlabelled = len(found.paths) - len(labelled)

@@ -8,9 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lcam_cli.images.depth import narrow_pictures
-from lcam_cli.images.sampling import sample
 from lcam_cli.methods.explain import ClassChoice
-from lcam_cli.methods.trained import LCAM
 from lcam_cli.reports.text import plural
 from lcam_cli.runs.engine import new_engine, note_unused_gpus, place_maps
 from lcam_cli.runs.explain_options import ExplainOptions
@@ -72,16 +70,14 @@ def explain(
         stack.enter_context(narrow_pictures.reported_to(reporter.warn))
         stack.enter_context(log_to(reporter))
         backbone, method = backbone_and_method(
-            options.method or LCAM,
+            options.method,
             options.attention,
             options.backbone,
             options.seed,
             reporter,
-            any_run=options.method is None,
         )
         classes = tuple(backbone.class_index(name) for name in options.class_names)
-        found = ranks.share(lambda: find_pictures(inputs, options.pictures, reporter))
-        found.paths = sample(found.paths, options.pictures.max_images, options.seed)
+        found = ranks.share(lambda: find_pictures(inputs, options.pictures, reporter, options.seed))
         engine = new_engine(backbone, replace(options.engine, device=device), reporter)
         note_unused_gpus(engine, rank_info, "explain", reporter)
         place_maps(engine, [method], options.align, reporter)

@@ -17,13 +17,11 @@ from lcam_cli.runs.reporter import Reporter
 
 
 def backbone_and_method(
-    method: str,
+    method: str | None,
     attention: Path | None,
     options: BackboneOptions,
     seed: int,
     reporter: Reporter,
-    *,
-    any_run: bool,
 ) -> tuple[Backbone, Method]:
     """Load the method that is named, and the backbone it explains.
 
@@ -31,17 +29,16 @@ def backbone_and_method(
     was, so there the options name it.
 
     Args:
-        method: Its name.
+        method: Its name; None for that of a trained attention, whichever it is.
         attention: A trained one; None for the newest run that fits.
         options: The backbone as typed.
         seed: For random weights, and whatever the method draws.
         reporter: Is told which run is taken.
-        any_run: Whether that may be one of another method: nobody has named this one.
 
     Raises:
         LcamError: The method, the attention or the backbone does not exist, or they do not fit.
     """
-    if not is_trained(method):
+    if method is not None and not is_trained(method):
         if attention is not None:
             raise LcamError(f"--attention does not go with --method {method}", "leave one out")
         find_method(method)  # a mistyped name is told before a backbone is downloaded
@@ -50,8 +47,8 @@ def backbone_and_method(
     if attention is not None:
         file = load_attention(find_attention(attention))
     else:
-        file = newest_run(None if any_run else method, options, reporter)
-    row = names_of(file)[0] if method == LCAM else method
+        file = newest_run(method, options, reporter)
+    row = names_of(file)[0] if method in (None, LCAM) else method
     if row not in names_of(file):
         raise LcamError(
             f"{file.path} is no attention of {method}", f"it is one of {', '.join(names_of(file))}"

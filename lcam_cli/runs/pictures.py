@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Found, Skipped, find_images
+from lcam_cli.images.sampling import sample
 from lcam_cli.images.tars import expand_braces
 from lcam_cli.runs import pipes
 from lcam_cli.runs.options import PictureOptions
@@ -15,8 +16,10 @@ from lcam_cli.runs.reporter import Reporter
 log = logging.getLogger("lcam")
 
 
-def find_pictures(inputs: Sequence[str], options: PictureOptions, reporter: Reporter) -> Found:
-    """Find the pictures that the inputs name.
+def find_pictures(
+    inputs: Sequence[str], options: PictureOptions, reporter: Reporter, seed: int = 0
+) -> Found:
+    """Find the pictures that the inputs name, or as many of them, by the seed, as are wanted.
 
     What they hold that is not taken, though somebody may miss it, is reported.
 
@@ -43,4 +46,5 @@ def find_pictures(inputs: Sequence[str], options: PictureOptions, reporter: Repo
         found.skipped.append(Skipped(str(pipes.place_of(item)), "its command failed"))
     for line in found.passed_over.lines():
         reporter.warn(line)
+    found.paths = sample(found.paths, options.max_images, seed)
     return found

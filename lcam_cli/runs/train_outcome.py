@@ -11,7 +11,6 @@ from lcam_cli.engine.backbone import Backbone
 from lcam_cli.errors import LcamError
 from lcam_cli.images.depth import narrow_pictures
 from lcam_cli.images.read import MAX_PIXELS
-from lcam_cli.images.sampling import sample
 from lcam_cli.locks import lock_folder
 from lcam_cli.measures.labels import labels_of_files
 from lcam_cli.methods.attention_file import FILE_NAME
@@ -75,10 +74,10 @@ def train(
     with ExitStack() as stack, together(rank_info, device) as ranks:
         stack.enter_context(narrow_pictures.reported_to(reporter.warn))
         stack.enter_context(log_to(reporter))
-        found = ranks.share(lambda: find_pictures(inputs, options.pictures, reporter))
+        found = ranks.share(lambda: find_pictures(inputs, options.pictures, reporter, options.seed))
         backbone = new_backbone(_backbone_options(options), options.seed)
         backbone.need_layer("lcam train")
-        paths = sample(found.paths, options.pictures.max_images, options.seed)
+        paths = found.paths
         if options.labels is not None:
             paths, labels = _labelled(options.labels, paths, found.root, backbone, reporter)
             settings = replace(settings, labels=labels)
