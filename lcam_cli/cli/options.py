@@ -184,11 +184,11 @@ Fit = Annotated[
     ),
 ]
 Align = Annotated[
-    bool | None,
+    bool,
     typer.Option(
         "--align/--no-align",
-        show_default="as trained, else evenly",
-        help="Place maps by the receptive fields of their cells, or tile the picture evenly.",
+        help="Place maps by the receptive fields of their cells, or tile the picture evenly, as "
+        "papers do.",
     ),
 ]
 

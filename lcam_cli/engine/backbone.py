@@ -155,7 +155,7 @@ class Backbone:
     @cached_property
     def grid(self) -> Grid | None:
         """Where the cells of A lie in the picture; None where that is not known."""
-        return self.grid_of(self.identity.layer)
+        return self.grid_of(self.identity.layer) if self.has_layer else None
 
     def grid_of(self, layer: str) -> Grid | None:
         """The same for the outputs of another layer."""
@@ -163,6 +163,12 @@ class Backbone:
             (call,) = self.calls_of([layer])
             self._grids[layer] = find_grid(self.network, layer, call.later, self.blank())
         return self._grids[layer]
+
+    def grids_of(self, layers: Sequence[str]) -> list[Grid] | None:
+        """The same for several layers, at least one; None where one of them is not known."""
+        grids = [self.grid_of(layer) for layer in layers]
+        known = [grid for grid in grids if grid is not None]
+        return known if len(known) == len(grids) else None
 
     def calls_of(self, layers: Sequence[str]) -> list[Call]:
         """Which of each layer's calls is meant: see :meth:`LayerCalls.calls_of`.

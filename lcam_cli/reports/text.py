@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+
+from lcam_cli.maps.record import Tiled
 
 # Some spreadsheets take the wide ones too.
 _FORMULA = tuple("=+-@＝＋－＠")
@@ -36,6 +39,17 @@ def csv_text(name: str) -> str:
 def plural(count: int, what: str) -> str:
     """Return ``"1 image"`` or ``"2 images"``."""
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def tiled_words(rows: Mapping[str, Tiled | None]) -> str:
+    """Return what a line ends with where cells are not placed by their receptive fields, or "".
+
+    Args:
+        rows: Methods, and why their cells tile the picture.
+    """
+    unknown = ", ".join(name for name, why in rows.items() if why == "unknown")
+    words = "; cells tile the picture (--no-align)" if "asked" in rows.values() else ""
+    return words + (f"; not aligned: {unknown} (where the cells lie is not known)" * bool(unknown))
 
 
 def short_weights(weights: str) -> str:

@@ -89,6 +89,7 @@ def evaluate(
             network = _backbone(maps, info, options)
             truth = _labels(maps, file, network, options, reporter)
             engine = new_engine(network, options.engine.for_measures(), reporter)
+            engine.align = info.align
             skipped = SkippedPictures(reporter, options.strict)
             report = None
             if options.report is not None:
@@ -184,7 +185,7 @@ def _results(
     outcome: Evaluation, info: MapsInfo, engine: Engine, skipped: int, mask_space: str
 ) -> Results:
     forward_passes = {info.method: info.forward_passes, "random": 0}
-    aligned = {info.method: info.aligned, "random": False}
+    aligned = {info.method: info.aligned, "random": engine.grid is not None}
     return Results(
         backbone=info.backbone,
         weights=info.weights,
@@ -202,6 +203,7 @@ def _results(
                 s.images_per_second,
                 align=aligned[s.name],
                 flat_maps=s.flat_maps,
+                tiled=info.tiled if s.name == info.method else None,
             )
             for s in outcome.scores
         ],
