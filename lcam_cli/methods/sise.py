@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lcam_cli.engine.backbone import Backbone
 from lcam_cli.engine.engine import Engine, Forward
+from lcam_cli.engine.grid import Grid
 from lcam_cli.engine.masked import MaskedForwards
 from lcam_cli.engine.stages import stage_ends
 from lcam_cli.engine.taps import check_gradients, tap
@@ -55,7 +56,7 @@ class Sise:
     def __call__(self, engine: Engine, forward: Forward, classes: Tensor) -> Maps:
         """One forward and one backward pass, and a masked forward pass a channel kept."""
         taps = tap(engine, forward.x, self.layers, classes)
-        grids = engine.grids_of(self.layers) or [None] * len(self.layers)
+        grids: list[Grid] | list[None] = engine.grids_of(self.layers) or [None] * len(self.layers)
         size = (forward.x.shape[2], forward.x.shape[3])
         forwards = MaskedForwards(engine, forward.x, classes)
         fused: Tensor | None = None
