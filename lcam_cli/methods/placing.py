@@ -7,8 +7,7 @@ from lcam_cli.engine.engine import Engine
 from lcam_cli.engine.grid import Grid
 from lcam_cli.methods.base import Method
 from lcam_cli.methods.plugins import find_plugins
-from lcam_cli.methods.registry import find_method
-from lcam_cli.methods.rise import Rise
+from lcam_cli.methods.registry import METHODS, find_method
 from lcam_cli.methods.sise import Sise
 from lcam_cli.methods.tame import TameMethod
 from lcam_cli.plugins import is_own
@@ -19,16 +18,13 @@ def layers_of_cells(method: Method, backbone: Backbone) -> list[str]:
 
     Returns:
         Their names, the layer of ``/cam`` in a maps file first; empty where maps are not made of a
-        layer's cells, as RISE's and those of a package's method that needs no layer.
+        layer's cells: RISE's, and those of a package's method that says so.
     """
     if isinstance(method, TameMethod | Sise):
         return method.layers
-    needs_none = (
-        not is_own(method) and method.name in find_plugins() and not find_method(method.name).layer
-    )
-    if isinstance(method, Rise) or needs_none or not backbone.has_layer:
-        return []
-    return [backbone.identity.layer]
+    known = method.name in METHODS if is_own(method) else method.name in find_plugins()
+    made_of_cells = not known or find_method(method.name).cells
+    return [backbone.identity.layer] if made_of_cells and backbone.has_layer else []
 
 
 def grid_of_maps(engine: Engine, method: Method) -> Grid | None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from lcam_cli.maps.record import Tiled
 from lcam_cli.measures.diagnose import Diagnosis, Mistake
 from lcam_cli.measures.error_groups import Group, Rules
 from lcam_cli.measures.suspicion import ClassErrors, class_errors
@@ -27,6 +26,8 @@ from lcam_cli.reports.text import (
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
+
+    from lcam_cli.maps.record import Tiled
 
 SCHEMA = "lcam-diagnosis/1"
 

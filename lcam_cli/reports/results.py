@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lcam_cli.maps.record import Tiled
 from lcam_cli.measures.measure import Measure
 from lcam_cli.measures.registry import make_measures
 from lcam_cli.measures.score import Difference, Score, Scores
 from lcam_cli.version import __version__
 
 if TYPE_CHECKING:
+    from lcam_cli.maps.record import Tiled
     from lcam_cli.measures.accuracy import Accuracy
 
 SCHEMA = "lcam-results/1"

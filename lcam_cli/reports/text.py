@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from lcam_cli.maps.record import Tiled
+if TYPE_CHECKING:
+    from lcam_cli.maps.record import Tiled
 
 # Some spreadsheets take the wide ones too.
 _FORMULA = tuple("=+-@＝＋－＠")
