@@ -187,6 +187,7 @@ Align = Annotated[
     bool,
     typer.Option(
         "--align/--no-align",
+        show_default="align",
         help="Place maps by the receptive fields of their cells, or tile the picture evenly, as "
         "papers do.",
     ),
