@@ -119,13 +119,13 @@ def caption(report: DiagnosisReport) -> str:
         if count
     ]
     without = f" ({', '.join(left_out)})" if left_out else ""
+    tiled = "".join(f"; {words}" for words in tiled_words({report.method: report.tiled}))
     return printable(
         f"{report.method} on {report.backbone}, {short_weights(report.weights)}, "
         f"{report.layer or 'no layer'}; "
         f"{plural(report.diagnosis.images, 'picture')}{without}; "
         f"regions {rules.nu:g}%, same from {rules.same_region:g}, evidence from "
-        f"{rules.evidence:g}; {report.precision} on {report.device}"
-        f"{tiled_words({report.method: report.tiled})}"
+        f"{rules.evidence:g}; {report.precision} on {report.device}{tiled}"
     )
 
 

@@ -166,13 +166,18 @@ def caption(results: Results) -> str:
         if any(any(column.close) for column in columns(results))
         else ""
     )
-    tiled = tiled_words({row.method: row.tiled for row in results.rows if row.method != FLOOR})
+    tiled = "".join(f"; {words}" for words in placing_words(results))
     hidden = "; hidden with the mean colour" if results.mask_space == "normalized" else ""
     return printable(
         f"{results.backbone}, {short_weights(results.weights)}, {results.layer or 'no layer'}; "
         f"{plural(results.images, 'image')}{skipped}{left_out}{accuracy}{hidden}; "
         f"{results.precision} on {results.device}{tiled}{close}"
     )
+
+
+def placing_words(results: Results) -> list[str]:
+    """Return what is said of rows whose cells are not placed by their receptive fields, if any."""
+    return tiled_words({row.method: row.tiled for row in results.rows if row.method != FLOOR})
 
 
 def undefined_words(results: Results) -> list[str]:

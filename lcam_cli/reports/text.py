@@ -43,15 +43,17 @@ def plural(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
-def tiled_words(rows: Mapping[str, Tiled | None]) -> str:
-    """Return what a line ends with where cells are not placed by their receptive fields, or "".
+def tiled_words(rows: Mapping[str, Tiled | None]) -> list[str]:
+    """Return what is said of cells that are not placed by their receptive fields, if any.
 
     Args:
         rows: Methods, and why their cells tile the picture.
     """
     unknown = ", ".join(name for name, why in rows.items() if why == "unknown")
-    words = "; cells tile the picture (--no-align)" if "asked" in rows.values() else ""
-    return words + (f"; not aligned: {unknown} (where the cells lie is not known)" * bool(unknown))
+    words = ["cells tile the picture (--no-align)"] if "asked" in rows.values() else []
+    if unknown:
+        words.append(f"not aligned: {unknown} (where the cells lie is not known)")
+    return words
 
 
 def short_weights(weights: str) -> str:

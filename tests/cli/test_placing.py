@@ -117,8 +117,9 @@ def test_the_line_below_a_table_says_what_tiles(folder: Path, lcam: Lcam, form: 
     placed = caption(*NET, *few)
     for word in ("tile", "align", "receptive"):
         assert word not in placed
-    not_known = "; not aligned: gradcam (where the cells lie is not known)"
-    assert not_known in caption(*UNKNOWN, *few)
+    not_known = "not aligned: gradcam (where the cells lie is not known)"
+    assert f"; {not_known}" in caption(*UNKNOWN, *few, "--report", "page")
+    assert not_known in Path("page/index.html").read_text()
 
 
 def test_what_is_compared_tiled_is_not_taken_over(folder: Path, lcam: Lcam) -> None:
