@@ -228,10 +228,11 @@ class Engine:
     @torch.no_grad()
     def forward(self, x: Tensor) -> Forward:
         """Features and logits of pixels (B, 3, H, W) in one pass."""
+        grid = self.grid  # the first time, tracing the network runs parts of it
         A, logits, *rest = self.run(self._features_and_logits, x)
         kept = dict(zip(self._watched, rest, strict=False))
         around = tuple(rest[len(kept) :])
-        return Forward(x, A, logits, self.grid, self.activation, kept, around)
+        return Forward(x, A, logits, grid, self.activation, kept, around)
 
     def outputs_of(self, forward: Forward, layers: Sequence[str]) -> list[Tensor]:
         """Outputs (B, K, P, Q), float32, of other layers on the pictures of ``forward``.
