@@ -99,7 +99,7 @@ def compare(
         bool, typer.Option("--overwrite", help="Replace what --out, --figure and --report name.")
     ] = False,
     fit: o.Fit = None,
-    align: o.Align = None,
+    align: o.Align = True,
     strict: o.Strict = False,
     backbone: o.Backbone = None,
     weights: o.Weights = None,

@@ -78,7 +78,7 @@ def diagnose(
         bool, typer.Option("--overwrite", help="Replace what --out, --figure and --report name.")
     ] = False,
     fit: o.Fit = None,
-    align: o.Align = None,
+    align: o.Align = True,
     strict: o.Strict = False,
     backbone: o.Backbone = None,
     weights: o.Weights = None,

@@ -82,7 +82,7 @@ def explain(
             help="Explain part I (from 0) of N alone, into FILE.I-of-N.h5; lcam merge joins them.",
         ),
     ] = None,
-    align: o.Align = None,
+    align: o.Align = True,
     strict: o.Strict = False,
     backbone: o.Backbone = None,
     weights: o.Weights = None,

@@ -181,11 +181,12 @@ Fit = Annotated[
     ),
 ]
 Align = Annotated[
-    bool | None,
+    bool,
     typer.Option(
         "--align/--no-align",
-        show_default="as trained, else evenly",
-        help="Place maps by the receptive fields of their cells, or tile the picture evenly.",
+        show_default="align",
+        help="Place maps by the receptive fields of their cells, or tile the picture evenly, as "
+        "papers do.",
     ),
 ]
 

@@ -16,11 +16,12 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import Permute
 
 from lcam_cli.engine.calls import Call
 from lcam_cli.engine.cut import Cut
 from lcam_cli.engine.gradients import find_end_of_gradients, for_autograd
-from lcam_cli.engine.grid import Grid, find_grid
+from lcam_cli.engine.grid import Grid, find_grid, grid_of_patches
 from lcam_cli.engine.identity import Identity
 from lcam_cli.engine.layer_calls import LayerCalls
 from lcam_cli.engine.layers import choose_target, no_layer
@@ -155,14 +156,32 @@ class Backbone:
     @cached_property
     def grid(self) -> Grid | None:
         """Where the cells of A lie in the picture; None where that is not known."""
-        return self.grid_of(self.identity.layer)
+        return self.grid_of(self.identity.layer) if self.has_layer else None
 
     def grid_of(self, layer: str) -> Grid | None:
         """The same for the outputs of another layer."""
         if layer not in self._grids:
             (call,) = self.calls_of([layer])
-            self._grids[layer] = find_grid(self.network, layer, call.later, self.blank())
+            found = find_grid(self.network, layer, call.later, self.blank())
+            if found is None and layer == self.identity.layer and self._gives_tokens:
+                side = self.preprocess.image_size
+                found = grid_of_patches(self.network, side, self.feature_shape[1:])
+            self._grids[layer] = found
         return self._grids[layer]
+
+    @property
+    def _gives_tokens(self) -> bool:
+        """Whether the target layer does, or puts tokens in the order of feature maps (Swin's)."""
+        if self._cut is None:
+            return False
+        layer = self.network.get_submodule(self.identity.layer)
+        return self._cut.layout.kind != "maps" or isinstance(layer, Permute)
+
+    def grids_of(self, layers: Sequence[str]) -> list[Grid] | None:
+        """The same for several layers, at least one; None where one of them is not known."""
+        grids = [self.grid_of(layer) for layer in layers]
+        known = [grid for grid in grids if grid is not None]
+        return known if len(known) == len(grids) else None
 
     def calls_of(self, layers: Sequence[str]) -> list[Call]:
         """Which of each layer's calls is meant: see :meth:`LayerCalls.calls_of`.

@@ -90,8 +90,8 @@ class Engine:
         backbone: The frozen classifier.
         hardware: Device and precision.
         batch_size: Pictures a batch; ``run`` lowers it when memory runs out.
-        align: Whether maps are placed by the receptive fields of their cells; None leaves that to
-            each method, and to an even tiling for those that do not say.
+        align: Whether maps are placed by the receptive fields of their cells. False tiles the
+            picture evenly with them, as papers and other libraries draw maps.
     """
 
     def __init__(
@@ -101,6 +101,7 @@ class Engine:
         device: str = "auto",
         precision: str = "auto",
         batch_size: int | None = None,
+        align: bool = True,
     ) -> None:
         self.hardware: Hardware = choose_hardware(device, precision)
         if self.hardware.device.type == "cpu":
@@ -109,7 +110,7 @@ class Engine:
             backbone = load_backbone(backbone)
         self.backbone = backbone.to(self.hardware.device)
         self.batch_size = batch_size or _BATCH_SIZE[self.hardware.device.type]
-        self.align: bool | None = None
+        self.align = align
         self._limit: int | None = None
         if backbone.one_by_one and batch_size is None:
             self.batch_size = self._limit = 1
@@ -203,18 +204,14 @@ class Engine:
             return torch.cat(parts)
         return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
-    def grid(self, aligned: bool = False) -> Grid | None:
-        """Where cells of A lie, for a method that wants its maps ``aligned`` or not."""
-        wanted = aligned if self.align is None else self.align
-        return self.backbone.grid if wanted else None
+    @property
+    def grid(self) -> Grid | None:
+        """Where maps put the cells of A; None for an even tiling."""
+        return self.backbone.grid if self.align else None
 
-    def grids_of(self, layers: Sequence[str], aligned: bool) -> list[Grid] | None:
-        """The same for the outputs of several layers; None where one of them is not known."""
-        if not (aligned if self.align is None else self.align):
-            return None
-        grids = [self.backbone.grid_of(layer) for layer in layers]
-        known = [grid for grid in grids if grid is not None]
-        return known if len(known) == len(grids) else None
+    def grids_of(self, layers: Sequence[str]) -> list[Grid] | None:
+        """The same for the outputs of several layers; where one is not known, None for all."""
+        return self.backbone.grids_of(layers) if self.align else None
 
     @property
     def limit(self) -> int | None:
@@ -231,10 +228,11 @@ class Engine:
     @torch.no_grad()
     def forward(self, x: Tensor) -> Forward:
         """Features and logits of pixels (B, 3, H, W) in one pass."""
+        grid = self.grid  # the first time, tracing the network runs parts of it
         A, logits, *rest = self.run(self._features_and_logits, x)
         kept = dict(zip(self._watched, rest, strict=False))
         around = tuple(rest[len(kept) :])
-        return Forward(x, A, logits, self.grid(), self.activation, kept, around)
+        return Forward(x, A, logits, grid, self.activation, kept, around)
 
     def outputs_of(self, forward: Forward, layers: Sequence[str]) -> list[Tensor]:
         """Outputs (B, K, P, Q), float32, of other layers on the pictures of ``forward``.

@@ -126,6 +126,31 @@ def find_grid(
         return None
 
 
+def grid_of_patches(network: nn.Module, side: int, cells: tuple[int, int]) -> Grid | None:
+    """Where a transformer's tokens lie: at the centres of their patches, if these tile the picture.
+
+    Tokens are moved about in ways that no graph of layers follows, but each stays that of its
+    patch, or becomes that of several side by side, as in Swin.
+
+    Args:
+        network: A classifier whose target layer gives tokens.
+        side: Of the picture, pixels.
+        cells: P and Q.
+
+    Returns:
+        The grid; None where a window of the network overlaps others of its kind, and so may have
+        put patches elsewhere.
+    """
+    windows = [module for module in network.modules() if isinstance(module, _WINDOWS)]
+    shapes = [shape for window in windows for shape in _shapes_of(window)]
+    tiling = all(_tiles(*shape) for shape in shapes)
+    P, Q = cells
+    if P != Q or side % P or not tiling or not any(stride > 1 for _, stride, _, _ in shapes):
+        return None
+    step = side / P
+    return Grid((step - 1) / 2, step)
+
+
 def _grid_of(last: fx.Node, modules: dict[str, nn.Module]) -> Grid | None:
     known: dict[fx.Node, Grid | None] = {}
     for node in last.graph.nodes:
@@ -170,18 +195,21 @@ def _after(module: nn.Module, grid: Grid | None) -> Grid | None:
         return grid
     if not isinstance(module, _WINDOWS):
         raise _UnknownError(type(module).__name__)
-    dilation = 1 if isinstance(module, nn.AvgPool2d) else module.dilation
-    axes = {
-        grid.after(*window)
-        for window in zip(
-            _pair(module.kernel_size),
-            _pair(module.stride),
-            _pair(module.padding),
-            _pair(dilation),
-            strict=True,
-        )
-    }
-    return _the_one(axes)
+    return _the_one({grid.after(*shape) for shape in _shapes_of(module)})
+
+
+def _tiles(kernel: int, stride: int, padding: int, dilation: int) -> bool:
+    """Whether a window stays at its place, or is one of those that tile what they are given."""
+    if stride == 1:
+        return 2 * padding == dilation * (kernel - 1)
+    return (kernel, padding, dilation) == (stride, 0, 1)
+
+
+def _shapes_of(window: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) -> list[tuple[int, int, int, int]]:
+    """Kernel, stride, padding and dilation along each axis."""
+    dilation = 1 if isinstance(window, nn.AvgPool2d) else window.dilation
+    parts = (window.kernel_size, window.stride, window.padding, dilation)
+    return list(zip(*map(_pair, parts), strict=True))
 
 
 def _the_one(grids: set[Any]) -> Grid | None:

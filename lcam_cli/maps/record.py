@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress
 from typing import Any, Literal
@@ -18,6 +18,8 @@ from lcam_cli.version import __version__
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 MapDtype = Literal["float16", "uint8", "float32"]
+Tiled = Literal["asked", "unknown"]
+"""Why the cells of maps tile the picture evenly: ``--no-align``, or where they lie is not known."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,20 @@ class MapsInfo:
         return self.method_params["grid"] is not None if "grid" in self.method_params else None
 
     @property
+    def align(self) -> bool:
+        """Whether maps drawn beside these, as the random row's, are placed by receptive fields.
+
+        Not where these tile the picture because that was asked for, or, in a file of lcam 0.1.0,
+        was the default.
+        """
+        return self.method_params.get("align", self.aligned) is not False
+
+    @property
+    def tiled(self) -> Tiled | None:
+        """Why the cells tile the picture; see :func:`why_tiled`."""
+        return why_tiled(self.method_params)
+
+    @property
     def forward_passes(self) -> int | None:
         """Forward passes of the classifier that a map cost; None where the file does not say."""
         passes = self.method_params.get("forward_passes")
@@ -138,6 +154,8 @@ class MapsInfo:
             "classes_explained",
         ):
             mine, theirs = getattr(self, name), getattr(other, name)
+            if name == "method_params":
+                mine, theirs = _not_of_placing(mine), _not_of_placing(theirs)
             if name == "classes_explained" and not (mine and theirs):
                 continue
             # As JSON, where a tuple is the list that it was read back as.
@@ -145,9 +163,45 @@ class MapsInfo:
                 return f"{name} is {mine!r}, not {theirs!r}"
         if self.classes and other.classes and list(self.classes) != list(other.classes):
             return "the classes have other names, or another order"
+        if differs := _placed_otherwise(self.method_params, other.method_params):
+            return differs
         if self.shard != other.shard:
             return f"they are of {_part(self.shard)}, not of {_part(other.shard)}"
         return ""
+
+
+def why_tiled(method_params: Mapping[str, Any]) -> Tiled | None:
+    """Return why the cells of maps tile the picture evenly, from what is recorded of their method.
+
+    Returns:
+        None where they do not, maps are not made of cells, or it is not recorded. A file of lcam
+        0.1.0, which tiled by default, counts as one of ``--no-align``.
+    """
+    if method_params.get("grid", ...) is not None:
+        return None
+    align = method_params.get("align", False)
+    return None if align is None else "unknown" if align else "asked"
+
+
+_TILE = "tile the picture evenly (--no-align)"
+_PLACED = "are placed by the receptive fields of their cells (--align)"
+
+
+def _placed_otherwise(mine: dict[str, Any], theirs: dict[str, Any]) -> str:
+    """Name the difference between where two methods' cells lie; empty where there is none."""
+    here, there = mine.get("grid"), theirs.get("grid")
+    if here == there:
+        return ""
+    if here is None:
+        return f"they {_TILE}, these {_PLACED}"
+    if there is None:
+        return f"they {_PLACED}, these {_TILE}"
+    return f"their cells lie at {here!r}, not at {there!r}"
+
+
+def _not_of_placing(method_params: dict[str, Any]) -> dict[str, Any]:
+    """All but what was asked for, which lcam 0.1.0 left out, and the grid, if any, it came to."""
+    return {name: value for name, value in method_params.items() if name not in ("align", "grid")}
 
 
 def _part(shard: Shard | None) -> str:

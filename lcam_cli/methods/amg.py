@@ -118,10 +118,9 @@ class Amg:
     def __init__(self, gates: Gates, params: dict[str, Any]) -> None:
         self.params = params
         self._gates = gates
-        self._aligned = bool(params.get("training", {}).get("align"))
 
     def __call__(self, engine: Engine, forward: Forward, classes: Tensor) -> Maps:
         """L without a ReLU, as it is trained."""
         self._gates = self._gates.to(engine.device)
         L = self._gates(weighted_features(engine, forward, classes))
-        return Maps.of_cam(L, forward, engine.grid(self._aligned))
+        return Maps.of_cam(L, forward)

@@ -31,12 +31,13 @@ class Maps:
         Args:
             L: The map before normalisation, (B, P, Q).
             forward: The pictures it belongs to.
-            grid: Where its cells lie, for a method that knows better than ``forward.grid``.
+            grid: Where its cells lie; default where those of A do, ``forward.grid``, for a map of
+                as many cells. Others tile the picture.
         """
         L = L.float()
-        return cls(
-            saliency_map(L, (forward.x.shape[2], forward.x.shape[3]), grid or forward.grid), L
-        )
+        if grid is None and L.shape[1:] == forward.A.shape[2:]:
+            grid = forward.grid
+        return cls(saliency_map(L, (forward.x.shape[2], forward.x.shape[3]), grid), L)
 
 
 def flat_maps(V: Tensor) -> Tensor:

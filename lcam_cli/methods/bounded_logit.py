@@ -121,13 +121,12 @@ class Bla:
         self.name: str = logits.kind
         self.params = params
         self._logits = logits
-        self._aligned = bool(params.get("training", {}).get("align"))
 
     def __call__(self, engine: Engine, forward: Forward, classes: Tensor) -> Maps:
         """The attention as it was trained."""
         self._logits = self._logits.to(engine.device)
         a = soft_selection(self._logits(forward.A), self._logits.kind)
-        return Maps.of_cam(a, forward, engine.grid(self._aligned))
+        return Maps.of_cam(a, forward)
 
 
 class HardPositions:
@@ -147,12 +146,10 @@ class HardPositions:
         self.params = params
         self._logits = logits
         self._select = fixed_selection if fixed else hard_selection
-        self._aligned = bool(params.get("training", {}).get("align"))
 
     def __call__(self, engine: Engine, forward: Forward, classes: Tensor) -> Maps:
         """No ζ: where every position is chosen the map is all ones, not a constant without size."""
         self._logits = self._logits.to(engine.device)
         chosen = self._select(self._logits(forward.A)).float()
         height, width = forward.x.shape[2:]
-        grid = engine.grid(self._aligned)
-        return Maps(upsample(chosen, (height, width), grid or forward.grid), chosen)
+        return Maps(upsample(chosen, (height, width), forward.grid), chosen)

@@ -35,7 +35,6 @@ class LCam:
         self.name = name
         self.params = params
         self._attention = attention
-        self._aligned = bool(params.get("training", {}).get("align"))
 
     @classmethod
     def of_file(cls, file: AttentionFile, name: str | None = None) -> LCam:
@@ -51,4 +50,4 @@ class LCam:
     def __call__(self, engine: Engine, forward: Forward, classes: Tensor) -> Maps:
         """V = θ(ζ(L)) on the raw L, without the sigmoid that training may put on it."""
         self._attention = self._attention.to(engine.device)
-        return Maps.of_cam(self._attention(forward.A, classes), forward, engine.grid(self._aligned))
+        return Maps.of_cam(self._attention(forward.A, classes), forward)

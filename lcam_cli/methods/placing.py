@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from lcam_cli.engine.backbone import Backbone
 from lcam_cli.engine.engine import Engine
 from lcam_cli.engine.grid import Grid
 from lcam_cli.methods.base import Method
-from lcam_cli.methods.rise import Rise
-from lcam_cli.methods.tame import layers_of
+from lcam_cli.methods.plugins import find_plugins
+from lcam_cli.methods.registry import METHODS, find_method
+from lcam_cli.methods.sise import Sise
+from lcam_cli.methods.tame import TameMethod
+from lcam_cli.plugins import is_own
+
+
+def layers_of_cells(method: Method, backbone: Backbone) -> list[str]:
+    """Return the layers whose cells a method's maps are made of.
+
+    Returns:
+        Their names, the layer of ``/cam`` in a maps file first; empty where maps are not made of a
+        layer's cells: RISE's, and those of a package's method that says so.
+    """
+    if isinstance(method, TameMethod | Sise):
+        return method.layers
+    known = method.name in METHODS if is_own(method) else method.name in find_plugins()
+    made_of_cells = not known or find_method(method.name).cells
+    return [backbone.identity.layer] if made_of_cells and backbone.has_layer else []
 
 
 def grid_of_maps(engine: Engine, method: Method) -> Grid | None:
@@ -14,13 +32,8 @@ def grid_of_maps(engine: Engine, method: Method) -> Grid | None:
 
     Returns:
         The grid of the cells (those of ``/cam`` in a maps file); None where they tile the picture
-        evenly, or where the map has none, as RISE's.
+        evenly, or where the map has none.
     """
-    training = method.params.get("training", {})
-    aligned = bool(training.get("align"))
-    if isinstance(method, Rise):
-        return None
-    if layers := layers_of(training):
-        grids = engine.grids_of(layers, aligned)
-        return grids[0] if grids else None
-    return engine.grid(aligned)
+    layers = layers_of_cells(method, engine.backbone)
+    grids = engine.grids_of(layers) if layers else None
+    return grids[0] if grids else None

@@ -20,8 +20,9 @@ GROUP = "lcam.methods"
 MakeMethod = Callable[[Backbone, MethodOptions], Method]
 """Makes a method for a backbone; raises LcamError where the two do not go together.
 
-A package's may have two attributes, as the lines of the registry do: ``layer`` is False where the
-method does not look at the target layer, ``gradients`` True where it needs gradients there.
+A package's may have attributes, as the lines of the registry do: ``layer`` is False where the
+method does not look at the target layer, ``gradients`` True where it needs gradients there, and
+``cells`` False where it does not put the layer's cells where ``forward.grid`` says they lie.
 """
 
 

@@ -31,7 +31,10 @@ log = logging.getLogger("lcam")
 _DEFAULTS = MethodOptions()
 
 _NEEDS = {"layer": True, "gradients": False}
-"""What the function of a plug-in may say of its method, as a line here does, and the defaults."""
+"""What the function of a plug-in may say of its method, as a line here does, and the defaults.
+
+It may also say ``cells``; by default that is what ``layer`` is.
+"""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Entry:
         make: Makes it for a backbone.
         layer: Whether it looks at the target layer.
         gradients: Whether it needs gradients of the logits at the target layer.
+        cells: Whether its maps are made of a layer's cells, and so are placed by where these lie.
         plugin: The entry point, where a package brings it.
     """
 
@@ -50,6 +54,7 @@ class Entry:
     make: MakeMethod
     layer: bool = True
     gradients: bool = False
+    cells: bool = True
     plugin: EntryPoint | None = None
 
 
@@ -118,7 +123,9 @@ METHODS: dict[str, Entry] = {
         lambda backbone, _: Sise(backbone, adaptive=True),
         gradients=True,
     ),
-    "rise": Entry("random masks, thousands of forward passes (Petsiuk 2018)", _rise, layer=False),
+    "rise": Entry(
+        "random masks, thousands of forward passes (Petsiuk 2018)", _rise, layer=False, cells=False
+    ),
     "random": Entry(
         "noise: the floor any method must beat",
         lambda _, options: RandomMap(options.seed),
@@ -211,4 +218,5 @@ def _plugin_entry(point: EntryPoint) -> Entry:
     make = load_plugin(point)
     lines = (inspect.getdoc(make) or "a plug-in").splitlines()
     needs = {what: bool(getattr(make, what, default)) for what, default in _NEEDS.items()}
-    return Entry(lines[0], make, **needs, plugin=point)
+    cells = bool(getattr(make, "cells", needs["layer"]))
+    return Entry(lines[0], make, **needs, cells=cells, plugin=point)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lcam_cli.engine.backbone import Backbone
 from lcam_cli.engine.engine import Engine, Forward
+from lcam_cli.engine.grid import Grid
 from lcam_cli.engine.masked import MaskedForwards
 from lcam_cli.engine.stages import stage_ends
 from lcam_cli.engine.taps import check_gradients, tap
@@ -35,6 +36,9 @@ class Sise:
         backbone: The classifier; its blocks are the stages that :func:`stage_ends` finds.
         adaptive: Ada-SISE.
 
+    Attributes:
+        layers: The ends of the blocks, in the network's order.
+
     Raises:
         LcamError: It has no such stages, or no gradients at one of them.
     """
@@ -42,22 +46,22 @@ class Sise:
     def __init__(self, backbone: Backbone, adaptive: bool = False) -> None:
         self.name = "adasise" if adaptive else "sise"
         ends = stage_ends(backbone)
-        self._blocks = list(ends)
-        check_gradients(backbone, self._blocks)
+        self.layers = list(ends)
+        check_gradients(backbone, self.layers)
         self._adaptive = adaptive
-        self.params: dict[str, Any] = {"blocks": self._blocks}
+        self.params: dict[str, Any] = {"blocks": self.layers}
         # The most that a map can cost: channels without a positive gradient are left out.
         self.forward_passes = sum(ends.values())
 
     def __call__(self, engine: Engine, forward: Forward, classes: Tensor) -> Maps:
         """One forward and one backward pass, and a masked forward pass a channel kept."""
-        taps = tap(engine, forward.x, self._blocks, classes)
+        taps = tap(engine, forward.x, self.layers, classes)
+        grids: list[Grid] | list[None] = engine.grids_of(self.layers) or [None] * len(self.layers)
         size = (forward.x.shape[2], forward.x.shape[3])
         forwards = MaskedForwards(engine, forward.x, classes)
         fused: Tensor | None = None
-        for block in self._blocks:
+        for block, grid in zip(self.layers, grids, strict=True):
             A, beta = taps.outputs[block], taps.gradients[block].mean((2, 3))
-            grid = engine.backbone.grid_of(block) if forward.grid is not None else None
             kept = torch.stack([self._kept(b) for b in beta])
             V = min_max(score_weighted(forwards, A, kept, size, grid))
             fused = V if fused is None else fuse(fused, V)

@@ -17,7 +17,7 @@ from lcam_cli.engine.backbone import Backbone
 from lcam_cli.engine.engine import Engine, Forward
 from lcam_cli.engine.grid import Grid
 from lcam_cli.errors import LcamError
-from lcam_cli.methods.attention import class_activation_map, upsample
+from lcam_cli.methods.attention import class_activation_map, saliency_map, upsample
 from lcam_cli.methods.base import Maps
 
 
@@ -157,7 +157,11 @@ def check_layers(source: str, tame: Tame, layers: Sequence[str], backbone: Backb
 
 
 class TameMethod:
-    """V = θ(ζ(L)) at the largest layer's resolution; one forward pass gives all layers."""
+    """V = θ(ζ(L)) at the largest layer's resolution; one forward pass gives all layers.
+
+    Attributes:
+        layers: Those it fuses, the largest outputs first.
+    """
 
     name = "tame"
     forward_passes = 1
@@ -165,12 +169,13 @@ class TameMethod:
     def __init__(self, tame: Tame, params: dict[str, Any]) -> None:
         self.params = params
         self._tame = tame
-        self._layers = layers_of(params.get("training", {}))
-        self._aligned = bool(params.get("training", {}).get("align"))
+        self.layers = layers_of(params.get("training", {}))
 
     def __call__(self, engine: Engine, forward: Forward, classes: Tensor) -> Maps:
         """L without the sigmoid."""
         self._tame = self._tame.to(engine.device)
-        grids = engine.grids_of(self._layers, self._aligned)
-        L = self._tame(engine.outputs_of(forward, self._layers), classes, grids)
-        return Maps.of_cam(L, forward, grids[0] if grids else None)
+        grids = engine.grids_of(self.layers)
+        L = self._tame(engine.outputs_of(forward, self.layers), classes, grids)
+        height, width = forward.x.shape[2:]
+        # Not by forward.grid: these are no cells of the target layer.
+        return Maps(saliency_map(L, (height, width), grids[0] if grids else None), L)

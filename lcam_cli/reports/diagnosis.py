@@ -14,11 +14,20 @@ from lcam_cli.measures.diagnose import Diagnosis, Mistake
 from lcam_cli.measures.error_groups import Group, Rules
 from lcam_cli.measures.suspicion import ClassErrors, class_errors
 from lcam_cli.reports.table import natural_width
-from lcam_cli.reports.text import csv_text, markdown_text, plural, printable, short_weights
+from lcam_cli.reports.text import (
+    csv_text,
+    markdown_text,
+    plural,
+    printable,
+    short_weights,
+    tiled_words,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
+
+    from lcam_cli.maps.record import Tiled
 
 SCHEMA = "lcam-diagnosis/1"
 
@@ -51,6 +60,7 @@ class DiagnosisReport:
         unlabelled: Pictures left out because their class is not known.
         precision: ``fp32``, ``bf16`` or ``fp16``.
         device: The device's name.
+        tiled: Why the maps' cells tile the picture; None where they do not, or there are none.
     """
 
     backbone: str
@@ -64,6 +74,7 @@ class DiagnosisReport:
     unlabelled: int
     precision: str
     device: str
+    tiled: Tiled | None = None
 
     @cached_property
     def classes(self) -> list[ClassErrors]:
@@ -108,12 +119,13 @@ def caption(report: DiagnosisReport) -> str:
         if count
     ]
     without = f" ({', '.join(left_out)})" if left_out else ""
+    tiled = "".join(f"; {words}" for words in tiled_words({report.method: report.tiled}))
     return printable(
         f"{report.method} on {report.backbone}, {short_weights(report.weights)}, "
         f"{report.layer or 'no layer'}; "
         f"{plural(report.diagnosis.images, 'picture')}{without}; "
         f"regions {rules.nu:g}%, same from {rules.same_region:g}, evidence from "
-        f"{rules.evidence:g}; {report.precision} on {report.device}"
+        f"{rules.evidence:g}; {report.precision} on {report.device}{tiled}"
     )
 
 

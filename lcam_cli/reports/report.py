@@ -20,6 +20,7 @@ from lcam_cli.reports.table import (
     UNDEFINED,
     Column,
     columns,
+    placing_words,
     undefined_words,
 )
 from lcam_cli.reports.text import printable
@@ -153,6 +154,8 @@ def _facts(results: Results) -> dict[str, str]:
         else f"{results.images:,} ({results.skipped:,} skipped)",
         "Computed in": f"{results.precision} on {results.device}",
     }
+    if words := placing_words(results):
+        facts["Cells of the maps"] = "; ".join(words)
     if words := undefined_words(results):
         facts["Left out"] = "; ".join(words)
     if right is not None and right.top1 is not None:

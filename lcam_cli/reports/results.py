@@ -13,6 +13,7 @@ from lcam_cli.measures.score import Difference, Score, Scores
 from lcam_cli.version import __version__
 
 if TYPE_CHECKING:
+    from lcam_cli.maps.record import Tiled
     from lcam_cli.measures.accuracy import Accuracy
 
 SCHEMA = "lcam-results/1"
@@ -33,6 +34,8 @@ class Row:
         align: Whether the maps are placed by the receptive fields of their cells (else these tile
             the picture evenly); None where the maps' file does not say.
         flat_maps: How many of the maps scored have one value everywhere; None where nobody counted.
+        tiled: Why its cells tile the picture; None where they do not, there are none, or the maps'
+            file does not say.
     """
 
     method: str
@@ -42,6 +45,7 @@ class Row:
     images_per_second: float
     align: bool | None = None
     flat_maps: int | None = None
+    tiled: Tiled | None = None
 
 
 @dataclass(frozen=True)

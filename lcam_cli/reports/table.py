@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 from lcam_cli.measures.measure import NO_NUMBERS, Measure
 from lcam_cli.measures.score import Difference, Score
 from lcam_cli.reports.results import FLOOR, Results, Row, nu_key
-from lcam_cli.reports.text import csv_text, markdown_text, plural, printable, short_weights
+from lcam_cli.reports.text import (
+    csv_text,
+    markdown_text,
+    plural,
+    printable,
+    short_weights,
+    tiled_words,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -159,16 +166,18 @@ def caption(results: Results) -> str:
         if any(any(column.close) for column in columns(results))
         else ""
     )
-    named = ", ".join(row.method for row in results.rows if row.align)
-    aligned = f"; placed by receptive fields: {named}" if named else ""
-    if named and any(row.align is False and row.method != FLOOR for row in results.rows):
-        aligned += " (the others not: see --align)"
+    tiled = "".join(f"; {words}" for words in placing_words(results))
     hidden = "; hidden with the mean colour" if results.mask_space == "normalized" else ""
     return printable(
         f"{results.backbone}, {short_weights(results.weights)}, {results.layer or 'no layer'}; "
         f"{plural(results.images, 'image')}{skipped}{left_out}{accuracy}{hidden}; "
-        f"{results.precision} on {results.device}{aligned}{close}"
+        f"{results.precision} on {results.device}{tiled}{close}"
     )
+
+
+def placing_words(results: Results) -> list[str]:
+    """Return what is said of rows whose cells are not placed by their receptive fields, if any."""
+    return tiled_words({row.method: row.tiled for row in results.rows if row.method != FLOOR})
 
 
 def undefined_words(results: Results) -> list[str]:

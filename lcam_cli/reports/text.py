@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lcam_cli.maps.record import Tiled
 
 # Some spreadsheets take the wide ones too.
 _FORMULA = tuple("=+-@＝＋－＠")
@@ -36,6 +41,19 @@ def csv_text(name: str) -> str:
 def plural(count: int, what: str) -> str:
     """Return ``"1 image"`` or ``"2 images"``."""
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def tiled_words(rows: Mapping[str, Tiled | None]) -> list[str]:
+    """Return what is said of cells that are not placed by their receptive fields, if any.
+
+    Args:
+        rows: Methods, and why their cells tile the picture.
+    """
+    unknown = ", ".join(name for name, why in rows.items() if why == "unknown")
+    words = ["cells tile the picture (--no-align)"] if "asked" in rows.values() else []
+    if unknown:
+        words.append(f"not aligned: {unknown} (where the cells lie is not known)")
+    return words
 
 
 def short_weights(weights: str) -> str:

@@ -41,8 +41,8 @@ class CompareOptions:
         resume: Take over what an earlier run finished.
         state: The folder where what is finished is kept for ``resume``.
         overwrite: Whether ``out``, ``figure`` and ``report`` may be replaced.
-        align: Whether maps are placed by the receptive fields of their cells; None for as trained,
-            else evenly.
+        align: Whether maps are placed by the receptive fields of their cells; else these tile the
+            picture evenly, as papers and other libraries draw them.
         seed: Of everything random.
         pictures: Which pictures are taken.
         backbone: The classifier; a trained attention knows its own.
@@ -73,7 +73,7 @@ class CompareOptions:
     resume: bool = False
     state: Path = Path("runs/compare")
     overwrite: bool = False
-    align: bool | None = None
+    align: bool = True
     seed: int = 0
     pictures: PictureOptions = field(default_factory=PictureOptions)
     backbone: BackboneOptions = field(default_factory=BackboneOptions)

@@ -17,6 +17,7 @@ from lcam_cli.images.preprocess import center_view
 from lcam_cli.maps.hdf5.groups import join_methods
 from lcam_cli.maps.hdf5.reader import MapsFile
 from lcam_cli.maps.paths import stored_path
+from lcam_cli.maps.record import why_tiled
 from lcam_cli.measures.compare_pictures import scored_pictures
 from lcam_cli.measures.compare_state import CompareState
 from lcam_cli.measures.rows import common_pictures, score_rows, undefined
@@ -74,6 +75,7 @@ class Comparison:
         scores = score_rows(rows, self.task, floor=FLOOR, seed=seed)
         passes = {candidate.name: candidate.method.forward_passes for candidate in self.candidates}
         aligned = {c.name: grid_of_maps(self.engine, c.method) is not None for c in self.candidates}
+        tiled = {c.name: why_tiled(c.method.params) for c in self.candidates}
         common = int(common_pictures(list(rows.values())).sum())
         identity = self.engine.backbone.identity
         return Results(
@@ -98,6 +100,7 @@ class Comparison:
                     s.images_per_second,
                     aligned[s.name],
                     s.flat_maps,
+                    tiled[s.name],
                 )
                 for s in scores
             ],

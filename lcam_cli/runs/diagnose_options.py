@@ -28,8 +28,8 @@ class DiagnoseOptions:
             for none.
         report: A folder for a page with every misclassified picture; None for none.
         overwrite: Whether ``out``, ``figure`` and ``report`` may be replaced.
-        align: Whether maps are placed by the receptive fields of their cells; None for as trained,
-            else evenly.
+        align: Whether maps are placed by the receptive fields of their cells; else these tile the
+            picture evenly, as papers and other libraries draw them.
         seed: Of everything random.
         pictures: Which pictures are taken.
         backbone: The classifier; a trained attention knows its own.
@@ -50,7 +50,7 @@ class DiagnoseOptions:
     figure: Path | None = None
     report: Path | None = None
     overwrite: bool = False
-    align: bool | None = None
+    align: bool = True
     seed: int = 0
     pictures: PictureOptions = field(default_factory=PictureOptions)
     backbone: BackboneOptions = field(default_factory=BackboneOptions)

@@ -14,6 +14,7 @@ from lcam_cli.images.depth import narrow_pictures
 from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.maps.marks import mark_figure
 from lcam_cli.maps.paths import stored_path
+from lcam_cli.maps.record import why_tiled
 from lcam_cli.measures.diagnose import Diagnosis, ExplainedMistake
 from lcam_cli.measures.diagnose import diagnose as diagnose_pictures
 from lcam_cli.measures.labels import labels_of_files
@@ -157,6 +158,7 @@ def _results(
         unlabelled=unlabelled,
         precision=engine.hardware.precision,
         device=engine.hardware.name,
+        tiled=why_tiled(method.params),
     )
 
 

@@ -9,7 +9,7 @@ import torch
 from lcam_cli.engine.backbone import Backbone
 from lcam_cli.engine.engine import Engine
 from lcam_cli.methods.base import Method
-from lcam_cli.methods.placing import grid_of_maps
+from lcam_cli.methods.placing import grid_of_maps, layers_of_cells
 from lcam_cli.runs.options import EngineOptions
 from lcam_cli.runs.reporter import Reporter
 from lcam_cli.scale.rank_info import RankInfo
@@ -47,18 +47,31 @@ def note_unused_gpus(engine: Engine, rank_info: RankInfo, command: str, reporter
         )
 
 
-def place_maps(
-    engine: Engine, methods: Iterable[Method], align: bool | None, reporter: Reporter
-) -> None:
-    """Have maps placed as asked (``--align``), and let the methods' records say where they are."""
+def place_maps(engine: Engine, methods: Iterable[Method], align: bool, reporter: Reporter) -> None:
+    """Have maps placed as asked (``--align``), and let the methods' records say where they are.
+
+    In ``method.params``, ``align`` is what was asked for, None for maps that are not made of cells,
+    and ``grid`` what came of it, None for an even tiling.
+    """
     engine.align = align
+    backbone = engine.backbone
+    made_of_cells = []
+    not_placed = []
     for method in methods:
-        if align is not None:
-            method.params["align"] = align
+        layers = layers_of_cells(method, backbone)
         grid = grid_of_maps(engine, method)
+        method.params["align"] = align if layers else None
         method.params["grid"] = grid and {"start": [grid.start] * 2, "step": [grid.step] * 2}
-    if align and engine.backbone.grid is None:
+        if layers:
+            made_of_cells.append(method.name)
+        if layers and align and grid is None:
+            not_placed.append((method.name, layers))
+    if not_placed:
+        unknown = {one for _, layers in not_placed for one in layers if not backbone.grid_of(one)}
+        names = [name for name, _ in not_placed]
+        whose = "" if names == made_of_cells else f" of {', '.join(names)}"
         reporter.warn(
-            f"where the cells of layer {engine.backbone.identity.layer} lie is not known: maps "
-            "tile the picture evenly"
+            f"where the cells of layer {', '.join(sorted(unknown))} lie is not known: the "
+            f"maps{whose} tile the picture evenly",
+            once=True,
         )

@@ -98,6 +98,7 @@ def evaluate(
                 space=options.mask_space,
                 keep=options.keep,
             )
+            engine.align = info.align
             skipped = SkippedPictures(reporter, options.strict)
             report = None
             if options.report is not None:
@@ -192,7 +193,7 @@ def _results(
     outcome: Evaluation, info: MapsInfo, engine: Engine, skipped: int, task: Task
 ) -> Results:
     forward_passes = {info.method: info.forward_passes, "random": 0}
-    aligned = {info.method: info.aligned, "random": False}
+    aligned = {info.method: info.aligned, "random": engine.grid is not None}
     return Results(
         backbone=info.backbone,
         weights=info.weights,
@@ -210,6 +211,7 @@ def _results(
                 s.images_per_second,
                 align=aligned[s.name],
                 flat_maps=s.flat_maps,
+                tiled=info.tiled if s.name == info.method else None,
             )
             for s in outcome.scores
         ],

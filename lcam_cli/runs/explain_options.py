@@ -30,8 +30,8 @@ class ExplainOptions:
         attention: A trained attention, a file or a run's folder; None for the newest that fits.
         class_names: The classes to explain, by name or index; empty for the predicted ones.
         top_k: Without ``class_names``, how many of the best-scored classes are explained.
-        align: Place maps by the receptive fields of their cells, or tile the picture evenly; None
-            as trained, else evenly.
+        align: Whether maps are placed by the receptive fields of their cells; else these tile the
+            picture evenly, as papers and other libraries draw them.
         map_dtype: How maps are stored in HDF5: ``"float16"``, ``"uint8"`` or ``"float32"``.
         shard: ``(i, n)``: explain part i, from 0, of n alone, into ``<out>.i-of-n.h5``.
         resume: Go on with an interrupted run.
@@ -51,7 +51,7 @@ class ExplainOptions:
     attention: Path | None = None
     class_names: tuple[str, ...] = ()
     top_k: int = 1
-    align: bool | None = None
+    align: bool = True
     map_dtype: MapDtype = "float16"
     shard: tuple[int, int] | None = None
     resume: bool = False

@@ -183,7 +183,7 @@ SHARED_CHECKS: dict[str, c.Check] = {
     "pictures": c.instance_of(PictureOptions),
     "overlays": c.instance_of(OverlayOptions),
     "seed": c.whole(0, LARGEST_SEED),
-    "align": c.optional(c.flag),
+    "align": c.flag,
     **dict.fromkeys(("resume", "overwrite", "strict"), c.flag),
     **dict.fromkeys(("out", "report", "figure"), c.optional(c.path)),
 }

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lcam_cli.engine.engine import Engine, Forward
 from lcam_cli.methods.amg import Gates, weighted_features
-from lcam_cli.training.learned import LearnedModule, mask_of, masked_logits
+from lcam_cli.training.learned import LearnedModule, grid_of_mask, mask_of, masked_logits
 from lcam_cli.training.losses import Loss, MaskedBatch, eq6
 from lcam_cli.training.recipes import Recipe
 from lcam_cli.training.start import StartingData
@@ -42,7 +42,7 @@ class GatesModule(LearnedModule):
     def loss(self, engine: Engine, forward: Forward, y: Tensor, recipe: Recipe) -> Loss:
         """Eq. 6 with S made of L; α is a constant of the frozen classifier."""
         S = mask_of(self._gates()(weighted_features(engine, forward, y)), recipe)
-        logits = masked_logits(engine, forward.x, S, engine.grid(recipe.align))
+        logits = masked_logits(engine, forward.x, S, grid_of_mask(engine, recipe))
         return eq6(MaskedBatch(forward, y, S, logits), recipe)
 
     def fold(self) -> Gates:

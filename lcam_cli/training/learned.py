@@ -60,6 +60,11 @@ def mask_of(L: Tensor, recipe: Recipe) -> Tensor:
     return L.sigmoid() if recipe.mask == "sigmoid" else min_max(L)
 
 
+def grid_of_mask(engine: Engine, recipe: Recipe) -> Grid | None:
+    """Where training puts the cells of a mask: as the recipe says, however maps are placed."""
+    return engine.backbone.grid if recipe.align else None
+
+
 def masked_logits(engine: Engine, x: Tensor, S: Tensor, grid: Grid | None) -> Tensor:
     """f(X ⊙ θ(S)) (Eq. 5): logits (B, R) of masked pictures.
 

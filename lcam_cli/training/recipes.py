@@ -36,8 +36,8 @@ class Recipe:
         flip: Mirror every second picture.
         alternate: Every other epoch, from the first, sees centre crops, as inference does.
         mask: σ(L) as in Eq. 4-5, or ζ(L), which inference and the measures use.
-        align: Place the mask, and the maps at inference, by the receptive fields of its cells
-            (``engine.grid``) instead of an even tiling.
+        align: Place the mask by the receptive fields of its cells (``engine.grid``) instead of an
+            even tiling. It is about training alone: where maps are placed is asked for with them.
         rows: ``free`` learns every row of W by itself, ``shared`` adds what all classes have in
             common (``training.rows``).
         init: Where W starts.

@@ -15,7 +15,7 @@ from torch import Tensor
 from lcam_cli.engine.engine import Engine
 from lcam_cli.methods.attention import class_activation_map
 from lcam_cli.scale.gradient_sync import SINGLE_PROCESS, GradientSync
-from lcam_cli.training.learned import LearnedModule, mask_of, masked_logits
+from lcam_cli.training.learned import LearnedModule, grid_of_mask, mask_of, masked_logits
 from lcam_cli.training.losses import TERMS, Loss, MaskedBatch, eq6
 from lcam_cli.training.recipes import Mode, Recipe
 from lcam_cli.training.rows import Rows
@@ -51,7 +51,7 @@ def loss_of(engine: Engine, rows: Rows, x: Tensor, recipe: Recipe, mode: Mode) -
     L = class_activation_map(forward.A, w, b)
     S = mask_of(L, recipe)
     if mode == "img":
-        logits = masked_logits(engine, x, S, engine.grid(recipe.align))
+        logits = masked_logits(engine, x, S, grid_of_mask(engine, recipe))
     else:
         logits = engine.head(forward.A * S.unsqueeze(1), forward.around)
     if recipe.all_pairs:

@@ -70,7 +70,7 @@ class TameModule(LearnedModule):
     def loss(self, engine: Engine, forward: Forward, y: Tensor, recipe: Recipe) -> Loss:
         """Eq. 6 with S made of the predicted class's map alone."""
         features = engine.outputs_of(forward, self._layers)
-        grids = engine.grids_of(self._layers, recipe.align)
+        grids = engine.backbone.grids_of(self._layers) if recipe.align else None
         w, _ = self.fusion.rows(y)
         branches = zip(
             features, self.convs, self.norms, torch.split(w, self._sizes, 1), strict=True

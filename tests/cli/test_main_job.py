@@ -182,7 +182,7 @@ def test_the_maps_file_is_as_documented(trained: Path, lcam: Lcam) -> None:
     np.testing.assert_allclose(saliency, V[:, 0].numpy(), atol=1e-5)
 
 
-def test_maps_are_placed_as_trained_or_as_asked(trained: Path, lcam: Lcam) -> None:
+def test_maps_are_placed_by_receptive_fields_or_tile(trained: Path, lcam: Lcam) -> None:
     placed = {}
     for name, words in {"auto": [], "yes": ["--align"], "no": ["--no-align"]}.items():
         out = ("--out", f"{name}.h5", "--map-dtype", "float32")
@@ -190,12 +190,12 @@ def test_maps_are_placed_as_trained_or_as_asked(trained: Path, lcam: Lcam) -> No
         with h5py.File(trained / f"{name}.h5") as file:
             placed[name], cam = file["saliency"][:], file["cam"][:]
             params = json.loads(file.attrs["method_params"])
-        assert params.get("align") == {"auto": None, "yes": True, "no": False}[name]
+        assert params["align"] is (name != "no")
         # The tiny network's cells lie at 0, 4, 8, ….
         grid = {"start": [0.0, 0.0], "step": [4.0, 4.0]}
         assert params["grid"] == (None if name == "no" else grid)
         (row, floor) = json.loads(lcam("evaluate", f"{name}.h5", "--format", "json").out)["rows"]
-        assert (row["align"], floor["align"]) == (name != "no", False)
+        assert (row["align"], floor["align"]) == (name != "no",) * 2
     np.testing.assert_array_equal(placed["auto"], placed["yes"])
     assert np.abs(placed["auto"] - placed["no"]).max() > 0.1
     # Where a cell lies, V is ζ(L) itself; docs/maps-format.md says how to get the rest.

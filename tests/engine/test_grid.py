@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -12,6 +13,8 @@ from torchvision.models import get_model
 
 from lcam_cli.engine.backbone import load_backbone
 from lcam_cli.engine.grid import Grid, find_grid
+from lcam_cli.methods.attention import upsample
+from tests.transformers import own_backbone, tiny_swin, tiny_vit
 
 # By hand: every window adds ((k - 1)/2 - padding)·(the step so far) to the start.
 BY_HAND = {
@@ -145,3 +148,23 @@ def test_what_is_not_known_gives_no_grid() -> None:
     assert find_grid(nn.Sequential(nn.Conv2d(1, 1, (3, 5), padding=1)), "0") is None
     assert find_grid(_Blocks(), "nothing") is None
     assert find_grid(Skewed(), "last") is None
+
+
+@pytest.mark.parametrize(("network", "step"), [(tiny_vit, 8), (tiny_swin, 8)])
+def test_the_tokens_of_patches_that_tile_the_picture_lie_at_their_centres(
+    network: Callable[[], nn.Module], step: int
+) -> None:
+    backbone = own_backbone(network())
+    assert backbone.grid == Grid((step - 1) / 2, step)
+    L = torch.rand(2, 32 // step, 32 // step, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(upsample(L, 32, backbone.grid), upsample(L, 32))
+
+
+def test_tokens_of_patches_that_overlap_have_no_known_grid() -> None:
+    network = tiny_vit()
+    network.conv_proj = nn.Conv2d(3, 12, 11, stride=8, padding=2)
+    assert own_backbone(network).grid is None
+    network.conv_proj = nn.Sequential(nn.MaxPool2d(3, 2, 1), nn.Conv2d(3, 12, 4, stride=4))
+    assert own_backbone(network).grid is None
+    network.conv_proj = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 12, 8, stride=8))
+    assert own_backbone(network).grid == Grid(3.5, 8)

@@ -86,19 +86,27 @@ def test_in_a_package(
     more = ["--top-k", "2", "--map-dtype", "float32", "--device", "cpu"]
     assert run(lcam_app(), [*words.split(), *more]) == 0
     with MapsFile(Path("maps.h5")) as maps:
-        assert maps.info.method == "hirescam"
+        assert (maps.info.method, maps.info.aligned) == ("hirescam", True)
+        placed = maps.rows(0, 6).saliency
+    assert run(lcam_app(), [*words.split(), *more, "--no-align", "--overwrite"]) == 0
+    with MapsFile(Path("maps.h5")) as maps:
+        assert (maps.info.method, maps.info.aligned) == ("hirescam", False)
         rows, preprocess = maps.rows(0, 6), Preprocess.from_json(maps.info.preprocess)
     paths = sorted(str(path) for path in Path("photos").iterdir())
     (pictures,) = stream_batches(paths, preprocess, 3, workers=1)
     network = Network(tiny_network(), "own", "none", preprocess=preprocess)
     engine = Engine(Backbone(network, "2"), device="cpu")
     x = engine.pixels(pictures.images).repeat_interleave(2, 0)
-    for X, y, V in zip(x, rows.class_index, rows.saliency, strict=True):
-        torch.testing.assert_close(torch.from_numpy(V), written_out(engine, X, int(y)))
+    for X, y, V, put in zip(x, rows.class_index, rows.saliency, placed, strict=True):
+        zeta = written_out(engine, X, int(y))
+        tiled = F.interpolate(zeta[None, None], X.shape[1:], mode="bilinear")[0, 0]
+        torch.testing.assert_close(torch.from_numpy(V), tiled)
+        # Two convolutions of stride 2 with padding 1: the cells lie at pixels 0, 4, 8, ….
+        torch.testing.assert_close(torch.from_numpy(put[::4, ::4]), zeta)
 
 
 def written_out(engine: Engine, X: Tensor, y: int) -> Tensor:
-    """V = θ(ζ(ReLU(Σ_k A_k ⊙ ∂f_y/∂A_k))) of one picture (3, H, W), channel by channel."""
+    """ζ(ReLU(Σ_k A_k ⊙ ∂f_y/∂A_k)) of one picture (3, H, W), channel by channel."""
     network = tiny_network()
     A = network[:3](engine.normalise(X[None])).detach().requires_grad_()
     (g,) = torch.autograd.grad(network[3:](A.clone())[0, y], A)
@@ -106,5 +114,4 @@ def written_out(engine: Engine, X: Tensor, y: int) -> Tensor:
     for k in range(A.shape[1]):
         L += A.detach()[0, k] * g[0, k]
     L = L.clamp_min(0)
-    zeta = (L - L.min()) / (L.max() - L.min())
-    return F.interpolate(zeta[None, None], X.shape[1:], mode="bilinear")[0, 0]
+    return (L - L.min()) / (L.max() - L.min())

@@ -87,7 +87,12 @@ def test_maps_are_those_of_the_positions_and_the_same_for_every_class() -> None:
         assert method.name == name
         maps = method(engine, seen, zero)
         assert torch.equal(maps.cam, select(logits))
-        assert torch.equal(maps.saliency, upsample(select(logits), 32))
+        # Two convolutions of stride 2 with padding 1: the cells lie at pixels 0, 4, 8, ….
+        assert torch.equal(maps.saliency[:, ::4, ::4], select(logits))
+        engine.align = False
+        tiled = method(engine, engine.forward(x), zero)
+        assert torch.equal(tiled.saliency, upsample(select(logits), 32))
+        engine.align = True
     everything = PositionLogits(torch.zeros(6), torch.tensor(-1.0), "bla")
     assert (HardPositions(everything, {})(engine, seen, zero).saliency == 1).all()
 

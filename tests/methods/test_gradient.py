@@ -16,7 +16,7 @@ from lcam_cli.methods.gradient import GradCam
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["mobilenet_v2", "alexnet", "convnext_tiny"])
 def test_grad_cam_agrees_with_the_grad_cam_package(name: str) -> None:
-    engine = Engine(load_backbone(name, "none", seed=2), device="cpu")
+    engine = Engine(load_backbone(name, "none", seed=2), device="cpu", align=False)
     x = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(3))
     classes = torch.tensor([5, 700])
     network = engine.backbone.network

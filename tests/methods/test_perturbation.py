@@ -25,7 +25,7 @@ Y = torch.tensor([0, 3, 1])
 
 def tiny(batch_size: int = 4) -> tuple[Engine, Tensor]:
     x = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    engine = Engine(tiny_backbone(), device="cpu", batch_size=batch_size)
+    engine = Engine(tiny_backbone(), device="cpu", batch_size=batch_size, align=False)
     engine.backbone.network[6].weight.data *= 8  # scores that a mask can change
     return engine, x
 

@@ -15,7 +15,10 @@ from tests.tiny import tiny_backbone
 
 
 def transcribed(engine: Engine, x: Tensor, A: Tensor, y: int, at_a_time: int) -> Tensor:
-    """One picture: H_k = ζ(θ(A_k)), L = ReLU(Σ_k softmax(f(X·H_k))_y · H_k), V = ζ(L)."""
+    """One picture: H_k = ζ(θ(A_k)), L = ReLU(Σ_k softmax(f(X·H_k))_y · H_k), V = ζ(L).
+
+    θ tiles the picture with the cells, as the paper does.
+    """
     side = x.shape[-1]
     H = interpolate(A[None], (side, side), mode="bilinear", align_corners=False)[0]
     for k in range(len(H)):
@@ -55,7 +58,7 @@ def test_score_cam_is_its_definition(name: str, layer: str) -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 4, 5, 32])
 def test_score_cam_whatever_the_batch(batch_size: int) -> None:
-    engine = Engine(tiny_backbone(), device="cpu", batch_size=batch_size)
+    engine = Engine(tiny_backbone(), device="cpu", batch_size=batch_size, align=False)
     x = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     y = torch.tensor([2, 0, 1])
     seen = engine.forward(x)
@@ -65,7 +68,7 @@ def test_score_cam_whatever_the_batch(batch_size: int) -> None:
 
 
 def test_constant_channels_are_never_run_and_batches_are_full() -> None:
-    engine = Engine(tiny_backbone(), device="cpu", batch_size=4)
+    engine = Engine(tiny_backbone(), device="cpu", batch_size=4, align=False)
     x = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     seen = engine.forward(x)
     seen.A[0, 2:] = 0.7  # two channels vary

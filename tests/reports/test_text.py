@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lcam_cli.reports.text import printable
+from lcam_cli.reports.text import printable, tiled_words
 
 
 def test_what_prints_stays() -> None:
@@ -23,3 +23,10 @@ def test_anything_becomes_one_line_that_can_be_encoded(text: str) -> None:
     shown = printable(text)
     assert shown.isprintable()
     assert len(shown.encode("utf-8").splitlines()) <= 1
+
+
+def test_what_tiles_is_said_and_nothing_of_what_does_not() -> None:
+    assert tiled_words({"cam": None, "rise": None}) == []
+    assert tiled_words({"cam": "asked", "rise": None}) == ["cells tile the picture (--no-align)"]
+    (words,) = tiled_words({"cam": None, "tame": "unknown", "sise": "unknown"})
+    assert words == "not aligned: tame, sise (where the cells lie is not known)"

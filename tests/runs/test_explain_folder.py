@@ -91,7 +91,7 @@ def test_what_goes_on_is_told_by_callbacks(caplog: pytest.LogCaptureFixture) -> 
     lines: list[str] = []
     explain_folder(
         ["photos/000.jpg", Path("photos/broken.jpg")],
-        options=replace(OPTIONS, align=True),
+        options=replace(OPTIONS, align=False),
         reporter=Reporter(counts.append, warnings.append, lines.append),
     )
     assert [(one.done, one.total, one.unit) for one in counts][-1] == (2, 2, "images")
