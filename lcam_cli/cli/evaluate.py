@@ -42,6 +42,15 @@ def evaluate(
         str | None,
         typer.Option(metavar="NAME", help="Whose maps, in a file of lcam compare's."),
     ] = None,
+    attention: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE|DIR",
+            show_default="found under runs/",
+            help="The attention that made the maps, if it moved; for measures that have the "
+            "method explain again.",
+        ),
+    ] = None,
     format_: Annotated[
         Literal["table", "json", "csv", "markdown", "latex"],
         typer.Option("--format", help="Of the result."),
@@ -101,6 +110,7 @@ def evaluate(
     """Score maps by Average Drop and Increase in Confidence.
 
     The maps file knows its pictures, backbone, weights and classes: nothing else is needed.
+    Measures that have the method explain again make it anew, of what the file records.
     """
     interrupt = Interrupt()
     console = Console(quiet, interrupt=interrupt)
@@ -109,6 +119,7 @@ def evaluate(
         metrics=m.parse_metrics(metrics),
         images=images,
         method=method,
+        attention=attention,
         labels=labels,
         mask_space=mask_space,
         keep=keep,

@@ -28,9 +28,9 @@ from lcam_cli.measures.scored import ScoredBatch
 from lcam_cli.measures.scoring import score_maps
 from lcam_cli.measures.summary import Summary
 from lcam_cli.measures.task import Task
-from lcam_cli.measures.view import BatchView, MapView
+from lcam_cli.measures.view import BatchView, FailedAgain, MapView
 from lcam_cli.methods.base import Method, flat_maps
-from lcam_cli.methods.explain import no_numbers, not_numbers
+from lcam_cli.methods.explain import no_numbers, not_numbers, pictures_at_once
 from lcam_cli.methods.flat import why_flat
 
 _NOT_MASKED = "the classifier's scores are not numbers on what the map leaves of this picture"
@@ -120,9 +120,10 @@ def evaluate(
         LcamError: The file's maps or classes do not fit the classifier, or no picture can be read
             or has scores that are numbers.
     """
-    _check_fits(engine, maps)
-    paths, outside = _resolve(maps, task.paths, images)
+    check_fits(engine, maps)
+    paths, outside = resolve(maps, task.paths, images)
     run = _Run(engine, maps, task, method, floor, labels, seed, show)
+    size = run.batch_size
     outcome = run.outcome
     unreported = set(paths)
     # Where no picture has numbers for scores, that is said once, and not of each.
@@ -130,14 +131,14 @@ def evaluate(
     stream = stream_batches(
         paths,
         engine.backbone.preprocess,
-        engine.batch_size,
+        size,
         workers=workers,
         max_pixels=max_pixels,
     )
     stopped = False
     for number, batch in enumerate(stream):
-        first = number * engine.batch_size
-        last = min(first + engine.batch_size, len(paths))
+        first = number * size
+        last = min(first + size, len(paths))
         for skipped in batch.skipped:
             reason = outside.get(skipped.path, skipped.reason)
             named = Skipped(skipped.path.removesuffix("\0"), reason)
@@ -180,6 +181,7 @@ class _Tally:
         self.name = name
         self.summary = Summary(measured, seed)
         self.seconds = 0.0  # spent on scoring
+        self.failed_again = FailedAgain()
         self._rows = 0
         self._saliency = 0.0
         self._flat = 0
@@ -241,6 +243,14 @@ class _Run:
         self.outcome = Evaluation(accuracy=Accuracy() if labels is not None else None)
 
     @property
+    def batch_size(self) -> int:
+        """How many rows are scored at once: few where a method of many passes explains again."""
+        method = self._methods[0]
+        if method is None or not self._task.explains_again:
+            return self._engine.batch_size
+        return pictures_at_once(self._engine, method)
+
+    @property
     def images(self) -> int:
         """How many pictures have been scored."""
         return self._tallies[0].summary.count
@@ -283,6 +293,7 @@ class _Run:
                     full,
                     method=method if self._task.explains_again else None,
                     objects=objects,
+                    failed_again=tally.failed_again,
                 ),
             )
             for tally, saliency, method in zip(self._tallies, maps_of, self._methods, strict=False)
@@ -363,7 +374,12 @@ def _only(batch: Batch, forward: Forward, which: NDArray[np.bool_]) -> tuple[Bat
     return fewer, forward.only(torch.from_numpy(which).to(forward.x.device))
 
 
-def _check_fits(engine: Engine, maps: MapsFile) -> None:
+def check_fits(engine: Engine, maps: MapsFile) -> None:
+    """Check that a file's maps can be of the classifier.
+
+    Raises:
+        LcamError: They are of another size, or of classes that it does not have; or there are none.
+    """
     side = engine.backbone.preprocess.image_size
     if maps.size != (side, side):
         raise LcamError(
@@ -388,10 +404,10 @@ def _pictures(row_paths: Sequence[str]) -> list[int]:
     return [known.setdefault(path, len(known)) for path in row_paths]
 
 
-def _resolve(
+def resolve(
     maps: MapsFile, names: Sequence[str], images: Path | None
 ) -> tuple[list[str], dict[str, str]]:
-    """Where each row's picture lies, and why some are not looked for."""
+    """Return where each row's picture lies, and why some are not looked for."""
     paths: list[str] = []
     outside: dict[str, str] = {}
     for row_path in names:

@@ -8,13 +8,16 @@ from collections.abc import Iterable
 from typing import Any
 
 from lcam_cli.errors import LcamError, did_you_mean
+from lcam_cli.measures.adcc import Adcc
 from lcam_cli.measures.average_drop import AverageDrop
 from lcam_cli.measures.average_gain import AverageGain
+from lcam_cli.measures.coherency import Coherency
 from lcam_cli.measures.complexity import Complexity
 from lcam_cli.measures.deletion import Deletion
 from lcam_cli.measures.increase_in_confidence import IncreaseInConfidence
 from lcam_cli.measures.insertion import Insertion
 from lcam_cli.measures.measure import Measure
+from lcam_cli.measures.sensitivity import Sensitivity
 from lcam_cli.measures.sparseness import Sparseness
 from lcam_cli.plugins import TELL, entry_points_of, load, plugin_code, plugin_name
 
@@ -29,8 +32,11 @@ MEASURES: dict[str, type[Measure]] = {
     "ag": AverageGain,
     "insertion": Insertion,
     "deletion": Deletion,
+    "coherency": Coherency,
     "complexity": Complexity,
+    "adcc": Adcc,
     "sparseness": Sparseness,
+    "sensitivity": Sensitivity,
 }
 """The measures that come along."""
 

@@ -25,7 +25,7 @@ from lcam_cli.measures.objects import Objects
 from lcam_cli.measures.picture_scores import PictureScores
 from lcam_cli.measures.scoring import MeasureError, numbers_of, score_maps
 from lcam_cli.measures.task import Task
-from lcam_cli.measures.view import BatchView, MapView
+from lcam_cli.measures.view import BatchView, FailedAgain, MapView
 from lcam_cli.methods.base import Maps, Method, flat_maps
 from lcam_cli.methods.explain import (
     NOT_NUMBERS,
@@ -53,6 +53,7 @@ class Candidate:
         unreported: Those of them that it failed on and that are not reported until it explains
             one: a method that explains none is reported once, not picture by picture.
         failed: Why it was given up; empty where it was not.
+        failed_again: Whether it has failed when a measure had it explain again.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Candidate:
     lost: list[Skipped] = field(default_factory=list)
     unreported: list[Skipped] = field(default_factory=list)
     failed: str = ""
+    failed_again: FailedAgain = field(default_factory=FailedAgain)
 
     @property
     def last_failure(self) -> str:
@@ -272,6 +274,7 @@ def _explain_and_score(candidate: Candidate, batch: _Batch) -> list[Maps]:
             batch.full[:, c],
             method=candidate.method if task.explains_again else None,
             objects=None if batch.objects is None else batch.objects[c],
+            failed_again=candidate.failed_again,
         )
         scores = score_maps(view, measured, kept)
         masked.append(torch.stack([scores[one] for one in kept]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -9,11 +11,15 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from lcam_cli.engine.engine import Engine, Forward
+from lcam_cli.engine.engine import Engine, Forward, apply_masks
+from lcam_cli.errors import LcamError, one_line
 from lcam_cli.measures.objects import Objects
 from lcam_cli.measures.threshold import Thresholds
 from lcam_cli.methods.base import Method
+from lcam_cli.methods.lent import NetworkChangedError
 from lcam_cli.methods.run import run_method
+
+log = logging.getLogger("lcam")
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,21 @@ class BatchView:
         return replace(self, forward=self.forward.only(rows), made=made)
 
 
+@dataclass
+class FailedAgain:
+    """Whether a method has failed when it explained again, in a whole run: that is said once."""
+
+    said: bool = False
+
+    def say(self, method: Method, error: Exception) -> None:
+        """Say it of the first picture; how many there are the measures say, who leave them out."""
+        if not self.said:
+            why = error.what if isinstance(error, LcamError) else one_line(error)
+            kind = "" if isinstance(error, LcamError) else f"{type(error).__name__}: "
+            log.warning("%s fails when it explains again: %s%s", method.name, kind, why)
+        self.said = True
+
+
 @dataclass(frozen=True)
 class MapView:
     """One method's maps of a batch, of one class a picture.
@@ -78,6 +99,7 @@ class MapView:
         full: Their scores f(X), float32 (B,).
         method: Who made the maps, where a measure has it explain again; else None.
         objects: Where the objects of the classes are, where a measure asks for them; else None.
+        failed_again: Whether the method has failed when it explained again, on any picture.
     """
 
     batch: BatchView
@@ -86,6 +108,7 @@ class MapView:
     full: Tensor
     method: Method | None = None
     objects: Objects | None = None
+    failed_again: FailedAgain = field(default_factory=FailedAgain)
 
     @cached_property
     def thresholds(self) -> Thresholds:
@@ -94,25 +117,50 @@ class MapView:
 
     @cached_property
     def masked(self) -> Forward:
-        """The pictures seen through their maps, X ⊙ V, in one pass."""
+        """The pictures seen through their maps, X ⊙ V, in one pass.
+
+        What V hides is the mask space's colour c: X ⊙ V = (X − c)·V + c.
+        """
         batch = self.batch
-        hidden = batch.hidden
-        return batch.engine.forward(torch.lerp(hidden, batch.x, self.V.unsqueeze(1)))
+        shown = apply_masks(batch.x - batch.hidden, self.V).add_(batch.hidden)
+        return batch.engine.forward(shown)
 
     def explain_again(self, forward: Forward) -> Tensor:
         """Have the method explain the same classes on other pictures.
+
+        A picture that it fails on costs nothing but the measures that asked.
 
         Args:
             forward: The other pictures, B of them, e.g. :attr:`masked`.
 
         Returns:
-            V of them, float32 (B, H, W) in [0, 1].
+            V of them, float32 (B, H, W) in [0, 1]; NaN of a picture that the method fails on.
 
         Raises:
-            LcamError: The method fails on them, or gives no maps of theirs.
+            NetworkChangedError: The method has changed the classifier.
         """
+        try:
+            return self._maps_of(forward, self.classes)
+        except NetworkChangedError:
+            raise
+        except Exception:  # a method may be anybody's: one picture must not cost the others theirs
+            rows = (slice(i, i + 1) for i in range(len(self.classes)))
+            return torch.cat([self._map_or_nan(forward.only(i), self.classes[i]) for i in rows])
+
+    def _map_or_nan(self, forward: Forward, classes: Tensor) -> Tensor:
+        """V of one picture, (1, H, W)."""
+        try:
+            return self._maps_of(forward, classes)
+        except NetworkChangedError:
+            raise
+        except Exception as error:
+            assert self.method is not None
+            self.failed_again.say(self.method, error)
+            return torch.full_like(self.V[:1], math.nan)
+
+    def _maps_of(self, forward: Forward, classes: Tensor) -> Tensor:
         assert self.method is not None, "no measure of the run says that it explains again"
-        checked = run_method(self.batch.engine, self.method, forward, self.classes)
+        checked = run_method(self.batch.engine, self.method, forward, classes)
         checked.check_range()
         return checked.maps.saliency
 
@@ -127,6 +175,18 @@ class MapView:
             "view.batch.forward.A": forward.A,
             "view.batch.forward.logits": forward.logits,
             **{f"view.batch.once({make})": one for make, one in batch.made.items()},
+            **self._tensors_of_masked(),
+        }
+
+    def _tensors_of_masked(self) -> dict[str, Tensor]:
+        """The same of :attr:`masked`, once somebody has asked for it."""
+        if "masked" not in self.__dict__:
+            return {}
+        masked = self.masked
+        return {
+            "view.masked.x": masked.x,
+            "view.masked.A": masked.A,
+            "view.masked.logits": masked.logits,
         }
 
     def of_classes(self, scores: Tensor) -> Tensor:

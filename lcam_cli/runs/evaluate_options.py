@@ -21,6 +21,8 @@ class EvaluateOptions:
             the method explain again, and need what it was made with.
         images: The pictures' folder, if it moved.
         method: Whose maps, in a file of a comparison.
+        attention: The trained attention that made the maps, a file or a run's folder, for measures
+            that have it explain again; None to look for it under ``runs/``.
         labels: ``"folders"``, or a file with a line ``NAME CLASS`` a picture, for the classifier's
             top-1 and top-5; None for neither.
         mask_space: What hidden pixels become: black for ``"pixel"``, the mean colour for
@@ -52,6 +54,7 @@ class EvaluateOptions:
     metrics: tuple[str, ...] = DEFAULT
     images: Path | None = None
     method: str | None = None
+    attention: Path | None = None
     labels: str | Path | None = None
     mask_space: Literal["pixel", "normalized"] = "pixel"
     keep: Literal["values", "whole"] = "values"
@@ -76,6 +79,7 @@ class EvaluateOptions:
         "metrics": c.names,
         "images": c.optional(c.path),
         "method": c.optional(c.text),
+        "attention": c.optional(c.path),
         "labels": c.optional(c.text),
         "mask_space": c.choice("pixel", "normalized"),
         "keep": c.choice("values", "whole"),

@@ -37,6 +37,7 @@ from lcam_cli.runs.engine import new_engine
 from lcam_cli.runs.evaluate_options import EvaluateOptions
 from lcam_cli.runs.flat_maps import warn_of_flat_maps
 from lcam_cli.runs.log import log_to
+from lcam_cli.runs.method_of_maps import measures_with_method
 from lcam_cli.runs.reporter import Reporter
 from lcam_cli.runs.result_files import UnwrittenPageError, write_result
 from lcam_cli.runs.skipped import SkippedPictures
@@ -91,10 +92,14 @@ def evaluate(
             network = _backbone(maps, info, options)
             truth = _labels(maps, file, network, options, reporter)
             engine = new_engine(network, options.engine.for_measures(), reporter)
+            engine.align = info.aligned
+            measures, method = measures_with_method(
+                make_measures(options.metrics), file, options, engine, readers, reporter
+            )
             task = Task(
                 file.paths(),
                 nus=options.nu,
-                measures=make_measures(options.metrics),
+                measures=measures,
                 space=options.mask_space,
                 keep=options.keep,
             )
@@ -112,6 +117,7 @@ def evaluate(
                     file,
                     task,
                     images=options.images,
+                    method=method,
                     floor=RandomMap(options.seed) if options.floor else None,
                     labels=truth,
                     seed=options.seed,
