@@ -92,7 +92,6 @@ def evaluate(
             network = _backbone(maps, info, options)
             truth = _labels(maps, file, network, options, reporter)
             engine = new_engine(network, options.engine.for_measures(), reporter)
-            engine.align = info.aligned
             measures, method = measures_with_method(
                 make_measures(options.metrics), file, options, engine, readers, reporter
             )
