@@ -92,6 +92,7 @@ def evaluate(
             network = _backbone(maps, info, options)
             truth = _labels(maps, file, network, options, reporter)
             engine = new_engine(network, options.engine.for_measures(), reporter)
+            engine.align = info.align
             measures, method = measures_with_method(
                 make_measures(options.metrics), file, options, engine, readers, reporter
             )
@@ -102,7 +103,6 @@ def evaluate(
                 space=options.mask_space,
                 keep=options.keep,
             )
-            engine.align = info.align
             skipped = SkippedPictures(reporter, options.strict)
             report = None
             if options.report is not None:
