@@ -11,7 +11,8 @@ from lcam_cli.errors import LcamError
 Edges = tuple[float, float, float, float]
 
 # A number in a file may be as long as a book.
-_shown = reprlib.Repr(maxstring=60, maxother=60).repr
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 60
 
 
 class NamedBox(NamedTuple):
@@ -59,11 +60,13 @@ def number(value: object, what: str, hint: str) -> float:
     try:
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise ValueError
+        if isinstance(value, str) and "_" in value:  # a number to Python alone
+            raise ValueError
         found = float(value)
     except (ValueError, OverflowError):
-        raise LcamError(f"{what} is {_shown(value)}, not a number", hint) from None
+        raise LcamError(f"{what} is {_SHORT.repr(value)}, not a number", hint) from None
     if not math.isfinite(found):
-        raise LcamError(f"{what} is {_shown(value)}, not a finite number", hint)
+        raise LcamError(f"{what} is {_SHORT.repr(value)}, not a finite number", hint)
     return found
 
 

@@ -96,7 +96,8 @@ def _box(fields: Sequence[str], columns: dict[str, int], where: str) -> NamedBox
     if not name:
         raise LcamError(f"{where} names no picture", _WANTED)
     x0, y0, x1, y1 = (
-        number(fields[columns[edge]], f"{where}: {edge}", _WANTED) for edge in ("x0", "y0", "x1", "y1")
+        number(fields[columns[edge]], f"{where}: {edge}", _WANTED)
+        for edge in ("x0", "y0", "x1", "y1")
     )
     if is_empty((x0, y0, x1, y1)):
         small, large = ("x1", "x0") if x1 <= x0 else ("y1", "y0")

@@ -44,19 +44,23 @@ def read_coco(path: Path) -> BoxFile:
     if not images:
         raise LcamError(f"{path} names no images", _WANTED)
     categories = (
-        {_id(one, "id", path): str(one.get("name", "")) for one in _objects(data, "categories", path)}
+        {
+            _id(one, "id", path): str(one.get("name", ""))
+            for one in _objects(data, "categories", path)
+        }
         if data.get("categories")
         else None
     )
     boxes, empty, example = [], 0, ""
     for annotation in _objects(data, "annotations", path):
         who = f"{path}, annotation {annotation.get('id')!r}"
-        image = images.get(_id(annotation, "image_id", path))
-        if image is None:
+        identity = _id(annotation, "image_id", path)
+        if identity not in images:
             raise LcamError(
-                f"{who} is of image {annotation['image_id']!r}, which is not among its images",
+                f"{who} is of image {identity!r}, which is not among its images",
                 "add the image, or remove the annotation",
             )
+        image = images[identity]
         edges = _edges(annotation, who)
         if is_empty(edges):
             empty, example = empty + 1, example or f"annotation {annotation.get('id')!r}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from os.path import splitext
 
 from lcam_cli.errors import LcamError
 from lcam_cli.images.formats import extension_of, picture_extensions
@@ -35,7 +34,9 @@ class Pictures:
         ]
 
 
-def match_pictures(names: Sequence[str], rows: Sequence[str], root: str, source: object) -> Pictures:
+def match_pictures(
+    names: Sequence[str], rows: Sequence[str], root: str, source: object
+) -> Pictures:
     """Find the picture that each name means, by as much of the path as tells pictures apart.
 
     The rules are those of label files, :func:`~lcam_cli.measures.label_match.match_lines`. A name
@@ -112,7 +113,8 @@ def _several(name: str, rows: Sequence[str], source: object) -> LcamError:
 
 def _stem(row: str) -> str:
     """The name less a picture's extension."""
-    return splitext(row)[0] if extension_of(row) in picture_extensions() else row  # noqa: PTH122
+    extension = extension_of(row)
+    return row[: -len(extension)] if extension in picture_extensions() else row
 
 
 def _last(name: str) -> str:

@@ -20,13 +20,11 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     Raises:
         LcamError: It cannot be read, is no regular file, or is larger than ``most`` bytes.
     """
-    with readable(path):
-        # Not to wait for a pipe that nobody writes to.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise LcamError(f"{path} is not a regular file", "name a file of boxes")
-            data = file.read(most + 1)
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe is not waited for
+    with readable(path), os.fdopen(os.open(path, flags), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise LcamError(f"{path} is not a regular file", "name a file of boxes")
+        data = file.read(most + 1)
     if len(data) > most:
         raise LcamError(
             f"{path} is larger than {most >> 20} MiB", "keep the boxes of these pictures alone"
@@ -43,7 +41,9 @@ def read_text(path: Path) -> str:
     try:
         return read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise LcamError(f"{path} is not UTF-8 text (byte {error.start})", "save it as UTF-8") from None
+        raise LcamError(
+            f"{path} is not UTF-8 text (byte {error.start})", "save it as UTF-8"
+        ) from None
 
 
 @contextmanager
