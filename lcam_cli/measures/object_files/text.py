@@ -22,14 +22,14 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     """
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe is not waited for
     with readable(path), os.fdopen(os.open(path, flags), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
             raise LcamError(f"{path} is not a regular file", "name a file of boxes")
-        data = file.read(most + 1)
-    if len(data) > most:
-        raise LcamError(
-            f"{path} is larger than {most >> 20} MiB", "keep the boxes of these pictures alone"
-        )
-    return data
+        if status.st_size > most:
+            raise LcamError(
+                f"{path} is larger than {most >> 20} MiB", "keep the boxes of these pictures alone"
+            )
+        return file.read(most)
 
 
 def read_text(path: Path) -> str:
