@@ -46,10 +46,7 @@ class MaskRequest(Request):
         mask = _read(self.path, self.max_pixels)
         height, width = mask.shape
         if (height, width) == self.picture_size and height != width:
-            raise BadImageError(
-                f"a mask of {width} × {height}, which is its picture lying on its side: "
-                "masks are of the upright picture"
-            )
+            raise BadImageError("it lies on its side: masks are of the upright picture")
         if not mask.any():
             raise BadImageError("a mask without an object: all of it is 0")
         view = nearest(mask, self.crop_box, self.picture_size, self.side)
@@ -111,7 +108,8 @@ def _read(path: str, max_pixels: int) -> NDArray[np.bool_]:
             except (MemoryError, Image.DecompressionBombError):
                 raise
             except Exception as error:
-                raise BadImageError("damaged PNG") from error
+                state = "truncated" if "truncated" in str(error).lower() else "damaged"
+                raise BadImageError(f"{state} PNG") from error
             values = np.asarray(_upright(picture))
             has_alpha = picture.mode in ("LA", "RGBA")
     above: NDArray[np.bool_] = values > 0

@@ -1,4 +1,4 @@
-"""Boxes from COCO, Pascal VOC and CSV: what they mean in the network's view, and what is refused."""
+"""Boxes from COCO, Pascal VOC and CSV: what they mean in the view, and what is refused."""
 
 from __future__ import annotations
 
@@ -240,9 +240,7 @@ def test_without_categories_boxes_have_no_class(tmp_path: Path, backbone: Backbo
 def test_names_of_no_picture_are_counted(tmp_path: Path) -> None:
     path = write(tmp_path / "b.csv", "1.jpg,30,20,50,60\n8.jpg,1,1,2,2\n9.jpg,1,1,2,2\n")
     pictures = Pictures(["1.jpg"]).read(boxes=path)
-    assert pictures.warnings == [
-        f"{path}: 2 of 3 names are of no picture of this run, e.g. 8.jpg"
-    ]
+    assert pictures.warnings == [f"{path}: 2 of 3 names are of no picture of this run, e.g. 8.jpg"]
 
 
 @pytest.mark.parametrize("name", ["image_1.jpg", "image_1"])
@@ -265,7 +263,13 @@ def test_two_pictures_that_differ_in_their_extension(tmp_path: Path) -> None:
 def test_two_names_that_fit_one_picture(tmp_path: Path) -> None:
     path = write(tmp_path / "b.csv", "a/1.jpg,30,20,50,60\nb/1.jpg,30,20,50,60")
     error = refusal(Pictures(["1.jpg"]), path)
-    assert "a/1.jpg and b/1.jpg both fit the picture 1.jpg" in error.what
+    assert "the names a/1.jpg and b/1.jpg both fit the picture 1.jpg" in error.what
+
+
+def test_names_of_the_folder_above_and_of_this_one(tmp_path: Path) -> None:
+    path = write(tmp_path / "b.csv", "1.jpg,30,20,50,60\nphotos/1.jpg,10,0,90,80")
+    error = refusal(Pictures(["1.jpg"], root="/x/photos"), path)
+    assert "the names 1.jpg and photos/1.jpg both fit the picture 1.jpg" in error.what
 
 
 def test_imagenet_as_it_is_laid_out(tmp_path: Path) -> None:
@@ -371,7 +375,10 @@ def test_empty_boxes_of_coco_and_voc_are_counted(
     tmp_path: Path, box: tuple[int, int, int, int]
 ) -> None:
     x0, y0, x1, y1 = box
-    write(tmp_path / "v" / "1.xml", voc(voc_object(x0 + 1, y0 + 1, x1, y1) + voc_object(31, 21, 50, 60)))
+    write(
+        tmp_path / "v" / "1.xml",
+        voc(voc_object(x0 + 1, y0 + 1, x1, y1) + voc_object(31, 21, 50, 60)),
+    )
     for path in (write(tmp_path / "b.json", coco({"1.jpg": [box, BOX]})), tmp_path / "v"):
         pictures = Pictures(["1.jpg"]).read(boxes=path)
         assert pictures.boxes() == [[IN_VIEW]]
@@ -416,7 +423,9 @@ def test_entities_are_never_fetched(tmp_path: Path) -> None:
 
 
 def test_latin_1_xml_that_says_so_is_read(tmp_path: Path) -> None:
-    text = "<?xml version='1.0' encoding='ISO-8859-1'?>" + voc(voc_object(31, 21, 50, 60, "caf\xe9"))
+    text = "<?xml version='1.0' encoding='ISO-8859-1'?>" + voc(
+        voc_object(31, 21, 50, 60, "caf\xe9")
+    )
     write(tmp_path / "v" / "1.xml", text.encode("latin-1"))
     assert Pictures(["1.jpg"]).read(boxes=tmp_path / "v").boxes() == [[IN_VIEW]]
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lcam_cli.errors import BadImageError, LcamError
+from lcam_cli.errors import BadImageError
 from lcam_cli.images.decoder import borrowed_decoder
 from lcam_cli.images.mask import MaskRequest
 from lcam_cli.images.read import MAX_PIXELS
@@ -131,23 +131,4 @@ class Masks:
     def _check_within(self, path: str) -> None:
         """Refuse a file that has become a link out of the folder since this was listed."""
         if os.path.commonpath([os.path.realpath(path), self._top]) != self._top:
-            raise BadImageError("it is a link that leads outside the folder")
-
-
-def one_mask_each(
-    masks: Mapping[str, int], pictures: Sequence[str], folder: Path
-) -> dict[int, str]:
-    """Turn masks' names with their pictures' places around.
-
-    Raises:
-        LcamError: Two masks mean one picture.
-    """
-    found: dict[int, str] = {}
-    for name, place in masks.items():
-        if place in found:
-            raise LcamError(
-                f"{folder}: {found[place]} and {name} are both masks of {pictures[place]}",
-                "keep one mask a picture",
-            )
-        found[place] = name
-    return found
+            raise BadImageError("a link that leads outside the folder")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from lcam_cli.errors import LcamError
 from lcam_cli.images.formats import extension_of, picture_extensions
 from lcam_cli.measures.label_file import Line
-from lcam_cli.measures.label_match import Matches, match_lines
+from lcam_cli.measures.label_match import match_lines
 
 
 @dataclass
@@ -49,13 +49,17 @@ def match_pictures(
         source: Where the names are from, for messages.
 
     Raises:
-        LcamError: A name fits several pictures, or several names fit one picture equally well.
+        LcamError: A name fits several pictures, or several names fit one picture.
     """
     result = Pictures()
     whole = [name for name in names if extension_of(name) in picture_extensions()]
     stems = [name for name in names if extension_of(name) not in picture_extensions()]
     _match(result, whole, rows, lambda row: row, root, source)
     _match(result, stems, rows, _stem, root, source)
+    name_of: dict[int, str] = {}
+    for name, place in result.row_of.items():
+        if (other := name_of.setdefault(place, name)) != name:
+            raise _both((other, name), rows[place], source)
     return result
 
 
@@ -76,7 +80,12 @@ def _match(
     lines = [Line(number, name, name, "") for number, name in enumerate(names)]
     found = match_lines(lines, known, root)
     if found.unclear:
-        raise _unclear(found, known, rows, spelt, source)
+        name = found.unclear[0].name
+        fitting = [row for row in rows if _last(spelt(row)) == _last(name)]
+        if len(fitting) > 1:
+            raise _several(name, fitting, source)
+        others = [one for one in names if one != name and _last(one) == _last(name)]
+        raise _both((name, *others), fitting[0], source)
     for place, same in found.lines.items():
         of_stem = places[known[place]]
         if len(of_stem) > 1:
@@ -85,21 +94,10 @@ def _match(
     result.unmatched += [line.name for line in found.unmatched]
 
 
-def _unclear(
-    found: Matches,
-    known: Sequence[str],
-    rows: Sequence[str],
-    spelt: Callable[[str], str],
-    source: object,
-) -> LcamError:
-    name = found.unclear[0].name
-    same = [row for row in rows if _last(spelt(row)) == _last(name)]
-    if len(same) > 1:
-        return _several(name, same, source)
-    others = [line.name for line in found.unclear if _last(line.name) == _last(name)]
+def _both(names: Sequence[str], row: str, source: object) -> LcamError:
     return LcamError(
-        f"{source}: {' and '.join(others[:2])} both fit the picture {same[0] if same else name}",
-        "write as much of each path as tells the pictures apart",
+        f"{source}: the names {names[0]} and {names[1]} both fit the picture {row}",
+        "write as much of each path as tells the pictures apart, or keep one of them",
     )
 
 

@@ -17,7 +17,7 @@ from lcam_cli.measures.object_files.boxes import ANY_CLASS, Boxes
 from lcam_cli.measures.object_files.coco import read_coco
 from lcam_cli.measures.object_files.folder import files_in
 from lcam_cli.measures.object_files.left_out import without_objects
-from lcam_cli.measures.object_files.masks import Masks, one_mask_each
+from lcam_cli.measures.object_files.masks import Masks
 from lcam_cli.measures.object_files.matching import Pictures, match_pictures
 from lcam_cli.measures.object_files.voc import read_voc
 
@@ -99,8 +99,7 @@ def _read_masks(folder: Path, run: Run, warn: Callable[[str], None]) -> Masks:
         )
     name_of = _by_stem(listed.found, folder)
     matched = match_pictures(list(name_of), run.names, run.root, folder)
-    named = {name_of[name]: place for name, place in matched.row_of.items()}
-    found = one_mask_each(named, run.names, folder)
+    found = {place: name_of[name] for name, place in matched.row_of.items()}
     _tell(found, matched, run, folder, "mask", warn)
     return Masks(folder, run.asked, found, run.max_pixels)
 
@@ -154,7 +153,7 @@ def _read_voc_folder(
             others.append(name_of[name])
         empty, example = empty + file.empty, example or (name_of[name] if file.empty else "")
         if file.boxes:
-            boxes.setdefault(place, []).extend(file.boxes)
+            boxes[place] = file.boxes
     notes += empty_boxes(empty, folder, example)
     if others:
         notes.append(
