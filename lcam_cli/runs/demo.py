@@ -36,7 +36,7 @@ def object_scores(maps: Path, masks: Path, shortcut: str) -> tuple[Mapping[str, 
     of_class: list[NDArray[np.float64]] = []
     of_others: list[NDArray[np.float64]] = []
     with MapsFile(maps, trusted=True) as file:
-        source = read_objects(None, masks, Run(file.paths()), None)
+        source = read_objects(None, masks, Run.of_rows(file.paths(), ""), None)
         assert isinstance(source, Masks)
         for rows in file.batches(64):
             views = Views(rows.crop_box, np.full((len(rows), 2), SIZE, np.int32), file.size[0])

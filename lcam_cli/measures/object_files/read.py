@@ -43,6 +43,11 @@ class Run:
     max_pixels: int = MAX_PIXELS
 
     @classmethod
+    def of_rows(cls, names: Sequence[str], root: str, max_pixels: int = MAX_PIXELS) -> Run:
+        """A run whose pictures are asked for as rows are called, one for each class of each."""
+        return cls(list(dict.fromkeys(names)), root, None, max_pixels)
+
+    @classmethod
     def of_files(cls, paths: Sequence[str], root: str, max_pixels: int = MAX_PIXELS) -> Run:
         """A run whose pictures are asked for by their paths, as they were found in ``root``."""
         unique = list(dict.fromkeys(paths))
