@@ -26,17 +26,15 @@ def component_boxes(pictures: NDArray[np.bool_]) -> tuple[_Places, NDArray[np.fl
     T, H, W = pictures.shape
     row, begin, end = _runs(pictures.reshape(T * H, W))
     part = _parts(row, begin, end, H, W)
-    first, of_run = np.unique(part, return_inverse=True)
-    boxes = np.empty((len(first), 4), np.float32)
-    for side, edges, outermost, unset in (
-        (0, begin, np.minimum, np.inf),
-        (1, row % H, np.minimum, np.inf),
-        (2, end, np.maximum, -np.inf),
-        (3, row % H + 1, np.maximum, -np.inf),
-    ):
-        boxes[:, side] = unset
-        outermost.at(boxes[:, side], of_run, edges.astype(np.float32))
-    return row[first] // H, boxes
+    is_first = part == np.arange(len(part))
+    # A part's first run is in its uppermost row; its other edges are those of any of its runs.
+    of_run = (np.cumsum(is_first) - 1)[part]
+    edges = np.empty((4, np.count_nonzero(is_first)), np.int64)
+    edges[0], edges[1], edges[2:] = W, row[is_first] % H, 0
+    np.minimum.at(edges[0], of_run, begin)
+    np.maximum.at(edges[2], of_run, end)
+    np.maximum.at(edges[3], of_run, row % H + 1)
+    return row[is_first] // H, np.ascontiguousarray(edges.T, np.float32)
 
 
 def _runs(rows: NDArray[np.bool_]) -> tuple[_Places, _Places, _Places]:

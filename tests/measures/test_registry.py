@@ -37,7 +37,8 @@ class Fine(NuMeasure):
 def test_names_titles_and_directions_are_known_without_torch() -> None:
     code = (
         "import sys; from lcam_cli.measures.registry import *; "
-        "print(*(f'{m.name}:{m.title}:{m.lower_is_better}' for m in make_measures(MEASURES, objects=True))); "
+        "made = make_measures(MEASURES, objects=True); "
+        "print(*(f'{m.name}:{m.title}:{m.lower_is_better}' for m in made)); "
         "sys.exit('torch' in sys.modules)"
     )
     done = subprocess.run(
