@@ -252,6 +252,18 @@ def test_a_name_that_two_pictures_claim(tmp_path: Path, name: str) -> None:
     )
 
 
+def test_unicode_writes_an_accent_in_two_ways(tmp_path: Path) -> None:
+    path = write(tmp_path / "b.csv", "cafe\u0301.jpg,30,20,50,60")
+    assert Pictures(["a/caf\u00e9.jpg"]).read(boxes=path).boxes() == [[IN_VIEW]]
+    error = refusal(Pictures(["a/caf\u00e9.jpg", "b/caf\u00e9.jpg"]), path)
+    assert "fits several pictures: a/caf\u00e9.jpg, b/caf\u00e9.jpg" in error.what
+
+
+def test_long_names_are_cut_in_messages(tmp_path: Path) -> None:
+    path = write(tmp_path / "b.json", coco({"x" * 100_000 + ".jpg": [BOX]}))
+    assert len(refusal(Pictures(["1.jpg"]), path).what) < 400
+
+
 def test_two_pictures_that_differ_in_their_extension(tmp_path: Path) -> None:
     path = write(tmp_path / "b.csv", "1,30,20,50,60")
     error = refusal(Pictures(["1.jpg", "1.png"]), path)

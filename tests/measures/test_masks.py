@@ -232,6 +232,12 @@ def test_names_that_are_refused(
     assert caught.value.hint
 
 
+def test_a_picture_is_not_its_own_mask(tmp_path: Path) -> None:
+    save(tmp_path / "1.png", mask())
+    with pytest.raises(LcamError, match=r"1\.png is a picture of this run, not its mask"):
+        Pictures(["1.png"], root=str(tmp_path)).read(masks=tmp_path)
+
+
 def test_a_folder_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(LcamError, match="is no folder"):
         Pictures(["1.jpg"]).read(masks=tmp_path / "none")

@@ -10,9 +10,19 @@ from lcam_cli.errors import LcamError
 
 Edges = tuple[float, float, float, float]
 
-# A number in a file may be as long as a book.
+_LONGEST = 120
 _SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 60
+_SHORT.maxstring = _SHORT.maxother = _LONGEST
+
+
+def short(value: object) -> str:
+    """A value as a message shows it: in a stranger's file it may be as long as a book."""
+    return _SHORT.repr(value)
+
+
+def short_name(name: str) -> str:
+    """A name as a message shows it: the end of a long one, which tells it from others."""
+    return name if len(name) <= _LONGEST else f"…{name[-_LONGEST:]}"
 
 
 class NamedBox(NamedTuple):
@@ -64,9 +74,9 @@ def number(value: object, what: str, hint: str) -> float:
             raise ValueError
         found = float(value)
     except (ValueError, OverflowError):
-        raise LcamError(f"{what} is {_SHORT.repr(value)}, not a number", hint) from None
+        raise LcamError(f"{what} is {short(value)}, not a number", hint) from None
     if not math.isfinite(found):
-        raise LcamError(f"{what} is {_SHORT.repr(value)}, not a finite number", hint)
+        raise LcamError(f"{what} is {short(value)}, not a finite number", hint)
     return found
 
 

@@ -19,6 +19,7 @@ from lcam_cli.measures.object_files.box import (
     is_empty,
     number,
     picture_size,
+    short,
 )
 from lcam_cli.measures.object_files.text import read_text
 
@@ -39,7 +40,9 @@ def read_coco(path: Path) -> BoxFile:
     images = {}
     for image in _objects(data, "images", path):
         if not isinstance(image.get("file_name"), str) or not image["file_name"]:
-            raise LcamError(f"{path}: an image has no file_name (id {image.get('id')!r})", _WANTED)
+            raise LcamError(
+                f"{path}: an image has no file_name (id {short(image.get('id'))})", _WANTED
+            )
         images[_id(image, "id", path)] = image
     if not images:
         raise LcamError(f"{path} names no images", _WANTED)
@@ -53,17 +56,17 @@ def read_coco(path: Path) -> BoxFile:
     )
     boxes, empty, example = [], 0, ""
     for annotation in _objects(data, "annotations", path):
-        who = f"{path}, annotation {annotation.get('id')!r}"
+        who = f"{path}, annotation {short(annotation.get('id'))}"
         identity = _id(annotation, "image_id", path)
         if identity not in images:
             raise LcamError(
-                f"{who} is of image {identity!r}, which is not among its images",
+                f"{who} is of image {short(identity)}, which is not among its images",
                 "add the image, or remove the annotation",
             )
         image = images[identity]
         edges = _edges(annotation, who)
         if is_empty(edges):
-            empty, example = empty + 1, example or f"annotation {annotation.get('id')!r}"
+            empty, example = empty + 1, example or f"annotation {short(annotation.get('id'))}"
             continue
         size = picture_size(image.get("width"), image.get("height"))
         label = _category(annotation, categories, who)
@@ -97,7 +100,7 @@ def _objects(data: Mapping[str, Any], name: str, path: Path) -> list[dict[str, A
 def _id(one: Mapping[str, Any], name: str, path: Path) -> int | str:
     found = one.get(name)
     if isinstance(found, bool) or not isinstance(found, int | str):
-        raise LcamError(f"{path}: an entry's {name} is {found!r}, no number", _WANTED)
+        raise LcamError(f"{path}: an entry's {name} is {short(found)}, no number", _WANTED)
     return found
 
 
@@ -122,7 +125,7 @@ def _category(
     identity = annotation["category_id"]
     if not isinstance(identity, int | str) or identity not in categories:
         raise LcamError(
-            f"{who} is of category {identity!r}, which is not among its categories",
+            f"{who} is of category {short(identity)}, which is not among its categories",
             "add the category, or remove category_id: the box then counts for every class",
         )
     return categories[identity]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -9,6 +10,7 @@ from lcam_cli.errors import LcamError
 from lcam_cli.images.formats import extension_of, picture_extensions
 from lcam_cli.measures.label_file import Line
 from lcam_cli.measures.label_match import match_lines
+from lcam_cli.measures.object_files.box import short_name
 
 
 @dataclass
@@ -30,7 +32,7 @@ class Pictures:
         count = len(self.row_of) + len(self.unmatched)
         return [
             f"{source}: {len(self.unmatched)} of {count} {what} are of no picture of this run, "
-            f"e.g. {self.unmatched[0]}"
+            f"e.g. {short_name(self.unmatched[0])}"
         ]
 
 
@@ -85,7 +87,7 @@ def _match(
         if len(fitting) > 1:
             raise _several(name, fitting, source)
         others = [one for one in names if one != name and _last(one) == _last(name)]
-        raise _both((name, *others), fitting[0], source)
+        raise _both((name, *others, name), fitting[0] if fitting else name, source)
     for place, same in found.lines.items():
         of_stem = places[known[place]]
         if len(of_stem) > 1:
@@ -96,7 +98,8 @@ def _match(
 
 def _both(names: Sequence[str], row: str, source: object) -> LcamError:
     return LcamError(
-        f"{source}: the names {names[0]} and {names[1]} both fit the picture {row}",
+        f"{source}: the names {short_name(names[0])} and {short_name(names[1])} both fit the "
+        f"picture {row}",
         "write as much of each path as tells the pictures apart, or keep one of them",
     )
 
@@ -104,7 +107,7 @@ def _both(names: Sequence[str], row: str, source: object) -> LcamError:
 def _several(name: str, rows: Sequence[str], source: object) -> LcamError:
     more = f" and {len(rows) - 2} more" if len(rows) > 2 else ""
     return LcamError(
-        f"{source}: the name {name} fits several pictures: {', '.join(rows[:2])}{more}",
+        f"{source}: the name {short_name(name)} fits several pictures: {', '.join(rows[:2])}{more}",
         "write as much of each path as tells the pictures apart",
     )
 
@@ -116,4 +119,5 @@ def _stem(row: str) -> str:
 
 
 def _last(name: str) -> str:
-    return name.replace("\\", "/").rpartition("/")[2].lower()
+    plain = unicodedata.normalize("NFC", name.replace("\\", "/"))
+    return plain.rpartition("/")[2].lower()

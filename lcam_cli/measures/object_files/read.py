@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from lcam_cli.errors import LcamError
 from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.maps.paths import stored_path
 from lcam_cli.measures.labels import class_of
-from lcam_cli.measures.object_files.box import BoxFile, NamedBox, empty_boxes
+from lcam_cli.measures.object_files.box import BoxFile, NamedBox, empty_boxes, short_name
 from lcam_cli.measures.object_files.box_csv import read_csv
 from lcam_cli.measures.object_files.boxes import ANY_CLASS, Boxes
 from lcam_cli.measures.object_files.coco import read_coco
@@ -105,6 +106,12 @@ def _read_masks(folder: Path, run: Run, warn: Callable[[str], None]) -> Masks:
     name_of = _by_stem(listed.found, folder)
     matched = match_pictures(list(name_of), run.names, run.root, folder)
     found = {place: name_of[name] for name, place in matched.row_of.items()}
+    for place, mask in found.items():
+        if _is_same(folder / mask, Path(run.root) / run.names[place]):
+            raise LcamError(
+                f"--masks {folder}: {mask} is a picture of this run, not its mask",
+                "name another folder: masks are PNGs of their own, named as their pictures",
+            )
     _tell(found, matched, run, folder, "mask", warn)
     return Masks(folder, run.asked, found, run.max_pixels)
 
@@ -170,6 +177,10 @@ def _read_voc_folder(
     return matched, boxes
 
 
+def _is_same(mask: Path, picture: Path) -> bool:
+    return os.path.abspath(mask) == os.path.abspath(picture)  # noqa: PTH100
+
+
 def _by_stem(names: Sequence[str], folder: Path) -> dict[str, str]:
     """Files by their names less the extension, four characters.
 
@@ -199,7 +210,7 @@ def _tell(
         LcamError: No picture has anything.
     """
     if not found:
-        example = f", e.g. {matched.unmatched[0]}" if matched.unmatched else ""
+        example = f", e.g. {short_name(matched.unmatched[0])}" if matched.unmatched else ""
         raise LcamError(
             f"{source} has a {what} for none of the {len(run.names)} pictures{example}",
             f"{_MEANT} apart; the first picture is {run.names[0] if run.names else ''!r}",
