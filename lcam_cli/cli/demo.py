@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -38,6 +38,13 @@ COMMANDS = (
     ("diagnose", "./photos", "./misplaced", "--labels", "folders", "--report", "errors"),
 )
 
+# Measures of where a map lies, and what they ask.
+MEANINGS = {
+    "pointing": "is the highest pixel on it?",
+    "energy": "how much of the map is on it?",
+    "iou": "how well does a box fit it?",
+}
+
 
 def demo(
     context: typer.Context,
@@ -61,7 +68,7 @@ def demo(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not overwrite:
         raise LcamError(f"{folder} exists and is not empty", "use --overwrite or name another DIR")
     from lcam_cli.demo import pictures
-    from lcam_cli.demo.findings import draw_overview, peak_rates
+    from lcam_cli.demo.overview import draw_overview
 
     console.info(f"making pictures in {folder}")
     try:
@@ -85,15 +92,17 @@ def demo(
             typed = [*words, *again, "--seed", str(seed), *(["--quiet"] if quiet else [])]
             if code := run_command(context.find_root().command, typed):
                 raise typer.Exit(code)
-        rates = peak_rates(Path("maps.h5"), Path("masks") / "photos")
+        from lcam_cli.runs.demo import object_scores
+
+        masks = Path("masks") / "photos"
+        others, boats = object_scores(Path("maps.h5"), masks, pictures.SHORTCUT_CLASS)
         draw_overview(Path("maps.h5"), Path("overlays"), Path("overview.png"))
     shortcut = pictures.SHORTCUT_CLASS
-    others = [rate for name, rate in rates.items() if name != shortcut]
     console.result(
-        f"\nThe map's peak lies on the object in {100 * sum(others) / len(others):.0f}% of the "
-        f"pictures of the {len(others)} ordinary classes,\n"
-        f"and in {100 * rates[shortcut]:.0f}% of the {shortcut}s: there this classifier has "
-        f"learned a planted shortcut, the {pictures.SHORTCUT_GROUND}.\n"
+        f"\nWhere the maps lie, by the true masks of the objects, in percent:\n"
+        f"{_table({f'{len(pictures.CLASSES) - 1} other classes': others, f'{shortcut}s': boats})}\n"
+        f"Less of the {shortcut}s' maps lies on the object: there this classifier has learned a "
+        f"planted shortcut,\nthe {pictures.SHORTCUT_GROUND}.\n"
         f"Where boats lie ashore and other things on water it errs, and the diagnosis says why.\n"
         f"\nLook at {folder / 'overview.png'}, at every picture in {folder / 'overlays'}, and at\n"
         f"{folder / 'errors' / 'index.html'}.\n"
@@ -103,6 +112,15 @@ def demo(
         f"  lcam explain ./photos --method gradcam --out gradcam.h5\n"
         f"  lcam evaluate gradcam.h5 --nu 100,50,15"
     )
+
+
+def _table(scores: Mapping[str, Mapping[str, float]]) -> str:
+    """Measures by the pictures that they are of, a line a measure."""
+    lines = [" " * 43 + "".join(f"{pictures:>18}" for pictures in scores)]
+    for name, meaning in MEANINGS.items():
+        numbers = "".join(f"{measured[name]:18.1f}" for measured in scores.values())
+        lines.append(f"  {name:10}{meaning:31}{numbers}")
+    return "\n".join(lines)
 
 
 @contextmanager

@@ -80,7 +80,7 @@ class Decoder:
         return not self._failed and self._process.poll() is None
 
     def read(self, request: Request) -> View:
-        """Return the view that is asked for: uint8 (H, W, 3), and its box in the picture.
+        """Return the view that is asked for.
 
         Raises:
             BadImageError: The picture cannot be read, or crashed the process, or took too long.
@@ -209,4 +209,4 @@ def read_whole(path: str, max_pixels: int) -> Image.Image:
         BadImageError: It cannot be read.
     """
     with borrowed_decoder() as decoder:
-        return Image.fromarray(decoder.read(Request(path, max_pixels))[0])
+        return Image.fromarray(decoder.read(Request(path, max_pixels)).pixels)

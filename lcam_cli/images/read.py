@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import stat
@@ -63,11 +64,22 @@ def read_with_levels(
         BadImageError: Anything wrong with the file; its reason is a short phrase for people.
     """
     options = ReadOptions(max_pixels, shorter_side)
+    with opened(path) as file:
+        if place is None:
+            return _decode(file, path, options)
+        return _decode(_part(file, *place), name, options)
+
+
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[BinaryIO]:
+    """Open a regular file for a block that decodes it.
+
+    Raises:
+        BadImageError: Whatever goes wrong with opening it, or in the block.
+    """
     try:
         with _open_regular(path) as file:
-            if place is None:
-                return _decode(file, path, options)
-            return _decode(_part(file, *place), name, options)
+            yield file
     except BadImageError:
         raise
     except MemoryError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +20,28 @@ from lcam_cli.images.preprocess import CropBox, Preprocess, center_view, trainin
 from lcam_cli.images.read import MAX_PIXELS, read_with_levels
 from lcam_cli.images.rgb import Levels, as_array
 
-View = tuple[NDArray[np.uint8], CropBox]
 
-# Kind; height and width, or the text's length and 0; crop box; whether there are levels, and they.
-_HEADER = struct.Struct("<c2I4d?4d")
+class View(NamedTuple):
+    """What is shown of a picture.
+
+    Attributes:
+        pixels: uint8 (H, W, 3).
+        crop_box: Where in the picture that lies; zero for random views.
+        size: Width and height of the upright original, in pixels.
+    """
+
+    pixels: NDArray[np.uint8]
+    crop_box: CropBox
+    size: tuple[int, int]
+
+
+# Kind; height and width, or the text's length and 0; crop box; the original's width and height;
+# whether there are levels, and they.
+_HEADER = struct.Struct("<c2I4d2I?4d")
 _VIEW, _UNREADABLE, _FAILED = b"v", b"u", b"f"
 _LONGEST_TEXT = 1 << 16
 _NO_BOX = (0.0, 0.0, 0.0, 0.0)
+_NO_SIZE = (0, 0)
 _NO_LEVELS = (False, 0.0, 0.0, 0.0, 0.0)
 
 
@@ -52,7 +68,7 @@ class Request:
     name: str = ""
 
     def view(self) -> View:
-        """Read the picture and make the view: uint8 (H, W, 3) and its box, zero for random views.
+        """Read the picture and make the view.
 
         Raises:
             BadImageError: The picture cannot be read.
@@ -67,12 +83,24 @@ class Request:
         return self._view_of(picture), levels
 
     def _view_of(self, picture: Image.Image) -> View:
+        size = picture.size
         if self.preprocess is None:
-            return as_array(picture), (0.0, 0.0, float(picture.width), float(picture.height))
+            return View(as_array(picture), (0.0, 0.0, float(size[0]), float(size[1])), size)
         if self.seeds is None:
-            return center_view(picture, self.preprocess)
+            return View(*center_view(picture, self.preprocess), size)
         rng = np.random.default_rng(self.seeds)
-        return training_view(picture, self.preprocess, rng, self.flip), _NO_BOX
+        return View(training_view(picture, self.preprocess, rng, self.flip), _NO_BOX, size)
+
+    @property
+    def channels(self) -> int:
+        """How many numbers a pixel of the answer has."""
+        return 3
+
+    def expects(self, height: int, width: int) -> bool:
+        """Whether an answer may have this many pixels."""
+        if self.preprocess is None:
+            return 0 < height * width <= self.max_pixels
+        return height == width == self.preprocess.image_size
 
 
 @dataclass(frozen=True)
@@ -83,16 +111,15 @@ class InMemoryPicture:
     preprocess: Preprocess
 
     def view(self) -> View:
-        """Make the view: uint8 (H, W, 3) and its box."""
-        return center_view(self.picture, self.preprocess)
+        """Make the view."""
+        return View(*center_view(self.picture, self.preprocess), self.picture.size)
 
 
 def answer(view: View, levels: Levels | None) -> tuple[bytes, memoryview]:
     """Return a view, and the levels of its picture where they are known, as header and body."""
-    pixels, box = view
-    body = np.ascontiguousarray(pixels).data.cast("B")
+    body = np.ascontiguousarray(view.pixels).data.cast("B")
     sent = _NO_LEVELS if levels is None else (True, *levels)
-    return _HEADER.pack(_VIEW, *pixels.shape[:2], *box, *sent), body
+    return _HEADER.pack(_VIEW, *view.pixels.shape[:2], *view.crop_box, *view.size, *sent), body
 
 
 def unreadable(reason: str) -> tuple[bytes, bytes]:
@@ -107,7 +134,7 @@ def failed(report: str) -> tuple[bytes, bytes]:
 
 def _text(kind: bytes, text: str) -> tuple[bytes, bytes]:
     body = text.encode("utf-8", "backslashreplace")[-_LONGEST_TEXT:]
-    return _HEADER.pack(kind, len(body), 0, *_NO_BOX, *_NO_LEVELS), body
+    return _HEADER.pack(kind, len(body), 0, *_NO_BOX, *_NO_SIZE, *_NO_LEVELS), body
 
 
 def read_answer(
@@ -130,11 +157,13 @@ def read_answer(
     receive(memoryview(header))
     kind, height, width, *numbers = _HEADER.unpack(header)
     if kind == _VIEW:
-        _check_size(request, height, width)
-        pixels = np.empty((height, width, 3), np.uint8)
+        if not request.expects(height, width):
+            raise RuntimeError(f"a reading process answered with {width} × {height} pixels")
+        pixels = np.empty((height, width, request.channels), np.uint8)
         receive(pixels.data.cast("B"))
-        x0, y0, x1, y1, has_levels, *levels = numbers
-        return (pixels, (x0, y0, x1, y1)), Levels(*levels) if has_levels else None
+        x0, y0, x1, y1, original_width, original_height, has_levels, *levels = numbers
+        view = View(pixels, (x0, y0, x1, y1), (original_width, original_height))
+        return view, Levels(*levels) if has_levels else None
     if kind not in (_UNREADABLE, _FAILED) or height > _LONGEST_TEXT:
         raise RuntimeError(f"a reading process answered {bytes(header)!r}")
     body = bytearray(height)
@@ -143,12 +172,3 @@ def read_answer(
     if kind == _UNREADABLE:
         raise BadImageError(text)
     raise RuntimeError(f"reading {request.path} failed in the reading process:\n{text}")
-
-
-def _check_size(request: Request, height: int, width: int) -> None:
-    if request.preprocess is None:
-        fits = 0 < height * width <= request.max_pixels
-    else:
-        fits = height == width == request.preprocess.image_size
-    if not fits:
-        raise RuntimeError(f"a reading process answered with {width} × {height} pixels")

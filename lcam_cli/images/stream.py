@@ -33,13 +33,31 @@ class Batch:
         indices: B positions in the list of paths.
         images: uint8 (B, H, W, 3).
         crop_boxes: float32 (B, 4): x0, y0, x1, y1 in pixels of the upright original.
+        sizes: int32 (B, 2): width and height of the upright originals.
         skipped: The pictures of this batch that could not be read.
     """
 
     indices: list[int]
     images: NDArray[np.uint8]
     crop_boxes: NDArray[np.float32]
+    sizes: NDArray[np.int32]
     skipped: list[Skipped]
+
+    def only(self, places: Sequence[int], skipped: Sequence[Skipped]) -> Batch:
+        """The pictures at some places of this batch alone.
+
+        Args:
+            places: In 0 to B − 1.
+            skipped: What the new batch says that it lacks.
+        """
+        at = np.array(places, np.int64)
+        return Batch(
+            [self.indices[place] for place in places],
+            self.images[at],
+            self.crop_boxes[at],
+            self.sizes[at],
+            list(skipped),
+        )
 
 
 def stream_batches(
@@ -187,7 +205,8 @@ def _batch(group: Sequence[tuple[int, View | Skipped]], side: int) -> Batch:
     read = [(index, loaded) for index, loaded in group if not isinstance(loaded, Skipped)]
     images = np.empty((len(read), side, side, 3), np.uint8)
     boxes = np.empty((len(read), 4), np.float32)
-    for k, (_, (image, box)) in enumerate(read):
-        images[k], boxes[k] = image, box
+    sizes = np.empty((len(read), 2), np.int32)
+    for k, (_, view) in enumerate(read):
+        images[k], boxes[k], sizes[k] = view
     skipped = [loaded for _, loaded in group if isinstance(loaded, Skipped)]
-    return Batch([index for index, _ in read], images, boxes, skipped)
+    return Batch([index for index, _ in read], images, boxes, sizes, skipped)

@@ -369,8 +369,7 @@ def _only(batch: Batch, forward: Forward, which: NDArray[np.bool_]) -> tuple[Bat
     """Some pictures of a batch, and their forward pass."""
     if which.all():
         return batch, forward
-    indices = list(compress(batch.indices, which))
-    fewer = Batch(indices, batch.images[which], batch.crop_boxes[which], batch.skipped)
+    fewer = batch.only(which.nonzero()[0].tolist(), batch.skipped)
     return fewer, forward.only(torch.from_numpy(which).to(forward.x.device))
 
 

@@ -135,7 +135,7 @@ def _named_by_file(
     def meaning(label: str) -> int | str:
         """The class that a label names; the label itself where it names none."""
         try:
-            return _class_of(label, backbone)
+            return class_of(label, backbone)
         except LcamError:
             return label
 
@@ -190,7 +190,7 @@ def _classes_of(labels: Sequence[str], backbone: Backbone, where: str) -> dict[s
     unknown: list[tuple[str, LcamError]] = []
     for label in labels:
         try:
-            known[label] = _class_of(label, backbone)
+            known[label] = class_of(label, backbone)
         except LcamError as error:
             unknown.append((label, error))
     if unknown:
@@ -204,7 +204,7 @@ def _classes_of(labels: Sequence[str], backbone: Backbone, where: str) -> dict[s
     return known
 
 
-def _class_of(label: str, backbone: Backbone) -> int:
+def class_of(label: str, backbone: Backbone) -> int:
     """The class that a label names, by WordNet id, name or index.
 
     Raises:

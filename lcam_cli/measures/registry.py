@@ -14,9 +14,12 @@ from lcam_cli.measures.average_gain import AverageGain
 from lcam_cli.measures.coherency import Coherency
 from lcam_cli.measures.complexity import Complexity
 from lcam_cli.measures.deletion import Deletion
+from lcam_cli.measures.energy import Energy
 from lcam_cli.measures.increase_in_confidence import IncreaseInConfidence
 from lcam_cli.measures.insertion import Insertion
+from lcam_cli.measures.iou import IoU
 from lcam_cli.measures.measure import Measure
+from lcam_cli.measures.pointing import Pointing
 from lcam_cli.measures.sensitivity import Sensitivity
 from lcam_cli.measures.sparseness import Sparseness
 from lcam_cli.plugins import TELL, entry_points_of, load, plugin_code, plugin_name
@@ -37,6 +40,9 @@ MEASURES: dict[str, type[Measure]] = {
     "adcc": Adcc,
     "sparseness": Sparseness,
     "sensitivity": Sensitivity,
+    "pointing": Pointing,
+    "energy": Energy,
+    "iou": IoU,
 }
 """The measures that come along."""
 

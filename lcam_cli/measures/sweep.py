@@ -107,11 +107,11 @@ class _Batch:
 
     def only(self, places: Sequence[int]) -> _Batch:
         """The batch of some of its pictures alone."""
-        read, at = self.read, list(places)
+        at = list(places)
         some = torch.tensor(at, device=self.engine.device)
         return replace(
             self,
-            read=Batch([read.indices[i] for i in at], read.images[at], read.crop_boxes[at], []),
+            read=self.read.only(at, []),
             view=self.view.only(some),
             classes=self.classes[some],
             full=self.full[some],

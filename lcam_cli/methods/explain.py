@@ -196,12 +196,7 @@ def _with_numbers(engine: Engine, batch: Batch, forward: Forward, paths: Sequenc
     """A batch less the pictures whose scores are no numbers, which are skipped."""
     finite = forward.finite.cpu().numpy()
     lost = [Skipped(paths[i], not_numbers(engine)) for i in compress(batch.indices, ~finite)]
-    return Batch(
-        list(compress(batch.indices, finite)),
-        batch.images[finite],
-        batch.crop_boxes[finite],
-        batch.skipped + lost,
-    )
+    return batch.only(finite.nonzero()[0].tolist(), batch.skipped + lost)
 
 
 def _fetch(

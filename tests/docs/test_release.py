@@ -66,5 +66,10 @@ def test_the_demo_runs_from_the_wheel_alone(built: Path, tmp_path: Path) -> None
         ).stdout
 
     assert told("--version") == f"lcam {__version__}\n"
-    assert "lcam-img" in told("demo", "here")
+    demo = told("demo", "here")
+    assert "lcam-img" in demo
+    for measure in ("pointing", "energy", "iou"):
+        line = next(line for line in demo.splitlines() if line.strip().startswith(measure))
+        others, boats = map(float, line.split()[-2:])
+        assert others > boats, "the boats' maps lie on the water"
     assert (tmp_path / "here" / "overview.png").is_file()

@@ -67,10 +67,11 @@ def test_views_are_those_of_this_process(tmp_path: Path) -> None:
             Request(path, preprocess=SMALL),
             Request(path, preprocess=SMALL, seeds=(1, 2, 3), flip=True),
         ):
-            pixels, box = decoder.read(request)
-            expected, expected_box = request.view()
+            pixels, box, size = decoder.read(request)
+            expected, expected_box, expected_size = request.view()
             np.testing.assert_array_equal(pixels, expected)
             assert box == expected_box
+            assert size == expected_size == (60, 43)
     whole = read_whole(path, max_pixels=60 * 43)
     assert whole.mode == "RGB"
     np.testing.assert_array_equal(np.array(whole), np.array(read_picture(path)))
@@ -240,7 +241,7 @@ def test_an_interrupt_of_the_whole_group_does_not_reach_them(fresh: None, tmp_pa
     with borrowed_decoder() as decoder:
         decoder.read(Request(path))
         assert os.getpgid(decoder._process.pid) != os.getpgid(0)
-        view, _ = decoder.read(Request(path))
+        view = decoder.read(Request(path)).pixels
         assert view.shape == (30, 40, 3)
 
 

@@ -65,6 +65,8 @@ def test_batches_hold_fixed_slices_less_the_unreadable(paths: list[str], workers
             view, crop = center_view(read_picture(paths[index]), SMALL)
             np.testing.assert_array_equal(image, view)
             np.testing.assert_allclose(box, crop, rtol=1e-6)
+        originals = [read_picture(paths[index]).size for index in batch.indices]
+        assert batch.sizes.tolist() == [list(size) for size in originals]
 
 
 def test_a_resumed_run_makes_the_same_batches(paths: list[str]) -> None:
@@ -124,7 +126,7 @@ class FakeDecoder:
         with self._lock:
             self.asked += 1
         self.killed.wait(self.delay)
-        return np.full((16, 16, 3), 99, np.uint8), (0.0, 0.0, 20.0, 20.0)
+        return View(np.full((16, 16, 3), 99, np.uint8), (0.0, 0.0, 20.0, 20.0), (20, 20))
 
     def kill(self) -> None:
         self.killed.set()

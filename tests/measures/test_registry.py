@@ -37,7 +37,8 @@ class Fine(NuMeasure):
 def test_names_titles_and_directions_are_known_without_torch() -> None:
     code = (
         "import sys; from lcam_cli.measures.registry import *; "
-        "print(*(f'{m.name}:{m.title}:{m.lower_is_better}' for m in make_measures(MEASURES))); "
+        "made = make_measures(MEASURES, objects=True); "
+        "print(*(f'{m.name}:{m.title}:{m.lower_is_better}' for m in made)); "
         "sys.exit('torch' in sys.modules)"
     )
     done = subprocess.run(
@@ -61,7 +62,7 @@ def test_measures_are_called_what_the_registry_calls_them() -> None:
 def test_an_unknown_name_is_met_with_those_there_are() -> None:
     with pytest.raises(LcamError, match="'insertio' is no measure") as unknown:
         check_measure("insertio")
-    assert unknown.value.hint == "did you mean insertion, deletion?"
+    assert unknown.value.hint == "did you mean insertion, pointing, deletion?"
     with pytest.raises(LcamError) as unknown:
         find_measure("xyz")
     assert unknown.value.hint == f"choose from {', '.join(MEASURES)}."

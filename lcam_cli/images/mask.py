@@ -1,0 +1,125 @@
+"""A mask of a picture's objects, read in a reading process: which pixels of a view lie on them."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from lcam_cli.errors import BadImageError
+from lcam_cli.images.picture import ReadOptions
+from lcam_cli.images.preprocess import CropBox
+from lcam_cli.images.read import opened
+from lcam_cli.images.request import Request, View
+from lcam_cli.images.rgb import Levels
+
+_FORMATS = ("PNG",)
+
+
+@dataclass(frozen=True)
+class MaskRequest(Request):
+    """The mask of a picture, and which view of it.
+
+    Attributes:
+        crop_box: The view, in pixels of the upright picture.
+        picture_size: Width and height of the upright picture, in pixels.
+        side: Height and width of the view, in pixels.
+    """
+
+    crop_box: CropBox = (0.0, 0.0, 1.0, 1.0)
+    picture_size: tuple[int, int] = (1, 1)
+    side: int = 1
+
+    def view_with_levels(self) -> tuple[View, Levels | None]:
+        """Read the mask, a PNG, and show the view.
+
+        Returns:
+            uint8 (side, side, 1), 1 on the objects, with the mask's own size; and no levels.
+
+        Raises:
+            BadImageError: It is no PNG, is damaged or too large; it shows no object at all; or it
+                has the size of the picture before that was turned upright.
+        """
+        mask = _read(self.path, self.max_pixels)
+        height, width = mask.shape
+        if (height, width) == self.picture_size and height != width:
+            raise BadImageError("it lies on its side: masks are of the upright picture")
+        if not mask.any():
+            raise BadImageError("a mask without an object: all of it is 0")
+        view = nearest(mask, self.crop_box, self.picture_size, self.side)
+        return View(view[..., None].astype(np.uint8), self.crop_box, (width, height)), None
+
+    @property
+    def channels(self) -> int:
+        """One: whether a pixel lies on an object."""
+        return 1
+
+    def expects(self, height: int, width: int) -> bool:
+        """Whether an answer has the view's size."""
+        return height == width == self.side
+
+
+def nearest(
+    mask: NDArray[np.bool_], crop_box: CropBox, picture_size: tuple[int, int], side: int
+) -> NDArray[np.bool_]:
+    """Show a view of a mask: of each of its pixels, what the mask is at that pixel's centre.
+
+    Args:
+        mask: (h, w), of the whole picture, in another size too.
+        crop_box: The view, in pixels of the picture.
+        picture_size: The picture's width and height.
+        side: The view's height and width.
+
+    Returns:
+        (side, side); False outside the picture.
+    """
+    columns, are_columns = _places(crop_box[0], crop_box[2], picture_size[0], mask.shape[1], side)
+    rows, are_rows = _places(crop_box[1], crop_box[3], picture_size[1], mask.shape[0], side)
+    shown: NDArray[np.bool_] = mask[rows][:, columns] & are_rows[:, None] & are_columns
+    return shown
+
+
+def _places(
+    begin: float, end: float, picture: int, mask: int, side: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Which row or column of a mask each of the view shows, and whether there is one."""
+    centres = begin + (np.arange(side) + 0.5) * ((end - begin) / side)
+    at = np.floor(centres * (mask / picture)).astype(np.int64)
+    return at.clip(0, mask - 1), (at >= 0) & (at < mask)
+
+
+def _read(path: str, max_pixels: int) -> NDArray[np.bool_]:
+    """Which pixels of a mask are above 0, (h, w): of a palette their numbers, of colours any."""
+    options = ReadOptions(max_pixels)
+    with opened(path) as file:
+        try:
+            picture = Image.open(file, formats=_FORMATS)
+        except UnidentifiedImageError:
+            raise BadImageError("not a PNG, or damaged at its start") from None
+        except Image.DecompressionBombError:  # far above Pillow's own limit
+            raise options.too_many("a great many") from None
+        with picture:
+            options.check_size(*picture.size)
+            try:
+                picture.load()
+            except (MemoryError, Image.DecompressionBombError):
+                raise
+            except Exception as error:
+                state = "truncated" if "truncated" in str(error).lower() else "damaged"
+                raise BadImageError(f"{state} PNG") from error
+            values = np.asarray(_upright(picture))
+            has_alpha = picture.mode in ("LA", "RGBA")
+    above: NDArray[np.bool_] = values > 0
+    if above.ndim == 2:
+        return above
+    shown = above[..., -1] if has_alpha else np.True_
+    return np.asarray(above[..., : values.shape[-1] - has_alpha].any(2) & shown)
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    with contextlib.suppress(Exception):  # a good mask is not refused for bad metadata
+        return ImageOps.exif_transpose(picture)
+    return picture

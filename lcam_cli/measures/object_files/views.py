@@ -1,0 +1,30 @@
+"""Where in their pictures the views lie that a network sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lcam_cli.images.stream import Batch
+
+
+@dataclass(frozen=True)
+class Views:
+    """B views.
+
+    Attributes:
+        crop_boxes: float32 (B, 4): x0, y0, x1, y1 of each in pixels of the upright picture.
+        sizes: int32 (B, 2): width and height of the upright pictures.
+        side: Height and width of a view, in pixels.
+    """
+
+    crop_boxes: NDArray[np.float32]
+    sizes: NDArray[np.int32]
+    side: int
+
+    @classmethod
+    def of(cls, read: Batch) -> Views:
+        """The views of pictures as they were read."""
+        return cls(read.crop_boxes, read.sizes, read.images.shape[1])

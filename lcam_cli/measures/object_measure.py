@@ -1,0 +1,34 @@
+"""What measures that ask where the objects are have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lcam_cli.measures.measure import MapScores, Measure, Perturbation
+
+if TYPE_CHECKING:
+    from lcam_cli.measures.objects import Objects
+
+
+class ObjectMeasure(Measure):
+    """A measure of where a map lies, against where the objects of its class do.
+
+    It scores no other pictures. It has no number for a picture of whose objects nothing is known.
+    """
+
+    lower_is_better = False
+    digits = 2
+    cost = "none"
+    needs_objects = True
+    left_out = "{maps} left out, of whose objects nothing lies in the network's view"
+
+    def perturbations(self, nu: float) -> Sequence[Perturbation]:
+        """Ask for nothing: the map and the objects are enough."""
+        return []
+
+
+def objects_of(scores: MapScores) -> Objects:
+    """The objects, which a run has wherever a measure asks for them."""
+    assert scores.objects is not None, "no run measures this without --boxes or --masks"
+    return scores.objects
