@@ -35,13 +35,16 @@ class Objects:
 
 
 class ObjectSource(Protocol):
-    """Who knows where the objects are: a file of boxes, a folder of masks.
+    """Who knows where the objects are: a file of boxes, a folder of masks."""
 
-    Attributes:
-        identity: What tells it from others, as a JSON value: other objects, other numbers.
-    """
+    @property
+    def identity(self) -> Any:
+        """What tells it from others, as a JSON value: other objects, other numbers."""
+        ...
 
-    identity: Any
+    def lines(self) -> Sequence[str]:
+        """What was found of the pictures looked at so far, a line each."""
+        ...
 
     def of(self, read: Batch, paths: Sequence[str], classes: Tensor) -> Objects:
         """Return the objects of B pictures.

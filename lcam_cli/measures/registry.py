@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lcam_cli.errors import LcamError, did_you_mean
@@ -82,6 +82,38 @@ def check_measure(name: str) -> None:
         raise LcamError(f"{name!r} is no measure", hint)
 
 
+def check_measures(names: Sequence[str], *, objects: bool) -> None:
+    """Check the names of a run's measures, and that what they ask for is there.
+
+    Args:
+        names: As users type them.
+        objects: Whether somebody knows where the objects are.
+
+    Raises:
+        LcamError: No measure has one of the names; a measure asks where the objects are, which
+            nobody knows; or somebody does, and none asks.
+    """
+    for name in names:
+        check_measure(name)
+    own = [MEASURES[name] for name in names if name in MEASURES]
+    _check_objects(own, objects=objects)
+    if objects and len(own) == len(names) and not any(measure.needs_objects for measure in own):
+        asking = ",".join(name for name, measure in MEASURES.items() if measure.needs_objects)
+        raise LcamError(
+            "--boxes or --masks is given, and no measure asks where the objects are",
+            f"add --metrics {asking}",
+        )
+
+
+def _check_objects(measures: Iterable[Measure | type[Measure]], *, objects: bool) -> None:
+    lacking = [measure.name for measure in measures if measure.needs_objects and not objects]
+    if lacking:
+        raise LcamError(
+            f"{', '.join(lacking)}: where the objects are is not known",
+            "say it with --boxes FILE or --masks DIR",
+        )
+
+
 def find_measure(name: str) -> Measure:
     """Make the measure of a name; of installed packages only the one that has it is loaded.
 
@@ -119,12 +151,7 @@ def make_measures(names: Iterable[str] = DEFAULT, *, objects: bool = False) -> l
     """
     names = list(names)
     made = [find_measure(name) for name in dict.fromkeys([*ALWAYS, *names]) if name != ALL]
-    lacking = [measure.name for measure in made if measure.needs_objects and not objects]
-    if lacking:
-        raise LcamError(
-            f"{', '.join(lacking)}: where the objects are is not known",
-            "say it with --boxes FILE or --masks DIR",
-        )
+    _check_objects(made, objects=objects)
     if ALL in names:
         others = (find_measure(name) for name in known_measures())
         there = {measure.name for measure in made}

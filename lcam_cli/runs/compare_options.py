@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from lcam_cli.errors import LcamError
-from lcam_cli.measures.registry import DEFAULT, check_measure
+from lcam_cli.measures.registry import DEFAULT, check_measures
 from lcam_cli.runs import checks as c
 from lcam_cli.runs.options import SHARED_CHECKS, BackboneOptions, EngineOptions, PictureOptions
 
@@ -102,5 +102,4 @@ class CompareOptions:
             raise LcamError(
                 f"RISE with p = {self.rise_p}", "give the share of cells kept, between 0 and 1"
             )
-        for name in self.metrics:
-            check_measure(name)
+        check_measures(self.metrics, objects=bool(self.boxes or self.masks))

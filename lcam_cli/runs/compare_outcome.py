@@ -103,7 +103,8 @@ def compare(
         results = comparison.results(options.seed)
         page = _write_outputs(comparison, results, options, readers, reporter)
         comparison.drop_maps()
-        for words in undefined_words(results):
+        objects = comparison.task.objects
+        for words in [*undefined_words(results), *(() if objects is None else objects.lines())]:
             reporter.warn(words)
         comparison.warn_of_flat_maps(reporter, results)
         return CompareResult(comparison.state.folder, results, tuple(comparison.left_out), page)

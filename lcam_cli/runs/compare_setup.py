@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lcam_cli.engine.engine import Engine
+from lcam_cli.images.find import Found
+from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.measures.compare_state import CompareState, shown_pictures
+from lcam_cli.measures.object_files.read import Run, read_objects
 from lcam_cli.measures.picture_scores import PictureScores
 from lcam_cli.measures.registry import make_measures
 from lcam_cli.measures.sweep import Candidate
@@ -53,7 +56,7 @@ def new_comparison(
     engine = new_engine(network, replace(options.engine.for_measures(), device=device), reporter)
     note_unused_gpus(engine, ranks.info, "compare", reporter)
     place_maps(engine, chosen.methods.values(), options.align, reporter)
-    task = _task(found.paths, options, engine)
+    task = _task(found, options, engine, reporter)
     return Comparison(
         engine,
         found,
@@ -68,13 +71,16 @@ def new_comparison(
     )
 
 
-def _task(paths: Sequence[str], options: CompareOptions, engine: Engine) -> Task:
+def _task(found: Found, options: CompareOptions, engine: Engine, reporter: Reporter) -> Task:
+    run = Run.of_files(found.paths, found.root, options.engine.max_pixels or MAX_PIXELS)
+    objects = read_objects(options.boxes, options.masks, run, engine.backbone, reporter.warn)
     return Task(
-        paths,
+        found.paths,
         ClassChoice(tuple(engine.backbone.class_index(name) for name in options.class_names)),
         options.nu,
-        make_measures(options.metrics),
+        make_measures(options.metrics, objects=objects is not None),
         options.mask_space,
         options.keep,
-        shown=shown_pictures(len(paths), _PICTURES_SHOWN),
+        objects,
+        shown_pictures(len(found.paths), _PICTURES_SHOWN),
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from lcam_cli.measures.registry import DEFAULT, check_measure
+from lcam_cli.measures.registry import DEFAULT, check_measures
 from lcam_cli.runs import checks as c
 from lcam_cli.runs.options import SHARED_CHECKS, BackboneOptions, EngineOptions
 
@@ -92,5 +92,4 @@ class EvaluateOptions:
 
     def __post_init__(self) -> None:
         c.check_fields(self, self.CHECKS)
-        for name in self.metrics:
-            check_measure(name)
+        check_measures(self.metrics, objects=bool(self.boxes or self.masks))

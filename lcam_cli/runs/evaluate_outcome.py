@@ -23,6 +23,7 @@ from lcam_cli.maps.record import MapsInfo
 from lcam_cli.measures.evaluate import Evaluation
 from lcam_cli.measures.evaluate import evaluate as evaluate_file
 from lcam_cli.measures.labels import read_labels
+from lcam_cli.measures.object_files.read import Run, read_objects
 from lcam_cli.measures.registry import make_measures
 from lcam_cli.measures.task import Task
 from lcam_cli.methods.noise import RandomMap
@@ -90,11 +91,20 @@ def evaluate(
                     f"{maps} is of an unfinished run: scoring the {len(file)} maps it has"
                 )
             network = _backbone(maps, info, options)
-            truth = _labels(maps, file, network, options, reporter)
+            truth = _labels(file, network, options, reporter)
             engine = new_engine(network, options.engine.for_measures(), reporter)
             engine.align = info.align
+            pictures = Run.of_rows(
+                file.paths(), _root(file, options), options.engine.max_pixels or MAX_PIXELS
+            )
+            objects = read_objects(options.boxes, options.masks, pictures, network, reporter.warn)
             measures, method = measures_with_method(
-                make_measures(options.metrics), file, options, engine, readers, reporter
+                make_measures(options.metrics, objects=objects is not None),
+                file,
+                options,
+                engine,
+                readers,
+                reporter,
             )
             task = Task(
                 file.paths(),
@@ -102,6 +112,7 @@ def evaluate(
                 measures=measures,
                 space=options.mask_space,
                 keep=options.keep,
+                objects=objects,
             )
             skipped = SkippedPictures(reporter, options.strict)
             report = None
@@ -131,6 +142,8 @@ def evaluate(
             return EvaluateResult(None)
         results = _results(outcome, info, engine, skipped.count, task)
         _warn(outcome, results, network, reporter)
+        for words in () if objects is None else objects.lines():
+            reporter.warn(words)
         if options.out is not None:
             render = TEXT_FORMATS.get(options.format, TEXT_FORMATS["markdown"])
             write_result(render(results), options.out)
@@ -177,14 +190,18 @@ def _backbone(maps: Path, info: MapsInfo, options: EvaluateOptions) -> Backbone:
     return network
 
 
+def _root(file: MapsFile, options: EvaluateOptions) -> str:
+    """The folder that the pictures of the rows lie in, absolute."""
+    return os.path.abspath(options.images or file.path.parent / file.info.root)  # noqa: PTH100
+
+
 def _labels(
-    maps: Path, file: MapsFile, network: Backbone, options: EvaluateOptions, reporter: Reporter
+    file: MapsFile, network: Backbone, options: EvaluateOptions, reporter: Reporter
 ) -> dict[str, int] | None:
     """Find the true class of every row that has one; None where no labels are given."""
     if options.labels is None:
         return None
-    rows = file.paths()
-    root = os.path.abspath(options.images or maps.parent / file.info.root)  # noqa: PTH100
+    rows, root = file.paths(), _root(file, options)
     truth = read_labels(str(options.labels), rows, network, root=root, warn=reporter.warn)
     if unlabelled := len(set(rows) - truth.keys()):
         reporter.warn(
