@@ -33,8 +33,8 @@ class Coherency(Measure):
         "how much the map resembles that of the picture seen through it, in percent: their "
         "correlation, from −1 to 1, brought to 0 to 100"
     )
-    left_out = "{maps} left out: flat, or without another map of the picture seen through them"
-    cost = "explains again: 1 pass, or as many as the method needs"
+    left_out = "{maps} left out: flat, or what they show has a flat map or none"
+    cost = "explains again: 1 pass, which AD(100) shares; more for methods of many"
     source = "Poppi et al., CVPRW 2021"
     explains_again = True
 

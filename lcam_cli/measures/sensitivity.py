@@ -74,8 +74,8 @@ class Sensitivity(Measure):
         "the largest change of the map, in parts of its norm, under noise of up to 2% of the range "
         "of a pixel"
     )
-    left_out = "{maps} left out: of zeros, or without another map of a picture near"
-    cost = "explains again 10 times: 10 passes, or as often what the method needs"
+    left_out = "{maps} left out: of zeros, or a picture near theirs has no map"
+    cost = "explains again 10 times: 10 passes; more for methods of many"
     source = "Yeh et al., NeurIPS 2019"
     explains_again = True
     neighbours: ClassVar[Neighbours] = Neighbours()

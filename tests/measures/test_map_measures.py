@@ -50,6 +50,16 @@ def test_sparseness_is_the_gini_index(V: np.ndarray) -> None:
             assert np.isnan(number)
 
 
+def test_sparseness_is_quantus() -> None:
+    quantus = pytest.importorskip("quantus")
+    V = np.random.default_rng(0).random((6, 1, 32, 32), np.float32) ** 3
+    metric = quantus.Sparseness(disable_warnings=True, abs=True, normalise=False)
+    x, y = np.zeros((6, 3, 32, 32), np.float32), np.zeros(6, np.int64)
+    model = torch.nn.Flatten()  # it is not asked
+    expected = metric(model=model, x_batch=x, y_batch=y, a_batch=V, device="cpu")
+    assert numbers(Sparseness(), V[:, 0]) == pytest.approx(np.array(expected), abs=1e-4)
+
+
 @given(MAPS)
 def test_complexity_is_the_l1_norm_over_the_pixels(V: np.ndarray) -> None:
     expected = [100 * np.abs(v.astype(np.float64)).sum() / v.size for v in V]

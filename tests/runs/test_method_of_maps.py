@@ -18,6 +18,7 @@ from lcam_cli.runs.options import BackboneOptions, EngineOptions
 from lcam_cli.runs.reporter import Reporter
 from tests.cli import job
 from tests.cli.job import Ended, Lcam
+from tests.packages import Install, installing
 from tests.runs.test_compare_folder import OWN
 
 AGAIN = ("coherency", "adcc", "sensitivity")
@@ -27,6 +28,20 @@ EVALUATE = ("--backbone", "own.py:net", "--device", "cpu", "--batch-size", "4", 
 EXACT = ("--map-dtype", "float32")
 
 lcam = job.lcam
+install = installing("lcam.methods")
+
+PLUGIN = """
+from lcam_cli.methods.base import Maps
+class Mine:
+    name, forward_passes, params = "mine", 1, {"seed": "none", "masks": "few"}
+    failing = False
+    def __call__(self, engine, forward, classes):
+        if self.failing:
+            raise OSError("no disk")
+        return Maps.of_cam(forward.A.mean(1), forward)
+def make(backbone, options):
+    return Mine()
+"""
 
 
 @pytest.fixture
@@ -266,3 +281,41 @@ def test_the_reporter_is_told_what_is_left_out(folder: Path, lcam: Lcam) -> None
     found = evaluate_maps("maps.h5", options, reporter=Reporter(on_warning=warned.append))
     assert found.results is not None
     assert warned[0].startswith("left out coherency, adcc, sensitivity: theirs, which made maps")
+
+
+def test_a_packages_method_is_made_again_while_it_is_there(
+    folder: Path, lcam: Lcam, install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("lcam_mine", PLUGIN, {"mine": "lcam_mine:make"})
+    explained(lcam, "--method", "mine", *WORDS)
+    assert rows_of(evaluated(lcam))["mine"]["coherency"]["mean"] > 50
+    monkeypatch.setattr("lcam_mine.Mine.failing", True)
+    failing = evaluated(lcam)
+    assert failing.code == 2
+    assert "mine explains none of the first pictures of maps.h5 again" in failing.err
+    assert "mine fails when it explains again: the plug-in mine failed: OSError" in failing.err
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    gone = evaluated(lcam)
+    assert gone.code == 2
+    assert "mine, which made maps.h5, cannot be made again: unknown method 'mine'" in gone.err
+    assert set(AGAIN).isdisjoint(rows_of(evaluated(lcam, metrics="all"))["mine"])
+
+
+def test_what_fails_on_a_masked_picture_costs_that_number_alone(
+    folder: Path, lcam: Lcam, install: Install
+) -> None:
+    fails_when_dark = PLUGIN.replace("self.failing", "(forward.x.mean((1, 2, 3)) < 0.1).any()")
+    install("lcam_mine", fails_when_dark, {"mine": "lcam_mine:make"})
+    explained(lcam, "--method", "mine", *WORDS, *EXACT)
+    with h5py.File("maps.h5", "r+") as file:
+        file["saliency"][5] *= 0.05  # so that one picture is dark behind its map
+    done = evaluated(lcam, "--nu", "50")
+    assert done.code == 0, done.err
+    content = json.loads(done.out)
+    assert content["images"] == 6
+    assert content["undefined"]["coherency"] == 1
+    assert content["undefined"]["adcc"] == 1
+    assert "1 map left out: flat, or what they show has a flat map or none" in done.err
+    assert done.err.count("mine fails when it explains again: ") == 1
+    assert rows_of(done)["mine"]["sensitivity"]["mean"] is not None
