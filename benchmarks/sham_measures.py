@@ -25,6 +25,7 @@ from lcam_cli.measures.rows import score_rows
 from lcam_cli.measures.score import Score
 from lcam_cli.measures.sweep import Candidate, sweep
 from lcam_cli.measures.task import Task
+from lcam_cli.reports.results import FLOOR
 from lcam_cli.runs.compare_options import CompareOptions
 from lcam_cli.runs.compare_setup import new_comparison
 from lcam_cli.runs.comparison import Comparison
@@ -36,6 +37,7 @@ from lcam_cli.scale.ranks import Ranks
 REFERENCE = "gradcam"
 REAL = (REFERENCE, "gradcam++", "cam")  # and random, as in every comparison
 NAMES = [sham.name for sham in SHAMS]
+IGNORANT = [name for name in [*NAMES, FLOOR] if name != Bright.name]
 KEPT = {"values": "", "whole": ", kept whole"}
 
 
@@ -62,7 +64,7 @@ class Line:
         if score.mean is None:
             return "–"
         shown = f"{score.mean:.{self.digits}f}"
-        if name not in NAMES:
+        if name not in (*NAMES, FLOOR):
             return shown
         if self.beats(name):
             return f"**{shown}**"
@@ -157,9 +159,9 @@ def summary(lines: Sequence[Line]) -> str:
     """Which measures rank a sham above Grad-CAM, and which never do."""
     above, unsure, below = [], [], []
     for line in lines:
-        if better := [name for name in NAMES if line.beats(name)]:
+        if better := [name for name in (*NAMES, FLOOR) if line.beats(name)]:
             above.append(f"- {line.title}: {', '.join(better)}")
-        elif close := [name for name in NAMES if line.is_close(name) and name != Bright.name]:
+        elif close := [name for name in IGNORANT if line.is_close(name)]:
             unsure.append(f"- {line.title}: {', '.join(close)}")
         else:
             below.append(line.title)

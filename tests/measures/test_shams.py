@@ -143,7 +143,7 @@ def line(benchmarks: ModuleType, sham: tuple[float, float, float], lower: bool) 
     from lcam_cli.measures.score import Difference, Score
 
     there = Score(50 + sham[0], (0, 100), Difference(sham[0], sham[1:]))
-    scores = dict.fromkeys(benchmarks.NAMES, Score(None, None))
+    scores = dict.fromkeys((*benchmarks.NAMES, "random"), Score(None, None))
     return benchmarks.Line("M", 1, 1 if lower else -1, scores | {"noise": there})
 
 
