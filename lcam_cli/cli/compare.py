@@ -58,6 +58,7 @@ def compare(
             help="The class to explain. Repeatable.",
         ),
     ] = None,
+    labels: m.Labels = None,
     max_images: o.MaxImages = None,
     format_: Annotated[
         Literal["table", "json", "csv", "markdown", "latex"],
@@ -138,6 +139,7 @@ def compare(
         nu=m.parse_nus(nu),
         metrics=m.parse_metrics(metrics),
         class_names=tuple(class_ or ()),
+        labels=labels,
         out=out,
         figure=figure,
         report=report,

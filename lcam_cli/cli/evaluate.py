@@ -76,13 +76,7 @@ def evaluate(
     keep: m.Keep = "values",
     boxes: m.Boxes = None,
     masks: m.Masks = None,
-    labels: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE|folders",
-            help="True classes, for top-1 and top-5: lines of NAME CLASS, or the folders' names.",
-        ),
-    ] = None,
+    labels: m.Labels = None,
     floor: Annotated[
         bool, typer.Option("--floor/--no-floor", help="Score random maps too, as the floor.")
     ] = True,

@@ -87,6 +87,15 @@ Metrics = Annotated[
     ),
 ]
 
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        "--labels",
+        metavar="FILE|folders",
+        help="True classes, for top-1 and top-5: lines of NAME CLASS, or the folders' names.",
+    ),
+]
+
 MaskSpace = Annotated[
     Literal["pixel", "normalized"],
     typer.Option(

@@ -4,10 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lcam_cli.measures.label_order import LabelOrder
+
+BEST = 5
+"""How many of the highest classes of a picture count: top-5."""
+
+
+def best_classes(logits: Tensor) -> NDArray[np.int64]:
+    """Return the classes of the five highest logits, best first.
+
+    Args:
+        logits: (B, R).
+
+    Returns:
+        (B, 5); −1 beyond the last of fewer than five classes.
+    """
+    found: NDArray[np.int64] = np.full((len(logits), BEST), -1, np.int64)
+    best = logits.topk(min(BEST, logits.shape[1]), 1).indices.cpu().numpy()
+    found[:, : best.shape[1]] = best
+    return found
 
 
 class Accuracy:
@@ -36,15 +55,17 @@ class Accuracy:
         """Percentage whose label is among the five highest."""
         return 100 * self._hits5 / self.count if self.count else None
 
-    def update(self, logits: Tensor, labels: Sequence[int | None]) -> None:
-        """Add a batch: logits (B, R), and a class index a picture, None where it is unknown."""
-        known = [i for i, label in enumerate(labels) if label is not None]
-        if not known:
-            return
-        truth = torch.tensor([labels[i] for i in known], device=logits.device).unsqueeze(1)
-        best = logits[known].topk(min(5, logits.shape[1]), 1).indices
-        self.count += len(known)
-        self._hits1 += int((best[:, :1] == truth).sum())
-        self._hits5 += int((best == truth).any(1).sum())
-        for label, predicted in zip(truth[:, 0].tolist(), best[:, 0].tolist(), strict=True):
-            self.order.update(label, predicted)
+    def update(self, best: NDArray[np.int64], labels: Sequence[int | None]) -> None:
+        """Add a batch.
+
+        Args:
+            best: What :func:`best_classes` gives, (B, 5).
+            labels: A class index a picture, B of them; None where it is unknown.
+        """
+        for classes, label in zip(best.tolist(), labels, strict=True):
+            if label is None:
+                continue
+            self.count += 1
+            self._hits1 += classes[0] == label
+            self._hits5 += label in classes
+            self.order.update(label, classes[0])

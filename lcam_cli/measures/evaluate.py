@@ -20,7 +20,7 @@ from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.images.stream import Batch, stream_batches
 from lcam_cli.maps.hdf5.reader import MapsFile
 from lcam_cli.maps.record import MapBatch
-from lcam_cli.measures.accuracy import Accuracy
+from lcam_cli.measures.accuracy import Accuracy, best_classes
 from lcam_cli.measures.measure import Kept, MapScores, Quantity
 from lcam_cli.measures.objects import Objects
 from lcam_cli.measures.score import Scores
@@ -362,7 +362,7 @@ class _Run:
                 self._labels.get(rows.paths[k]) if one else None
                 for k, one in zip(kept, new, strict=True)
             ]
-            self.outcome.accuracy.update(view.forward.logits, truth)
+            self.outcome.accuracy.update(best_classes(view.forward.logits), truth)
 
 
 def _only(batch: Batch, forward: Forward, which: NDArray[np.bool_]) -> tuple[Batch, Forward]:

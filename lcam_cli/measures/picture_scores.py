@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lcam_cli.maps.record import Floats
+from lcam_cli.measures.accuracy import BEST
 from lcam_cli.measures.task import Task
 
 
@@ -17,6 +18,7 @@ class PictureScores:
 
     Attributes:
         classes: The classes explained, int64 (N, C); −1 where unknown.
+        best: The classifier's five highest classes, int64 (N, 5); −1 where unknown.
         full: Scores f(X) of those classes, float32 (N, C).
         masked: f(X ⊙ φ_ν(V)), float32 (M, N, C).
         numbers: What the measures make of the maps, float32 (J, N, C): a row a part of each of
@@ -28,6 +30,7 @@ class PictureScores:
     """
 
     classes: NDArray[np.int64]
+    best: NDArray[np.int64]
     full: Floats
     masked: Floats
     numbers: Floats
@@ -46,6 +49,7 @@ class PictureScores:
 
         return cls(
             classes=np.full((N, C), -1, np.int64),
+            best=np.full((N, BEST), -1, np.int64),
             full=missing(N, C),
             masked=missing(len(task.nus), N, C),
             numbers=missing(task.parts.count, N, C),
@@ -69,6 +73,7 @@ class PictureScores:
         """
         here = slice(pictures.start, pictures.stop)
         self.classes[here] = other.classes[here]
+        self.best[here] = other.best[here]
         self.full[here] = other.full[here]
         self.masked[:, here] = other.masked[:, here]
         self.numbers[:, here] = other.numbers[:, here]

@@ -20,6 +20,7 @@ from lcam_cli.images.find import Skipped
 from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.images.stream import Batch, stream_batches
 from lcam_cli.maps.record import MapBatch
+from lcam_cli.measures.accuracy import best_classes
 from lcam_cli.measures.measure import Kept
 from lcam_cli.measures.objects import Objects
 from lcam_cli.measures.picture_scores import PictureScores
@@ -286,6 +287,7 @@ def _explain_and_score(candidate: Candidate, batch: _Batch) -> list[Maps]:
     found, at = candidate.scores, batch.read.indices
     found.seconds += seconds
     found.classes[at] = batch.classes.cpu().numpy()
+    found.best[at] = best_classes(forward.logits)
     found.full[at] = batch.full.float().cpu().numpy()
     found.masked[:, at] = at_nus.cpu().numpy()
     found.numbers[:, at] = torch.stack(numbers, 2).cpu().numpy()

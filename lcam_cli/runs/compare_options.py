@@ -23,6 +23,8 @@ class CompareOptions:
         nu: Percentages ν of the pixels kept, the brightest of the map, in (0, 100].
         metrics: Names of measures, or ``"all"``; ``"ad"`` and ``"ic"`` are always there.
         class_names: The classes explained, by name or index; none for the predicted one.
+        labels: ``"folders"``, or a file with a line ``NAME CLASS`` a picture, for the classifier's
+            top-1 and top-5; None for neither.
         out: An HDF5 file for all maps, a group a method; None for none.
         figure: A PNG for some of the maps; None for none.
         report: A folder for a page with the table, curves and every picture; None for none.
@@ -58,6 +60,7 @@ class CompareOptions:
     nu: tuple[float, ...] = (100.0, 50.0, 15.0)
     metrics: tuple[str, ...] = DEFAULT
     class_names: tuple[str, ...] = ()
+    labels: str | Path | None = None
     out: Path | None = None
     figure: Path | None = None
     report: Path | None = None
@@ -86,6 +89,7 @@ class CompareOptions:
         "nu": c.percents,
         "metrics": c.names,
         "class_names": c.names_or_indices,
+        "labels": c.optional(c.text),
         "rise_masks": c.optional(c.whole(1)),
         "rise_cells": c.whole(1),
         "rise_p": c.number(),

@@ -22,6 +22,7 @@ from lcam_cli.runs.compare_options import CompareOptions
 from lcam_cli.runs.compare_run import CompareRun
 from lcam_cli.runs.compare_setup import new_comparison
 from lcam_cli.runs.comparison import Comparison
+from lcam_cli.runs.labels import warn_of_label_order
 from lcam_cli.runs.log import log_to
 from lcam_cli.runs.reporter import Reporter
 from lcam_cli.runs.skipped import SkippedPictures
@@ -107,6 +108,8 @@ def compare(
         for words in [*undefined_words(results), *(() if objects is None else objects.lines())]:
             reporter.warn(words)
         comparison.warn_of_flat_maps(reporter, results)
+        names = comparison.engine.backbone.class_names
+        warn_of_label_order(results.accuracy, names, reporter)
         return CompareResult(comparison.state.folder, results, tuple(comparison.left_out), page)
 
 

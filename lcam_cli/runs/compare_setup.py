@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from lcam_cli.engine.backbone import Backbone
 from lcam_cli.engine.engine import Engine
 from lcam_cli.images.find import Found
 from lcam_cli.images.read import MAX_PIXELS
+from lcam_cli.maps.paths import stored_path
 from lcam_cli.measures.compare_state import CompareState, shown_pictures
 from lcam_cli.measures.object_files.read import Run, read_objects
 from lcam_cli.measures.picture_scores import PictureScores
@@ -20,6 +22,7 @@ from lcam_cli.runs.candidates import choose_candidates
 from lcam_cli.runs.compare_options import CompareOptions
 from lcam_cli.runs.comparison import Comparison
 from lcam_cli.runs.engine import new_engine, note_unused_gpus, place_maps
+from lcam_cli.runs.labels import true_classes
 from lcam_cli.runs.pictures import find_pictures
 from lcam_cli.runs.reporter import Reporter
 from lcam_cli.scale.ranks import Ranks
@@ -53,6 +56,7 @@ def new_comparison(
     )
     network = chosen.backbone
     found = ranks.share(lambda: find_pictures(inputs, options.pictures, reporter, options.seed))
+    labels = ranks.share(lambda: _labels(found, options, network, reporter))
     engine = new_engine(network, replace(options.engine.for_measures(), device=device), reporter)
     note_unused_gpus(engine, ranks.info, "compare", reporter)
     place_maps(engine, chosen.methods.values(), options.align, reporter)
@@ -67,8 +71,20 @@ def new_comparison(
         ],
         CompareState(options.state, engine, task),
         keep_maps=options.out is not None or options.report is not None,
+        labels=labels,
         left_out=chosen.left_out,
     )
+
+
+def _labels(
+    found: Found, options: CompareOptions, network: Backbone, reporter: Reporter
+) -> list[int | None] | None:
+    """Find the true class of each picture, None where it has none; None where nobody asks."""
+    if options.labels is None:
+        return None
+    names = [stored_path(path, found.root) for path in found.paths]
+    truth = true_classes(options.labels, names, network, found.root, reporter)
+    return [truth.get(name) for name in names]
 
 
 def _task(found: Found, options: CompareOptions, engine: Engine, reporter: Reporter) -> Task:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from lcam_cli.maps.hdf5.groups import join_methods
 from lcam_cli.maps.hdf5.reader import MapsFile
 from lcam_cli.maps.paths import stored_path
 from lcam_cli.maps.record import why_tiled
+from lcam_cli.measures.accuracy import Accuracy
 from lcam_cli.measures.compare_pictures import scored_pictures
 from lcam_cli.measures.compare_state import CompareState
 from lcam_cli.measures.rows import common_pictures, score_rows, undefined
@@ -43,6 +45,8 @@ class Comparison:
         candidates: The methods, in the order of the rows.
         state: Where finished parts are kept.
         keep_maps: Whether all maps are wanted in the end.
+        labels: The true class of each picture of the task, None where it is unknown; None where
+            nobody asked.
         left_out: Methods that were to be compared and are in no row.
     """
 
@@ -52,6 +56,7 @@ class Comparison:
     candidates: list[Candidate]
     state: CompareState
     keep_maps: bool
+    labels: Sequence[int | None] | None = None
     left_out: list[str] = field(default_factory=list)
 
     @property
@@ -76,19 +81,21 @@ class Comparison:
         passes = {candidate.name: candidate.method.forward_passes for candidate in self.candidates}
         aligned = {c.name: grid_of_maps(self.engine, c.method) is not None for c in self.candidates}
         tiled = {c.name: why_tiled(c.method.params) for c in self.candidates}
-        common = int(common_pictures(list(rows.values())).sum())
+        common = common_pictures(list(rows.values()))
+        images = int(common.sum())
         identity = self.engine.backbone.identity
         return Results(
             backbone=identity.name,
             weights=identity.weights,
             layer=identity.layer,
-            images=common,
-            skipped=len(self.task.paths) - common + len(self.found.skipped),
+            images=images,
+            skipped=len(self.task.paths) - images + len(self.found.skipped),
             precision=self.engine.hardware.precision,
             device=self.engine.hardware.name,
             mask_space=self.task.space,
             keep=self.task.keep,
             activation=identity.activation,
+            accuracy=self._accuracy(common),
             undefined=undefined(list(rows.values()), self.task),
             measures=self.task.measures,
             rows=[
@@ -120,6 +127,15 @@ class Comparison:
                 why = reason_of_picture(self.engine, rows[name].method.name, path, class_index)
                 break
         warn_of_flat_maps(reporter, counts, why)
+
+    def _accuracy(self, common: NDArray[np.bool_]) -> Accuracy | None:
+        """How often the classifier is right on the pictures that all rows have."""
+        if self.labels is None:
+            return None
+        accuracy = Accuracy()
+        best = self.candidates[0].scores.best[common]
+        accuracy.update(best, [self.labels[i] for i in np.flatnonzero(common).tolist()])
+        return accuracy
 
     def _maps(self, common: NDArray[np.bool_]) -> int:
         """Maps a row that are compared."""

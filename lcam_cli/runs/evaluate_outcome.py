@@ -22,7 +22,6 @@ from lcam_cli.maps.hdf5.reader import MapsFile
 from lcam_cli.maps.record import MapsInfo
 from lcam_cli.measures.evaluate import Evaluation
 from lcam_cli.measures.evaluate import evaluate as evaluate_file
-from lcam_cli.measures.labels import read_labels
 from lcam_cli.measures.object_files.read import Run, read_objects
 from lcam_cli.measures.registry import make_measures
 from lcam_cli.measures.task import Task
@@ -37,6 +36,7 @@ from lcam_cli.runs.backbone import backbone_of_file
 from lcam_cli.runs.engine import new_engine
 from lcam_cli.runs.evaluate_options import EvaluateOptions
 from lcam_cli.runs.flat_maps import warn_of_flat_maps
+from lcam_cli.runs.labels import true_classes, warn_of_label_order
 from lcam_cli.runs.log import log_to
 from lcam_cli.runs.method_of_maps import measures_with_method
 from lcam_cli.runs.reporter import Reporter
@@ -201,14 +201,7 @@ def _labels(
     """Find the true class of every row that has one; None where no labels are given."""
     if options.labels is None:
         return None
-    rows, root = file.paths(), _root(file, options)
-    truth = read_labels(str(options.labels), rows, network, root=root, warn=reporter.warn)
-    if unlabelled := len(set(rows) - truth.keys()):
-        reporter.warn(
-            f"{unlabelled} of {len(set(rows))} pictures have no label in {options.labels}: they "
-            "do not count for top-1 and top-5"
-        )
-    return truth
+    return true_classes(options.labels, file.paths(), network, _root(file, options), reporter)
 
 
 def _results(
@@ -253,6 +246,4 @@ def _warn(outcome: Evaluation, results: Results, network: Backbone, reporter: Re
         reporter.warn(words)
     flat = {s.name: (s.flat_maps, s.maps) for s in outcome.scores}
     warn_of_flat_maps(reporter, flat, outcome.scores[0].why_flat)
-    labelled = outcome.accuracy
-    if labelled and (other_order := labelled.order.warning(network.class_names)):
-        reporter.warn(other_order)
+    warn_of_label_order(outcome.accuracy, network.class_names, reporter)

@@ -147,7 +147,8 @@ def test_another_order_of_the_classes_is_told_once(
     labels = file_of(numbers)
     evaluate = ("evaluate", "maps.h5", "--backbone", "own.py:net", "--nu", "50")
     diagnose = ("diagnose", "sorted", *NETWORK, "--method", "random")
-    for words in (evaluate, diagnose):
+    compare = ("compare", "sorted", *NETWORK, "--methods", "random", "--nu", "50")
+    for words in (evaluate, diagnose, compare):
         done = lcam(*words, "--labels", labels)
         assert done.code == 0, done.err
         assert done.err.count("in another order") == (1 if told else 0), done.err
@@ -172,3 +173,43 @@ def test_training_and_diagnosing_take_the_same_names(folder: Path, lcam: Lcam) -
     assert trained.code == 0, trained.err
     assert "1 images have no label" in trained.err
     assert "training BLA and the head on 24 images" in trained.err
+
+
+def test_compare_says_how_often_the_classifier_is_right(folder: Path, lcam: Lcam) -> None:
+    compare = partial(
+        lcam, "compare", "sorted", *NETWORK, "--methods", "gradcam", "--classes", "classes.txt",
+        "--nu", "50", "--format", "json",
+    )  # fmt: skip
+    assert "accuracy" not in json.loads(compare().out)
+    # What an earlier run finished is taken over, though it was asked for no labels.
+    done = compare("--labels", "folders", "--resume")
+    assert "taken over from an earlier run: gradcam, random" in done.err
+    assert accuracy(done.out) == (100, 24)
+    # The prediction counts, whatever class is explained.
+    assert accuracy(compare("--labels", "folders", "--class", "grey 3").out) == (100, 24)
+    # Every label two classes off: never the first, and among the five but at the end of the twelve.
+    moved = [(c + 2) % 12 for c in range(12)]
+    found = json.loads(compare("--labels", file_of(moved)).out)["accuracy"]
+    assert found == {"top1": 0, "top5": round(100 * 10 / 12, 4), "labelled": 24}
+    # Only the pictures of the rows count, and only those with a label.
+    Path("sorted/grey 0/image_0000.png").write_text("no picture")
+    lines = Path(file_of(list(range(12)))).read_text().splitlines()
+    Path("labels.csv").write_text("\n".join(lines[:-1]))
+    some = compare("--labels", "labels.csv")
+    assert (some.code, accuracy(some.out)) == (3, (100, 22))
+    assert "1 of 24 pictures have no label in labels.csv" in some.err
+    table = lcam(
+        *("compare", "sorted", *NETWORK, "--methods", "gradcam", "--nu", "50"),
+        *("--labels", "labels.csv", "--format", "markdown"),
+    )
+    assert "top-1 100.00%, top-5 100.00% on 22 labelled" in table.out
+
+
+def test_compare_refuses_labels_before_it_explains(folder: Path, lcam: Lcam) -> None:
+    words = ("compare", "sorted", *NETWORK, "--methods", "gradcam", "--labels")
+    Path("wrong.csv").write_text("grey 0/image_0000.png grey\n")
+    wrong = lcam(*words, "wrong.csv")
+    assert wrong.code == 2
+    assert "wrong.csv: " in wrong.err
+    assert lcam(*words, "missing.csv").code == 2
+    assert not Path("runs").exists()

@@ -58,7 +58,11 @@ def stage(tmp_path: Path, fine_tuned: Path, downloads: Path) -> Path:
     for label in ("pug", "goldfish"):
         (tmp_path / "sorted" / label).mkdir(parents=True)
         (tmp_path / "sorted" / label / "0.jpg").symlink_to(tmp_path / "pictures" / "0.jpg")
-    (tmp_path / "labels.txt").write_text("0.jpg pug\n")
+    paper = tmp_path / "L-CAM" / "datalist" / "ILSVRC" / "Evaluation_2000.txt"
+    paper.parent.mkdir(parents=True)
+    paper.write_text("ILSVRC2012_val_00000001.JPEG 65\n")
+    (tmp_path / "val" / "ILSVRC2012_val_00000001.JPEG").symlink_to("0.jpg")
+    (tmp_path / "labels.txt").write_text("0.jpg pug\nILSVRC2012_val_00000001.JPEG pug\n")
     (tmp_path / "torch").symlink_to(downloads)
     for file in fine_tuned.iterdir():
         (tmp_path / file.name).symlink_to(file)

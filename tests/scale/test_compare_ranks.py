@@ -34,10 +34,15 @@ def test_two_ranks_score_what_one_process_scores(
     folder: Path,  # noqa: F811
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    assert lcam(*COMPARE, "--out", "whole.h5", "--state", "one") == 3
+    names = sorted(path.name for path in (folder / "photos").iterdir())
+    lines = [f"{name} {k % 2}" for k, name in enumerate(names)]
+    (folder / "labels.txt").write_text("\n".join(lines))
+    compare = [*COMPARE, "--labels", "labels.txt"]
+    assert lcam(*compare, "--out", "whole.h5", "--state", "one") == 3
     whole = comparable(capfd.readouterr().out)
+    assert whole["accuracy"]["labelled"] == whole["images"]
     both = warm_torchrun(
-        folder, [*COMPARE, "--out", "maps.h5", "--report", "r", "--figure", "f.png"], 2
+        folder, [*compare, "--out", "maps.h5", "--report", "r", "--figure", "f.png"], 2
     )
     out, err = both.communicate()
     assert out, err
@@ -52,7 +57,7 @@ def test_two_ranks_score_what_one_process_scores(
             for column in ("path", "saliency", "confidence", "skipped/path"):
                 np.testing.assert_array_equal(ours[name][column][()], theirs[name][column][()])
     # What ranks left, one process takes over.
-    assert lcam(*COMPARE, "--resume") == 3
+    assert lcam(*compare, "--resume") == 3
     again = capfd.readouterr()
     assert "taken over from an earlier run: gradcam, gradcam++, rise, sidu, random" in again.err
     assert comparable(again.out) == whole
