@@ -47,8 +47,8 @@ def impute(x: Tensor, removed: Tensor) -> Tensor:
     """
     count = _AT_ONCE.get(x.device.type, _AT_ONCE_ELSEWHERE)
     imputed = torch.empty_like(x)
-    parts = zip(x.split(count), removed.split(count), imputed.split(count), strict=True)
-    for some, gone, into in parts:
+    parts = (torch.split(given, count) for given in (x, removed, imputed))
+    for some, gone, into in zip(*parts, strict=True):
         into.copy_(_impute(some.contiguous(), gone))
     return imputed
 
@@ -84,7 +84,7 @@ def _solve(known: Tensor, removed: Tensor) -> Tensor:
         z = grids.cycle(r)
         last, size = size, _dot(r, z)
         direction = z.addcmul_(direction, _ratio(size, last))
-        minus_image = grids.pixels.minus_A(direction)
+        minus_image = grids.pixels.minus_product(direction)
         # A picture that is done stays as it is: so it does not depend on the others of its batch.
         length = _ratio(size, -_dot(direction, minus_image)) * active
         u.addcmul_(direction, length)

@@ -74,10 +74,10 @@ class Multigrid:
         if not coarser:
             return (r.flatten(2) @ self._inverse).view_as(r)
         e = r * grid.step
-        rest = grid.minus_A(e).add_(r).mul_(grid.unknown)
+        rest = grid.minus_product(e).add_(r).mul_(grid.unknown)
         smooth = self._cycle(_restrict(rest, coarser[0].size), *coarser)
         e.addcmul_(_interpolate(smooth, grid.size), grid.unknown)
-        return e.addcmul_(grid.minus_A(e).add_(r), grid.step)
+        return e.addcmul_(grid.minus_product(e).add_(r), grid.step)
 
 
 class Grid(ABC):
@@ -98,7 +98,7 @@ class Grid(ABC):
         return h, w
 
     @abstractmethod
-    def minus_A(self, u: Tensor) -> Tensor:
+    def minus_product(self, u: Tensor) -> Tensor:
         """−A·u at unknown places, anything at others; u (B, C, h, w) is 0 at known ones."""
 
     @abstractmethod
@@ -130,7 +130,7 @@ class Pixels(Grid):
         """Sum the neighbours of each pixel, direct ones twice; u is (B, C, h, w)."""
         return _box(u).sub_(u, alpha=4)
 
-    def minus_A(self, u: Tensor) -> Tensor:
+    def minus_product(self, u: Tensor) -> Tensor:
         """Its neighbours, less each pixel as often as there are some."""
         return _box(u).addcmul_(u, self._middle, value=-1)
 
@@ -169,7 +169,7 @@ class Cells(Grid):
         step = torch.minimum(1.8 / sums.view_as(diagonal), 1 / diagonal)
         self.step = torch.where(diagonal > 0, step, 0.0)
 
-    def minus_A(self, u: Tensor) -> Tensor:
+    def minus_product(self, u: Tensor) -> Tensor:
         """The product, one distance at a time."""
         flat = u.flatten(2)
         product = flat * self._minus_diagonal
@@ -191,9 +191,11 @@ def _coarser(grid: Grid) -> Cells:
     inside = grid.unknown[..., :-1, :-1]
     unknown = bordered(F.pad(inside, (0, 1, 0, 1), mode="replicate")[..., ::2, ::2])
     h, w = unknown.shape[2:]
-    kernel = _galerkin().to(unknown.device)
-    entries = F.conv2d(F.pad(grid.entries(), (2, 4, 2, 4)), kernel, stride=2)[..., :h, :w]
-    entries = entries * unknown
+    # On NVIDIA GPUs float32 convolutions may round to TF32, with which A may lose its inverse.
+    wide = torch.float64 if unknown.is_cuda else unknown.dtype
+    kernel = _galerkin().to(unknown.device, wide)
+    fine = F.pad(grid.entries().to(wide), (2, 4, 2, 4))
+    entries = F.conv2d(fine, kernel, stride=2)[..., :h, :w].to(unknown.dtype) * unknown
     _keep_unknown(entries, unknown)
     return Cells(unknown, entries)
 
@@ -240,10 +242,10 @@ def _inverse(grid: Grid) -> Tensor:
     """A⁻¹ as matrices (B, h·w, h·w), 0 in the rows and columns of known places."""
     h, w = grid.size
     units = torch.eye(h * w, device=grid.unknown.device).view(1, h * w, h, w)
-    minus_A = (grid.minus_A(units * grid.unknown) * grid.unknown).flatten(2)
+    minus = (grid.minus_product(units * grid.unknown) * grid.unknown).flatten(2)
     # Small matrices, once a batch: in float64 on the processor nothing is lost.
     known = torch.diag_embed(1 - grid.unknown.flatten(1)).double().cpu()
-    inverse = torch.linalg.inv(known - minus_A.double().cpu()) - known
+    inverse: Tensor = torch.linalg.inv(known - minus.double().cpu()) - known
     return inverse.to(grid.unknown)
 
 

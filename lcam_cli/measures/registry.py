@@ -15,6 +15,7 @@ from lcam_cli.measures.deletion import Deletion
 from lcam_cli.measures.increase_in_confidence import IncreaseInConfidence
 from lcam_cli.measures.insertion import Insertion
 from lcam_cli.measures.measure import Measure
+from lcam_cli.measures.road import Road
 from lcam_cli.measures.sparseness import Sparseness
 from lcam_cli.plugins import TELL, entry_points_of, load, plugin_code, plugin_name
 
@@ -29,6 +30,7 @@ MEASURES: dict[str, type[Measure]] = {
     "ag": AverageGain,
     "insertion": Insertion,
     "deletion": Deletion,
+    "road": Road,
     "complexity": Complexity,
     "sparseness": Sparseness,
 }
