@@ -70,14 +70,42 @@ class Multigrid:
         """
         return self._cycle(r, *self._grids)
 
+    def guess(self, r: Tensor) -> Tensor:
+        """Return a first guess of A⁻¹r, from the coarsest grid up (nested iteration).
+
+        Each grid starts from what the next coarser one gives and adds one cycle; the pixels add
+        one Jacobi step.
+
+        Args:
+            r: As for :meth:`cycle`.
+
+        Returns:
+            As there.
+        """
+        return self._guess(r, *self._grids)
+
+    def _guess(self, r: Tensor, grid: Grid, *coarser: Grid) -> Tensor:
+        if not coarser:
+            return self._solve(r)
+        smooth = self._guess(_restrict(r * grid.unknown, coarser[0].size), *coarser)
+        e = _interpolate(smooth, grid.size).mul_(grid.unknown)
+        rest = grid.minus_product(e).add_(r)
+        if grid is self.pixels:
+            return e.addcmul_(rest, grid.step)
+        return e.add_(self._cycle(rest, grid, *coarser))
+
     def _cycle(self, r: Tensor, grid: Grid, *coarser: Grid) -> Tensor:
         if not coarser:
-            return (r.flatten(2) @ self._inverse).view_as(r)
+            return self._solve(r)
         e = r * grid.step
         rest = grid.minus_product(e).add_(r).mul_(grid.unknown)
         smooth = self._cycle(_restrict(rest, coarser[0].size), *coarser)
         e.addcmul_(_interpolate(smooth, grid.size), grid.unknown)
         return e.addcmul_(grid.minus_product(e).add_(r), grid.step)
+
+    def _solve(self, r: Tensor) -> Tensor:
+        """A⁻¹r on the coarsest grid."""
+        return (r.flatten(2) @ self._inverse).view_as(r)
 
 
 class Grid(ABC):
