@@ -2,10 +2,10 @@
 
     python benchmarks/imputation.py mobilenet_v2
 
-The two take turns in one process, so that whatever else the machine does meets both, and the ratios
-are taken within a round: by the clock, and by processor time, which other programs disturb less. The
-pictures are smooth noise, and what is removed are ROAD's shares of upsampled random cells, as of a
-class activation map. Weights are random: no rate depends on them.
+The two take turns in one process, so that whatever else the machine does meets both, and the
+ratios are taken within a round: by the clock, and by processor time, which other programs disturb
+less. The pictures are smooth noise, and what is removed are ROAD's shares of upsampled random
+cells, as of a class activation map. Weights are random: no rate depends on them.
 """
 
 from __future__ import annotations

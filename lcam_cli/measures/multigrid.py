@@ -202,8 +202,9 @@ class Cells(Grid):
         flat = u.flatten(2)
         product = flat * self._minus_diagonal
         for distance, entry in self._minus_ahead:
-            product[..., :-distance].addcmul_(entry, flat[..., distance:])
-            product[..., distance:].addcmul_(entry, flat[..., :-distance])
+            count = entry.shape[2]
+            product.narrow(2, 0, count).addcmul_(entry, flat.narrow(2, distance, count))
+            product.narrow(2, distance, count).addcmul_(entry, flat.narrow(2, 0, count))
         return product.view_as(u)
 
     def entries(self) -> Tensor:
