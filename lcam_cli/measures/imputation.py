@@ -102,10 +102,10 @@ def _far(step: Tensor, before: Tensor) -> Tensor:
     """Whether pixels may still be too far from the solution after a step, (B, 1, 1, 1), 1 or 0.
 
     Every step leaves about the same share of the error, so that all the steps to come add up to a
-    geometric series. Half of the tolerance is kept for what this estimate misses.
+    geometric series. Two thirds of the tolerance are kept for what this estimate misses.
     """
     rate = (step / before).clamp(_LEAST_RATE, _MOST_RATE)
-    return (step * rate / (1 - rate) > TOLERANCE / 2).to(step.dtype)
+    return (step * rate / (1 - rate) > TOLERANCE / 3).to(step.dtype)
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
