@@ -20,6 +20,7 @@ from lcam_cli.measures.insertion import Insertion
 from lcam_cli.measures.iou import IoU
 from lcam_cli.measures.measure import Measure
 from lcam_cli.measures.pointing import Pointing
+from lcam_cli.measures.road import Road
 from lcam_cli.measures.sensitivity import Sensitivity
 from lcam_cli.measures.sparseness import Sparseness
 from lcam_cli.plugins import TELL, entry_points_of, load, plugin_code, plugin_name
@@ -35,6 +36,7 @@ MEASURES: dict[str, type[Measure]] = {
     "ag": AverageGain,
     "insertion": Insertion,
     "deletion": Deletion,
+    "road": Road,
     "coherency": Coherency,
     "complexity": Complexity,
     "adcc": Adcc,

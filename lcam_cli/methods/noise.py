@@ -25,13 +25,25 @@ class RandomMap:
 
     def __call__(self, engine: Engine, forward: Forward, classes: Tensor) -> Maps:
         """Draw each map from the seed, the picture and the class, whatever the batch around it."""
-        pictures = forward.x.permute(0, 2, 3, 1).mul(255).round().byte().cpu().numpy()
         cells = np.stack(
             [
-                np.random.default_rng([self._seed, zlib.crc32(picture.tobytes()), int(r)]).random(
+                np.random.default_rng([self._seed, checksum, int(r)]).random(
                     forward.A.shape[2:], dtype=np.float32
                 )
-                for picture, r in zip(pictures, classes, strict=True)
+                for checksum, r in zip(checksums(forward.x), classes, strict=True)
             ]
         )
         return Maps.of_cam(torch.from_numpy(cells).to(engine.device), forward)
+
+
+def checksums(x: Tensor) -> list[int]:
+    """Return a number for each picture, by its pixels: a seed that goes with the picture.
+
+    Args:
+        x: Pixels (B, 3, H, W) in [0, 1].
+
+    Returns:
+        B checksums of 32 bits, of the pixels as bytes.
+    """
+    pictures = x.permute(0, 2, 3, 1).mul(255).round().byte().cpu().numpy()
+    return [zlib.crc32(picture.tobytes()) for picture in pictures]
