@@ -17,6 +17,7 @@ class PictureScores:
 
     Attributes:
         classes: The classes explained, int64 (N, C); −1 where unknown.
+        predicted: The classifier's top-1, int64 (N,); −1 where unknown.
         full: Scores f(X) of those classes, float32 (N, C).
         masked: f(X ⊙ φ_ν(V)), float32 (M, N, C).
         numbers: What the measures make of the maps, float32 (J, N, C): a row a part of each of
@@ -28,6 +29,7 @@ class PictureScores:
     """
 
     classes: NDArray[np.int64]
+    predicted: NDArray[np.int64]
     full: Floats
     masked: Floats
     numbers: Floats
@@ -46,6 +48,7 @@ class PictureScores:
 
         return cls(
             classes=np.full((N, C), -1, np.int64),
+            predicted=np.full(N, -1, np.int64),
             full=missing(N, C),
             masked=missing(len(task.nus), N, C),
             numbers=missing(task.parts.count, N, C),
@@ -69,6 +72,7 @@ class PictureScores:
         """
         here = slice(pictures.start, pictures.stop)
         self.classes[here] = other.classes[here]
+        self.predicted[here] = other.predicted[here]
         self.full[here] = other.full[here]
         self.masked[:, here] = other.masked[:, here]
         self.numbers[:, here] = other.numbers[:, here]

@@ -283,6 +283,7 @@ def _explain_and_score(candidate: Candidate, batch: _Batch) -> list[Maps]:
     found, at = candidate.scores, batch.read.indices
     found.seconds += seconds
     found.classes[at] = batch.classes.cpu().numpy()
+    found.predicted[at] = forward.predicted.cpu().numpy()
     found.full[at] = batch.full.float().cpu().numpy()
     found.masked[:, at] = at_nus.cpu().numpy()
     found.numbers[:, at] = torch.stack(numbers, 2).cpu().numpy()
