@@ -45,7 +45,7 @@ class ScoredRows:
         Args:
             measured: The quantities that ``numbers`` are of, K of them.
         """
-        return Parts(measured).summarise(np.moveaxis(self.numbers, 1, 0).astype(np.float64))
+        return Parts(measured).summarise(self.numbers.swapaxes(0, 1).astype(np.float64))
 
 
 @dataclass(frozen=True)

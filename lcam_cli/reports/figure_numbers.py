@@ -37,7 +37,7 @@ def mean_lines(measured: Sequence[Quantity], scores: Scores) -> list[str]:
     for quantity in measured:
         of = scores.plain if quantity.nu is None else scores.nu.get(quantity.nu, {})
         score = of.get(quantity.measure.name)
-        lines.append(_line(quantity, None if score is None else score.mean))
+        lines.append(f"mean {_line(quantity, None if score is None else score.mean)}")
     return lines
 
 

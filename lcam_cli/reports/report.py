@@ -87,6 +87,7 @@ class Report:
             facts=_facts(results),
             backbone=printable(results.backbone),
             images=results.images,
+            left_out=[printable(words) for words in undefined_words(results)],
             columns=shown,
             choices=list(dict.fromkeys(column.measure for column in shown[1:])),
             nus=[nu_key(nu) for nu in results.nus],
@@ -149,8 +150,6 @@ def _facts(results: Results) -> dict[str, str]:
     }
     if results.keep == "whole":
         facts["Kept pixels"] = "shown whole"
-    if words := undefined_words(results):
-        facts["Left out"] = "; ".join(words)
     if right is not None and right.top1 is not None:
         facts["Top-1, top-5"] = f"{right.top1:.2f}%, {right.top5:.2f}% of {right.count:,} labelled"
     return {name: printable(value) for name, value in facts.items()}

@@ -22,7 +22,7 @@ const lcamColumns = (() => {
     const hidden = heads.map(({ dataset }) => dataset.measure !== "" && !shows(dataset.measure, dataset.nu || null));
     for (const row of table.rows) hidden.forEach((one, k) => (row.cells[k].hidden = one));
     const away = boxes.filter((box) => !box.checked).length;
-    document.getElementById("columns-hidden").textContent = away ? `${away} left out` : "all are shown";
+    document.getElementById("columns-hidden").textContent = away ? `(${away} left out)` : "(all shown)";
     listeners.forEach((listener) => listener());
   }
 

@@ -179,6 +179,15 @@
     return made;
   }
 
+  /* The number that pictures are ordered by, in words. */
+  function orderedBy(entry) {
+    const { quantity, method, less } = state.by;
+    const number = numberOf(entry, state.by);
+    const shown = number === null ? "not defined" : number.toFixed(run.measured[quantity].digits).replace("-", "\u2212");
+    const than = less === null ? "" : ` less ${run.methods[less]}`;
+    return `${titles[quantity]} of ${run.methods[method]}${than}: ${shown}`;
+  }
+
   function cardOf(entry) {
     const canvases = run.methods.map((method) => {
       const canvas = make("canvas", { width: run.side, height: run.side });
@@ -193,6 +202,7 @@
       make("span", {}, "explained: ", make("b", { textContent: entry.name })),
       ...(entry.predicted === null ? [] : [make("span", {}, "predicted: ", make("b", { textContent: entry.predicted }))]),
       ...(one ? [] : [make("span", { className: "number", textContent: `methods differ by ${(100 * entry.disagree).toFixed(1)} points` })]),
+      ...(state.by === null ? [] : [make("span", { className: "number", textContent: orderedBy(entry) })]),
       note,
     );
     const tiles = make(
