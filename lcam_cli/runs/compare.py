@@ -53,7 +53,7 @@ def compare_folder(
     check_target(options.out, "--out", options.overwrite, (".h5", ".hdf5", ".hdf"))
     check_target(options.figure, "--figure", options.overwrite, (".png",))
     others = {"--out": options.out, "--figure": options.figure, "--boxes": options.boxes}
-    check_per_image(options.per_image, options.overwrite, others)
+    check_per_image(options.per_image, options.overwrite, others, options.report)
     with ExitStack() as held:
         held.enter_context(working_folder_kept())
         if RankInfo.of_environment().rank == 0:

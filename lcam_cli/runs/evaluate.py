@@ -51,7 +51,7 @@ def evaluate_maps(
     check_target(options.out, "--out", options.overwrite)
     labels = None if options.labels == "folders" else options.labels
     others = {"--out": options.out, "--labels": labels, "--boxes": options.boxes, "MAPS": file}
-    check_per_image(options.per_image, options.overwrite, others)
+    check_per_image(options.per_image, options.overwrite, others, options.report)
     with ExitStack() as held:
         held.enter_context(working_folder_kept())
         if options.report is not None:

@@ -8,14 +8,24 @@ import math
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from lcam_cli import (
+    BackboneOptions,
+    CompareOptions,
+    EngineOptions,
+    EvaluateOptions,
+    compare_folder,
+    evaluate_maps,
+)
 from lcam_cli.measures import registry
 from lcam_cli.measures.insertion import Insertion
+from lcam_cli.working_folder import RunPath
 from tests.cli import job
 from tests.cli.job import Lcam
 
@@ -156,7 +166,32 @@ def test_what_cannot_be_written_is_refused_at_once(
     assert done.code == 2
     assert "Parquet files need pyarrow, which is not installed" in done.err
     assert "pip install pyarrow, or in lcam's clone: pip install '.[parquet]'" in done.err
+    done = lcam(*words, "--per-image", "page/lcam-files/a.csv", "--report", "page")
+    assert done.code == 2
+    assert "page/lcam-files/a.csv lies in a folder that --report replaces" in done.err
     assert (folder / "there.csv").read_text() == (folder / "boxes.csv").read_text() == "mine"
+
+
+def test_a_run_that_is_stopped_leaves_nothing(folder: Path, lcam: Lcam) -> None:
+    assert lcam("explain", "photos", "--method", "gradcam").code == 0
+    before = sorted(path.name for path in folder.iterdir())
+    for options in (
+        EvaluateOptions(per_image=folder / "a.csv", engine=EngineOptions(batch_size=4)),
+        EvaluateOptions(per_image=folder / "a.csv", report=folder / "page"),
+    ):
+        with_network = replace(options, backbone=BackboneOptions("own.py:net"))
+        stopped = evaluate_maps("maps.h5", with_network, stop=lambda: True)
+        assert stopped.results is None
+        assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_the_functions_say_where_it_is(folder: Path, lcam: Lcam) -> None:
+    backbone = BackboneOptions("own.py:net", image_size=32)
+    options = CompareOptions(methods=("gradcam",), backbone=backbone, per_image="a.csv")
+    found = compare_folder("photos", options)
+    assert found.per_image == Path("a.csv")
+    assert not isinstance(found.per_image, RunPath)
+    assert len(lines(folder / "a.csv")) == 20
 
 
 def test_evaluate_refuses_what_its_result_is_written_to(folder: Path, lcam: Lcam) -> None:

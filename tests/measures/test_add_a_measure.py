@@ -110,7 +110,7 @@ def test_every_form_of_the_result_has_it(compare: Compare, tmp_path: Path) -> No
     (line, *_) = csv.DictReader(io.StringIO(compare("--format", "csv", "--resume")))
     assert {"lod", "lod_low", "lod_high", "lod_diff_to_best"} <= line.keys()
     page = (tmp_path / "report" / "index.html").read_text()
-    assert "LOD(ν) is how much the log-odds of its score fall on average: lower" in (
+    assert "<dt>LOD(ν)</dt> <dd>How much the log-odds of its score fall on average: lower" in (
         " ".join(page.split())
     )
     assert "Drop in log-odds" in page
