@@ -93,7 +93,7 @@ class Report:
             nus=[nu_key(nu) for nu in results.nus],
             cells=table_cells(shown),
             close_mark=CLOSE if any(any(column.close) for column in shown) else "",
-            measures=[measure for measure in results.measures if measure.meaning],
+            measures=results.measures,
             charts=[chart(results, measure.name) for measure in results.nu_measures]
             if len(results.nus) > 1
             else [],

@@ -191,6 +191,18 @@ def test_csv_and_json_have_the_differences_and_the_curves() -> None:
     assert entry["forward_passes"] is None
 
 
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_intervals_are_not_cut_either(width: int) -> None:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(to_rich(many(), width, intervals=True))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    assert text.count("14.00 to 16.00") == 11 + 3, (
+        "the last method, and AD, IC, AG(15) of the first"
+    )
+
+
 @pytest.mark.parametrize("width", [80, 120, 160, 400])
 def test_many_measures_are_parted_by_sense(width: int) -> None:
     measured = many()
