@@ -7,7 +7,7 @@ with the number of pictures, and the file is whole under its name or not there.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -26,6 +26,12 @@ from lcam_cli.reports.text import csv_text
 PARQUET = ".parquet"
 SUFFIXES = (".csv", PARQUET)
 _LINES_AT_ONCE = 8192  # of Parquet's groups: small ones read slowly
+
+# Columns that are no measure's.
+_OWN = (
+    *("path", "class_index", "class_name", "predicted_index", "true_index", "method"),
+    *("score", "mean_saliency", "flat"),
+)
 
 _Texts = list[str]
 _Column = _Texts | NDArray[Any]
@@ -150,7 +156,7 @@ class PerImage:
         }
 
     @contextmanager
-    def _disk_errors(self) -> Any:
+    def _disk_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -164,8 +170,13 @@ class _UnfinishedError(Exception):
 
 
 def column_name(quantity: Quantity) -> str:
-    """Return what the column of a number is called: ``"ad_50"``, ``"insertion"``."""
+    """Return what the column of a number is called: ``"ad_50"``, ``"insertion"``.
+
+    A measure of a package may have the name of another column: it gets ``"measure_"`` before it.
+    """
     name = quantity.measure.name
+    if name in _OWN:
+        name = f"measure_{name}"
     return name if quantity.nu is None else f"{name}_{nu_key(quantity.nu)}"
 
 

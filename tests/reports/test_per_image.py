@@ -6,6 +6,7 @@ import csv
 import errno
 import tracemalloc
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from lcam_cli.measures.registry import find_measure
 from lcam_cli.measures.scored import ScoredRows
 from lcam_cli.reports import per_image
 from lcam_cli.reports.per_image import PerImage
-from tests.reports.sample import Between
+from tests.reports.sample import Between, Plain
 
 METHODS = ["cam", "=cmd()"]
 MEASURED = [Quantity(find_measure("ad"), 12.5), Quantity(Between(), None)]
@@ -151,6 +152,35 @@ def test_memory_does_not_grow_with_the_pictures(tmp_path: Path) -> None:
 
     few, many = peak(4), peak(80)
     assert many < few + 20_000, "80 batches are 600,000 bytes"
+
+
+def test_a_measure_takes_no_other_column(tmp_path: Path) -> None:
+    given = rows(["a.jpg"])
+    for name in ("score", "path"):
+        with PerImage(
+            tmp_path / "a.csv", METHODS, [MEASURED[0], Quantity(Plain(name), None)], NUS
+        ) as file:
+            file.add(replace(given, numbers=given.numbers[:, :2]))
+            file.finish()
+        with (tmp_path / "a.csv").open() as text:
+            (line, _) = csv.DictReader(text)
+        assert line["path"] == "a.jpg"
+        assert float(line["score"]) == pytest.approx(given.full[0], rel=1e-6)
+        assert float(line[f"measure_{name}"]) == pytest.approx(given.numbers[0, 1, 0], rel=1e-6)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_full_disk_is_said_of_parquet_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyarrow")
+    monkeypatch.setattr(per_image, "_LINES_AT_ONCE", 1)
+    with PerImage(tmp_path / "a.parquet", METHODS, MEASURED, NUS) as file:
+        file._lines._file.close()  # type: ignore[attr-defined]
+        file._lines._file = Path("/dev/full").open("wb", buffering=0)  # type: ignore[attr-defined]  # noqa: SIM115
+        with pytest.raises(LcamError, match=r"cannot write .*: No space left"):
+            file.add(rows(["a.jpg"]))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_parquet_has_few_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
