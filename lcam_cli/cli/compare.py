@@ -10,6 +10,7 @@ import typer
 from lcam_cli.cli import measure_options as m
 from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console
+from lcam_cli.cli.measure_list import show_measures
 from lcam_cli.errors import Interrupted, LcamError
 from lcam_cli.images.depth import narrow_pictures
 from lcam_cli.runs.compare import compare_folder
@@ -49,6 +50,7 @@ def compare(
     ] = None,
     nu: m.Nus = None,
     metrics: m.Metrics = None,
+    list_metrics: m.ListMetrics = False,
     class_: Annotated[
         list[str] | None,
         typer.Option(
@@ -64,6 +66,8 @@ def compare(
         Literal["table", "json", "csv", "markdown", "latex"],
         typer.Option("--format", help="Of the result."),
     ] = "table",
+    intervals: m.Intervals = False,
+    per_image: m.PerImageFile = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE.h5", help="Keep all maps, a group a method."),
@@ -97,7 +101,10 @@ def compare(
         Path, typer.Option(metavar="DIR", help="Where what is finished is kept for --resume.")
     ] = Path("runs/compare"),
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace what --out, --figure and --report name.")
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace what --out, --figure, --report and --per-image name."
+        ),
     ] = False,
     fit: o.Fit = None,
     align: o.Align = True,
@@ -131,6 +138,9 @@ def compare(
     """
     rank_info = RankInfo.of_environment()
     console = Console(quiet, follows=rank_info.rank > 0)
+    if list_metrics:
+        show_measures(format_, console)
+        return
     if not images:
         raise LcamError("no pictures to compare on", "name files or folders: lcam compare ./photos")
     options = CompareOptions(
@@ -150,6 +160,7 @@ def compare(
         keep=keep,
         boxes=boxes,
         masks=masks,
+        per_image=per_image,
         floor=floor,
         resume=resume,
         state=state,
@@ -172,7 +183,7 @@ def compare(
         return
     from lcam_cli.reports.output import show_results
 
-    show_results(result.results, format_, console)
+    show_results(result.results, format_, console, intervals=intervals)
     if result.results.skipped:
         console.warn(f"{result.results.skipped} of the inputs are in no row (exit code 3)")
     raise typer.Exit(3 if result.results.skipped or result.left_out else 0)

@@ -11,6 +11,7 @@ import typer
 from lcam_cli.cli import measure_options as m
 from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console, Interrupt
+from lcam_cli.cli.measure_list import show_measures
 from lcam_cli.images.depth import narrow_pictures
 from lcam_cli.runs.evaluate import evaluate_maps
 from lcam_cli.runs.evaluate_options import EvaluateOptions
@@ -35,6 +36,7 @@ def evaluate(
     ] = Path("maps.h5"),
     nu: m.Nus = None,
     metrics: m.Metrics = None,
+    list_metrics: m.ListMetrics = False,
     images: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The pictures' folder, if it moved.")
     ] = None,
@@ -55,6 +57,8 @@ def evaluate(
         Literal["table", "json", "csv", "markdown", "latex"],
         typer.Option("--format", help="Of the result."),
     ] = "table",
+    intervals: m.Intervals = False,
+    per_image: m.PerImageFile = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", show_default="stdout", help="Where the result goes."),
@@ -81,7 +85,7 @@ def evaluate(
         bool, typer.Option("--floor/--no-floor", help="Score random maps too, as the floor.")
     ] = True,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace --out FILE and --report DIR.")
+        bool, typer.Option("--overwrite", help="Replace what --out, --report and --per-image name.")
     ] = False,
     strict: o.Strict = False,
     backbone: o.Backbone = None,
@@ -108,6 +112,9 @@ def evaluate(
     """
     interrupt = Interrupt()
     console = Console(quiet, interrupt=interrupt)
+    if list_metrics:
+        show_measures(format_, console)
+        return
     options = EvaluateOptions(
         nu=m.parse_nus(nu),
         metrics=m.parse_metrics(metrics),
@@ -119,11 +126,13 @@ def evaluate(
         keep=keep,
         boxes=boxes,
         masks=masks,
+        per_image=per_image,
         floor=floor,
         max_ad=max_ad,
         min_ic=min_ic,
         out=out,
         format=format_,
+        intervals=intervals,
         report=report,
         overwrite=overwrite,
         strict=strict,
@@ -143,7 +152,7 @@ def evaluate(
     if out is None:
         from lcam_cli.reports.output import show_results
 
-        show_results(result.results, format_, console)
+        show_results(result.results, format_, console, intervals=intervals)
     if failed is not None:
         raise failed
     if result.page is not None:

@@ -122,6 +122,24 @@ Boxes = Annotated[
     ),
 ]
 
+PerImageFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--per-image",
+        metavar="FILE.csv|FILE.parquet",
+        help="Write every number of every picture: a line a picture, class and method.",
+    ),
+]
+
+Intervals = Annotated[
+    bool, typer.Option("--intervals", help="Show the 95% interval of every number in the result.")
+]
+
+ListMetrics = Annotated[
+    bool,
+    typer.Option("--list-metrics", help="List the measures that --metrics knows, and leave."),
+]
+
 Masks = Annotated[
     Path | None,
     typer.Option(

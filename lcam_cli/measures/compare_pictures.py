@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +15,14 @@ from lcam_cli.images.stream import Batch, stream_batches
 from lcam_cli.maps.hdf5.reader import MapsFile
 from lcam_cli.maps.record import MapBatch
 from lcam_cli.measures.picture_scores import PictureScores
-from lcam_cli.measures.rows import common_pictures
-from lcam_cli.measures.scored import ScoredBatch
+from lcam_cli.measures.rows import common_pictures, compared_numbers
+from lcam_cli.measures.scored import ScoredBatch, ScoredRows
 from lcam_cli.measures.task import Task
 
 # Maps of each row held at a time.
 _AT_ONCE = 16
+# Pictures at a time where only their numbers are wanted.
+_ROWS_AT_ONCE = 1024
 
 
 def scored_pictures(
@@ -83,12 +86,49 @@ def _scored(
 ) -> ScoredBatch:
     first = found[0]
     return ScoredBatch(
-        images=np.repeat(read.images, C, axis=0),
         paths=[path for part in first for path in part.paths],
-        class_index=np.concatenate([part.class_index for part in first]),
         class_names=[name for part in first for name in part.class_names],
-        predicted_index=np.concatenate([part.predicted_index for part in first]),
-        full=rows[0].full[at].reshape(-1),
+        images=np.repeat(read.images, C, axis=0),
         saliency=[np.concatenate([part.saliency for part in parts]) for parts in found],
-        masked=np.stack([row.masked[:, at].reshape(len(row.masked), -1) for row in rows]),
+        **_arrays(rows, at),
     )
+
+
+def scored_rows(
+    task: Task,
+    rows: Sequence[PictureScores],
+    class_names: Sequence[str],
+    row_path: Callable[[str], str] = lambda path: path,
+) -> Iterator[ScoredRows]:
+    """Give the numbers of the pictures that all rows have scored, some at a time.
+
+    Args:
+        task: What was scored.
+        rows: The rows' scores.
+        class_names: The classifier's.
+        row_path: What a picture is called.
+    """
+    common = np.flatnonzero(common_pictures(rows))
+    for start in range(0, len(common), _ROWS_AT_ONCE):
+        at = common[start : start + _ROWS_AT_ONCE]
+        arrays = _arrays(rows, at)
+        yield ScoredRows(
+            paths=[row_path(task.paths[i]) for i in at for _ in range(task.choice.per_picture)],
+            class_names=[class_names[r] for r in arrays["class_index"]],
+            **arrays,
+        )
+
+
+def _arrays(rows: Sequence[PictureScores], at: NDArray[np.int64]) -> dict[str, Any]:
+    """What the rows' scores say of some pictures, as :class:`ScoredRows` has it."""
+    first, C = rows[0], rows[0].classes.shape[1]
+    numbers = compared_numbers(rows, at).astype(np.float32)
+    return {
+        "class_index": first.classes[at].reshape(-1).astype(np.int32),
+        "predicted_index": np.repeat(first.predicted[at], C).astype(np.int32),
+        "full": first.full[at].reshape(-1),
+        "masked": np.stack([row.masked[:, at].reshape(len(row.masked), -1) for row in rows]),
+        "numbers": numbers.reshape(*numbers.shape[:2], -1),
+        "mean_saliency": np.stack([row.mean_saliency[at].reshape(-1) for row in rows]),
+        "flat": np.stack([row.flat[at].reshape(-1) for row in rows]),
+    }

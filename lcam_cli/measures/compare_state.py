@@ -26,7 +26,7 @@ from lcam_cli.measures.sweep import Candidate
 from lcam_cli.measures.task import Task
 from lcam_cli.working_folder import RunPath
 
-_VERSION = 5
+_VERSION = 6
 _DIGITS = 16
 
 

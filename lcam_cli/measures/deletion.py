@@ -32,6 +32,9 @@ class Deletion(CurveMeasure):
 
     name = title = "deletion"
     lower_is_better = True
+    meaning = (
+        "the area under the score, from 0 to 1, as pixels are hidden, the highest of the map first"
+    )
     steps = DeletionSteps()
 
 

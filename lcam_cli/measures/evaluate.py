@@ -19,7 +19,7 @@ from lcam_cli.images.find import Skipped
 from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.images.stream import Batch, stream_batches
 from lcam_cli.maps.hdf5.reader import MapsFile
-from lcam_cli.maps.record import MapBatch
+from lcam_cli.maps.record import Floats, MapBatch
 from lcam_cli.measures.accuracy import Accuracy, best_classes
 from lcam_cli.measures.measure import Kept, MapScores, Quantity
 from lcam_cli.measures.objects import Objects
@@ -92,7 +92,7 @@ def evaluate(
     max_pixels: int = MAX_PIXELS,
     advance: Callable[[int], None] = lambda _rows: None,
     skip: Callable[[Skipped], None] = lambda _skipped: None,
-    show: Callable[[ScoredBatch], None] | None = None,
+    show: Sequence[Callable[[ScoredBatch], None]] = (),
     stop: Callable[[], bool] = lambda: False,
 ) -> Evaluation:
     """Score a file's maps.
@@ -113,7 +113,7 @@ def evaluate(
         max_pixels: Pictures with more are skipped.
         advance: Called with the rows done, after every batch.
         skip: Called with each picture that cannot be read, or whose scores are no numbers.
-        show: Called with every batch of pictures, their maps and scores.
+        show: Each is called with every batch of pictures, their maps, scores and numbers.
         stop: Asked after every batch; True ends the run with what has been scored, if anything.
 
     Raises:
@@ -189,9 +189,9 @@ class _Tally:
 
     def add(
         self, view: BatchView, scores: MapScores, classes: Tensor, pictures: Sequence[int]
-    ) -> None:
-        """Enter a batch of rows, all of them with numbers for scores."""
-        self.summary.update(scores, pictures)
+    ) -> Floats:
+        """Enter a batch of rows, all of them with numbers for scores; return theirs, (J, B)."""
+        numbers = self.summary.update(scores, pictures)
         self._rows += len(scores.V)
         self._saliency += float(scores.V.mean((1, 2)).sum())
         flat = flat_maps(scores.V)
@@ -200,6 +200,7 @@ class _Tally:
             self._why_flat = why_flat(
                 view.engine, self.name, view.forward.only(flat), classes[flat]
             )
+        return numbers
 
     def score(self) -> MethodScore:
         return MethodScore(
@@ -226,7 +227,7 @@ class _Run:
         floor: Method | None,
         labels: Mapping[str, int] | None,
         seed: int,
-        show: Callable[[ScoredBatch], None] | None,
+        show: Sequence[Callable[[ScoredBatch], None]],
     ) -> None:
         self._engine = engine
         self._maps = maps
@@ -310,9 +311,11 @@ class _Run:
             kept, classes, view = kept[finite], classes[at], view.only(at)
             scored = [scores.only(at) for scores in scored]
         pictures = [self._pictures[i] for i in batch.indices]
-        for tally, scores in zip(self._tallies, scored, strict=True):
+        numbers = [
             tally.add(view, scores, classes, pictures)
-        self._hand_on(batch, view, scored, rows, kept)
+            for tally, scores in zip(self._tallies, scored, strict=True)
+        ]
+        self._hand_on(batch, view, scored, numbers, rows, kept)
         return lost
 
     def _objects(self, batch: Batch, names: Sequence[str], classes: Tensor) -> Objects | None:
@@ -338,23 +341,27 @@ class _Run:
         batch: Batch,
         view: BatchView,
         scored: Sequence[MapScores],
+        numbers: Sequence[Floats],
         rows: MapBatch,
         kept: NDArray[np.int64],
     ) -> None:
-        """Give what was scored to the gallery, and the true classes to the accuracy."""
-        if self._show is not None:
-            self._show(
-                ScoredBatch(
-                    batch.images,
-                    [rows.paths[k] for k in kept],
-                    rows.class_index[kept],
-                    [rows.class_names[k] for k in kept],
-                    view.forward.predicted.cpu().numpy().astype(np.int32),
-                    scored[0].full.float().cpu().numpy(),
-                    [scores.V.clamp(0, 1).cpu().numpy() for scores in scored],
-                    torch.stack([self._masked(scores) for scores in scored]).cpu().numpy(),
-                )
+        """Give what was scored to who shows it, and the true classes to the accuracy."""
+        if self._show:
+            batch_shown = ScoredBatch(
+                paths=[rows.paths[k] for k in kept],
+                class_index=rows.class_index[kept],
+                class_names=[rows.class_names[k] for k in kept],
+                predicted_index=view.forward.predicted.cpu().numpy().astype(np.int32),
+                full=scored[0].full.float().cpu().numpy(),
+                masked=torch.stack([self._masked(scores) for scores in scored]).cpu().numpy(),
+                numbers=np.stack(numbers),
+                mean_saliency=torch.stack([one.V.mean((1, 2)) for one in scored]).cpu().numpy(),
+                flat=torch.stack([flat_maps(one.V) for one in scored]).cpu().numpy(),
+                images=batch.images,
+                saliency=[scores.V.clamp(0, 1).cpu().numpy() for scores in scored],
             )
+            for show in self._show:
+                show(batch_shown)
         if self._labels is not None and self.outcome.accuracy is not None:
             # A picture counts once, however many of its classes are explained.
             new = [not i or self._pictures[i] != self._pictures[i - 1] for i in batch.indices]

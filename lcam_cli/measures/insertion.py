@@ -33,6 +33,10 @@ class Insertion(CurveMeasure):
 
     name = title = "insertion"
     lower_is_better = False
+    meaning = (
+        "the area under the score, from 0 to 1, as pixels appear in a blurred picture, the highest "
+        "of the map first"
+    )
     steps = InsertionSteps()
 
 

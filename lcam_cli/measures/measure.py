@@ -265,6 +265,7 @@ class Parts:
         import numpy as np
 
         found = np.empty((len(self._measures), *means.shape[1:]))
+        parts_last = [*range(1, means.ndim), 0]
         for k, (measure, rows) in enumerate(zip(self._measures, self.slices, strict=True)):
-            found[k] = measure.summary(np.moveaxis(means[rows], 0, -1))
+            found[k] = measure.summary(means[rows].transpose(parts_last))
         return found

@@ -59,6 +59,11 @@ class PictureScores:
         )
 
     @property
+    def predicted(self) -> NDArray[np.int64]:
+        """The classifier's top-1, int64 (N,); −1 where unknown."""
+        return self.best[:, 0]
+
+    @property
     def scored(self) -> NDArray[np.bool_]:
         """Which pictures have been scored, (N,)."""
         return np.asarray(np.isfinite(self.full).all(axis=1))

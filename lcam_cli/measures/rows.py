@@ -61,7 +61,7 @@ def score_rows(
     common = common_pictures(list(rows.values()))
     if not common.any():
         raise LcamError("no image was scored by all methods", "check that the images can be read")
-    numbers = mean(_numbers(list(rows.values()), common))
+    numbers = mean(compared_numbers(list(rows.values()), common))
     measured = task.quantities
     compared = paired(numbers, measured, [name != floor for name in rows], seed)
     return [
@@ -86,13 +86,19 @@ def undefined(rows: Sequence[PictureScores], task: Task) -> dict[str, int]:
     Returns:
         Counts by the measure's name, of the measures that may be undefined.
     """
-    return undefined_counts(task.quantities, _numbers(rows, common_pictures(rows))[0])
+    return undefined_counts(task.quantities, compared_numbers(rows, common_pictures(rows))[0])
 
 
-def _numbers(rows: Sequence[PictureScores], common: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The numbers of the pictures that are compared, (rows, J, pictures, C).
+def compared_numbers(
+    rows: Sequence[PictureScores], pictures: NDArray[np.bool_] | NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return the numbers that are compared, (rows, J, pictures, C).
 
     What one row has no number of no row has: all are means of the same maps.
+
+    Args:
+        rows: Their scores.
+        pictures: Which pictures, (N,) bool or their places.
     """
-    numbers = np.stack([row.numbers[:, common] for row in rows]).astype(np.float64)
+    numbers = np.stack([row.numbers[:, pictures] for row in rows]).astype(np.float64)
     return np.where(np.isnan(numbers).any(0), np.nan, numbers)

@@ -50,13 +50,16 @@ class Summary:
         """How many rows each measure is not defined for, of those that may be undefined."""
         return undefined_counts(self._quantities, np.concatenate(self._numbers, axis=1))
 
-    def update(self, scores: MapScores, images: Sequence[int] | None = None) -> None:
+    def update(self, scores: MapScores, images: Sequence[int] | None = None) -> Floats:
         """Add a batch of rows.
 
         Args:
             scores: The scores of B maps.
             images: A number for each row's image, the same for all its rows; None where each row
                 is an image of its own.
+
+        Returns:
+            Their numbers, float32 (J, B), a row a part of each quantity.
 
         Raises:
             LcamError: A score f(X) or f(X ⊙ φ_ν(V)) is not a finite number.
@@ -74,7 +77,9 @@ class Summary:
             first = sum(map(len, self._images))
             images = range(first, first + len(scores.full))
         self._images.append(np.array(images, np.int64))
-        self._numbers.append(numbers_of(self._quantities, scores).cpu().numpy())
+        numbers: Floats = numbers_of(self._quantities, scores).cpu().numpy()
+        self._numbers.append(numbers)
+        return numbers
 
     def scores(self) -> Scores:
         """Return all measures and their intervals.

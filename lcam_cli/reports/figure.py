@@ -1,9 +1,12 @@
-"""The paper's Fig. 3 and 4: pictures across, methods down, each map laid over its picture."""
+"""The paper's Fig. 3 and 4: pictures across, methods down, each map laid over its picture.
+
+Below each map stand some numbers of it, and beside each method their means over all pictures.
+"""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +20,24 @@ from lcam_cli.reports.sheet import GAP, LETTERS, SMALL_LETTERS, TILE, font, save
 from lcam_cli.reports.text import printable
 
 _GROUP_GAP = 36  # pixels
+_LINE = 1.3 * SMALL_LETTERS
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """One method's row of the figure, with some numbers in words: ``"AD(50) 12.34"``.
+
+    Attributes:
+        method: Its name.
+        maps: V, float32 (n, C, H, W) in [0, 1].
+        means: Lines below its name.
+        numbers: Lines below each map, of every picture and class: n times C times some.
+    """
+
+    method: str
+    maps: Floats
+    means: Sequence[str] = ()
+    numbers: Sequence[Sequence[Sequence[str]]] = ()
 
 
 @dataclass(frozen=True)
@@ -36,7 +57,7 @@ class Example:
     confidences: Sequence[float]
 
 
-def draw_figure(target: Path, examples: Sequence[Example], methods: Mapping[str, Floats]) -> None:
+def draw_figure(target: Path, examples: Sequence[Example], rows: Sequence[MethodRow]) -> None:
     """Draw and save the figure.
 
     The first row shows what the network sees of each picture, under the class explained and its
@@ -45,41 +66,52 @@ def draw_figure(target: Path, examples: Sequence[Example], methods: Mapping[str,
     Args:
         target: A PNG to write; an old one is replaced.
         examples: The pictures, n of them.
-        methods: V by the method's name, float32 (n, C, H, W) in [0, 1], a row each.
+        rows: The methods.
 
     Raises:
         LcamError: There is nothing to draw, or the file cannot be written.
     """
     if not examples:
         raise LcamError("no picture to draw a figure of", "check that the images can be read")
-    save_figure(_Sheet(examples, methods).drawn(), target)
+    save_figure(_Sheet(examples, rows).drawn(), target)
 
 
 class _Sheet:
     """Where everything stands."""
 
-    def __init__(self, examples: Sequence[Example], methods: Mapping[str, Floats]) -> None:
+    def __init__(self, examples: Sequence[Example], rows: Sequence[MethodRow]) -> None:
         self._examples = examples
-        self._methods = methods
-        self._labels = {name: _wrapped(name) for name in methods}
-        widths = [font(LETTERS).getlength(line) for t in self._labels.values() for line in t]
+        self._rows = rows
+        widths = [
+            font(letters).getlength(text)
+            for row in rows
+            for text, letters in (
+                *((text, LETTERS) for text in _wrapped(row.method)),
+                *((text, SMALL_LETTERS) for text in row.means),
+            )
+        ]
         self._left = round(max(widths, default=0)) + 3 * GAP
+        lines = max((len(row.means) for row in rows), default=0)  # as many as below a map
+        self._below = round(_LINE * lines)
         self._classes = len(examples[0].class_names)
         self._heads = 2 * round(1.3 * SMALL_LETTERS) + GAP
 
     def drawn(self) -> Image.Image:
         last = len(self._examples) - 1
         width = self._x(last, self._classes - 1) + TILE + GAP
-        height = self._y(len(self._methods))
+        height = self._y(len(self._rows))
         sheet = Image.new("RGB", (width, height), "white")
         draw = ImageDraw.Draw(sheet)
-        for line, (name, maps) in enumerate(self._methods.items()):
-            self._label(draw, line, name)
+        for line, row in enumerate(self._rows):
+            self._label(draw, line, row)
             for e, example in enumerate(self._examples):
                 view = _view(example)
                 for c in range(self._classes):
-                    tile = overlay(view, np.clip(maps[e, c], 0, 1), (0, 0, TILE, TILE))
+                    tile = overlay(view, np.clip(row.maps[e, c], 0, 1), (0, 0, TILE, TILE))
                     sheet.paste(tile, (self._x(e, c), self._y(line)))
+                    for k, text in enumerate(row.numbers[e][c] if row.numbers else ()):
+                        y = self._y(line) + TILE + round(_LINE * (k + 0.5))
+                        _write(draw, self._x(e, c) + TILE // 2, y, shortened(text, TILE))
         for e, example in enumerate(self._examples):
             first, after = self._x(e, 0), self._x(e, self._classes - 1) + TILE
             top = GAP if self._classes > 1 else self._heads
@@ -94,17 +126,19 @@ class _Sheet:
         return self._left + example * (group + gap) + column * (TILE + GAP)
 
     def _y(self, line: int) -> int:
-        return self._heads + 2 * GAP + TILE + line * (TILE + GAP)
+        return self._heads + 2 * GAP + TILE + line * (TILE + self._below + GAP)
 
-    def _label(self, draw: ImageDraw.ImageDraw, line: int, name: str) -> None:
-        draw.multiline_text(
-            (self._left - 2 * GAP, self._y(line) + TILE // 2),
-            "\n".join(self._labels[name]),
-            fill="black",
-            font=font(LETTERS),
-            anchor="rm",
-            align="right",
-        )
+    def _label(self, draw: ImageDraw.ImageDraw, line: int, row: MethodRow) -> None:
+        """Write a method's name, and its means, to the left of its maps, half-way down."""
+        lines = [
+            *((text, LETTERS) for text in _wrapped(row.method)),
+            *((text, SMALL_LETTERS) for text in row.means),
+        ]
+        y = self._y(line) + (TILE - sum(1.3 * letters for _, letters in lines)) / 2
+        for text, letters in lines:
+            y += 1.3 * letters
+            at = (self._left - 2 * GAP, round(y - 0.65 * letters))
+            draw.text(at, text, fill="black", font=font(letters), anchor="rm")
 
     def _head(self, draw: ImageDraw.ImageDraw, e: int, c: int) -> None:
         """Write the class and its score above a column."""
@@ -113,8 +147,11 @@ class _Sheet:
         top = GAP if self._classes == 1 else 2 * GAP + TILE
         name = shortened(printable(example.class_names[c]), TILE)
         for k, text in enumerate((name, f"{example.confidences[c]:.1%}")):
-            y = top + round(1.3 * SMALL_LETTERS * (k + 0.5))
-            draw.text((middle, y), text, fill="black", font=font(SMALL_LETTERS), anchor="mm")
+            _write(draw, middle, top + round(_LINE * (k + 0.5)), text)
+
+
+def _write(draw: ImageDraw.ImageDraw, middle: int, y: int, text: str) -> None:
+    draw.text((middle, y), text, fill="black", font=font(SMALL_LETTERS), anchor="mm")
 
 
 def _view(example: Example) -> Image.Image:

@@ -22,7 +22,9 @@ from lcam_cli.engine.backbone import Backbone
 from lcam_cli.maps.overlay import DEFAULT_ALPHA, DEFAULT_COLORMAP, colour_table
 from lcam_cli.maps.png_encoder import encode_png
 from lcam_cli.maps.record import Floats
+from lcam_cli.measures.measure import Quantity
 from lcam_cli.measures.scored import ScoredBatch
+from lcam_cli.measures.task import Task
 from lcam_cli.reports.page import PageFolder, script_json
 from lcam_cli.reports.results import nu_key
 from lcam_cli.reports.text import printable
@@ -46,6 +48,8 @@ class GalleryInfo:
         hidden: What hidden pixels become: R, G, B in 0 to 255.
         side: Height and width of the network's input.
         class_names: The classifier's.
+        measured: What each number of a row is of, K quantities.
+        keep: ``"values"`` or ``"whole"``: whether kept pixels have the map's value, or are whole.
     """
 
     methods: Sequence[str]
@@ -54,26 +58,25 @@ class GalleryInfo:
     hidden: tuple[int, int, int]
     side: int
     class_names: Sequence[str]
+    measured: Sequence[Quantity] = ()
+    keep: str = "values"
 
     @classmethod
     def of(
-        cls,
-        backbone: Backbone,
-        methods: Sequence[str],
-        floor: int | None,
-        nus: Sequence[float],
-        space: str,
+        cls, backbone: Backbone, methods: Sequence[str], floor: int | None, task: Task
     ) -> GalleryInfo:
-        """Return it for a backbone, and ``"pixel"`` or ``"normalized"`` as what hides."""
+        """Return it for a backbone, methods and what is measured."""
         preprocess = backbone.preprocess
         r, g, b = (round(255 * mean) for mean in preprocess.mean)
         return cls(
             methods,
             floor,
-            nus,
-            (r, g, b) if space == "normalized" else (0, 0, 0),
+            task.nus,
+            (r, g, b) if task.space == "normalized" else (0, 0, 0),
             preprocess.image_size,
             backbone.class_names,
+            task.quantities,
+            task.keep,
         )
 
 
@@ -108,6 +111,7 @@ class Gallery:
         Raises:
             LcamError: The disk is full or fails.
         """
+        numbers = batch.of_quantities(self._shown.measured)
         for k, path in enumerate(batch.paths):
             if path != self._last_path:
                 self._folder.write(f"pictures/{self._pictures:06}.jpg", self._jpeg(batch.images[k]))
@@ -116,7 +120,7 @@ class Gallery:
             maps = [self._map(saliency[k]) for saliency in batch.saliency]
             call = f"lcamMaps({self.rows},{script_json(maps)});\n"
             self._folder.write(f"maps/{self.rows:06}.js", call.encode("ascii"))
-            self._say(f"{script_json(self._entry(batch, k))},\n")
+            self._say(f"{script_json(self._entry(batch, numbers, k))},\n")
             self.rows += 1
 
     def finish(self) -> None:
@@ -143,10 +147,16 @@ class Gallery:
             "side": self._side,
             "colours": colours.tobytes().hex(),
             "alpha": DEFAULT_ALPHA,
+            "keep": self._shown.keep,
+            "measured": [_described(quantity) for quantity in self._shown.measured],
         }
 
-    def _entry(self, batch: ScoredBatch, k: int) -> list[Any]:
-        """Path, picture, class, its name, the predicted one's if another, f(X), masked scores."""
+    def _entry(self, batch: ScoredBatch, numbers: NDArray[np.float64], k: int) -> list[Any]:
+        """Return what a row is.
+
+        Its path, picture, class, its name, the predicted one's if another, f(X), the scores of each
+        method at each ν, the numbers of each method, rounded as tables show them.
+        """
         explained, predicted = int(batch.class_index[k]), int(batch.predicted_index[k])
         return [
             printable(batch.paths[k]),
@@ -156,6 +166,14 @@ class Gallery:
             None if predicted == explained else printable(self._shown.class_names[predicted]),
             round(float(batch.full[k]), _DIGITS),
             [[round(float(s), _DIGITS) for s in row] for row in batch.masked[:, :, k]],
+            [self._numbers(row) for row in numbers[:, :, k].T],
+        ]
+
+    def _numbers(self, row: NDArray[np.float64]) -> list[float | None]:
+        """One method's numbers of a row, (K,); nothing where one is not defined."""
+        return [
+            None if np.isnan(number) else round(float(number), quantity.measure.digits)
+            for number, quantity in zip(row, self._shown.measured, strict=True)
         ]
 
     def _jpeg(self, view: NDArray[np.uint8]) -> bytes:
@@ -177,3 +195,14 @@ class Gallery:
     def _say(self, text: str) -> None:
         with self._folder.disk_errors():
             self._data.write(text.encode("ascii"))
+
+
+def _described(quantity: Quantity) -> dict[str, Any]:
+    """What the page has to know of a quantity to show and to sort its numbers."""
+    measure, nu = quantity.measure, quantity.nu
+    return {
+        "measure": printable(measure.title),
+        "nu": None if nu is None else float(nu_key(nu)),
+        "lower": measure.lower_is_better,
+        "digits": measure.digits,
+    }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
+from lcam_cli.reports.columns import BEST, SECOND, Column
 from lcam_cli.reports.results import Results
-from lcam_cli.reports.table import BEST, CLOSE, SECOND, caption, columns
+from lcam_cli.reports.table import CLOSE, caption, text_tables
 
 _ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -24,26 +26,37 @@ _ESCAPES = {
 }
 
 
-def to_latex(results: Results) -> str:
-    r"""Return a ``tabular`` that needs no package: best ``\textbf``, second ``\underline``."""
+def to_latex(results: Results, *, intervals: bool = False) -> str:
+    r"""Return a ``tabular`` that needs no package: best ``\textbf``, second ``\underline``.
+
+    One of many columns is parted as in Markdown.
+
+    Args:
+        results: What was measured.
+        intervals: Whether the 95% interval of a number stands behind it, in small letters.
+    """
+    tables = [_tabular(shown, intervals) for shown in text_tables(results)]
+    return f"% {caption(results)}\n" + "\n".join(tables)
+
+
+def _tabular(shown: Sequence[Column], intervals: bool) -> str:
     marks = {0: "{}", BEST: r"\textbf{{{}}}", SECOND: r"\underline{{{}}}"}
-    shown = columns(results)
-    rows = [
-        [
-            marks[column.ranks[i]].format(escaped(column.cells[i]))
-            + r"$^{\approx}$" * column.close[i]
-            for column in shown
-        ]
-        for i in range(len(results.rows))
-    ]
-    head = [escaped(column.title) for column in shown]
+
+    def cell(column: Column, i: int) -> str:
+        interval = (
+            rf" {{\scriptsize ({escaped(column.intervals[i])})}}"
+            if intervals and column.intervals[i]
+            else ""
+        )
+        number = marks[column.ranks[i]].format(escaped(column.cells[i]))
+        return number + r"$^{\approx}$" * column.close[i] + interval
+
     lines = [
-        f"% {caption(results)}",
         rf"\begin{{tabular}}{{l{'r' * (len(shown) - 1)}}}",
         r"\hline",
-        _line(head),
+        _line([escaped(column.title) for column in shown]),
         r"\hline",
-        *(_line(row) for row in rows),
+        *(_line([cell(column, i) for column in shown]) for i in range(len(shown[0].cells))),
         r"\hline",
         r"\end{tabular}",
     ]

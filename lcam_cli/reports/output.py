@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from lcam_cli.reports.latex import to_latex
@@ -14,12 +15,19 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-TEXT_FORMATS: dict[str, Callable[[Results], str]] = {
-    "json": to_json,
-    "csv": to_csv,
-    "markdown": to_markdown,
-    "latex": to_latex,
-}
+
+def text_formats(*, intervals: bool) -> dict[str, Callable[[Results], str]]:
+    """Return what renders results as text, by format.
+
+    Args:
+        intervals: Whether Markdown and LaTeX show 95% intervals; JSON and CSV always have them.
+    """
+    return {
+        "json": to_json,
+        "csv": to_csv,
+        "markdown": partial(to_markdown, intervals=intervals),
+        "latex": partial(to_latex, intervals=intervals),
+    }
 
 
 class Console(Protocol):
@@ -36,9 +44,12 @@ class Console(Protocol):
         """Draw a table on stdout."""
 
 
-def show_results(results: Results, format_: str, console: Console) -> None:
-    """Show results on stdout."""
-    show(TEXT_FORMATS, to_rich, results, format_, console)
+def show_results(
+    results: Results, format_: str, console: Console, *, intervals: bool = False
+) -> None:
+    """Show results on stdout, with the 95% interval of every number where it is asked for."""
+    texts, table = text_formats(intervals=intervals), partial(to_rich, intervals=intervals)
+    show(texts, table, results, format_, console)
 
 
 def show(

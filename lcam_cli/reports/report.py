@@ -10,22 +10,14 @@ from typing import Self
 
 from lcam_cli.measures.scored import ScoredBatch
 from lcam_cli.reports.chart import chart
+from lcam_cli.reports.columns import BEST, SECOND, UNDEFINED, Column, columns
 from lcam_cli.reports.gallery import LARGEST_SIDE, PARTS, Gallery, GalleryInfo
 from lcam_cli.reports.page import PageFolder
 from lcam_cli.reports.results import Results, nu_key
-from lcam_cli.reports.table import (
-    BEST,
-    CLOSE,
-    SECOND,
-    UNDEFINED,
-    Column,
-    columns,
-    placing_words,
-    undefined_words,
-)
+from lcam_cli.reports.table import CLOSE, placing_words, undefined_words
 from lcam_cli.reports.text import printable
 
-_ASSETS = ("report.css", "maps.js", "gallery.js")
+_ASSETS = ("report.css", "maps.js", "columns.js", "gallery.js")
 _RANKS = {0: "", BEST: "best", SECOND: "second"}
 
 
@@ -74,12 +66,11 @@ class Report:
         """
         self._gallery.add(batch)
 
-    def finish(self, results: Results, space: str) -> Path:
+    def finish(self, results: Results) -> Path:
         """Write the page, when all rows have been added.
 
         Args:
             results: What the table and the curves show.
-            space: ``"pixel"`` or ``"normalized"``: what hidden pixels became.
 
         Returns:
             The page's path.
@@ -88,7 +79,7 @@ class Report:
             LcamError: The disk is full or fails.
         """
         self._gallery.finish()
-        shown = columns(results)
+        shown = list(columns(results))
         side = self._shown.side
         return self._folder.finish(
             "report.html.j2",
@@ -96,16 +87,19 @@ class Report:
             facts=_facts(results),
             backbone=printable(results.backbone),
             images=results.images,
-            titles=[column.title for column in shown],
+            left_out=[printable(words) for words in undefined_words(results)],
+            columns=shown,
+            choices=list(dict.fromkeys(column.measure for column in shown[1:])),
+            nus=[nu_key(nu) for nu in results.nus],
             cells=table_cells(shown),
             close_mark=CLOSE if any(any(column.close) for column in shown) else "",
-            measures=[measure for measure in results.measures if measure.meaning],
+            measures=results.measures,
             charts=[chart(results, measure.name) for measure in results.nu_measures]
             if len(results.nus) > 1
             else [],
-            nu=nu_key(results.nus[0]),
             methods=len(self._shown.methods) - (self._shown.floor is not None),
-            space=space,
+            space=results.mask_space,
+            keep=results.keep,
             side=min(side, LARGEST_SIDE),
             reduced=side > LARGEST_SIDE,
         )
@@ -158,6 +152,8 @@ def _facts(results: Results) -> dict[str, str]:
         facts["Cells of the maps"] = "; ".join(words)
     if words := undefined_words(results):
         facts["Left out"] = "; ".join(words)
+    if results.keep == "whole":
+        facts["Kept pixels"] = "shown whole"
     if right is not None and right.top1 is not None:
         facts["Top-1, top-5"] = f"{right.top1:.2f}%, {right.top5:.2f}% of {right.count:,} labelled"
     return {name: printable(value) for name, value in facts.items()}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lcam_cli.measures.measure import NO_NUMBERS, Measure
+from lcam_cli.measures.measure import NO_NUMBERS
 from lcam_cli.measures.score import Difference, Score
+from lcam_cli.reports.columns import BEST, SECOND, Column, columns
 from lcam_cli.reports.results import FLOOR, Results, Row, nu_key
 from lcam_cli.reports.text import (
     csv_text,
@@ -25,130 +25,13 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-BEST, SECOND = 1, 2
-
 _ENOUGH = 10_000  # columns of a terminal
 
 CLOSE = "≈"
 """Stands behind a number that does not differ significantly from the best of its column."""
 
-UNDEFINED = "–"
-"""Stands where a measure is defined for no picture."""
-
-_ITSELF = (0.0, 0.0)  # the interval of the best row's difference to itself
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of the paper's Table 1.
-
-    Attributes:
-        title: Its head.
-        cells: What it shows, a row each.
-        ranks: 1 for the best rows, 2 for the second best, 0 for the others.
-        close: Which rows do not differ significantly from the best one.
-        intervals: The 95% intervals, as they are shown; empty text where there is none.
-    """
-
-    title: str
-    cells: Sequence[str]
-    ranks: Sequence[int]
-    close: Sequence[bool]
-    intervals: Sequence[str]
-
-
-@dataclass(frozen=True)
-class _RankedCell:
-    """A number that rows are ranked by, its interval, and how far it is from the best row's."""
-
-    shown: str
-    interval: str
-    to_best: Difference | None
-
-    @classmethod
-    def of(cls, score: Score | None, digits: int) -> _RankedCell:
-        if score is None:  # the row lacks it
-            return cls("", "", None)
-        if score.mean is None or score.ci95 is None:
-            return cls(UNDEFINED, "", None)
-        low, high = (f"{bound:.{digits}f}" for bound in score.ci95)
-        return cls(f"{score.mean:.{digits}f}", f"{low} to {high}", score.to_best)
-
-
-def columns(results: Results) -> list[Column]:
-    """Return the columns: the method, the measures at each ν, the others, #FW, mean of V, speed.
-
-    Where some map is flat, their numbers have a column too.
-
-    Measures are ranked among the methods, without the ``random`` row, where there are at least two
-    to rank; equal numbers share a rank.
-    """
-    rows = results.rows
-
-    def plain(title: str, cell: Callable[[Row], str]) -> Column:
-        cells, n = [cell(row) for row in rows], len(rows)
-        return Column(title, cells, [0] * n, [False] * n, [""] * n)
-
-    def ranked(title: str, measure: Measure, scores: Sequence[Score | None]) -> Column:
-        found = [_RankedCell.of(score, measure.digits) for score in scores]
-        cells = [one.shown for one in found]
-        ranks = _ranks(rows, cells, sign=1 if measure.lower_is_better else -1)
-        return Column(title, cells, ranks, _close(found, ranks), [one.interval for one in found])
-
-    measured = [
-        ranked(
-            f"{measure.title}({nu_key(nu)})",
-            measure,
-            [row.scores.nu.get(nu, {}).get(measure.name) for row in rows],
-        )
-        for nu in results.nus
-        for measure in results.nu_measures
-    ]
-    measured += [
-        ranked(measure.title, measure, [row.scores.plain.get(measure.name) for row in rows])
-        for measure in results.plain_measures
-    ]
-    some_flat = any(row.flat_maps for row in rows)
-    return [
-        plain("method", lambda row: printable(row.method)),
-        *measured,
-        plain("#FW", lambda row: "?" if row.forward_passes is None else str(row.forward_passes)),
-        plain("mean V", lambda row: f"{row.mean_saliency:.3f}"),
-        *([plain("flat", lambda row: str(row.flat_maps or 0))] if some_flat else []),
-        plain(f"{results.speed}/s", lambda row: f"{row.images_per_second:.1f}"),
-    ]
-
-
-def _close(found: Sequence[_RankedCell], ranks: Sequence[int]) -> list[bool]:
-    """Which rows, beside the best, have a difference to it whose interval covers 0.
-
-    The best itself, and what is equal to it on every image, stands out by its rank; the floor,
-    which has none, is marked.
-    """
-    best = {one.shown for one, rank in zip(found, ranks, strict=True) if rank == BEST}
-    return [
-        rank != BEST
-        and one.to_best is not None
-        and not one.to_best.significant
-        and (one.to_best.ci95 != _ITSELF or one.shown in best)
-        for one, rank in zip(found, ranks, strict=True)
-    ]
-
-
-def _ranks(rows: Sequence[Row], cells: Sequence[str], sign: int) -> list[int]:
-    """Rank what is shown, so that cells which look equal are equal; ``sign`` 1 puts low first."""
-    ranked = [
-        cell not in ("", UNDEFINED) and row.method != FLOOR
-        for row, cell in zip(rows, cells, strict=True)
-    ]
-    rivals = [sign * float(cell) for cell, one in zip(cells, ranked, strict=True) if one]
-    if len(rivals) < 2:
-        return [0] * len(rows)
-    ranks = dict(zip(sorted(set(rivals)), (BEST, SECOND), strict=False))
-    return [
-        ranks.get(sign * float(cell), 0) if one else 0
-        for cell, one in zip(cells, ranked, strict=True)
-    ]
+_MOST = 16
+"""Columns of a table in a text: with more it is parted. A default run at three ν has 13 or 14."""
 
 
 def caption(results: Results) -> str:
@@ -168,9 +51,10 @@ def caption(results: Results) -> str:
     )
     tiled = "".join(f"; {words}" for words in placing_words(results))
     hidden = "; hidden with the mean colour" if results.mask_space == "normalized" else ""
+    kept = "; kept pixels shown whole" if results.keep == "whole" else ""
     return printable(
         f"{results.backbone}, {short_weights(results.weights)}, {results.layer or 'no layer'}; "
-        f"{plural(results.images, 'image')}{skipped}{left_out}{accuracy}{hidden}; "
+        f"{plural(results.images, 'image')}{skipped}{left_out}{accuracy}{hidden}{kept}; "
         f"{results.precision} on {results.device}{tiled}{close}"
     )
 
@@ -191,29 +75,30 @@ def undefined_words(results: Results) -> list[str]:
     ]
 
 
-def to_rich(results: Results, width: int | None = None) -> RenderableType:
+def to_rich(
+    results: Results, width: int | None = None, *, intervals: bool = False
+) -> RenderableType:
     """Return the table for the terminal: best bold, second underlined.
 
     Args:
         results: What was measured.
         width: Columns of the terminal. Where the table is wider, it is parted: nothing is cut.
+        intervals: Whether the 95% interval of a number stands below it.
     """
     from rich.console import Group
     from rich.text import Text
 
-    shown = columns(results)
+    def drawn(shown: Sequence[Column]) -> Table:
+        return _drawn(shown, intervals)
+
+    def fits(shown: Sequence[Column]) -> bool:
+        return width is None or natural_width(drawn(shown)) <= width
+
+    tables = columns(results).parted(fits)
     below = Text(caption(results))
-    whole = _drawn(shown, below)
-    if width is None or natural_width(whole) <= width:
-        return whole
-    name, rest = shown[0], shown[1:]
-    together = len(results.nu_measures)  # those at one ν
-    at_nus = together * len(results.nus)
-    parts = [rest[i : i + together] for i in range(0, at_nus, together)]
-    plain = at_nus + len(results.plain_measures)
-    parts += [rest[at_nus:plain], rest[plain:]]
-    tables = [_drawn([name, *part]) for part in parts if part]
-    return Group(*tables, below)
+    if len(tables) == 1:
+        return _drawn(tables[0], intervals, below)
+    return Group(*map(drawn, tables), below)
 
 
 def natural_width(table: Table) -> int:
@@ -225,7 +110,7 @@ def natural_width(table: Table) -> int:
     return Measurement.get(console, console.options, table).maximum
 
 
-def _drawn(shown: Sequence[Column], below: Text | None = None) -> Table:
+def _drawn(shown: Sequence[Column], intervals: bool, below: Text | None = None) -> Table:
     from rich.table import Table
     from rich.text import Text
 
@@ -237,7 +122,16 @@ def _drawn(shown: Sequence[Column], below: Text | None = None) -> Table:
     for i in range(len(shown[0].cells)):
         # Assembled, so that the style ends where the text does and no padding is underlined.
         table.add_row(
-            *(Text.assemble((c.cells[i], styles[c.ranks[i]]), _mark(c, i)) for c in shown)
+            *(
+                Text.assemble(
+                    (c.cells[i], styles[c.ranks[i]]),
+                    _mark(c, i),
+                    (f"\n{c.intervals[i]}{' ' * any(c.close)}", "dim")
+                    if intervals and c.intervals[i]
+                    else "",
+                )
+                for c in shown
+            )
         )
     return table
 
@@ -247,23 +141,37 @@ def _mark(column: Column, row: int) -> str:
     return CLOSE if column.close[row] else " " * any(column.close)
 
 
-def to_markdown(results: Results) -> str:
-    """Return a Markdown table: best bold, second underlined (as HTML, Markdown has none)."""
+def to_markdown(results: Results, *, intervals: bool = False) -> str:
+    """Return a Markdown table: best bold, second underlined (as HTML, Markdown has none).
+
+    One of many columns is parted: the measures at each ν, the others, what maps cost.
+
+    Args:
+        results: What was measured.
+        intervals: Whether the 95% interval of a number stands behind it.
+    """
+    tables = [_markdown(shown, intervals) for shown in text_tables(results)]
+    return "\n\n".join([*tables, markdown_text(caption(results))]) + "\n"
+
+
+def text_tables(results: Results) -> list[list[Column]]:
+    """Return the columns as tables that can be read in a text: none has very many."""
+    return columns(results).parted(lambda shown: len(shown) <= _MOST)
+
+
+def _markdown(shown: Sequence[Column], intervals: bool) -> str:
     marks = {0: "{}", BEST: "**{}**", SECOND: "<u>{}</u>"}
-    shown = columns(results)
+
+    def cell(c: Column, i: int) -> str:
+        interval = f" ({c.intervals[i]})" if intervals and c.intervals[i] else ""
+        return marks[c.ranks[i]].format(markdown_text(c.cells[i])) + CLOSE * c.close[i] + interval
+
     lines = [
         [column.title for column in shown],
         ["---", *("---:" for _ in shown[1:])],
-        *(
-            [
-                marks[c.ranks[i]].format(markdown_text(c.cells[i])) + CLOSE * c.close[i]
-                for c in shown
-            ]
-            for i in range(len(results.rows))
-        ),
+        *([cell(c, i) for c in shown] for i in range(len(shown[0].cells))),
     ]
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    return f"{table}\n\n{markdown_text(caption(results))}\n"
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def to_csv(results: Results) -> str:
@@ -298,6 +206,7 @@ def _csv_line(results: Results, row: Row, nu: float) -> dict[str, object]:
         "mean_saliency": f"{row.mean_saliency:.4f}",
         "images_per_second": f"{row.images_per_second:.4f}",
         "mask_space": results.mask_space,
+        "keep": results.keep,
     }
     for name, score in at_nu:
         line |= _csv_difference(name, score.to_best)

@@ -11,6 +11,7 @@ from lcam_cli.runs.checks import given
 from lcam_cli.runs.compare_options import CompareOptions
 from lcam_cli.runs.inputs import Inputs, listed
 from lcam_cli.runs.paths import pinned, plain
+from lcam_cli.runs.per_image import check_per_image
 from lcam_cli.runs.readers import start_readers
 from lcam_cli.runs.reporter import Reporter
 from lcam_cli.runs.result_files import claimed_report
@@ -51,6 +52,8 @@ def compare_folder(
     ending, inputs = Stop(stop), listed("images", images)
     check_target(options.out, "--out", options.overwrite, (".h5", ".hdf5", ".hdf"))
     check_target(options.figure, "--figure", options.overwrite, (".png",))
+    others = {"--out": options.out, "--figure": options.figure, "--boxes": options.boxes}
+    check_per_image(options.per_image, options.overwrite, others, options.report)
     with ExitStack() as held:
         held.enter_context(working_folder_kept())
         if RankInfo.of_environment().rank == 0:
@@ -59,6 +62,8 @@ def compare_folder(
                     held.enter_context(lock_file(target))
             if options.report is not None:
                 held.enter_context(claimed_report(options.report, options.overwrite))
+            if options.per_image is not None:
+                held.enter_context(lock_file(options.per_image))
         readers = start_readers(options.engine.workers)
         # It imports torch, which takes longer than the readers' start and than any refusal.
         from lcam_cli.runs.compare_outcome import compare  # noqa: PLC0415

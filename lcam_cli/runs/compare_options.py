@@ -42,7 +42,7 @@ class CompareOptions:
         floor: Whether random maps are compared too.
         resume: Take over what an earlier run finished.
         state: The folder where what is finished is kept for ``resume``.
-        overwrite: Whether ``out``, ``figure`` and ``report`` may be replaced.
+        overwrite: Whether ``out``, ``figure``, ``report`` and ``per_image`` may be replaced.
         align: Whether maps are placed by the receptive fields of their cells; else these tile the
             picture evenly, as papers and other libraries draw them.
         seed: Of everything random.

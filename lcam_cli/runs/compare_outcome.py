@@ -41,6 +41,7 @@ class CompareResult:
         left_out: Methods of ``methods=("all",)`` that are in no row, and methods that nobody named
             and that explained nothing.
         page: The report's page, where one was asked for.
+        per_image: The file of every picture's numbers, where one was asked for.
         interrupted: Whether ``stop`` ended the run; ``resume`` goes on from there.
         is_first: Whether this is the first of several ranks, or the only one.
     """
@@ -49,6 +50,7 @@ class CompareResult:
     results: Results | None = None
     left_out: tuple[str, ...] = ()
     page: Path | None = None
+    per_image: Path | None = None
     interrupted: bool = False
     is_first: bool = True
 
@@ -110,7 +112,10 @@ def compare(
         comparison.warn_of_flat_maps(reporter, results)
         names = comparison.engine.backbone.class_names
         warn_of_label_order(results.accuracy, names, reporter)
-        return CompareResult(comparison.state.folder, results, tuple(comparison.left_out), page)
+        left_out = tuple(comparison.left_out)
+        return CompareResult(
+            comparison.state.folder, results, left_out, page, per_image=options.per_image
+        )
 
 
 def _leave_out_failed(comparison: Comparison, named: Sequence[str], reporter: Reporter) -> None:
@@ -148,15 +153,18 @@ def _write_outputs(
     readers: int,
     reporter: Reporter,
 ) -> Path | None:
-    """Write the maps, the figure and the report that are wanted; return the report's page."""
+    """Write all outputs that are wanted; return the report's page."""
     max_pixels = options.engine.max_pixels or MAX_PIXELS
     if options.out is not None:
         comparison.join_maps(options.out)
         reporter.info(f"the maps of all methods are in {options.out}")
     if options.figure is not None:
-        comparison.draw(options.figure, max_pixels)
+        comparison.draw(options.figure, results, max_pixels)
         mark_figure(options.figure, comparison.found.root)
         reporter.info(f"some of them are drawn in {options.figure}")
+    if options.per_image is not None:
+        comparison.write_numbers(options.per_image)
+        reporter.info(f"every picture's numbers are in {options.per_image}")
     if options.report is None:
         return None
     page = comparison.report(

@@ -20,14 +20,16 @@ from lcam_cli.maps.hdf5.reader import MapsFile
 from lcam_cli.maps.paths import stored_path
 from lcam_cli.maps.record import why_tiled
 from lcam_cli.measures.accuracy import Accuracy
-from lcam_cli.measures.compare_pictures import scored_pictures
+from lcam_cli.measures.compare_pictures import scored_pictures, scored_rows
 from lcam_cli.measures.compare_state import CompareState
-from lcam_cli.measures.rows import common_pictures, score_rows, undefined
+from lcam_cli.measures.rows import common_pictures, compared_numbers, score_rows, undefined
 from lcam_cli.measures.sweep import Candidate
 from lcam_cli.measures.task import Task
 from lcam_cli.methods.placing import grid_of_maps
-from lcam_cli.reports.figure import Example, draw_figure
+from lcam_cli.reports.figure import Example, MethodRow, draw_figure
+from lcam_cli.reports.figure_numbers import mean_lines, number_lines, shown_quantities
 from lcam_cli.reports.gallery import GalleryInfo
+from lcam_cli.reports.per_image import PerImage
 from lcam_cli.reports.report import Report
 from lcam_cli.reports.results import FLOOR, Results, Row
 from lcam_cli.runs.flat_maps import reason_of_picture, warn_of_flat_maps
@@ -141,7 +143,17 @@ class Comparison:
         """Maps a row that are compared."""
         return int(common.sum()) * self.task.choice.per_picture
 
-    def draw(self, target: Path, max_pixels: int) -> None:
+    def write_numbers(self, target: Path) -> None:
+        """Write every number of the pictures that all rows have."""
+        names = [candidate.name for candidate in self.candidates]
+        task, class_names = self.task, self.engine.backbone.class_names
+        rows = [candidate.scores for candidate in self.candidates]
+        with PerImage(target, names, task.quantities, task.nus) as file:
+            for some in scored_rows(task, rows, class_names, self.row_path):
+                file.add(some)
+            file.finish()
+
+    def draw(self, target: Path, results: Results, max_pixels: int) -> None:
         """Draw the maps of some pictures that all rows have, and that can still be read."""
         common = common_pictures([candidate.scores for candidate in self.candidates])
         examples: dict[int, Example] = {}
@@ -149,13 +161,29 @@ class Comparison:
             if common[index]:
                 with suppress(BadImageError):
                     examples[place] = self._example(place, max_pixels)
+        pictures = np.array([self.task.shown[place] for place in examples], np.int64)
+        places = shown_quantities(self.task.quantities)
+        measured = [self.task.quantities[k] for k in places]
+        rows = [candidate.scores for candidate in self.candidates]
+        parts = np.moveaxis(compared_numbers(rows, pictures), 1, 0)
+        numbers = self.task.parts.summarise(parts)[places]  # (K, rows, n, C)
         draw_figure(
             target,
             list(examples.values()),
-            {
-                candidate.name: candidate.scores.shown[list(examples)].astype(np.float32)
-                for candidate in self.candidates
-            },
+            [
+                MethodRow(
+                    row.method,
+                    candidate.scores.shown[list(examples)].astype(np.float32),
+                    mean_lines(measured, row.scores),
+                    [
+                        [number_lines(measured, one) for one in picture.T]
+                        for picture in np.moveaxis(numbers[:, k], 1, 0)
+                    ],
+                )
+                for k, (candidate, row) in enumerate(
+                    zip(self.candidates, results.rows, strict=True)
+                )
+            ],
         )
 
     def report(
@@ -165,7 +193,7 @@ class Comparison:
         names = [candidate.name for candidate in self.candidates]
         floor = names.index(FLOOR) if FLOOR in names else None
         backbone, task = self.engine.backbone, self.task
-        shown = GalleryInfo.of(backbone, names, floor, task.nus, task.space)
+        shown = GalleryInfo.of(backbone, names, floor, task)
         with ExitStack() as stack:
             maps = [
                 stack.enter_context(MapsFile(self.state.maps_path(c), trusted=True))
@@ -183,7 +211,7 @@ class Comparison:
             ):
                 report.add(batch)
                 bar.advance(len(batch.paths) // task.choice.per_picture)
-            return report.finish(results, task.space)
+            return report.finish(results)
 
     def _example(self, place: int, max_pixels: int) -> Example:
         index = self.task.shown[place]

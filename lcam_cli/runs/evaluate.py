@@ -11,6 +11,7 @@ from lcam_cli.locks import lock_file
 from lcam_cli.runs.checks import checked, given, path
 from lcam_cli.runs.evaluate_options import EvaluateOptions
 from lcam_cli.runs.paths import pinned, plain
+from lcam_cli.runs.per_image import check_per_image
 from lcam_cli.runs.readers import start_readers
 from lcam_cli.runs.reporter import Reporter
 from lcam_cli.runs.result_files import claimed_report
@@ -40,20 +41,24 @@ def evaluate_maps(
         stop: Asked after every batch; True ends the run without a result.
 
     Raises:
-        LcamError: The file is no maps file, or does not fit the backbone; ``out`` or ``report`` is
-            there already; or no picture can be read.
+        LcamError: The file is no maps file, or does not fit the backbone; ``out``, ``report`` or
+            ``per_image`` is there already; or no picture can be read.
         UnwrittenPageError: The page cannot be written; it has the result.
     """
     options = pinned(given("options", options, EvaluateOptions))
     reporter = given("reporter", reporter, Reporter)
     ending, file = Stop(stop), checked("maps", maps, path)
     check_target(options.out, "--out", options.overwrite)
+    labels = None if options.labels == "folders" else options.labels
+    others = {"--out": options.out, "--labels": labels, "--boxes": options.boxes, "MAPS": file}
+    check_per_image(options.per_image, options.overwrite, others, options.report)
     with ExitStack() as held:
         held.enter_context(working_folder_kept())
         if options.report is not None:
             held.enter_context(claimed_report(options.report, options.overwrite))
-        if options.out is not None:
-            held.enter_context(lock_file(options.out))
+        for target in (options.out, options.per_image):
+            if target is not None:
+                held.enter_context(lock_file(target))
         readers = start_readers(options.engine.workers)
         # It imports torch, which takes longer than the readers' start and than any refusal.
         from lcam_cli.runs.evaluate_outcome import evaluate  # noqa: PLC0415

@@ -38,8 +38,10 @@ class EvaluateOptions:
         min_ic: The lowest IC that passes, in percent, at any ν; None for any.
         out: A file for the results; None for none.
         format: The format of ``out``; ``"table"`` is Markdown there.
+        intervals: Whether ``out`` shows the 95% interval of every number, where it is Markdown or
+            LaTeX; JSON and CSV always have them.
         report: A folder for a page with the table, curves and every picture.
-        overwrite: Whether ``out`` and ``report`` may be replaced.
+        overwrite: Whether ``out``, ``report`` and ``per_image`` may be replaced.
         strict: Stop at the first picture that cannot be read.
         seed: Of everything random.
         backbone: What the options say of the classifier; the file knows the rest.
@@ -66,6 +68,7 @@ class EvaluateOptions:
     min_ic: float | None = None
     out: Path | None = None
     format: Literal["table", "json", "csv", "markdown", "latex"] = "table"
+    intervals: bool = False
     report: Path | None = None
     overwrite: bool = False
     strict: bool = False
@@ -84,7 +87,7 @@ class EvaluateOptions:
         "mask_space": c.choice("pixel", "normalized"),
         "keep": c.choice("values", "whole"),
         **dict.fromkeys(("boxes", "masks", "per_image"), c.optional(c.path)),
-        "floor": c.flag,
+        **dict.fromkeys(("floor", "intervals"), c.flag),
         "max_ad": c.optional(c.number()),
         "min_ic": c.optional(c.number()),
         "format": c.choice("table", "json", "csv", "markdown", "latex"),

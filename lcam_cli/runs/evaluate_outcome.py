@@ -28,7 +28,8 @@ from lcam_cli.measures.task import Task
 from lcam_cli.methods.noise import RandomMap
 from lcam_cli.reports.gallery import GalleryInfo
 from lcam_cli.reports.gates import check_gates
-from lcam_cli.reports.output import TEXT_FORMATS
+from lcam_cli.reports.output import text_formats
+from lcam_cli.reports.per_image import PerImage
 from lcam_cli.reports.report import Report
 from lcam_cli.reports.results import FLOOR, Results, Row, to_json
 from lcam_cli.reports.table import undefined_words
@@ -55,6 +56,7 @@ class EvaluateResult:
         skipped: How many inputs were left out.
         skipped_what: What is the matter with them, as the end of a sentence.
         page: The report's page, where one was asked for.
+        per_image: The file of every picture's numbers, where one was asked for.
     """
 
     results: Results | None
@@ -62,6 +64,7 @@ class EvaluateResult:
     skipped: int = 0
     skipped_what: str = ""
     page: Path | None = None
+    per_image: Path | None = None
 
     @property
     def interrupted(self) -> bool:
@@ -115,12 +118,15 @@ def evaluate(
                 objects=objects,
             )
             skipped = SkippedPictures(reporter, options.strict)
-            report = None
+            methods = [info.method, *([FLOOR] if options.floor else [])]
+            report = per_image = None
             if options.report is not None:
-                methods = [info.method, *([FLOOR] if options.floor else [])]
-                floor = 1 if options.floor else None
-                shown = GalleryInfo.of(network, methods, floor, options.nu, options.mask_space)
+                shown = GalleryInfo.of(network, methods, 1 if options.floor else None, task)
                 report = held.enter_context(Report(options.report, "evaluate", shown))
+            if options.per_image is not None:
+                per_image = held.enter_context(
+                    PerImage(options.per_image, methods, task.quantities, task.nus, truth)
+                )
             with reporter.progress(len(file), "evaluate", "maps") as bar:
                 outcome = evaluate_file(
                     engine,
@@ -135,7 +141,7 @@ def evaluate(
                     max_pixels=options.engine.max_pixels or MAX_PIXELS,
                     advance=bar.advance,
                     skip=skipped,
-                    show=report.add if report else None,
+                    show=[one.add for one in (report, per_image) if one is not None],
                     stop=stop,
                 )
         if stop.stopped:
@@ -145,13 +151,19 @@ def evaluate(
         for words in () if objects is None else objects.lines():
             reporter.warn(words)
         if options.out is not None:
-            render = TEXT_FORMATS.get(options.format, TEXT_FORMATS["markdown"])
+            texts = text_formats(intervals=options.intervals)
+            render = texts.get(options.format, texts["markdown"])
             write_result(render(results), options.out)
+        if per_image is not None:
+            per_image.finish()
+            reporter.info(f"every picture's numbers are in {options.per_image}")
         missed = check_gates(results, options.max_ad, options.min_ic)
-        result = EvaluateResult(results, tuple(missed), skipped.count, skipped.what)
+        result = EvaluateResult(
+            results, tuple(missed), skipped.count, skipped.what, per_image=options.per_image
+        )
         if report is not None:
             try:
-                result = replace(result, page=report.finish(results, options.mask_space))
+                result = replace(result, page=report.finish(results))
             except LcamError as error:
                 raise UnwrittenPageError(error, result) from error
         return result

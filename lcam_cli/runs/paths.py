@@ -11,7 +11,7 @@ from lcam_cli.working_folder import RunPath
 T = TypeVar("T")
 
 # What is read is opened once, in the beginning.
-_WRITTEN = ("out", "report", "figure", "state", "folder")
+_WRITTEN = ("out", "report", "figure", "state", "folder", "per_image")
 
 
 def pinned(options: T) -> T:

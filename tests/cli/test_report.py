@@ -127,4 +127,4 @@ def test_file_names_do_nothing(folder: Path, lcam: Lcam) -> None:
     text = (folder / "report" / "lcam-files" / "data.js").read_text("ascii")
     assert "<" not in text
     assert any(entry[0].startswith("<script>alert(1)") for entry in entries(folder / "report"))
-    assert len(re.findall("<script", (folder / "report" / "index.html").read_text("utf-8"))) == 4
+    assert len(re.findall("<script", (folder / "report" / "index.html").read_text("utf-8"))) == 5

@@ -10,6 +10,7 @@ import io
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,10 @@ from PIL import Image
 from lcam_cli.__main__ import run
 from lcam_cli.cli.app import lcam_app
 from lcam_cli.demo.pictures import PHOTOS_SEED, write_pictures
+from lcam_cli.maps.record import Floats
+from lcam_cli.measures.measure import Quantity
+from lcam_cli.measures.registry import find_measure
+from lcam_cli.measures.score import Score
 from lcam_cli.measures.scored import ScoredBatch
 from lcam_cli.measures.threshold import kept_pixels, top_percent
 from lcam_cli.reports.gallery import GalleryInfo
@@ -69,7 +74,19 @@ def sample() -> ScoredBatch:
         full=falling,
         saliency=[np.stack(smooth[m::3]) for m in range(3)],
         masked=masked,
+        numbers=numbers(masked, falling),
+        mean_saliency=rng.random((3, ROWS), np.float32),
+        flat=np.zeros((3, ROWS), np.bool_),
     )
+
+
+def numbers(masked: Floats, full: Floats) -> Floats:
+    """AD at each ν, and sparseness: not defined for row 3; row 40's differ most."""
+    drops = 100 * np.maximum(full - masked, 0) / full
+    sparse = np.tile(np.linspace(0.2, 0.8, ROWS, dtype=np.float32), (3, 1))
+    sparse[:, 3] = np.nan
+    sparse[1, 40] = 0.05
+    return np.concatenate([drops, sparse[:, None]], 1).astype(np.float32)
 
 
 ROWS_OF = sample()
@@ -83,9 +100,17 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         row(METHODS[1], (20.0, 20.0), (95.0, 0.0)),
         row(METHODS[2], (40.0, 5.0), (99.0, 0.0)),
     )
-    with Report(folder, "compare", GalleryInfo(METHODS, 2, NUS, (0, 0, 0), SIDE, CLASSES)) as one:
+    rows = [
+        replace(one, scores=replace(one.scores, plain={"sparseness": Score(0.5, (0.4, 0.6))}))
+        for one in measured.rows
+    ]
+    measured = results(*rows)
+    ad, sparse = find_measure("ad"), find_measure("sparseness")
+    quantities = [*(Quantity(ad, nu) for nu in NUS), Quantity(sparse, None)]
+    info = GalleryInfo(METHODS, 2, NUS, (0, 0, 0), SIDE, CLASSES, quantities)
+    with Report(folder, "compare", info) as one:
         one.add(ROWS_OF)
-        return one.finish(measured, "pixel")
+        return one.finish(measured)
 
 
 @pytest.fixture(scope="module")
@@ -229,6 +254,99 @@ def test_pages_searches_filters_and_orders(page: Page) -> None:
     assert page.names()[:2] == ["photo-59.jpg", "photo-58.jpg"]
 
 
+def heads(page: Page) -> list[str]:
+    """The heads of the columns that are shown."""
+    script = (
+        "return [...document.querySelectorAll('#results thead th')]"
+        ".filter(h => h.offsetParent).map(h => h.textContent)"
+    )
+    return list(page(script))
+
+
+def shown_numbers(page: Page, method: int) -> dict[str, str]:
+    """The first card's own numbers of a method that are shown, by measure."""
+    script = """
+        const tiles = document.querySelector('.entry').querySelectorAll('.tiles > li');
+        const tile = tiles[arguments[0] + 1];
+        return [...tile.querySelectorAll('.measures div')].filter(d => d.offsetParent)
+            .map(d => [d.firstChild.textContent, d.lastChild.textContent]);
+    """
+    return dict(page(script, method))
+
+
+def test_columns_are_chosen_for_the_table_and_the_pictures(page: Page) -> None:
+    everything = [
+        *("method", "AD(100)", "IC(100)", "AD(12.5)", "IC(12.5)", "sparseness"),
+        *("#FW", "mean V", "images/s"),
+    ]
+    assert heads(page) == everything
+    assert list(shown_numbers(page, 0)) == ["AD(100)", "AD(12.5)", "sparseness"]
+    page.find("#columns summary").send_keys(Keys.ENTER)
+    page.find("#columns input[value=IC]").send_keys(Keys.SPACE)
+    page.find("#columns input[name=nu][value='100']").click()
+    assert heads(page) == ["method", "AD(12.5)", "sparseness", "#FW", "mean V", "images/s"]
+    assert list(shown_numbers(page, 0)) == ["AD(12.5)", "sparseness"]
+    assert page.find("#columns-hidden").text == "(2 left out)"
+    page.find("#results th:nth-child(4) button").click()  # sorts by what it says, hidden or not
+    assert page.methods() == METHODS
+    page.driver.refresh()
+    assert heads(page) == ["method", "AD(12.5)", "sparseness", "#FW", "mean V", "images/s"]
+    assert page("return Object.keys(localStorage).length + Object.keys(sessionStorage).length") == 0
+    page.find("#columns summary").click()
+    page.find("#columns button[value=none]").click()
+    assert heads(page) == ["method"]
+    assert shown_numbers(page, 0) == {}
+    page.find("#columns button[value=all]").click()
+    page.find("#columns input[name=nu][value='100']").click()
+    assert heads(page) == everything
+    assert "#" not in page("return location.href"), "nothing is left out, and nothing kept"
+
+
+def test_an_address_of_another_page_changes_nothing(page: Page) -> None:
+    for words in ("#hide=%E0%A4%A", "#hide=measure%20nothing,nu%20x", "#content"):
+        page.driver.get(page.driver.current_url.partition("#")[0] + words)
+        page.driver.refresh()
+        assert len(heads(page)) == 9
+
+
+def test_methods_are_searched(page: Page) -> None:
+    page.find("#methods").send_keys("CAM")
+    visible = (
+        "return [...document.querySelectorAll('#results tbody tr')].filter(r => !r.hidden).length"
+    )
+    assert page(visible) == 1
+    page.find("#methods").send_keys(Keys.CONTROL, "a", Keys.DELETE)
+    assert page(visible) == 3
+
+
+def test_pictures_are_ordered_by_any_measure_and_method(page: Page) -> None:
+    expected = ROWS_OF.numbers
+    assert not page.find("#by").is_displayed()
+    Select(page.find("#order")).select_by_value("worst")
+    assert page.find("#by").is_displayed()
+    quantity, method = Select(page.find("#by-measure")), Select(page.find("#by-method"))
+    assert [option.text for option in quantity.options] == ["AD(100)", "AD(12.5)", "sparseness"]
+    assert [option.text for option in method.options] == METHODS
+    quantity.select_by_visible_text("AD(12.5)")
+    method.select_by_visible_text("random")
+    worst = np.argsort(-np.round(expected[2, 1], 2), kind="stable")
+    assert page.names()[:3] == [ROWS_OF.paths[k] for k in worst[:3]]
+    assert shown_numbers(page, 2)["AD(12.5)"] == f"{expected[2, 1, worst[0]]:.2f}"
+    said = f"AD(12.5) of random: {expected[2, 1, worst[0]]:.2f}"
+    assert said in page.find(".entry .about").text
+    Select(page.find("#order")).select_by_value("best")
+    quantity.select_by_visible_text("sparseness")
+    assert page.names()[0] == "photo-59.jpg"
+    method.select_by_index(0)
+    Select(page.find("#by-less")).select_by_index(2)  # after none and cam: the second method
+    assert page.names()[0] == "photo-40.jpg", "where cam is most above the other"
+    Select(page.find("#order")).select_by_value("worst")
+    page.find("nav.pages button:last-child").click()
+    page.find("nav.pages button:last-child").click()
+    assert page.names()[-1] == "photo-03.jpg", "what is not defined comes last"
+    assert "not defined" in page.find(".entry:last-child .about").text
+
+
 def test_maps_are_drawn_near_the_screen_alone(page: Page) -> None:
     page.drawn(0, 0)
     maps = {name for name in page.asked() if "/maps/" in name}
@@ -257,6 +375,16 @@ def test_the_slider_shows_exactly_what_is_kept(page: Page) -> None:
     page.find("input[value=left]").send_keys(Keys.ARROW_LEFT)
     assert page.find("input[value=overlay]").is_selected()
     np.testing.assert_array_equal(page.drawn(2, 1), overlay)
+
+
+def test_whole_pixels_are_drawn_whole(page: Page) -> None:
+    alphas = """
+        const canvas = Object.assign(document.createElement('canvas'), {width: 2, height: 2});
+        lcamPixels.left([9, 9, 9], true)(canvas, Uint8Array.from([0, 255, 3, 90]), 50);
+        const {data} = canvas.getContext('2d').getImageData(0, 0, 2, 2);
+        return [3, 7, 11, 15].map((i) => data[i]);
+    """
+    assert page(alphas) == [255, 0, 255, 0]
 
 
 @pytest.mark.parametrize("values", [2, 5, 256])
@@ -353,7 +481,7 @@ def test_everything_has_a_name_and_the_keyboard_reaches_it(page: Page) -> None:
     body = page.find("body")
     body.send_keys(Keys.TAB)
     reached = []
-    for _ in range(40):
+    for _ in range(44):
         reached.append(page("return document.activeElement.id || document.activeElement.value"))
         page.driver.switch_to.active_element.send_keys(Keys.TAB)
     assert {"theme", "search", "class", "order", "nu", "overlay", "12.5"} <= set(reached)

@@ -14,17 +14,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lcam_cli.measures.measure import Quantity
+from lcam_cli.measures.registry import find_measure
 from lcam_cli.measures.scored import ScoredBatch
 from lcam_cli.reports.gallery import LARGEST_SIDE, PARTS, Gallery, GalleryInfo
 from lcam_cli.reports.page import FILES, PageFolder
+from tests.reports.sample import Between
 
 NAMES = ["cat", "dog"]
+MEASURED = [Quantity(find_measure("ad"), 50.0), Quantity(Between(), None)]
 NASTY = '</script><script>alert(1)</script>\u2028"\\\udcff.jpg'
 
 
 def shown(side: int = 8, methods: int = 2) -> GalleryInfo:
     return GalleryInfo(
-        [f"m{k}" for k in range(methods)], None, (50.0, 12.5), (0, 0, 0), side, NAMES
+        [f"m{k}" for k in range(methods)], None, (50.0, 12.5), (0, 0, 0), side, NAMES, MEASURED
     )
 
 
@@ -43,6 +47,9 @@ def batch(
         full=rng.random(B, np.float32),
         saliency=[rng.random((B, side, side), np.float32) for _ in range(methods)],
         masked=rng.random((methods, 2, B), np.float32),
+        numbers=rng.random((methods, 3, B), np.float32),
+        mean_saliency=rng.random((methods, B), np.float32),
+        flat=np.zeros((methods, B), np.bool_),
     )
 
 
@@ -74,15 +81,30 @@ def test_the_files_say_what_was_measured(tmp_path: Path) -> None:
     data = written(tmp_path, rows)
     assert data["run"]["nus"] == [50, 12.5]
     assert data["run"]["side"] == 8
-    path, picture, index, name, predicted, full, masked = data["entries"][1]
+    path, picture, index, name, predicted, full, masked, numbers = data["entries"][1]
     assert (path, picture, index, name, predicted) == ("b/c.jpg", 1, 1, "dog", "cat")
     assert full == pytest.approx(rows.full[1], abs=1e-5)
     assert np.array(masked) == pytest.approx(rows.masked[:, :, 1], abs=1e-5)
+    first, second = rows.numbers[:, 1, 1], rows.numbers[:, 2, 1]
+    expected = np.stack([rows.numbers[:, 0, 1], first - second], 1)
+    np.testing.assert_allclose(numbers, expected, atol=0.0051)  # as tables show them
+    assert data["run"]["measured"] == [
+        {"measure": "AD", "nu": 50, "lower": True, "digits": 2},
+        {"measure": "between", "nu": None, "lower": False, "digits": 2},
+    ]
     assert data["entries"][0][4] is None, "the class explained is the predicted one"
     for levels, saliency in zip(maps_of(tmp_path, 1), rows.saliency, strict=True):
         np.testing.assert_array_equal(levels, np.rint(saliency[1] * np.float32(255)))
     picture_file = Image.open(tmp_path / FILES / "pictures" / "000001.jpg")
     assert picture_file.size == (8, 8)
+
+
+def test_what_is_not_defined_is_null(tmp_path: Path) -> None:
+    rows = batch(["a.jpg"])
+    rows.numbers[1, 2, 0] = np.nan  # a part
+    (entry,) = written(tmp_path, rows)["entries"]
+    assert entry[7][1][1] is None
+    assert None not in (entry[7][0] + entry[7][1][:1])
 
 
 def test_the_classes_of_a_picture_share_it(tmp_path: Path) -> None:

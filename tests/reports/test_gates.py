@@ -6,8 +6,9 @@ import dataclasses
 
 from lcam_cli.measures.score import Scores
 from lcam_cli.reports.chart import chart
+from lcam_cli.reports.columns import UNDEFINED, columns
 from lcam_cli.reports.gates import check_gates
-from lcam_cli.reports.table import UNDEFINED, caption, columns
+from lcam_cli.reports.table import caption
 from tests.reports.sample import FOUR, nu_score, results, row
 
 
@@ -48,7 +49,7 @@ def test_what_is_undefined_misses_its_threshold_and_no_other() -> None:
     ]
     assert check_gates(measured, min_ic=40) == []
     # It is shown as such, ranks nobody, and has no place in the drawing.
-    ad = columns(measured)[1]
+    ad = columns(measured).at_nus[0][0]
     assert (ad.cells, ad.ranks, ad.intervals[0]) == ([UNDEFINED, "12.00"], [0, 0], "")
     assert "AD: 2 maps of score 0 left out" in caption(measured)
     assert [len(line.dots) for line in chart(measured, "ad").lines] == [0, 1]

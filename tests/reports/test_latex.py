@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lcam_cli.reports.latex import escaped, to_latex
-from tests.reports.sample import results, row
+from tests.reports.sample import many, results, row
 
 
 def test_to_the_letter() -> None:
@@ -54,3 +54,10 @@ def test_whatever_stands_in_a_name_braces_match_and_nothing_is_special(name: str
     bare = re.sub(r"\\text[a-z]+\{\}|\$\\(times|approx)\$|\{\\char34\}", "", text)
     bare = re.sub(r"\\[&%$#_{}]|\{[\[\]*]?\}", "", bare)
     assert not set(bare) & set("\\{}$&#^_~%[]*")
+
+
+def test_many_measures_are_three_tabulars_and_intervals_are_small() -> None:
+    text = to_latex(many(), intervals=True)
+    assert [len(given) for given in re.findall(r"begin\{tabular\}\{l(r+)\}", text)] == [9, 11, 3]
+    assert r"\textbf{100.00} {\scriptsize (99.00 to 101.00)}" in text
+    assert r"\scriptsize" not in to_latex(many())

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import html
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from lcam_cli.reports.columns import columns
 from lcam_cli.reports.gallery import GalleryInfo
 from lcam_cli.reports.report import Report, table_cells
 from lcam_cli.reports.results import Results
-from lcam_cli.reports.table import columns
 from tests.reports.sample import FOUR, results, row
 
 NASTY = '"><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7 * 7 }}'
@@ -22,7 +23,7 @@ def page(folder: Path, measured: Results, space: str = "pixel", side: int = 32) 
     names = [one.method for one in measured.rows]
     shown = GalleryInfo(names, None, measured.nus, (0, 0, 0), side, ["cat"])
     with Report(folder, "compare", shown) as report:
-        index = report.finish(measured, space)
+        index = report.finish(replace(measured, mask_space=space))
     return index.read_text("utf-8")
 
 
@@ -42,7 +43,7 @@ def tags(text: str) -> list[tuple[str, dict[str, str | None]]]:
 
 
 def test_the_table_has_the_numbers_with_their_intervals() -> None:
-    cells = table_cells(columns(FOUR))
+    cells = table_cells(list(columns(FOUR)))
     rise = cells[2]
     assert [(c.text, c.interval, c.rank) for c in rise[:3]] == [
         ("rise", "", ""),
@@ -54,7 +55,7 @@ def test_the_table_has_the_numbers_with_their_intervals() -> None:
 
 def test_what_is_unknown_is_sorted_as_nothing() -> None:
     unknown = results(row("cam", (1, 2), (3, 4), passes=None))  # type: ignore[arg-type]
-    (cells,) = table_cells(columns(unknown))
+    (cells,) = table_cells(list(columns(unknown)))
     assert [(c.text, c.value) for c in cells if c.text == "?"] == [("?", "")]
 
 
@@ -94,6 +95,6 @@ def test_names_from_outside_stay_text(tmp_path: Path, where: str) -> None:
     found = tags(text)
     assert not [tag for tag, given in found if tag == "img" or "onerror" in given]
     scripts = [given for tag, given in found if tag == "script"]
-    assert len(scripts) == 4
+    assert len(scripts) == 5
     assert all((given["src"] or "").startswith("lcam-files/") for given in scripts)
     assert html.escape(NASTY, quote=False).split("{{")[1].strip() in text.replace("&#34;", '"')

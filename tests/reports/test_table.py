@@ -11,9 +11,10 @@ import pytest
 from rich.console import Console
 
 from lcam_cli.measures.score import Difference, Score, Scores
+from lcam_cli.reports.columns import BEST, SECOND, columns
 from lcam_cli.reports.results import Results, Row, to_json
-from lcam_cli.reports.table import BEST, SECOND, caption, columns, to_csv, to_markdown, to_rich
-from tests.reports.sample import FOUR, nu_score, results, row
+from lcam_cli.reports.table import caption, to_csv, to_markdown, to_rich
+from tests.reports.sample import FOUR, many, nu_score, results, row
 
 
 def ranks(title: str, *rows: object) -> list[int]:
@@ -89,6 +90,7 @@ def test_csv_has_a_line_a_method_and_nu() -> None:
         "mean_saliency": "0.1235",
         "images_per_second": "61.2500",
         "mask_space": "pixel",
+        "keep": "values",
     }
 
 
@@ -126,7 +128,7 @@ def test_a_narrow_terminal_cuts_nothing(width: int) -> None:
         for cell in column.cells:
             assert cell in text
     assert text.count("650 images") == 1
-    assert text.count("gradcam") == (1 if width == 200 else 3)
+    assert text.count("gradcam") == (1 if width == 200 else 2)
 
 
 def test_what_a_speed_is_of_and_what_hides_is_said() -> None:
@@ -187,3 +189,70 @@ def test_csv_and_json_have_the_differences_and_the_curves() -> None:
     assert entry["nu"]["100"]["ad_diff_ci95"] == [-0.5, 2.5]
     assert entry["insertion"]["auc"] == 0.25
     assert entry["forward_passes"] is None
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_intervals_are_not_cut_either(width: int) -> None:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(to_rich(many(), width, intervals=True))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    assert text.count("14.00 to 16.00") == 11 + 3, (
+        "the last method, and AD, IC, AG(15) of the first"
+    )
+
+
+@pytest.mark.parametrize("width", [80, 120, 160, 400])
+def test_many_measures_are_parted_by_sense(width: int) -> None:
+    measured = many()
+    console = Console(file=io.StringIO(), width=width)
+    console.print(to_rich(measured, width))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert max(map(len, text.splitlines())) <= width
+    heads = [line.replace("┃", " ").split() for line in text.splitlines() if line.startswith("┃")]
+    assert all(head[0] == "method" for head in heads)
+    titles = " ".join(column.title for column in list(columns(measured))[1:]).split()
+    assert [word for head in heads for word in head[1:]] == titles, "every column once, in order"
+    if width == 400:
+        assert len(heads) == 1
+        return
+    of_costs = next(head for head in heads if "#FW" in head)
+    assert not {"iou", "AD(15)"} & set(of_costs), "what maps cost stands alone"
+    if width == 80:
+        assert heads[0][1:] == ["AD(100)", "IC(100)", "AG(100)"]
+        assert heads[1][1:] == ["AD(50)", "IC(50)", "AG(50)"]
+    if width == 120:
+        assert heads[0][1:4] == ["AD(100)", "IC(100)", "AG(100)"]
+        assert heads[0][-1] == "AG(15)"
+        assert heads[1][1] == "insertion"
+
+
+def test_many_measures_are_three_tables_in_markdown() -> None:
+    text = to_markdown(many())
+    tables = [part.splitlines() for part in text.strip().split("\n\n")]
+    assert [len(table) for table in tables] == [8, 8, 8, 1]
+    assert [table[0].count("|") - 1 for table in tables[:3]] == [10, 12, 4]
+    assert all(table[0].startswith("| method |") for table in tables[:3])
+    few = to_markdown(many(nus=(100.0,)))
+    assert len(few.strip().split("\n\n")) == 4, "1 + 3 + 11 + 3 columns are too many"
+    assert to_markdown(FOUR).count("| --- |") == 1
+
+
+def test_intervals_stand_with_their_numbers_where_they_are_wanted() -> None:
+    markdown = to_markdown(FOUR, intervals=True)
+    assert "| **8.74** (7.74 to 9.74) | **51.30** (49.30 to 53.30) |" in markdown
+    assert "to 9.74" not in to_markdown(FOUR)
+    console = Console(file=io.StringIO(), width=300)
+    console.print(to_rich(FOUR, 300, intervals=True))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    (rise,) = [k for k, line in enumerate(lines) if "rise" in line]
+    assert "8.74" in lines[rise]
+    assert "7.74 to 9.74" in lines[rise + 1]
+
+
+def test_whole_pixels_are_said_in_the_caption_and_in_csv() -> None:
+    whole = replace(FOUR, keep="whole")
+    assert "; kept pixels shown whole; " in caption(whole)
+    assert "shown whole" not in caption(FOUR)
+    assert {line["keep"] for line in csv.DictReader(io.StringIO(to_csv(whole)))} == {"whole"}

@@ -38,12 +38,12 @@ def test_two_ranks_score_what_one_process_scores(
     lines = [f"{name} {k % 2}" for k, name in enumerate(names)]
     (folder / "labels.txt").write_text("\n".join(lines))
     compare = [*COMPARE, "--labels", "labels.txt"]
-    assert lcam(*compare, "--out", "whole.h5", "--state", "one") == 3
+    alone = ["--out", "whole.h5", "--state", "one", "--per-image", "whole.csv"]
+    assert lcam(*compare, *alone) == 3
     whole = comparable(capfd.readouterr().out)
     assert whole["accuracy"]["labelled"] == whole["images"]
-    both = warm_torchrun(
-        folder, [*compare, "--out", "maps.h5", "--report", "r", "--figure", "f.png"], 2
-    )
+    outputs = ["--out", "maps.h5", "--report", "r", "--figure", "f.png", "--per-image", "both.csv"]
+    both = warm_torchrun(folder, [*compare, *outputs], 2)
     out, err = both.communicate()
     assert out, err
     assert comparable(out) == whole
@@ -51,6 +51,7 @@ def test_two_ranks_score_what_one_process_scores(
     assert "compare: 93/93 images" in err, "three sweeps"
     assert (folder / "r" / "index.html").is_file()
     assert (folder / "f.png").is_file()
+    assert (folder / "both.csv").read_text() == (folder / "whole.csv").read_text()
     with h5py.File("maps.h5") as ours, h5py.File("whole.h5") as theirs:
         assert sorted(ours) == sorted(theirs) == ["gradcam", "gradcam++", "random", "rise", "sidu"]
         for name in ours:

@@ -8,8 +8,8 @@
   const rivals = run.methods.map((_, m) => m).filter((m) => m !== run.floor);
 
   // As gallery.py writes an entry.
-  const entries = lcamReport.entries.map(([path, picture, index, name, predicted, full, masked], id) => ({
-    id, path, picture, index, name, predicted, full, masked,
+  const entries = lcamReport.entries.map(([path, picture, index, name, predicted, full, masked, numbers], id) => ({
+    id, path, picture, index, name, predicted, full, masked, numbers,
     words: `${path}\n${name}`.toLowerCase(),
     disagree: Math.max(...run.nus.map((_, n) => spread(masked, n))),
     drop: Math.max(...rivals.map((m) => full - Math.min(...masked[m]))),
@@ -28,12 +28,32 @@
     high: ["highest score first", (a, b) => b.full - a.full],
     low: ["lowest score first", (a, b) => a.full - b.full],
     name: ["by file name", (a, b) => a.path.localeCompare(b.path)],
+    worst: ["worst by a measure", (a, b) => byMeasure(b, a)],
+    best: ["best by a measure", (a, b) => byMeasure(a, b)],
   };
 
   const element = (id) => document.getElementById(id);
+  const titles = run.measured.map(({ measure, nu }) => (nu === null ? measure : `${measure}(${nu})`));
+
+  /* What pictures are ordered by: a number of one method, or by how much it is more than another's. */
+  function chosen() {
+    const [quantity, method, less] = ["by-measure", "by-method", "by-less"].map((id) => element(id).value);
+    return { quantity: Number(quantity), method: Number(method), less: less === "" ? null : Number(less) };
+  }
+
+  function numberOf(entry, { quantity, method, less }) {
+    const [number, other] = [entry.numbers[method][quantity], less === null ? 0 : entry.numbers[less][quantity]];
+    return number === null || other === null ? null : number - other;
+  }
+
+  /* Negative where `a` is better than `b`, which both have a number. */
+  function byMeasure(a, b) {
+    const sign = run.measured[state.by.quantity].lower ? 1 : -1;
+    return sign * (numberOf(a, state.by) - numberOf(b, state.by));
+  }
   const list = element("entries");
   const slider = element("nu");
-  const state = { look: "overlay", nu: Math.min(...run.nus), page: 0, found: entries };
+  const state = { look: "overlay", nu: Math.min(...run.nus), page: 0, found: entries, by: null };
   const percent = (score) => `${(100 * score).toFixed(score < 0.01 ? 2 : 1)}%`;
 
   function make(tag, properties = {}, ...children) {
@@ -62,7 +82,7 @@
 
   const painters = {
     overlay: lcamPixels.overlay(run.colours, run.alpha),
-    left: lcamPixels.left(run.hidden),
+    left: lcamPixels.left(run.hidden, run.keep === "whole"),
   };
 
   const near = new Set(); // cards
@@ -124,13 +144,48 @@
     );
   }
 
-  function tile(entry, name, pairs, canvas) {
+  /* The picture's own numbers of one method, those that are chosen. */
+  function measures(numbers, method) {
+    return make(
+      "dl",
+      { className: "scores measures" },
+      ...numbers.map((number, q) => {
+        const shown = number === null ? "\u2013" : number.toFixed(run.measured[q].digits);
+        const line = make("div", {}, make("dt", { textContent: titles[q] }), make("dd", { textContent: shown }));
+        line.dataset.quantity = q;
+        line.dataset.method = method;
+        return line;
+      }),
+    );
+  }
+
+  function markMeasures() {
+    list.querySelectorAll("[data-quantity]").forEach((line) => {
+      const q = Number(line.dataset.quantity);
+      const sorted = state.by?.quantity === q && [state.by.method, state.by.less].includes(Number(line.dataset.method));
+      line.toggleAttribute("data-now", sorted);
+      line.hidden = !sorted && !lcamColumns.shows(run.measured[q].measure, run.measured[q].nu);
+    });
+  }
+
+  function tile(entry, name, pairs, canvas, method) {
     const source = `lcam-files/pictures/${String(entry.picture).padStart(6, "0")}.jpg`;
     const alt = canvas ? "" : entry.path;
     const picture = make("img", { alt, width: run.side, height: run.side, loading: "lazy", decoding: "async", src: source });
     const frame = make("div", { className: "picture" }, picture);
     if (canvas) frame.append(canvas);
-    return make("li", {}, frame, make("span", { className: "method", textContent: name }), scores(pairs));
+    const made = make("li", {}, frame, make("span", { className: "method", textContent: name }), scores(pairs));
+    if (canvas) made.append(measures(entry.numbers[method], method));
+    return made;
+  }
+
+  /* The number that pictures are ordered by, in words. */
+  function orderedBy(entry) {
+    const { quantity, method, less } = state.by;
+    const number = numberOf(entry, state.by);
+    const shown = number === null ? "not defined" : number.toFixed(run.measured[quantity].digits).replace("-", "\u2212");
+    const than = less === null ? "" : ` less ${run.methods[less]}`;
+    return `${titles[quantity]} of ${run.methods[method]}${than}: ${shown}`;
   }
 
   function cardOf(entry) {
@@ -147,6 +202,7 @@
       make("span", {}, "explained: ", make("b", { textContent: entry.name })),
       ...(entry.predicted === null ? [] : [make("span", {}, "predicted: ", make("b", { textContent: entry.predicted }))]),
       ...(one ? [] : [make("span", { className: "number", textContent: `methods differ by ${(100 * entry.disagree).toFixed(1)} points` })]),
+      ...(state.by === null ? [] : [make("span", { className: "number", textContent: orderedBy(entry) })]),
       note,
     );
     const tiles = make(
@@ -154,7 +210,7 @@
       { className: "tiles" },
       tile(entry, "picture", [["whole", entry.full]], null),
       ...run.methods.map((method, m) =>
-        tile(entry, method, run.nus.map((nu, n) => [`${nu}%`, entry.masked[m][n], nu, entry.masked[m][n] > entry.full]), canvases[m]),
+        tile(entry, method, run.nus.map((nu, n) => [`${nu}%`, entry.masked[m][n], nu, entry.masked[m][n] > entry.full]), canvases[m], m),
       ),
     );
     const item = make("li", { className: "entry" }, make("h3", { textContent: entry.path }), about, tiles);
@@ -174,6 +230,7 @@
     list.replaceChildren(...cards);
     cards.forEach((card) => watch.observe(card));
     markNu();
+    markMeasures();
     document.querySelectorAll("nav.pages").forEach((nav) => {
       nav.replaceChildren(...(pages === 1 ? [] : turners(pages)));
     });
@@ -198,12 +255,21 @@
   function find() {
     const words = element("search").value.trim().toLowerCase();
     const name = element("class").value;
-    state.found = entries
-      .filter((entry) => (name === "" || entry.index === Number(name)) && entry.words.includes(words))
-      .sort(ORDERS[element("order").value][1]);
+    const order = element("order").value;
+    const ordered = order === "worst" || order === "best";
+    element("by").hidden = !ordered;
+    state.by = ordered ? chosen() : null;
+    const found = entries.filter(
+      (entry) => (name === "" || entry.index === Number(name)) && entry.words.includes(words),
+    );
+    const lacks = (entry) => ordered && numberOf(entry, state.by) === null;
+    state.found = [
+      ...found.filter((entry) => !lacks(entry)).sort(ORDERS[order][1]),
+      ...found.filter(lacks), // last, in either order
+    ];
     state.page = 0;
-    const [found, all] = [state.found.length, entries.length].map((count) => count.toLocaleString("en"));
-    element("found").textContent = found === all ? `${all} shown` : `${found} of ${all} shown`;
+    const [some, all] = [state.found.length, entries.length].map((count) => count.toLocaleString("en"));
+    element("found").textContent = some === all ? `${all} shown` : `${some} of ${all} shown`;
     show();
   }
 
@@ -229,7 +295,7 @@
     const measured = run.nus.includes(state.nu);
     element("explained").textContent =
       state.look === "overlay"
-        ? "Under each map: the score of the class with the highest ν% of the map kept; ▲ where it rose."
+        ? "Under each map: the score of the class with the highest ν% of the map kept, ▲ where it rose; then this picture's own numbers."
         : `What the classifier is left with at ν = ${state.nu}%` +
           (measured ? "." : `. No score was measured there, only at ${run.nus.map((nu) => `${nu}%`).join(", ")}.`);
     element("measured").querySelectorAll("button").forEach((button) => {
@@ -240,7 +306,12 @@
     });
   }
 
+  titles.forEach((textContent, value) => element("by-measure").append(make("option", { value, textContent })));
+  run.methods.forEach((textContent, value) => {
+    for (const id of ["by-method", "by-less"]) element(id).append(make("option", { value, textContent }));
+  });
   for (const [value, [label]] of Object.entries(ORDERS)) {
+    if (!titles.length && (value === "worst" || value === "best")) continue;
     element("order").append(make("option", { value, textContent: label }));
   }
   const counts = new Map();
@@ -271,7 +342,8 @@
   });
   element("search").addEventListener("input", find);
   element("class").addEventListener("change", find);
-  element("order").addEventListener("change", find);
+  for (const id of ["order", "by-measure", "by-method", "by-less"]) element(id).addEventListener("change", find);
+  lcamColumns.changed(markMeasures);
   setNu(state.nu);
   find();
 })();

@@ -57,10 +57,11 @@ const lcamPixels = (() => {
     return (canvas, levels) => paint(canvas, levels, table, 0, 0, 0);
   }
 
-  /* A painter of what hides the rest: over a picture X it shows X·V where a pixel stays. */
-  function left([r, g, b]) {
-    const table = Uint32Array.from({ length: 256 }, (_, v) => packed(r, g, b, 255 - v));
-    return (canvas, levels, nu) => paint(canvas, levels, table, table[0], ...limitOf(levels, nu));
+  /* A painter of what hides the rest: over a picture X it shows X·V where a pixel stays, or X where `whole`. */
+  function left([r, g, b], whole) {
+    const table = Uint32Array.from({ length: 256 }, (_, v) => packed(r, g, b, whole ? 0 : 255 - v));
+    const hidden = packed(r, g, b, 255);
+    return (canvas, levels, nu) => paint(canvas, levels, table, hidden, ...limitOf(levels, nu));
   }
 
   /* A grey PNG in base64 as its levels. */

@@ -1,0 +1,68 @@
+/* Which measures are shown, in the table and below the maps; the address remembers it. */
+"use strict";
+
+const lcamColumns = (() => {
+  const table = document.getElementById("results");
+  const heads = [...table.tHead.rows[0].cells];
+  const boxes = [...document.querySelectorAll("#columns input[type=checkbox]")];
+  const shownBy = { measure: new Set(), nu: new Set() };
+  const listeners = [];
+  const PREFIX = "#hide=";
+
+  /* Whether a measure is shown, at a ν where it has one. */
+  function shows(measure, nu) {
+    return shownBy.measure.has(measure) && (nu === null || !shownBy.nu.size || shownBy.nu.has(String(nu)));
+  }
+
+  function apply() {
+    for (const box of boxes) {
+      if (box.checked) shownBy[box.name].add(box.value);
+      else shownBy[box.name].delete(box.value);
+    }
+    const hidden = heads.map(({ dataset }) => dataset.measure !== "" && !shows(dataset.measure, dataset.nu || null));
+    for (const row of table.rows) hidden.forEach((one, k) => (row.cells[k].hidden = one));
+    const away = boxes.filter((box) => !box.checked).length;
+    document.getElementById("columns-hidden").textContent = away ? `(${away} left out)` : "(all shown)";
+    listeners.forEach((listener) => listener());
+  }
+
+  function remember() {
+    const words = boxes.filter((box) => !box.checked).map((box) => encodeURIComponent(`${box.name} ${box.value}`));
+    try {
+      history.replaceState(null, "", words.length ? PREFIX + words.join(",") : location.pathname);
+    } catch {
+      /* A browser may refuse it to files; the choice then lasts as long as the page. */
+    }
+  }
+
+  function remembered() {
+    if (!location.hash.startsWith(PREFIX)) return new Set();
+    try {
+      return new Set(location.hash.slice(PREFIX.length).split(",").map(decodeURIComponent));
+    } catch {
+      return new Set(); // somebody else's
+    }
+  }
+
+  const away = remembered();
+  for (const box of boxes) {
+    box.checked = !away.has(`${box.name} ${box.value}`);
+    box.addEventListener("change", () => {
+      apply();
+      remember();
+    });
+  }
+  for (const button of document.querySelectorAll("#columns button")) {
+    button.addEventListener("click", () => {
+      for (const box of boxes) if (box.name === "measure") box.checked = button.value === "all";
+      apply();
+      remember();
+    });
+  }
+  document.getElementById("methods").addEventListener("input", ({ target }) => {
+    const words = target.value.trim().toLowerCase();
+    for (const row of table.tBodies[0].rows) row.hidden = !row.cells[0].textContent.toLowerCase().includes(words);
+  });
+  apply();
+  return { shows, changed: (listener) => listeners.push(listener) };
+})();
