@@ -38,14 +38,6 @@ def _check_metrics(value: list[str] | None) -> list[str] | None:
     return value
 
 
-def _parse_methods(values: list[str] | None) -> tuple[str, ...] | None:
-    """Return the names in ``--methods``, each once; None where nothing was typed."""
-    if not values:
-        return None
-    names = [word.strip() for item in values for word in item.split(",")]
-    return tuple(dict.fromkeys(name for name in names if name))
-
-
 def compare(
     context: typer.Context,
     images: Annotated[
@@ -163,7 +155,7 @@ def compare(
     if not images:
         raise LcamError("no pictures to compare on", "name files or folders: lcam compare ./photos")
     options = CompareOptions(
-        methods=_parse_methods(methods),
+        methods=o.parse_methods(methods),
         attentions=tuple(attention or ()),
         nu=o.parse_nus(nu),
         metrics=tuple(_parse_metrics(metrics)),

@@ -1,0 +1,73 @@
+"""In which order a forward pass uses the layers that hold weights.
+
+Modules' calls do not tell: an attention uses the weights of its projections without calling them, a
+transformer's class token belongs to no module that is called late, and TorchScript shows no calls.
+What tells is when each weight is first given to an operation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+def layers_in_order(network: nn.Module, picture: Tensor) -> dict[str, list[str]]:
+    """Modules that hold weights themselves, in the order of their first use.
+
+    Modules of which a pass uses nothing are left out: they have no part in the logits. A parameter
+    that several modules share belongs to the first of them.
+
+    Args:
+        network: A classifier in eval mode.
+        picture: (1, 3, H, W).
+
+    Returns:
+        By each module's name the names, within it, of its parameters; none for a batch norm that
+        has running statistics alone.
+    """
+    owners: dict[int, str] = {}
+    parameters: dict[str, list[str]] = {}
+    kept = []  # an id tells tensors apart while they live
+    for layer, module in network.named_modules():
+        parameters[layer] = []
+        for name, tensor in module.named_parameters(recurse=False):
+            if tensor.is_floating_point() and owners.setdefault(id(tensor), layer) == layer:
+                parameters[layer].append(name)
+            kept.append(tensor)
+        for tensor in running_statistics(module) or ():
+            owners[id(tensor)] = layer
+    with torch.no_grad(), _FirstUses(owners) as uses:
+        network(picture.clone())
+    return {layer: parameters[layer] for layer in uses.found}
+
+
+def running_statistics(module: nn.Module) -> tuple[Tensor, Tensor] | None:
+    """A batch norm's running mean and variance, (K,) each; None for what keeps none."""
+    if not isinstance(module, nn.modules.batchnorm._BatchNorm):
+        return None
+    mean, variance = module.running_mean, module.running_var
+    return None if mean is None or variance is None else (mean, variance)
+
+
+class _FirstUses(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes which owner's tensors operations are given, in the order in which that first happens.
+
+    Attributes:
+        found: Owners, each once; a dict for its order.
+    """
+
+    def __init__(self, owners: dict[int, str]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._owners = owners
+        self.found: dict[str, None] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for value in tree_leaves((args, kwargs)):
+            owner = self._owners.get(id(value))
+            if owner is not None:
+                self.found.setdefault(owner)
+        return func(*args, **(kwargs or {}))
