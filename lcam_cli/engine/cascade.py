@@ -230,8 +230,9 @@ def _redraw(module: nn.Module, names: Sequence[str]) -> None:
             for p, was in zip(own, before, strict=True):
                 p.copy_(was)
     for p, was in zip(own, before, strict=True):
-        if torch.equal(p, was):
-            p.normal_(float(was.mean()), float(was.std(unbiased=False)))
+        spread = float(was.std(unbiased=False))
+        if spread > 0 and torch.equal(p, was):  # all equal, as 0 at the start, they stay so
+            p.normal_(float(was.mean()), spread)
 
 
 def _take_statistics(norm: nn.Module, given: tuple[Tensor, ...]) -> None:

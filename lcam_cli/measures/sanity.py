@@ -78,7 +78,8 @@ def check_sanity(
             advance((len(read.skipped) + len(without)) * maps_of_picture)
             if batch is not None:
                 _Comparison(methods, batch, found, shown).run(advance, stop)
-                for skipped in lost:  # where no picture has numbers, that is said once
+            if found.images:  # where no picture has numbers, that is said once
+                for skipped in lost:
                     skip(skipped)
                 lost.clear()
             if stop():

@@ -56,13 +56,12 @@ def draw_sanity(
     """
     if not pictures or not methods:
         raise LcamError("no picture to draw a figure of", "check that the images can be read")
-    rows = ["picture", "as trained", *(f"down to {stage.last}" for stage in stages), "other class"]
-    labels = ["\n".join(textwrap.wrap(printable(row), 18, break_on_hyphens=False)) for row in rows]
+    labels = ["picture", "as trained", *map(_down_to, stages), "other class"]
     lines = [line for label in labels for line in label.split("\n")]
     left = round(max(font(LETTERS).getlength(line) for line in lines)) + 3 * GAP
     band = len(pictures) * (TILE + GAP)
     width = left + len(methods) * (band + _BETWEEN_METHODS)
-    sheet = Image.new("RGB", (width, _top(len(rows))), "white")
+    sheet = Image.new("RGB", (width, _top(len(labels))), "white")
     draw = ImageDraw.Draw(sheet)
     for i, label in enumerate(labels):
         draw.multiline_text(
@@ -88,6 +87,11 @@ def draw_sanity(
             for i, V in enumerate(picture.maps[method], 1):
                 sheet.paste(_tile(view, V), (x, _top(i)))
     save_figure(sheet, target)
+
+
+def _down_to(stage: Stage) -> str:
+    """What stands beside the maps of a stage: where it ends, on lines of its own."""
+    return "\n".join(["down to", *textwrap.wrap(printable(stage.last), 24)])
 
 
 def _top(row: int) -> int:
