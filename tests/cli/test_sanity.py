@@ -187,7 +187,8 @@ def test_a_network_at_module_level_stays_as_it_was(folder: Path, lcam: Lcam) -> 
     words = ("sanity", "photos", "--backbone", "own.py:norms", "--methods", "gradcam,layercam")
     found = rows(lcam(*words, "--format", "json", "--max-images", "3"))
     assert all(one["images"] + one["flat_maps"] == 3 for one in found["layercam"]["stages"])
-    (own,) = [m for n, m in sys.modules.items() if hasattr(m, "norms") and hasattr(m, "frozen")]
+    file = str(folder / "own.py")
+    own = next(m for m in [*sys.modules.values()] if getattr(m, "__file__", None) == file)
     expected = WithNorms().state_dict()
     assert all((value == expected[name]).all() for name, value in own.norms.state_dict().items())
     assert all(p.requires_grad for p in own.norms.parameters())
