@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from lcam_cli.cli import measure_options as m
 from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console
 from lcam_cli.errors import Interrupted, LcamError
@@ -14,28 +15,6 @@ from lcam_cli.images.depth import narrow_pictures
 from lcam_cli.runs.compare import compare_folder
 from lcam_cli.runs.compare_options import CompareOptions
 from lcam_cli.scale.rank_info import RankInfo
-
-
-def _parse_metrics(values: list[str] | None) -> list[str]:
-    """Return the names in ``--metrics``, each once.
-
-    Raises:
-        typer.BadParameter: One is unknown.
-    """
-    from lcam_cli.measures.registry import ALWAYS, check_measure
-
-    words = [word.strip() for item in values or ALWAYS for word in item.split(",")]
-    for word in words:
-        try:
-            check_measure(word)
-        except LcamError as error:
-            raise typer.BadParameter(f"{error.what}: {error.hint}") from None
-    return list(dict.fromkeys(words))
-
-
-def _check_metrics(value: list[str] | None) -> list[str] | None:
-    _parse_metrics(value)
-    return value
 
 
 def compare(
@@ -60,17 +39,8 @@ def compare(
             help="A trained attention. Repeatable.",
         ),
     ] = None,
-    nu: o.Nus = None,
-    metrics: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME[,...]",
-            callback=_check_metrics,
-            show_default="ad,ic",
-            help="ad and ic are always there; insertion and deletion add the areas under those "
-            "curves.",
-        ),
-    ] = None,
+    nu: m.Nus = None,
+    metrics: m.Metrics = None,
     class_: Annotated[
         list[str] | None,
         typer.Option(
@@ -104,10 +74,10 @@ def compare(
     rise_p: Annotated[
         float, typer.Option(metavar="X", help="Share of rise's cells that are kept.")
     ] = 0.5,
-    mask_space: Annotated[
-        Literal["pixel", "normalized"],
-        typer.Option(help="Hide with black (the paper's code), or with the mean colour."),
-    ] = "pixel",
+    mask_space: m.MaskSpace = "pixel",
+    keep: m.Keep = "values",
+    boxes: m.Boxes = None,
+    masks: m.Masks = None,
     floor: Annotated[
         bool, typer.Option("--floor/--no-floor", help="Compare random maps too, as the floor.")
     ] = True,
@@ -157,8 +127,8 @@ def compare(
     options = CompareOptions(
         methods=o.parse_methods(methods),
         attentions=tuple(attention or ()),
-        nu=o.parse_nus(nu),
-        metrics=tuple(_parse_metrics(metrics)),
+        nu=m.parse_nus(nu),
+        metrics=m.parse_metrics(metrics),
         class_names=tuple(class_ or ()),
         out=out,
         figure=figure,
@@ -167,6 +137,9 @@ def compare(
         rise_cells=rise_cells,
         rise_p=rise_p,
         mask_space=mask_space,
+        keep=keep,
+        boxes=boxes,
+        masks=masks,
         floor=floor,
         resume=resume,
         state=state,

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from lcam_cli.cli import measure_options as m
 from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console, Interrupt
 from lcam_cli.images.depth import narrow_pictures
@@ -32,7 +33,8 @@ def evaluate(
     maps: Annotated[
         Path, typer.Argument(metavar="MAPS", help="The maps file of lcam explain.")
     ] = Path("maps.h5"),
-    nu: o.Nus = None,
+    nu: m.Nus = None,
+    metrics: m.Metrics = None,
     images: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The pictures' folder, if it moved.")
     ] = None,
@@ -61,10 +63,10 @@ def evaluate(
             metavar="X", callback=_check_gate, help="Exit 1 where IC is below X at any ν of --nu."
         ),
     ] = None,
-    mask_space: Annotated[
-        Literal["pixel", "normalized"],
-        typer.Option(help="Hide with black (the paper's code), or with the mean colour."),
-    ] = "pixel",
+    mask_space: m.MaskSpace = "pixel",
+    keep: m.Keep = "values",
+    boxes: m.Boxes = None,
+    masks: m.Masks = None,
     labels: Annotated[
         str | None,
         typer.Option(
@@ -103,11 +105,15 @@ def evaluate(
     interrupt = Interrupt()
     console = Console(quiet, interrupt=interrupt)
     options = EvaluateOptions(
-        nu=o.parse_nus(nu),
+        nu=m.parse_nus(nu),
+        metrics=m.parse_metrics(metrics),
         images=images,
         method=method,
         labels=labels,
         mask_space=mask_space,
+        keep=keep,
+        boxes=boxes,
+        masks=masks,
         floor=floor,
         max_ad=max_ad,
         min_ic=min_ic,

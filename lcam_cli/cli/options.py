@@ -18,9 +18,6 @@ from lcam_cli.cli.settings import default_maps, find_settings
 from lcam_cli.errors import LcamError
 from lcam_cli.runs.options import BackboneOptions, EngineOptions, PictureOptions
 
-DEFAULT_NUS = (100.0, 50.0, 15.0)
-
-
 # --- On every command -------------------------------------------------------------------------
 
 
@@ -388,48 +385,8 @@ def parse_methods(values: list[str] | None) -> tuple[str, ...] | None:
     return tuple(dict.fromkeys(name for name in names if name))
 
 
-# --- Measures ---------------------------------------------------------------------------------
+# --- Results ---------------------------------------------------------------------------------
 
-
-def parse_nus(values: list[str] | None) -> tuple[float, ...]:
-    """Return the percentages ν of ``--nu``, each once, in the order given.
-
-    Args:
-        values: What was given, each a number or several with commas between; None or empty for
-            the paper's 100, 50 and 15.
-
-    Raises:
-        typer.BadParameter: One is not a number, or not in (0, 100].
-    """
-    if not values:
-        return DEFAULT_NUS
-    nus = []
-    for word in ",".join(values).split(","):
-        try:
-            nu = float(word)
-        except ValueError:
-            raise typer.BadParameter(f"{word!r} is not a number (e.g. --nu 100,50,15).") from None
-        if not 0 < nu <= 100:
-            raise typer.BadParameter(f"{word} is not above 0 and at most 100 percent.")
-        nus.append(nu)
-    return tuple(dict.fromkeys(nus))
-
-
-def _check_nus(value: list[str] | None) -> list[str] | None:
-    parse_nus(value)
-    return value
-
-
-Nus = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--nu",
-        metavar="PERCENT[,...]",
-        callback=_check_nus,
-        show_default="100,50,15",
-        help="Percent of the pixels kept, the brightest of the map. Repeatable.",
-    ),
-]
 
 Report = Annotated[
     Path | None,

@@ -23,6 +23,7 @@ class AverageDrop(NuMeasure):
     long_title = "Average Drop, %"
     meaning = "how much of its score is lost on average, in percent"
     left_out = "{maps} of score 0 left out, for which it is undefined"
+    source = "Chattopadhay et al. (Grad-CAM++), WACV 2018; L-CAM, Eq. 10"
 
     def compare(self, full: Tensor, kept: Tensor) -> Tensor:
         """Return max(0, f(X) − f(X ⊙ φ_ν(V))) / f(X) · 100, in [0, 100]; NaN where f(X) is 0."""

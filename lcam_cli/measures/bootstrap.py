@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,22 +28,16 @@ def mean_by_image(numbers: NDArray[np.float64], images: NDArray[np.int64]) -> ND
     return _mean_of(sums, rows)
 
 
-def mean_of_classes(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean over the last axis of what is a number; NaN where nothing is."""
-    there = np.isfinite(numbers)
-    return _mean_of(np.where(there, numbers, 0).sum(-1), there.sum(-1).astype(np.float64))
-
-
 def _mean_of(sums: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:
     """Sums by their counts; NaN where there is nothing to count."""
     means: NDArray[np.float64] = np.full(sums.shape, np.nan)
     return np.divide(sums, counts, out=means, where=counts > 0)
 
 
-def mean(numbers: NDArray[np.float64]) -> float:
-    """The mean of the numbers that are there; NaN where none is."""
-    there = numbers[np.isfinite(numbers)]
-    return float(there.mean()) if len(there) else math.nan
+def mean(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean over the last axis of what is a number, (...); NaN where nothing is."""
+    there = np.isfinite(numbers)
+    return _mean_of(np.where(there, numbers, 0).sum(-1), there.sum(-1).astype(np.float64))
 
 
 def defined(value: float) -> float | None:
@@ -60,20 +52,19 @@ def interval(low: float, high: float) -> tuple[float, float] | None:
 
 def bootstrap(
     numbers: NDArray[np.float64], seed: int, resamples: int = RESAMPLES
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the 95% percentile-bootstrap interval of each row's mean.
+) -> NDArray[np.float64]:
+    """Return the means of numbers over images that are drawn with replacement, again and again.
 
-    All rows are resampled with the same images, drawn with replacement. An image without a number
-    is drawn like the others, and does not count in that row's mean.
+    All rows are resampled with the same images. An image without a number is drawn like the
+    others, and does not count in that row's mean.
 
     Args:
-        numbers: One number an image, shape (measures, N); NaN where an image has none.
-        seed: Seed of the draws; the same seed gives the same interval.
+        numbers: One number an image, (rows, N); NaN where an image has none.
+        seed: Seed of the draws; the same seed gives the same means.
         resamples: How many times N images are drawn.
 
     Returns:
-        The 2.5th and the 97.5th percentiles of the means, each of shape (measures,); NaN for a row
-        without numbers.
+        (resamples, rows); NaN where none of the images drawn has a number.
     """
     there = np.isfinite(numbers)
     numbers = np.where(there, numbers, 0)
@@ -88,9 +79,21 @@ def bootstrap(
         times = np.bincount(drawn.ravel(), minlength=rows * images).reshape(rows, images)
         counts = np.float64(images) if there.all() else times @ there.T.astype(np.float64)
         means.append(_mean_of(times @ numbers.T, np.broadcast_to(counts, (rows, len(numbers)))))
-    drawn_means = np.concatenate(means)
-    low, high = np.full((2, len(numbers)), np.nan)
-    some = np.isfinite(drawn_means).any(0)
-    if some.any():  # a resample may have drawn none of the few images that have a number
-        low[some], high[some] = np.nanpercentile(drawn_means[:, some], [2.5, 97.5], axis=0)
+    return np.concatenate(means)
+
+
+def percentiles(drawn: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the ends of 95% percentile-bootstrap intervals.
+
+    Args:
+        drawn: What each resample gives, (K, resamples).
+
+    Returns:
+        The 2.5th and the 97.5th percentiles, (K,) each; NaN where no resample gives a number. (One
+        may have drawn none of the few images that have a number.)
+    """
+    low, high = np.full((2, len(drawn)), np.nan)
+    some = np.isfinite(drawn).any(1)
+    if some.any():
+        low[some], high[some] = np.nanpercentile(drawn[some], [2.5, 97.5], axis=1)
     return low, high

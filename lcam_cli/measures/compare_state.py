@@ -26,7 +26,7 @@ from lcam_cli.measures.sweep import Candidate
 from lcam_cli.measures.task import Task
 from lcam_cli.working_folder import RunPath
 
-_VERSION = 4
+_VERSION = 5
 _DIGITS = 16
 
 
@@ -57,6 +57,8 @@ def comparison_id(engine: Engine, task: Task) -> str:
             "nus": list(task.nus),
             "measures": [[measure.name, measure.settings] for measure in task.measures],
             "space": task.space,
+            "keep": task.keep,
+            "objects": task.objects and task.objects.identity,
         }
     )
 

@@ -20,6 +20,8 @@ class CurveMeasure(Measure):
 
     mean_key = "auc"
     left_out = "{maps} left out, on whose way a score is no number"
+    cost = "27 passes, and 1 a picture"
+    source = "Petsiuk et al. (RISE), BMVC 2018"
     steps: ClassVar[Perturbation]
 
     @property

@@ -22,6 +22,7 @@ from lcam_cli.maps.hdf5.reader import MapsFile
 from lcam_cli.maps.record import MapBatch
 from lcam_cli.measures.accuracy import Accuracy
 from lcam_cli.measures.measure import Kept, MapScores, Quantity
+from lcam_cli.measures.objects import Objects
 from lcam_cli.measures.score import Scores
 from lcam_cli.measures.scored import ScoredBatch
 from lcam_cli.measures.scoring import score_maps
@@ -80,10 +81,10 @@ class Evaluation:
 def evaluate(
     engine: Engine,
     maps: MapsFile,
+    task: Task,
     *,
-    nus: Sequence[float],
     images: Path | None = None,
-    space: str = "pixel",
+    method: Method | None = None,
     floor: Method | None = None,
     labels: Mapping[str, int] | None = None,
     seed: int = 0,
@@ -94,16 +95,17 @@ def evaluate(
     show: Callable[[ScoredBatch], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Evaluation:
-    """Score a file's maps by Average Drop and Increase in Confidence (Eq. 10, 11).
+    """Score a file's maps.
 
-    The classifier sees each picture once whole and once through φ_ν(V) for every ν.
+    The classifier sees each picture once whole, and once for each change by its map that a measure
+    asks for.
 
     Args:
         engine: The engine with the classifier that the maps explain.
         maps: The maps.
-        nus: Percentages ν kept, in (0, 100].
+        task: What is measured; its paths are the names of the maps' rows.
         images: The folder of the pictures, if they have moved.
-        space: ``"pixel"`` or ``"normalized"``: what hidden pixels become.
+        method: Who made the maps, where a measure has it explain again; else None.
         floor: A method to score beside the maps, on the same pictures.
         labels: True classes by row path, for the classifier's accuracy.
         seed: Of the bootstrap intervals.
@@ -119,9 +121,8 @@ def evaluate(
             or has scores that are numbers.
     """
     _check_fits(engine, maps)
-    names = maps.paths()
-    paths, outside = _resolve(maps, names, images)
-    run = _Run(engine, maps, Task(names, nus=nus, space=space), floor, labels, seed, show)
+    paths, outside = _resolve(maps, task.paths, images)
+    run = _Run(engine, maps, task, method, floor, labels, seed, show)
     outcome = run.outcome
     unreported = set(paths)
     # Where no picture has numbers for scores, that is said once, and not of each.
@@ -219,6 +220,7 @@ class _Run:
         engine: Engine,
         maps: MapsFile,
         task: Task,
+        method: Method | None,
         floor: Method | None,
         labels: Mapping[str, int] | None,
         seed: int,
@@ -226,7 +228,8 @@ class _Run:
     ) -> None:
         self._engine = engine
         self._maps = maps
-        self._space = task.space
+        self._task = task
+        self._methods = (method, floor)
         self._floor = floor
         self._labels = labels
         self._show = show
@@ -267,10 +270,22 @@ class _Run:
         maps_of = (
             [V] if self._floor is None else [V, self._floor(engine, forward, classes).saliency]
         )
-        view = BatchView(engine, forward, self._space)
+        view = BatchView(engine, forward, self._task.space, self._task.keep)
+        names = [rows.paths[k] for k in kept]
+        objects = self._objects(batch, names, classes)
         scored = [
-            self._scored(tally, MapView(view, saliency, classes, full))
-            for tally, saliency in zip(self._tallies, maps_of, strict=True)
+            self._scored(
+                tally,
+                MapView(
+                    view,
+                    saliency,
+                    classes,
+                    full,
+                    method=method if self._task.explains_again else None,
+                    objects=objects,
+                ),
+            )
+            for tally, saliency, method in zip(self._tallies, maps_of, self._methods, strict=False)
         ]
         masked = torch.stack([self._masked(scores) for scores in scored])
         finite = masked.isfinite().flatten(0, 1).all(0).cpu().numpy()
@@ -288,6 +303,13 @@ class _Run:
             tally.add(view, scores, classes, pictures)
         self._hand_on(batch, view, scored, rows, kept)
         return lost
+
+    def _objects(self, batch: Batch, names: Sequence[str], classes: Tensor) -> Objects | None:
+        """The objects of a batch, where a measure asks for them."""
+        task = self._task
+        if task.objects is None or not task.asks_for_objects:
+            return None
+        return task.objects.of(batch, names, classes)
 
     def _scored(self, tally: _Tally, view: MapView) -> MapScores:
         """All scores that the measures want of a batch of maps."""

@@ -18,6 +18,7 @@ class IncreaseInConfidence(NuMeasure):
     lower_is_better = False
     long_title = "Increase in Confidence, %"
     meaning = "the share of pictures whose score rises"
+    source = "Chattopadhay et al. (Grad-CAM++), WACV 2018; L-CAM, Eq. 11"
 
     def compare(self, full: Tensor, kept: Tensor) -> Tensor:
         """Return 100 where the score on what is kept is higher than the full score, else 0."""

@@ -9,11 +9,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
+    from lcam_cli.measures.objects import Objects
     from lcam_cli.measures.view import MapView
 
 
@@ -38,6 +42,9 @@ class Perturbation(Protocol):
 class Kept:
     """X ⊙ φ_ν(V): the highest ν% of the map are kept (L-CAM, Eq. 10 and 11).
 
+    Where the run says ``keep="whole"``, these pixels are shown whole, so that only the place of a
+    map counts and not its brightness.
+
     Attributes:
         nu: The percentage ν, in (0, 100].
     """
@@ -46,8 +53,16 @@ class Kept:
 
     def scores(self, view: MapView) -> Tensor:
         """Scores f(X ⊙ φ_ν(V)), float32 (B,)."""
-        mask = view.thresholds.top_percent(self.nu)
         batch = view.batch
+        if batch.keep == "whole":
+            kept = view.thresholds.is_kept(self.nu)
+            if kept.all():  # the very picture, whatever another pass would round
+                return view.full
+            mask = kept.to(view.V.dtype)
+        elif self.nu == 100 and view.method is not None:
+            return view.masked.confidence(view.classes)  # measures that explain again pass it too
+        else:
+            mask = view.thresholds.top_percent(self.nu)
         return batch.engine.masked_confidence(batch.x, mask, view.classes, batch.space)
 
 
@@ -59,11 +74,13 @@ class MapScores:
         V: The maps, float32 (B, H, W) in [0, 1].
         full: Scores f(X) of the classes explained, float32 (B,).
         perturbed: The scores of each perturbation, float32 (..., B).
+        objects: Where the objects of the classes explained are; None where nobody has said.
     """
 
     V: Tensor
     full: Tensor
     perturbed: Mapping[Perturbation, Tensor]
+    objects: Objects | None = None
 
     def __getitem__(self, perturbation: Perturbation) -> Tensor:
         return self.perturbed[perturbation]
@@ -80,6 +97,7 @@ class MapScores:
             V=self.V[rows],
             full=self.full[rows],
             perturbed={name: scores[..., rows] for name, scores in self.perturbed.items()},
+            objects=self.objects and self.objects.only(rows),
         )
 
 
@@ -89,6 +107,9 @@ class Measure(ABC):
     Over pictures a measure is the mean of its numbers, with a bootstrap interval. Where several
     classes of a picture are explained, the picture's number is the mean of theirs. NaN means that
     the measure is not defined for a map; such a map is left out and counted.
+
+    A measure that is no mean over pictures, but made of means, has several numbers a map, its
+    :attr:`parts`, and :meth:`summary` makes the measure of their means.
 
     Attributes:
         name: As users type it; the key in JSON, the column in CSV.
@@ -101,6 +122,11 @@ class Measure(ABC):
         meaning: What it is, for readers of a report: "AD(ν) is …".
         left_out: What is said of maps it is not defined for: "{maps} of score 0 left out", where
             ``{maps}`` becomes their number, "3 maps". Empty where it is always defined.
+        cost: What it costs a map, in words, besides the pictures' own forward pass.
+        source: Where it comes from: authors, place and year.
+        needs_objects: Whether it asks where the objects are, ``MapScores.objects``.
+        explains_again: Whether it has the method explain other pictures, ``MapView.method``.
+        parts: How many numbers it has a map.
     """
 
     name: ClassVar[str]
@@ -112,6 +138,11 @@ class Measure(ABC):
     long_title: ClassVar[str] = ""
     meaning: ClassVar[str] = ""
     left_out: ClassVar[str] = ""
+    cost: ClassVar[str] = ""
+    source: ClassVar[str] = ""
+    needs_objects: ClassVar[bool] = False
+    explains_again: ClassVar[bool] = False
+    parts: ClassVar[int] = 1
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -135,8 +166,20 @@ class Measure(ABC):
             nu: As there.
 
         Returns:
-            Float or bool, (B,); NaN where the measure is not defined.
+            Float or bool, (B,), or (parts, B) where there are several; NaN where the measure is
+            not defined.
         """
+
+    def summary(self, means: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Make the measure of the means of its parts.
+
+        Args:
+            means: Over pictures, (..., parts). Of one picture, its own numbers.
+
+        Returns:
+            (...); by default the only part.
+        """
+        return means[..., 0]
 
 
 NO_NUMBERS = "{maps} left out, of which it gives no number"
@@ -148,6 +191,7 @@ class NuMeasure(Measure):
 
     per_nu = True
     digits = 2
+    cost = "1 pass a ν"
 
     def perturbations(self, nu: float) -> Sequence[Perturbation]:
         """Ask for the score at ν."""
@@ -188,7 +232,7 @@ class Quantity:
         return self.measure.perturbations(self._nu)
 
     def numbers(self, scores: MapScores) -> Tensor:
-        """One number a map, (B,)."""
+        """Its numbers a map, (B,) or (parts, B)."""
         return self.measure.numbers(scores, self._nu)
 
     @property
@@ -201,3 +245,26 @@ def quantities(measures: Iterable[Measure], nus: Sequence[float]) -> list[Quanti
     return [
         Quantity(measure, nu) for measure in measures for nu in (nus if measure.per_nu else [None])
     ]
+
+
+class Parts:
+    """Which rows of an array of numbers belong to which quantity: one a part, in their order.
+
+    Args:
+        measured: K quantities, of J parts altogether.
+    """
+
+    def __init__(self, measured: Sequence[Quantity]) -> None:
+        self._measures = [quantity.measure for quantity in measured]
+        ends = list(accumulate(measure.parts for measure in self._measures))
+        self.count = ends[-1] if ends else 0
+        self.slices = [slice(a, b) for a, b in pairwise([0, *ends])]
+
+    def summarise(self, means: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Make the quantities, (K, ...), of the means of their parts, (J, ...)."""
+        import numpy as np
+
+        found = np.empty((len(self._measures), *means.shape[1:]))
+        for k, (measure, rows) in enumerate(zip(self._measures, self.slices, strict=True)):
+            found[k] = measure.summary(np.moveaxis(means[rows], 0, -1))
+        return found

@@ -7,12 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lcam_cli.measures.bootstrap import bootstrap, defined, interval, mean
+from lcam_cli.measures.bootstrap import bootstrap, defined, interval, mean, percentiles
+from lcam_cli.measures.measure import Parts, Quantity
 from lcam_cli.measures.score import Difference, Score
+
+_ROUNDED = 10
+"""Decimals of a difference that are not rounding: rows that are equal differ by 0."""
 
 
 def paired(
-    numbers: NDArray[np.float64], low_is_good: Sequence[bool], rivals: Sequence[bool], seed: int
+    numbers: NDArray[np.float64], measured: Sequence[Quantity], rivals: Sequence[bool], seed: int
 ) -> list[list[Score]]:
     """Compare rows measured on the same images.
 
@@ -20,37 +24,45 @@ def paired(
     far less than the rows do: their interval tells rows apart whose own intervals overlap.
 
     Args:
-        numbers: One number an image, shape (rows, measures, N); NaN where an image has none. What
-            one row has no number of no row has, so that all are means of the same images.
-        low_is_good: Whether the lowest mean is best, one a measure; otherwise the highest.
+        numbers: One number an image, shape (rows, J, N), one a part of each quantity; NaN where an
+            image has none. What one row has no number of no row has, so that all are means of the
+            same images.
+        measured: K quantities, of J parts altogether.
         rivals: Which rows can be best (the floor cannot), one a row.
-        seed: Of the bootstrap. All rows and differences are resampled with the same images.
+        seed: Of the bootstrap. All rows are resampled with the same images.
 
     Returns:
-        A list a row, in it one a measure.
+        A list a row, in it one a quantity.
     """
-    rows, measures, images = numbers.shape
+    parts, (rows, J, images) = Parts(measured), numbers.shape
     lacking = np.isnan(numbers).any(0)
     numbers = np.where(lacking, np.nan, numbers)
-    means = np.array([[mean(one) for one in row] for row in numbers])
-    sign = np.where(low_is_good, 1.0, -1.0)
-    rank = np.where(np.array(rivals)[:, None] & np.isfinite(means), sign * means, np.inf)
-    best = rank.argmin(0)
-    from_best = numbers - numbers[best, np.arange(measures)]
-    both = np.concatenate([numbers, from_best]).reshape(-1, images)
-    low, high = (bound.reshape(2, rows, measures) for bound in bootstrap(both, seed))
+    means = parts.summarise(mean(numbers).T)  # (K, rows)
+    drawn = bootstrap(numbers.reshape(-1, images), seed).reshape(-1, rows, J)
+    resampled = parts.summarise(drawn.transpose(2, 1, 0))  # (K, rows, resamples)
+    sign = [1.0 if quantity.measure.lower_is_better else -1.0 for quantity in measured]
+    rank = np.where(np.array(rivals) & np.isfinite(means), np.array(sign)[:, None] * means, np.inf)
+    best, each = rank.argmin(1), np.arange(len(measured))
+    from_best = np.round(means - means[each, best][:, None], _ROUNDED)
+    resampled_from_best = np.round(resampled - resampled[each, best][:, None], _ROUNDED)
+    ends = _intervals(resampled)
+    ends_from_best = _intervals(resampled_from_best)
     has_best = any(rivals) and rows > 1
 
-    def difference(r: int, m: int) -> Difference | None:
-        ends = interval(low[1, r, m], high[1, r, m])
-        if not has_best or ends is None:
-            return None
-        return Difference(mean(from_best[r, m]), ends)
+    def score(r: int, k: int) -> Score:
+        to_best = ends_from_best[k][r] if has_best else None
+        return Score(
+            defined(float(means[k, r])),
+            ends[k][r],
+            to_best and Difference(float(from_best[k, r]), to_best),
+        )
 
-    return [
-        [
-            Score(defined(means[r, m]), interval(low[0, r, m], high[0, r, m]), difference(r, m))
-            for m in range(measures)
-        ]
-        for r in range(rows)
-    ]
+    return [[score(r, k) for k in range(len(measured))] for r in range(rows)]
+
+
+def _intervals(drawn: NDArray[np.float64]) -> list[list[tuple[float, float] | None]]:
+    """The intervals of what resamples give, (K, rows, resamples): a list a quantity and row."""
+    K, rows, resamples = drawn.shape
+    low, high = percentiles(drawn.reshape(-1, resamples))
+    found = [interval(*pair) for pair in zip(low, high, strict=True)]
+    return [found[k * rows : (k + 1) * rows] for k in range(K)]

@@ -19,8 +19,8 @@ class PictureScores:
         classes: The classes explained, int64 (N, C); −1 where unknown.
         full: Scores f(X) of those classes, float32 (N, C).
         masked: f(X ⊙ φ_ν(V)), float32 (M, N, C).
-        numbers: What the measures make of the maps, float32 (K, N, C), in the order of
-            ``Task.quantities``; NaN also where a measure is not defined.
+        numbers: What the measures make of the maps, float32 (J, N, C): a row a part of each of
+            ``Task.quantities``, in their order; NaN also where a measure is not defined.
         mean_saliency: Mean of V, float32 (N, C).
         flat: Which maps have one value everywhere, bool (N, C).
         shown: The maps kept for a figure, float16 (len(Task.shown), C, H, W).
@@ -48,7 +48,7 @@ class PictureScores:
             classes=np.full((N, C), -1, np.int64),
             full=missing(N, C),
             masked=missing(len(task.nus), N, C),
-            numbers=missing(len(task.quantities), N, C),
+            numbers=missing(task.parts.count, N, C),
             mean_saliency=missing(N, C),
             flat=np.zeros((N, C), np.bool_),
             shown=np.full((len(task.shown), C, side, side), np.nan, np.float16),

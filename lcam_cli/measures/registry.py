@@ -9,10 +9,13 @@ from typing import Any
 
 from lcam_cli.errors import LcamError, did_you_mean
 from lcam_cli.measures.average_drop import AverageDrop
+from lcam_cli.measures.average_gain import AverageGain
+from lcam_cli.measures.complexity import Complexity
 from lcam_cli.measures.deletion import Deletion
 from lcam_cli.measures.increase_in_confidence import IncreaseInConfidence
 from lcam_cli.measures.insertion import Insertion
 from lcam_cli.measures.measure import Measure
+from lcam_cli.measures.sparseness import Sparseness
 from lcam_cli.plugins import TELL, entry_points_of, load, plugin_code, plugin_name
 
 log = logging.getLogger("lcam")
@@ -23,13 +26,22 @@ GROUP = "lcam.measures"
 MEASURES: dict[str, type[Measure]] = {
     "ad": AverageDrop,
     "ic": IncreaseInConfidence,
+    "ag": AverageGain,
     "insertion": Insertion,
     "deletion": Deletion,
+    "complexity": Complexity,
+    "sparseness": Sparseness,
 }
 """The measures that come along."""
 
 ALWAYS = ("ad", "ic")
 """Those that no table lacks: the paper's Table 1."""
+
+DEFAULT = (*ALWAYS, "ag")
+"""Those of a run that names none."""
+
+ALL = "all"
+"""What stands for every measure, of those that ask for objects where somebody knows them."""
 
 
 def known_measures() -> list[str]:
@@ -47,12 +59,12 @@ def known_measures() -> list[str]:
 
 
 def check_measure(name: str) -> None:
-    """Check that a measure has this name; none is loaded.
+    """Check that a measure has this name, or that it is ``"all"``; none is loaded.
 
     Raises:
         LcamError: None has.
     """
-    if name not in MEASURES and name not in entry_points_of(GROUP):
+    if name != ALL and name not in MEASURES and name not in entry_points_of(GROUP):
         known = known_measures()
         hint = did_you_mean(name, known) or f"choose from {', '.join(known)}."
         raise LcamError(f"{name!r} is no measure", hint)
@@ -82,13 +94,30 @@ def find_measure(name: str) -> Measure:
     return measure
 
 
-def make_measures(names: Iterable[str] = ()) -> list[Measure]:
+def make_measures(names: Iterable[str] = DEFAULT, *, objects: bool = False) -> list[Measure]:
     """Make the measures that are always there, and those named, each once.
 
+    Args:
+        names: As users type them; ``"all"`` stands for all that can be measured.
+        objects: Whether somebody knows where the objects are.
+
     Raises:
-        LcamError: See :func:`find_measure`.
+        LcamError: See :func:`find_measure`; or a measure that is named asks for objects, of which
+            nobody knows.
     """
-    return [find_measure(name) for name in dict.fromkeys([*ALWAYS, *names])]
+    names = list(names)
+    made = [find_measure(name) for name in dict.fromkeys([*ALWAYS, *names]) if name != ALL]
+    lacking = [measure.name for measure in made if measure.needs_objects and not objects]
+    if lacking:
+        raise LcamError(
+            f"{', '.join(lacking)}: where the objects are is not known",
+            "say it with --boxes FILE or --masks DIR",
+        )
+    if ALL in names:
+        others = (find_measure(name) for name in known_measures())
+        there = {measure.name for measure in made}
+        made += [m for m in others if m.name not in there and (objects or not m.needs_objects)]
+    return made
 
 
 def _check(measure: Measure, who: str) -> None:
@@ -114,6 +143,11 @@ _SAYS: dict[str, type] = {
     "long_title": str,
     "meaning": str,
     "left_out": str,
+    "cost": str,
+    "source": str,
+    "needs_objects": bool,
+    "explains_again": bool,
+    "parts": int,
 }
 
 

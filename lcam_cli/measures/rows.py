@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lcam_cli.errors import LcamError
-from lcam_cli.measures.bootstrap import mean_of_classes
+from lcam_cli.measures.bootstrap import mean
 from lcam_cli.measures.paired import paired
 from lcam_cli.measures.picture_scores import PictureScores
 from lcam_cli.measures.score import Scores
@@ -61,10 +61,9 @@ def score_rows(
     common = common_pictures(list(rows.values()))
     if not common.any():
         raise LcamError("no image was scored by all methods", "check that the images can be read")
-    numbers = mean_of_classes(_numbers(list(rows.values()), common))
+    numbers = mean(_numbers(list(rows.values()), common))
     measured = task.quantities
-    low_is_good = [quantity.measure.lower_is_better for quantity in measured]
-    compared = paired(numbers, low_is_good, [name != floor for name in rows], seed)
+    compared = paired(numbers, measured, [name != floor for name in rows], seed)
     return [
         RowScore(
             name,
@@ -91,7 +90,7 @@ def undefined(rows: Sequence[PictureScores], task: Task) -> dict[str, int]:
 
 
 def _numbers(rows: Sequence[PictureScores], common: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The numbers of the pictures that are compared, (rows, K, pictures, C).
+    """The numbers of the pictures that are compared, (rows, J, pictures, C).
 
     What one row has no number of no row has: all are means of the same maps.
     """

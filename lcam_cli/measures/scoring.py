@@ -34,7 +34,7 @@ def score_maps(
             for one in quantity.perturbations:
                 asked.setdefault(one, quantity.measure)
     perturbed = {one: _scores(one, measure, view) for one, measure in asked.items()}
-    return MapScores(view.V, view.full, perturbed)
+    return MapScores(view.V, view.full, perturbed, view.objects)
 
 
 def numbers_of(wanted: Sequence[Quantity], scores: MapScores) -> Tensor:
@@ -45,12 +45,14 @@ def numbers_of(wanted: Sequence[Quantity], scores: MapScores) -> Tensor:
         scores: Of B maps.
 
     Returns:
-        float32 (K, B); NaN where a measure is not defined, or gives no finite number.
+        float32 (J, B), a row a part of each quantity; NaN where a measure is not defined, or gives
+        no finite number.
 
     Raises:
         MeasureError: A measure of another package fails, or does not give a number a map.
     """
-    return torch.stack([_numbers(quantity, scores) for quantity in wanted])
+    B = len(scores.full)
+    return torch.cat([_numbers(quantity, scores).view(-1, B) for quantity in wanted])
 
 
 def _scores(one: Perturbation, measure: Measure | None, view: MapView) -> Tensor:
@@ -75,7 +77,8 @@ def _numbers(quantity: Quantity, scores: MapScores) -> Tensor:
         return quantity.numbers(scores).float()
     with _code_of(measure, scores.tensors()):
         numbers: object = quantity.numbers(scores)
-        who, wanted = f"the measure {measure.name}", tuple(scores.full.shape)
+        who, B = f"the measure {measure.name}", len(scores.full)
+        wanted = (B,) if measure.parts == 1 else (measure.parts, B)
         if not isinstance(numbers, Tensor):
             raise MeasureError(
                 f"{who} gives no tensor of {len(scores.full)} numbers, but a "

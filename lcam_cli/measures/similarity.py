@@ -9,7 +9,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from lcam_cli.measures.bootstrap import bootstrap, defined, interval, mean
+from lcam_cli.measures.bootstrap import bootstrap, defined, interval, mean, percentiles
 
 
 class Outcome(IntEnum):
@@ -107,13 +107,13 @@ class SanityNumbers:
         M, columns, _ = self.rho.shape
         rho = self.rho[:, :, self.explained]
         outcomes = self.outcomes[:, :, self.explained]
-        low, high = (
-            bound.reshape(M, columns) for bound in bootstrap(rho.reshape(M * columns, -1), seed)
-        )
+        drawn = bootstrap(rho.reshape(M * columns, -1), seed)
+        low, high = (bound.reshape(M, columns) for bound in percentiles(drawn.T))
+        means = mean(rho)
         return {
             name: [
                 Similarity(
-                    defined(mean(rho[m, c])),
+                    defined(means[m, c]),
                     interval(low[m, c], high[m, c]),
                     *(int((outcomes[m, c] == outcome).sum()) for outcome in Outcome),
                 )

@@ -9,8 +9,15 @@ from numpy.typing import NDArray
 
 from lcam_cli.errors import LcamError
 from lcam_cli.maps.record import Floats
-from lcam_cli.measures.bootstrap import bootstrap, defined, interval, mean, mean_by_image
-from lcam_cli.measures.measure import Kept, MapScores, Quantity
+from lcam_cli.measures.bootstrap import (
+    bootstrap,
+    defined,
+    interval,
+    mean,
+    mean_by_image,
+    percentiles,
+)
+from lcam_cli.measures.measure import Kept, MapScores, Parts, Quantity
 from lcam_cli.measures.score import Score, Scores
 from lcam_cli.measures.scoring import numbers_of
 
@@ -77,11 +84,13 @@ class Summary:
         """
         if self.count == 0:
             raise LcamError("no image was scored", "check that the images can be read")
+        parts = Parts(self._quantities)
         numbers = mean_by_image(
             np.concatenate(self._numbers, axis=1).astype(np.float64), np.concatenate(self._images)
         )
-        ends = [interval(*pair) for pair in zip(*bootstrap(numbers, self._seed), strict=True)]
-        means = [defined(mean(one)) for one in numbers]
+        drawn = parts.summarise(bootstrap(numbers, self._seed).T)
+        ends = [interval(*pair) for pair in zip(*percentiles(drawn), strict=True)]
+        means = [defined(float(one)) for one in parts.summarise(mean(numbers))]
         found = [Score(*pair) for pair in zip(means, ends, strict=True)]
         return Scores.of(self._quantities, found)
 
@@ -93,14 +102,15 @@ def undefined_counts(
 
     Args:
         quantities: K of them.
-        numbers: Theirs, (K, ...), one a map.
+        numbers: Their parts', (J, ...), one a map.
 
     Returns:
         Counts by the measure's name; measures that are always defined are not in it, but where
         they give no number all the same.
     """
     lacking: dict[str, NDArray[np.bool_]] = {}
-    for quantity, nan in zip(quantities, np.isnan(numbers), strict=True):
+    for quantity, rows in zip(quantities, Parts(quantities).slices, strict=True):
+        nan = np.isnan(numbers[rows]).any(0)
         if quantity.measure.left_out or nan.any():
             name = quantity.measure.name
             lacking[name] = lacking[name] | nan if name in lacking else nan

@@ -21,6 +21,7 @@ from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.images.stream import Batch, stream_batches
 from lcam_cli.maps.record import MapBatch
 from lcam_cli.measures.measure import Kept
+from lcam_cli.measures.objects import Objects
 from lcam_cli.measures.picture_scores import PictureScores
 from lcam_cli.measures.scoring import MeasureError, numbers_of, score_maps
 from lcam_cli.measures.task import Task
@@ -77,6 +78,7 @@ class _Batch:
     view: BatchView
     classes: Tensor  # (B, C)
     full: Tensor  # (B, C)
+    objects: Sequence[Objects] | None  # C of them; None where no measure asks
     seconds: float = 0.0  # what each method would have taken to forward it by itself
 
     @classmethod
@@ -86,7 +88,12 @@ class _Batch:
         classes = task.choice.of(forward)
         full = forward.scores.gather(1, classes)
         seconds = _now(engine) - began
-        return cls(task, read, BatchView(engine, forward, task.space), classes, full, seconds)
+        view = BatchView(engine, forward, task.space, task.keep)
+        objects = None
+        if task.objects is not None and task.asks_for_objects:
+            names = [task.paths[i] for i in read.indices]
+            objects = [task.objects.of(read, names, one) for one in classes.unbind(1)]
+        return cls(task, read, view, classes, full, objects, seconds)
 
     @property
     def engine(self) -> Engine:
@@ -106,6 +113,7 @@ class _Batch:
             view=self.view.only(some),
             classes=self.classes[some],
             full=self.full[some],
+            objects=None if self.objects is None else [one.only(some) for one in self.objects],
         )
 
 
@@ -257,7 +265,14 @@ def _explain_and_score(candidate: Candidate, batch: _Batch) -> list[Maps]:
         maps, V = checked.maps, checked.maps.saliency
         if not (V.isfinite().all() and (maps.cam is None or maps.cam.isfinite().all())):
             raise LcamError("its map is not finite")
-        view = MapView(batch.view, V, classes, batch.full[:, c])
+        view = MapView(
+            batch.view,
+            V,
+            classes,
+            batch.full[:, c],
+            method=candidate.method if task.explains_again else None,
+            objects=None if batch.objects is None else batch.objects[c],
+        )
         scores = score_maps(view, measured, kept)
         masked.append(torch.stack([scores[one] for one in kept]))
         numbers.append(numbers_of(measured, scores))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from lcam_cli.measures.measure import Measure, Quantity, quantities
+from lcam_cli.measures.measure import Measure, Parts, Quantity, quantities
+from lcam_cli.measures.objects import ObjectSource
 from lcam_cli.measures.registry import make_measures
 from lcam_cli.methods.explain import ClassChoice
 
@@ -20,6 +21,8 @@ class Task:
         nus: Percentages ν kept, M of them.
         measures: What is measured.
         space: ``"pixel"`` or ``"normalized"``: what hidden pixels become.
+        keep: ``"values"`` or ``"whole"``: whether kept pixels have the map's value, or are whole.
+        objects: Who knows where the objects are; None where nobody does.
         shown: Positions in ``paths`` of the pictures whose maps are kept for a figure.
     """
 
@@ -28,9 +31,26 @@ class Task:
     nus: Sequence[float] = (100.0, 50.0, 15.0)
     measures: Sequence[Measure] = field(default_factory=make_measures)
     space: str = "pixel"
+    keep: str = "values"
+    objects: ObjectSource | None = None
     shown: Sequence[int] = ()
 
     @property
     def quantities(self) -> list[Quantity]:
         """All numbers that are measured of a map, K of them."""
         return quantities(self.measures, self.nus)
+
+    @property
+    def parts(self) -> Parts:
+        """Where the numbers of each are."""
+        return Parts(self.quantities)
+
+    @property
+    def explains_again(self) -> bool:
+        """Whether a measure has the methods explain other pictures too."""
+        return any(measure.explains_again for measure in self.measures)
+
+    @property
+    def asks_for_objects(self) -> bool:
+        """Whether a measure asks where the objects are."""
+        return any(measure.needs_objects for measure in self.measures)

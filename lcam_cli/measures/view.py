@@ -10,7 +10,10 @@ import torch
 from torch import Tensor
 
 from lcam_cli.engine.engine import Engine, Forward
+from lcam_cli.measures.objects import Objects
 from lcam_cli.measures.threshold import Thresholds
+from lcam_cli.methods.base import Method
+from lcam_cli.methods.run import run_method
 
 
 @dataclass(frozen=True)
@@ -21,12 +24,14 @@ class BatchView:
         engine: The engine with the classifier.
         forward: One pass over the pictures, B of them.
         space: ``"pixel"`` or ``"normalized"``: what hidden pixels become.
+        keep: ``"values"`` or ``"whole"``: whether kept pixels have the map's value, or are whole.
         made: What :meth:`once` has made, by what made it.
     """
 
     engine: Engine
     forward: Forward
     space: str
+    keep: str = "values"
     made: dict[Callable[[BatchView], Tensor], Tensor] = field(default_factory=dict)
 
     @property
@@ -71,17 +76,45 @@ class MapView:
         V: The maps, float32 (B, H, W) in [0, 1].
         classes: The classes explained, int64 (B,).
         full: Their scores f(X), float32 (B,).
+        method: Who made the maps, where a measure has it explain again; else None.
+        objects: Where the objects of the classes are, where a measure asks for them; else None.
     """
 
     batch: BatchView
     V: Tensor
     classes: Tensor
     full: Tensor
+    method: Method | None = None
+    objects: Objects | None = None
 
     @cached_property
     def thresholds(self) -> Thresholds:
         """The maps' highest pixels, at any ν."""
         return Thresholds(self.V)
+
+    @cached_property
+    def masked(self) -> Forward:
+        """The pictures seen through their maps, X ⊙ V, in one pass."""
+        batch = self.batch
+        hidden = batch.hidden
+        return batch.engine.forward(torch.lerp(hidden, batch.x, self.V.unsqueeze(1)))
+
+    def explain_again(self, forward: Forward) -> Tensor:
+        """Have the method explain the same classes on other pictures.
+
+        Args:
+            forward: The other pictures, B of them, e.g. :attr:`masked`.
+
+        Returns:
+            V of them, float32 (B, H, W) in [0, 1].
+
+        Raises:
+            LcamError: The method fails on them, or gives no maps of theirs.
+        """
+        assert self.method is not None, "no measure of the run says that it explains again"
+        checked = run_method(self.batch.engine, self.method, forward, self.classes)
+        checked.check_range()
+        return checked.maps.saliency
 
     def tensors(self) -> dict[str, Tensor]:
         """What perturbations are handed, by what it is called; none may be written to."""

@@ -58,6 +58,7 @@ class Results:
         device: The device's name.
         rows: One a method.
         mask_space: ``"pixel"`` or ``"normalized"``: hidden with black, or with the mean colour.
+        keep: ``"values"`` or ``"whole"``: whether kept pixels have the map's value, or are whole.
         activation: What turned logits into scores, ``"softmax"``, ``"sigmoid"`` or ``"none"``.
         speed: What the rows' speeds are of: ``"images"`` explained, or maps ``"scored"``.
         accuracy: How often the classifier itself is right; None where labels were not given.
@@ -75,6 +76,7 @@ class Results:
     device: str
     rows: Sequence[Row]
     mask_space: str = "pixel"
+    keep: str = "values"
     activation: str = "softmax"
     speed: str = "images"
     accuracy: Accuracy | None = None
@@ -121,6 +123,7 @@ def to_json(results: Results) -> str:
         "mask_space": results.mask_space,
         "activation": results.activation,
         "lcam_version": __version__,
+        "keep": results.keep,
     }
     if results.undefined is not None:
         content["undefined"] = dict(results.undefined)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from lcam_cli.errors import LcamError
-from lcam_cli.measures.registry import ALWAYS, check_measure
+from lcam_cli.measures.registry import DEFAULT, check_measure
 from lcam_cli.runs import checks as c
 from lcam_cli.runs.options import SHARED_CHECKS, BackboneOptions, EngineOptions, PictureOptions
 
@@ -21,7 +21,7 @@ class CompareOptions:
             pass.
         attentions: Trained attentions, files or folders of runs; none for the newest run.
         nu: Percentages ν of the pixels kept, the brightest of the map, in (0, 100].
-        metrics: Names of measures; ``"ad"`` and ``"ic"`` are always there.
+        metrics: Names of measures, or ``"all"``; ``"ad"`` and ``"ic"`` are always there.
         class_names: The classes explained, by name or index; none for the predicted one.
         out: An HDF5 file for all maps, a group a method; None for none.
         figure: A PNG for some of the maps; None for none.
@@ -31,6 +31,12 @@ class CompareOptions:
         rise_p: The share of its cells that is kept, in (0, 1).
         mask_space: What hidden pixels become: black for ``"pixel"``, the mean colour for
             ``"normalized"``.
+        keep: Whether kept pixels have the map's ``"values"``, the paper's φ_ν, or are shown
+            ``"whole"``, so that only the place of a map counts.
+        boxes: A file or folder that says in boxes where the objects are; None for none.
+        masks: A folder of PNGs that says it in pixels; None for none.
+        per_image: A file for every number of every picture, ``.csv`` or ``.parquet``; None for
+            none.
         floor: Whether random maps are compared too.
         resume: Take over what an earlier run finished.
         state: The folder where what is finished is kept for ``resume``.
@@ -50,7 +56,7 @@ class CompareOptions:
     methods: tuple[str, ...] | None = None
     attentions: tuple[Path, ...] = ()
     nu: tuple[float, ...] = (100.0, 50.0, 15.0)
-    metrics: tuple[str, ...] = ALWAYS
+    metrics: tuple[str, ...] = DEFAULT
     class_names: tuple[str, ...] = ()
     out: Path | None = None
     figure: Path | None = None
@@ -59,6 +65,10 @@ class CompareOptions:
     rise_cells: int = 7
     rise_p: float = 0.5
     mask_space: Literal["pixel", "normalized"] = "pixel"
+    keep: Literal["values", "whole"] = "values"
+    boxes: Path | None = None
+    masks: Path | None = None
+    per_image: Path | None = None
     floor: bool = True
     resume: bool = False
     state: Path = Path("runs/compare")
@@ -80,6 +90,8 @@ class CompareOptions:
         "rise_cells": c.whole(1),
         "rise_p": c.number(),
         "mask_space": c.choice("pixel", "normalized"),
+        "keep": c.choice("values", "whole"),
+        **dict.fromkeys(("boxes", "masks", "per_image"), c.optional(c.path)),
         "floor": c.flag,
         "state": c.path,
     }

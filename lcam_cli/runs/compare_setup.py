@@ -75,5 +75,6 @@ def _task(paths: Sequence[str], options: CompareOptions, engine: Engine) -> Task
         options.nu,
         make_measures(options.metrics),
         options.mask_space,
-        shown_pictures(len(paths), _PICTURES_SHOWN),
+        options.keep,
+        shown=shown_pictures(len(paths), _PICTURES_SHOWN),
     )

@@ -85,6 +85,7 @@ class Comparison:
             precision=self.engine.hardware.precision,
             device=self.engine.hardware.name,
             mask_space=self.task.space,
+            keep=self.task.keep,
             activation=identity.activation,
             undefined=undefined(list(rows.values()), self.task),
             measures=self.task.measures,

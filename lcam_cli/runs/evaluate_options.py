@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from lcam_cli.measures.registry import DEFAULT, check_measure
 from lcam_cli.runs import checks as c
 from lcam_cli.runs.options import SHARED_CHECKS, BackboneOptions, EngineOptions
 
@@ -16,12 +17,20 @@ class EvaluateOptions:
 
     Attributes:
         nu: Percentages ν of the pixels kept, the brightest of the map, in (0, 100].
+        metrics: Names of measures, or ``"all"``; ``"ad"`` and ``"ic"`` are always there. Some have
+            the method explain again, and need what it was made with.
         images: The pictures' folder, if it moved.
         method: Whose maps, in a file of a comparison.
         labels: ``"folders"``, or a file with a line ``NAME CLASS`` a picture, for the classifier's
             top-1 and top-5; None for neither.
         mask_space: What hidden pixels become: black for ``"pixel"``, the mean colour for
             ``"normalized"``.
+        keep: Whether kept pixels have the map's ``"values"``, the paper's φ_ν, or are shown
+            ``"whole"``, so that only the place of a map counts.
+        boxes: A file or folder that says in boxes where the objects are; None for none.
+        masks: A folder of PNGs that says it in pixels; None for none.
+        per_image: A file for every number of every picture, ``.csv`` or ``.parquet``; None for
+            none.
         floor: Whether random maps are scored too.
         max_ad: The highest AD that passes, in percent, at any ν; None for any.
         min_ic: The lowest IC that passes, in percent, at any ν; None for any.
@@ -40,10 +49,15 @@ class EvaluateOptions:
     """
 
     nu: tuple[float, ...] = (100.0, 50.0, 15.0)
+    metrics: tuple[str, ...] = DEFAULT
     images: Path | None = None
     method: str | None = None
     labels: str | Path | None = None
     mask_space: Literal["pixel", "normalized"] = "pixel"
+    keep: Literal["values", "whole"] = "values"
+    boxes: Path | None = None
+    masks: Path | None = None
+    per_image: Path | None = None
     floor: bool = True
     max_ad: float | None = None
     min_ic: float | None = None
@@ -59,10 +73,13 @@ class EvaluateOptions:
     CHECKS: ClassVar[dict[str, c.Check]] = {
         **SHARED_CHECKS,
         "nu": c.percents,
+        "metrics": c.names,
         "images": c.optional(c.path),
         "method": c.optional(c.text),
         "labels": c.optional(c.text),
         "mask_space": c.choice("pixel", "normalized"),
+        "keep": c.choice("values", "whole"),
+        **dict.fromkeys(("boxes", "masks", "per_image"), c.optional(c.path)),
         "floor": c.flag,
         "max_ad": c.optional(c.number()),
         "min_ic": c.optional(c.number()),
@@ -71,3 +88,5 @@ class EvaluateOptions:
 
     def __post_init__(self) -> None:
         c.check_fields(self, self.CHECKS)
+        for name in self.metrics:
+            check_measure(name)

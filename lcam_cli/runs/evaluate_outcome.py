@@ -23,6 +23,8 @@ from lcam_cli.maps.record import MapsInfo
 from lcam_cli.measures.evaluate import Evaluation
 from lcam_cli.measures.evaluate import evaluate as evaluate_file
 from lcam_cli.measures.labels import read_labels
+from lcam_cli.measures.registry import make_measures
+from lcam_cli.measures.task import Task
 from lcam_cli.methods.noise import RandomMap
 from lcam_cli.reports.gallery import GalleryInfo
 from lcam_cli.reports.gates import check_gates
@@ -89,6 +91,13 @@ def evaluate(
             network = _backbone(maps, info, options)
             truth = _labels(maps, file, network, options, reporter)
             engine = new_engine(network, options.engine.for_measures(), reporter)
+            task = Task(
+                file.paths(),
+                nus=options.nu,
+                measures=make_measures(options.metrics),
+                space=options.mask_space,
+                keep=options.keep,
+            )
             skipped = SkippedPictures(reporter, options.strict)
             report = None
             if options.report is not None:
@@ -100,9 +109,8 @@ def evaluate(
                 outcome = evaluate_file(
                     engine,
                     file,
-                    nus=options.nu,
+                    task,
                     images=options.images,
-                    space=options.mask_space,
                     floor=RandomMap(options.seed) if options.floor else None,
                     labels=truth,
                     seed=options.seed,
@@ -115,7 +123,7 @@ def evaluate(
                 )
         if stop.stopped:
             return EvaluateResult(None)
-        results = _results(outcome, info, engine, skipped.count, options.mask_space)
+        results = _results(outcome, info, engine, skipped.count, task)
         _warn(outcome, results, network, reporter)
         if options.out is not None:
             render = TEXT_FORMATS.get(options.format, TEXT_FORMATS["markdown"])
@@ -181,7 +189,7 @@ def _labels(
 
 
 def _results(
-    outcome: Evaluation, info: MapsInfo, engine: Engine, skipped: int, mask_space: str
+    outcome: Evaluation, info: MapsInfo, engine: Engine, skipped: int, task: Task
 ) -> Results:
     forward_passes = {info.method: info.forward_passes, "random": 0}
     aligned = {info.method: info.aligned, "random": False}
@@ -205,7 +213,9 @@ def _results(
             )
             for s in outcome.scores
         ],
-        mask_space=mask_space,
+        mask_space=task.space,
+        keep=task.keep,
+        measures=task.measures,
         activation=info.activation,
         speed="scored",
         accuracy=outcome.accuracy,

@@ -15,6 +15,7 @@ from lcam_cli.__main__ import run
 from lcam_cli.cli import options
 from lcam_cli.cli.app import add_command, new_app
 from lcam_cli.cli.console import Console, interruptible
+from lcam_cli.cli.measure_options import Nus, parse_nus
 from lcam_cli.errors import LcamError
 
 
@@ -24,7 +25,7 @@ def train(
     class_names: Annotated[list[str] | None, typer.Option("--class", help="Which.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first.")] = False,
     lambda_tv: float = 0.01,
-    nu: options.Nus = None,
+    nu: Nus = None,
     mean: options.Mean = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
@@ -38,7 +39,7 @@ def train(
     arrived = {key: value for key, value in locals().items() if key != "config"}
     console = Console(quiet)
     console.info("a note")
-    console.result(json.dumps({**arrived, "nu": options.parse_nus(nu)}))
+    console.result(json.dumps({**arrived, "nu": parse_nus(nu)}))
 
 
 def fail() -> None:

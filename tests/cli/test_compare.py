@@ -170,7 +170,7 @@ def test_attentions_of_different_backbones_are_refused_by_name(attention: Path, 
 def test_every_format(folder: Path, lcam: Lcam) -> None:
     words = ("compare", "photos", "--methods", "gradcam,gradcam++", "--nu", "100")
     latex = lcam(*words, "--format", "latex").out
-    assert r"\begin{tabular}{lrrrrr}" in latex
+    assert r"\begin{tabular}{lrrrrrr}" in latex
     assert r"\textbf{" in latex
     assert "| gradcam++ |" in lcam(*words, "--format", "markdown").out
     lines = list(csv.DictReader(io.StringIO(lcam(*words, "--format", "csv").out)))

@@ -7,7 +7,8 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lcam_cli.cli.options import auto_or_positive, parse_nus, parse_triple
+from lcam_cli.cli.measure_options import parse_nus
+from lcam_cli.cli.options import auto_or_positive, parse_triple
 
 
 def test_nus_repeat_and_list_and_come_once_in_order() -> None:

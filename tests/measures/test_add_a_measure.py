@@ -64,12 +64,12 @@ def compare(
 
 @pytest.mark.usefixtures("_package")
 def test_by_hand() -> None:
-    ag = find_measure("ag")
-    # Half of 0.5 is gained; the score falls; there is nothing to gain.
-    full, kept = torch.tensor([0.5, 0.8, 1.0]), torch.tensor([0.75, 0.6, 1.0])
-    numbers = ag.compare(full, kept).tolist()  # type: ignore[attr-defined]
-    assert numbers[:2] == [50, 0]
-    assert math.isnan(numbers[2])
+    lod = find_measure("lod")
+    # From 4:1 to 1:1; the score rises; a score of 1 has no odds.
+    full, kept = torch.tensor([0.8, 0.5, 1.0]), torch.tensor([0.5, 0.8, 0.5])
+    numbers = lod.compare(full, kept).tolist()  # type: ignore[attr-defined]
+    assert numbers[:2] == pytest.approx([math.log(4), -math.log(4)], abs=1e-6)
+    assert not math.isfinite(numbers[2])
 
 
 @pytest.mark.usefixtures("_package")
@@ -77,7 +77,7 @@ def test_the_command_prints_the_number_that_the_formula_gives(
     compare: Compare, tmp_path: Path
 ) -> None:
     results = json.loads(compare("--format", "json", "--nu", "100,20"))
-    assert results["undefined"] == {"ad": 0, "ag": 0}
+    assert results["undefined"] == {"ad": 0, "lod": 0}
     cam = next(row for row in results["rows"] if row["method"] == "cam")
 
     engine = Engine(tiny_backbone(), device="cpu", precision="fp32")
@@ -87,7 +87,7 @@ def test_the_command_prints_the_number_that_the_formula_gives(
     classes = forward.predicted
     V = Cam(engine.backbone)(engine, forward, classes).saliency
     for nu, at_nu in cam["nu"].items():
-        gains = []
+        drops = []
         for k in range(PICTURES):
             highest = V[k].flatten().sort(descending=True, stable=True).indices
             shown = torch.zeros(32 * 32)
@@ -95,25 +95,25 @@ def test_the_command_prints_the_number_that_the_formula_gives(
             x = forward.x[k] * V[k] * shown.view(32, 32)
             Y = float(forward.scores[k, classes[k]])
             O = float(engine.scores(x[None])[0, classes[k]])  # noqa: E741
-            gains.append(max(0, O - Y) / (1 - Y) * 100)
-        assert at_nu["ag"] == pytest.approx(sum(gains) / PICTURES, abs=1e-4)
-        assert at_nu["ag_ci95"][0] <= at_nu["ag"] <= at_nu["ag_ci95"][1]
-        assert list(at_nu)[:6] == ["ad", "ic", "ag", "ad_ci95", "ic_ci95", "ag_ci95"]
-    assert any(at_nu["ag"] > 0 for at_nu in cam["nu"].values()), "else nothing was measured"
-    assert cam["nu"]["20"]["ag_diff_to_best"] == 0
+            drops.append(math.log(Y / (1 - Y)) - math.log(O / (1 - O)))
+        assert at_nu["lod"] == pytest.approx(sum(drops) / PICTURES, abs=1e-4)
+        assert at_nu["lod_ci95"][0] <= at_nu["lod"] <= at_nu["lod_ci95"][1]
+        assert list(at_nu)[:6] == ["ad", "ic", "lod", "ad_ci95", "ic_ci95", "lod_ci95"]
+    assert all(at_nu["lod"] != 0 for at_nu in cam["nu"].values()), "else nothing was measured"
+    assert cam["nu"]["20"]["lod_diff_to_best"] == 0
 
 
 @pytest.mark.usefixtures("_package")
 def test_every_form_of_the_result_has_it(compare: Compare, tmp_path: Path) -> None:
     head = compare("--format", "markdown", "--nu", "100,20", "--report", "report").splitlines()[0]
-    assert "| AD(100) | IC(100) | AG(100) | AD(20) | IC(20) | AG(20) |" in head
+    assert "| AD(100) | IC(100) | LOD(100) | AD(20) | IC(20) | LOD(20) |" in head
     (line, *_) = csv.DictReader(io.StringIO(compare("--format", "csv", "--resume")))
-    assert {"ag", "ag_low", "ag_high", "ag_diff_to_best"} <= line.keys()
+    assert {"lod", "lod_low", "lod_high", "lod_diff_to_best"} <= line.keys()
     page = (tmp_path / "report" / "index.html").read_text()
-    assert "AG(ν) is how much of what its score lacks is gained on average, in percent: higher" in (
+    assert "LOD(ν) is how much the log-odds of its score fall on average: lower" in (
         " ".join(page.split())
     )
-    assert "Average Gain, %" in page
+    assert "Drop in log-odds" in page
 
 
 def test_the_change_to_the_registry_fits_it() -> None:

@@ -102,3 +102,17 @@ def test_leaves_its_input_alone_even_at_100() -> None:
     before = V.clone()
     Thresholds(V).top_percent(100).zero_()
     assert torch.equal(V, before)
+
+
+@given(MAPS, NUS)
+@settings(deadline=None)
+def test_the_pixels_kept_whole_are_as_many_as_nu_says_whatever_their_values(
+    v: np.ndarray, nu: float
+) -> None:
+    V = torch.from_numpy(v)
+    kept = Thresholds(V).is_kept(nu)
+    assert (kept.flatten(1).sum(1) == kept_pixels(nu, V[0].numel())).all()
+    for one, mask in zip(v, kept.numpy(), strict=True):
+        order = sorted(range(one.size), key=lambda i: -one.flat[i])
+        assert sorted(np.flatnonzero(mask)) == sorted(order[: mask.sum()])
+    assert torch.equal(V * kept, top_percent(V, nu))

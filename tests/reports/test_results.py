@@ -50,6 +50,7 @@ def test_json_is_the_contract() -> None:
         "mask_space": "pixel",
         "activation": "softmax",
         "lcam_version": __version__,
+        "keep": "values",
     }
 
 
@@ -57,7 +58,7 @@ def test_keys_come_in_the_contracts_order() -> None:
     loaded = json.loads(to_json(FOUR))
     assert list(loaded) == [
         *("schema", "backbone", "weights", "layer", "images", "skipped"),
-        *("precision", "device", "rows", "mask_space", "activation", "lcam_version"),
+        *("precision", "device", "rows", "mask_space", "activation", "lcam_version", "keep"),
     ]
     assert [entry["method"] for entry in loaded["rows"]] == [
         *("lcam-img", "gradcam", "rise", "random"),

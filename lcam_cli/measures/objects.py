@@ -1,0 +1,54 @@
+"""Where the objects are in what the network sees, for measures that ask for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from lcam_cli.images.stream import Batch
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The objects of one class a picture, as B pictures show them to the network.
+
+    Attributes:
+        inside: Which pixels lie on an object, bool (B, H, W).
+        known: Of which pictures that is known, bool (B,): of the others nobody has said, or no
+            object of the class lies in what the network sees.
+        boxes: The boxes of each picture's objects, B times float32 (n, 4): x0, y0, x1, y1 in
+            pixels of what the network sees, clipped to it.
+    """
+
+    inside: Tensor
+    known: Tensor
+    boxes: Sequence[Tensor]
+
+    def only(self, rows: Tensor) -> Objects:
+        """The same of some of the pictures: (B,) bool, or their places, int64."""
+        at = rows.nonzero().flatten() if rows.dtype == torch.bool else rows
+        return Objects(self.inside[at], self.known[at], [self.boxes[i] for i in at.tolist()])
+
+
+class ObjectSource(Protocol):
+    """Who knows where the objects are: a file of boxes, a folder of masks.
+
+    Attributes:
+        identity: What tells it from others, as a JSON value: other objects, other numbers.
+    """
+
+    identity: Any
+
+    def of(self, read: Batch, paths: Sequence[str], classes: Tensor) -> Objects:
+        """Return the objects of B pictures.
+
+        Args:
+            read: The pictures, as they were read.
+            paths: What they are called, B of them.
+            classes: The class of each whose objects are asked for, int64 (B,).
+        """
+        ...
