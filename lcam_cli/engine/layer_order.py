@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from lcam_cli.errors import LcamError, one_line
+
 
 def layers_in_order(network: nn.Module, picture: Tensor) -> dict[str, list[str]]:
     """Modules that hold weights themselves, in the order of their first use.
@@ -28,6 +30,9 @@ def layers_in_order(network: nn.Module, picture: Tensor) -> dict[str, list[str]]
     Returns:
         By each module's name the names, within it, of its parameters; none for a batch norm that
         has running statistics alone.
+
+    Raises:
+        LcamError: It cannot be watched.
     """
     owners: dict[int, str] = {}
     parameters: dict[str, list[str]] = {}
@@ -40,8 +45,15 @@ def layers_in_order(network: nn.Module, picture: Tensor) -> dict[str, list[str]]
             kept.append(tensor)
         for tensor in running_statistics(module) or ():
             owners[id(tensor)] = layer
-    with torch.no_grad(), _FirstUses(owners) as uses:
-        network(picture.clone())
+    try:
+        with torch.no_grad(), _FirstUses(owners) as uses:
+            network(picture.clone())
+    except Exception as error:  # it has run before: what is new is that it is watched
+        raise LcamError(
+            f"the operations of this network cannot be watched: {type(error).__name__}: "
+            f"{one_line(error)}",
+            "give it a forward() of PyTorch's own operations",
+        ) from error
     return {layer: parameters[layer] for layer in uses.found}
 
 
