@@ -22,6 +22,12 @@ Statistics = dict[str, tuple[Tensor, Tensor]]
 """Mean and variance of each channel, (K,) each, by the name of the batch norm."""
 
 
+_ROOT = "the network itself"
+"""What the layer is called that holds the network's own weights, as a class token."""
+
+_LISTED = 3
+
+
 @dataclass(frozen=True)
 class Stage:
     """Layers whose weights are drawn anew together.
@@ -69,7 +75,8 @@ class Cascade:
         Raises:
             LcamError: It has no weights that could be drawn.
         """
-        layers = dict(reversed(layers_in_order(network, picture).items()))
+        used = layers_in_order(network, picture)
+        layers = dict(reversed(used.parameters.items()))
         if not layers:
             raise LcamError(
                 "no weights of this network can be drawn anew: it holds none that are parameters",
@@ -77,7 +84,7 @@ class Cascade:
             )
         self.network = network
         self.stages = group_layers(list(layers), stages)
-        self.notes = _notes(network)
+        self.notes = _notes(network, used.fixed)
         self._norms = [
             n for n in layers if running_statistics(network.get_submodule(n)) is not None
         ]
@@ -184,7 +191,7 @@ def _block(layer: str, others: Sequence[str]) -> str:
         block = ".".join(parts[:depth])
         if not any(f"{other}.".startswith(f"{block}.") for other in others):
             return block
-    return layer or "the network's own"
+    return layer or _ROOT
 
 
 def _drawn(
@@ -246,11 +253,15 @@ def _take_statistics(norm: nn.Module, given: tuple[Tensor, ...]) -> None:
         live.copy_(value)
 
 
-def _notes(network: nn.Module) -> list[str]:
-    if not scripts_in(network):
+def _notes(network: nn.Module, fixed: Sequence[str]) -> list[str]:
+    """What is not drawn anew, or otherwise than PyTorch would, a line each."""
+    if scripts_in(network):
+        return [
+            "TorchScript does not show how its layers are initialised: their weights are drawn "
+            "from normal distributions of the weights' own means and spreads, and batch norms keep "
+            "their statistics"
+        ]
+    if not fixed:
         return []
-    return [
-        "TorchScript does not show how its layers are initialised: their weights are drawn from "
-        "normal distributions of the weights' own means and spreads, and batch norms keep their "
-        "statistics"
-    ]
+    listed = ", ".join(name or _ROOT for name in fixed[:_LISTED]) + ", …" * (len(fixed) > _LISTED)
+    return [f"numbers that are no parameters are not drawn anew, those of {listed}"]

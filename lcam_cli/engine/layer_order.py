@@ -7,6 +7,7 @@ What tells is when each weight is first given to an operation.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,25 +18,36 @@ from torch.utils._pytree import tree_leaves
 from lcam_cli.errors import LcamError, one_line
 
 
-def layers_in_order(network: nn.Module, picture: Tensor) -> dict[str, list[str]]:
-    """Modules that hold weights themselves, in the order of their first use.
+@dataclass(frozen=True)
+class UsedLayers:
+    """The modules whose numbers a forward pass uses, in the order of their first use.
 
-    Modules of which a pass uses nothing are left out: they have no part in the logits. A parameter
-    that several modules share belongs to the first of them.
+    Attributes:
+        parameters: By each module's name the names, within it, of its own parameters; none for a
+            batch norm that has running statistics alone. A parameter that several modules share
+            belongs to the first of them.
+        fixed: Modules with other floating-point buffers: what is learned may hide there too.
+    """
+
+    parameters: dict[str, list[str]]
+    fixed: list[str]
+
+
+def layers_in_order(network: nn.Module, picture: Tensor) -> UsedLayers:
+    """Find the modules that hold weights themselves, in the order of their first use.
+
+    Modules of which a pass uses nothing are left out: they have no part in the logits.
 
     Args:
         network: A classifier in eval mode.
         picture: (1, 3, H, W).
-
-    Returns:
-        By each module's name the names, within it, of its parameters; none for a batch norm that
-        has running statistics alone.
 
     Raises:
         LcamError: It cannot be watched.
     """
     owners: dict[int, str] = {}
     parameters: dict[str, list[str]] = {}
+    fixed: dict[int, str] = {}
     kept = []  # an id tells tensors apart while they live
     for layer, module in network.named_modules():
         parameters[layer] = []
@@ -43,10 +55,13 @@ def layers_in_order(network: nn.Module, picture: Tensor) -> dict[str, list[str]]
             if tensor.is_floating_point() and owners.setdefault(id(tensor), layer) == layer:
                 parameters[layer].append(name)
             kept.append(tensor)
-        for tensor in running_statistics(module) or ():
-            owners[id(tensor)] = layer
+        statistics = running_statistics(module) or ()
+        owners |= {id(tensor): layer for tensor in statistics}
+        others = [t for t in module.buffers(recurse=False) if t.is_floating_point() and t.ndim]
+        kept += others
+        fixed |= {id(tensor): layer for tensor in others if id(tensor) not in owners}
     try:
-        with torch.no_grad(), _FirstUses(owners) as uses:
+        with torch.no_grad(), _FirstUses(owners) as uses, _FirstUses(fixed) as others_used:
             network(picture.clone())
     except Exception as error:  # it has run before: what is new is that it is watched
         raise LcamError(
@@ -54,7 +69,8 @@ def layers_in_order(network: nn.Module, picture: Tensor) -> dict[str, list[str]]
             f"{one_line(error)}",
             "give it a forward() of PyTorch's own operations",
         ) from error
-    return {layer: parameters[layer] for layer in uses.found}
+    used = {layer: parameters[layer] for layer in uses.found}
+    return UsedLayers(used, list(others_used.found))
 
 
 def running_statistics(module: nn.Module) -> tuple[Tensor, Tensor] | None:

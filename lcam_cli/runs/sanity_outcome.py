@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,6 @@ from lcam_cli.engine.cascade import Cascade
 from lcam_cli.engine.engine import Engine
 from lcam_cli.errors import LcamError
 from lcam_cli.images.depth import narrow_pictures
-from lcam_cli.images.find import Found
 from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.maps.marks import mark_figure
 from lcam_cli.measures.redrawn_methods import RedrawnMethods, read_examples
@@ -20,11 +19,12 @@ from lcam_cli.measures.sanity import check_sanity, maps_a_picture
 from lcam_cli.measures.similarity import SanityNumbers
 from lcam_cli.methods.base import Method
 from lcam_cli.methods.options import MethodOptions
-from lcam_cli.methods.registry import known_methods, make_method
+from lcam_cli.methods.registry import make_method
+from lcam_cli.methods.trained import is_trained
 from lcam_cli.reports.results import FLOOR
 from lcam_cli.reports.sanity import TEXT_FORMATS, SanityReport, SanityRow, left_out_words, to_json
 from lcam_cli.reports.sanity_figure import draw_sanity, pictures_drawn
-from lcam_cli.runs.candidates import Candidates, choose_candidates
+from lcam_cli.runs.candidates import choose_candidates
 from lcam_cli.runs.engine import new_engine, place_maps
 from lcam_cli.runs.log import log_to
 from lcam_cli.runs.pictures import find_pictures
@@ -98,7 +98,12 @@ def sanity(
         for item in found.skipped:
             skipped(item)
         max_pixels = options.engine.max_pixels or MAX_PIXELS
-        methods = _methods(chosen, cascade, engine, settings, found, options, readers, max_pixels)
+        examples = read_examples(
+            found.paths, network.preprocess, workers=readers, max_pixels=max_pixels
+        )
+        methods = RedrawnMethods(
+            engine, cascade, chosen.methods, _maker(engine, settings, options.align), examples
+        )
         drawn = 0 if options.figure is None else pictures_drawn(len(_in_figure(methods.names)))
         total = len(found.paths) * maps_a_picture(methods)
         with reporter.progress(total, "sanity", "maps") as progress:
@@ -135,30 +140,19 @@ def sanity(
         )
 
 
-def _methods(
-    chosen: Candidates,
-    cascade: Cascade,
-    engine: Engine,
-    settings: MethodOptions,
-    found: Found,
-    options: SanityOptions,
-    readers: int,
-    max_pixels: int,
-) -> RedrawnMethods:
-    """The methods, and how those that no training made are made anew at a stage."""
-    untrained = known_methods()
+def _maker(
+    engine: Engine, settings: MethodOptions, align: bool | None
+) -> Callable[[str], Method | None]:
+    """What makes a method anew, by its name; it gives None for one that was trained."""
 
     def make(name: str) -> Method | None:
-        if name not in untrained:
+        if is_trained(name):
             return None
-        method = make_method(name, chosen.backbone, options=settings)
-        place_maps(engine, [method], options.align, _SILENT)
+        method = make_method(name, engine.backbone, options=settings)
+        place_maps(engine, [method], align, _SILENT)
         return method
 
-    examples = read_examples(
-        found.paths, chosen.backbone.preprocess, workers=readers, max_pixels=max_pixels
-    )
-    return RedrawnMethods(engine, cascade, chosen.methods, make, examples)
+    return make
 
 
 _SILENT = Reporter(on_warning=lambda _line: None)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
+from torchvision.ops import FrozenBatchNorm2d
 
 from lcam_cli.engine.backbone import Backbone, load_backbone
 from lcam_cli.engine.cascade import Cascade, group_layers
@@ -58,12 +59,13 @@ def redrawable(module: nn.Module) -> Backbone:
 
 def test_layers_stand_in_the_order_of_use_and_those_not_run_are_left_out() -> None:
     found = layers_in_order(WithNorms(), PICTURES[:1])
-    assert list(found) == ["stem.0", "stem.1", "last.0", "last.1", "head"]
-    assert found["stem.1"] == ["weight", "bias"]
+    assert list(found.parameters) == ["stem.0", "stem.1", "last.0", "last.1", "head"]
+    assert found.parameters["stem.1"] == ["weight", "bias"]
+    assert found.fixed == []
 
 
 def test_an_attention_s_projection_and_a_class_token_have_their_place() -> None:
-    found = list(layers_in_order(tiny_vit(), PICTURES[:1]))
+    found = list(layers_in_order(tiny_vit(), PICTURES[:1]).parameters)
     block = "encoder.layers.encoder_layer_1"
     assert found[:2] == ["conv_proj", ""], "the class token is the network's own"
     projection = found.index(f"{block}.self_attention.out_proj")
@@ -234,7 +236,7 @@ def test_weights_that_have_no_reset_are_drawn_with_their_own_mean_and_spread() -
         *(shared, nn.ReLU(), shared),
     )
     network.eval().requires_grad_(False)
-    layers = layers_in_order(network, PICTURES[:1])
+    layers = layers_in_order(network, PICTURES[:1]).parameters
     assert list(layers) == [
         *("2", "3", "3.inner", "4.parametrizations.weight", "4", "5"),
     ]
@@ -257,3 +259,30 @@ def test_a_network_without_weights_is_refused() -> None:
     frozen = torch.jit.freeze(torch.jit.script(tiny_network().eval()))
     with pytest.raises(LcamError, match="no weights of this network can be drawn anew"):
         Cascade(frozen, PICTURES[:1], 8, seed=0)
+
+
+def test_what_is_no_parameter_is_told() -> None:
+    frozen = nn.Sequential(nn.Conv2d(3, 6, 3), FrozenBatchNorm2d(6), *tiny_network()[4:])
+    frozen.eval().requires_grad_(False)
+    cascade = Cascade(frozen, PICTURES[:1], 8, seed=0)
+    assert cascade.notes == ["numbers that are no parameters are not drawn anew, those of 1"]
+    assert [stage.name for stage in cascade.stages] == ["4", "0"]
+
+
+class Unwatchable(nn.Module):
+    """Refuses what is not a plain tensor under no mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = tiny_network()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch._C._len_torch_dispatch_stack():
+            raise RuntimeError("I am watched")
+        logits: Tensor = self.network(x)
+        return logits
+
+
+def test_a_network_that_cannot_be_watched_is_refused_in_a_line() -> None:
+    with pytest.raises(LcamError, match="cannot be watched: RuntimeError: I am watched"):
+        Cascade(Unwatchable().eval(), PICTURES[:1], 8, seed=0)
