@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import torch
 from torch import nn
 
 from lcam_cli.errors import LcamError
@@ -39,7 +40,8 @@ def copy_of(module: nn.Module, hint: str) -> nn.Module:
         LcamError: It cannot be copied.
     """
     try:
-        return copy.deepcopy(module).cpu()
+        with torch.no_grad():  # else copies of TorchScript's weights are computed from its own
+            return copy.deepcopy(module).cpu()
     except Exception as error:  # a module may hold anything: open files, graphs, other processes
         raise LcamError(
             f"the {type(module).__name__} cannot be copied: {type(error).__name__}: {error}", hint

@@ -33,6 +33,8 @@ def net():
 norms = WithNorms()
 def single():
     return tiny_network(1)
+def script():
+    return torch.jit.script(tiny_network())
 def frozen():
     return torch.jit.freeze(torch.jit.script(tiny_network().eval()))
 """
@@ -199,6 +201,15 @@ def test_one_class_has_no_other(folder: Path, lcam: Lcam) -> None:
     found = rows(lcam(*words, "--methods", "layercam", "--format", "json"))
     assert found["layercam"]["other_class"] is None
     assert "–" in lcam(*words, "--methods", "layercam").out
+
+
+def test_torchscript_is_drawn_from_its_own_spreads_and_said_to_be(folder: Path, lcam: Lcam) -> None:
+    words = ("sanity", "photos", "--backbone", "own.py:script", "--methods", "rise")
+    done = lcam(*words, "--rise-masks", "64", "--format", "json")
+    found = rows(done)
+    assert "TorchScript does not show how its layers are initialised" in done.err
+    assert [one["similarity"] for one in found["random"]["stages"]] == [1, 1, 1]
+    assert found["rise"]["stages"][-1]["similarity"] < 1, "few masks on a network that is unsure"
 
 
 def test_what_cannot_be_checked_is_refused(
