@@ -245,6 +245,7 @@ def _redraw(module: nn.Module, names: Sequence[str]) -> None:
 def _take_statistics(norm: nn.Module, given: tuple[Tensor, ...]) -> None:
     """Give a batch norm the statistics of its input, (B, K) or (B, K, …), before it runs."""
     x = given[0].detach().float()
+    x = x[x.flatten(1).isfinite().all(1)]  # one picture without numbers must not spoil all others
     channels = x.transpose(0, 1).flatten(1)  # (K, B·…)
     if channels.shape[1] < 2:  # one number has no variance
         return

@@ -187,6 +187,23 @@ def test_an_exported_program_is_drawn_anew_too(tmp_path: Path) -> None:
     assert torch.allclose(drawn, backbone.network(engine.normalise(PICTURES)), atol=1e-6)
 
 
+@torch.no_grad()
+def test_a_picture_without_numbers_spoils_no_statistics() -> None:
+    backbone = redrawable(WithNorms())
+    cascade = Cascade(backbone.network, backbone.blank(), 8, seed=0)
+    engine = Engine(backbone, device="cpu")
+    cascade.draw(5)
+    cascade.fit(lambda: engine.forward(PICTURES[1:]))
+    expected = engine.logits(PICTURES)
+    again = Cascade(redrawable(WithNorms()).network, backbone.blank(), 8, seed=0)
+    again.draw(5)
+    spoilt = PICTURES.clone()
+    spoilt[0, 0, 0, 0] = torch.nan
+    again.fit(lambda: again.network(engine.normalise(spoilt)))
+    found = again.network(engine.normalise(PICTURES))
+    assert torch.allclose(found, expected, atol=1e-6)
+
+
 def test_a_layer_gets_the_same_weights_whatever_the_stages_and_others_with_another_seed() -> None:
     def state(stages: int, seed: int) -> list[Tensor]:
         network = WithNorms().requires_grad_(False)
