@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from lcam_cli.methods.registry import make_method
     from lcam_cli.reports.diagnosis import DiagnosisReport
     from lcam_cli.reports.results import Results
+    from lcam_cli.reports.sanity import SanityReport
     from lcam_cli.runs.compare import compare_folder
     from lcam_cli.runs.compare_options import CompareOptions
     from lcam_cli.runs.compare_outcome import CompareResult
@@ -63,6 +64,9 @@ if TYPE_CHECKING:
     )
     from lcam_cli.runs.reporter import Progress, Reporter
     from lcam_cli.runs.result_files import UnwrittenPageError
+    from lcam_cli.runs.sanity import sanity_check
+    from lcam_cli.runs.sanity_options import SanityOptions
+    from lcam_cli.runs.sanity_outcome import SanityResult
     from lcam_cli.runs.train import train_attention
     from lcam_cli.runs.train_options import TrainOptions
     from lcam_cli.runs.train_outcome import TrainResult
@@ -102,6 +106,9 @@ _WHERE = {
     "Recipe": "training.recipes",
     "Reporter": "runs.reporter",
     "Results": "reports.results",
+    "SanityOptions": "runs.sanity_options",
+    "SanityReport": "reports.sanity",
+    "SanityResult": "runs.sanity_outcome",
     "TrainOptions": "runs.train_options",
     "TrainResult": "runs.train_outcome",
     "TrainingSettings": "training.loop",
@@ -119,6 +126,7 @@ _WHERE = {
     "merge_shards": "runs.merge",
     "overlay": "maps.overlay",
     "recipe_for": "training.recipes",
+    "sanity_check": "runs.sanity",
     "train": "training.loop",
     "train_attention": "runs.train",
 }
@@ -155,6 +163,9 @@ __all__ = [
     "Recipe",
     "Reporter",
     "Results",
+    "SanityOptions",
+    "SanityReport",
+    "SanityResult",
     "TrainOptions",
     "TrainResult",
     "TrainingSettings",
@@ -173,6 +184,7 @@ __all__ = [
     "merge_shards",
     "overlay",
     "recipe_for",
+    "sanity_check",
     "train",
     "train_attention",
 ]

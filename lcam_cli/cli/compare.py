@@ -18,14 +18,6 @@ from lcam_cli.runs.compare_options import CompareOptions
 from lcam_cli.scale.rank_info import RankInfo
 
 
-def _parse_methods(values: list[str] | None) -> tuple[str, ...] | None:
-    """Return the names in ``--methods``, each once; None where nothing was typed."""
-    if not values:
-        return None
-    names = [word.strip() for item in values for word in item.split(",")]
-    return tuple(dict.fromkeys(name for name in names if name))
-
-
 def compare(
     context: typer.Context,
     images: Annotated[
@@ -144,7 +136,7 @@ def compare(
     if not images:
         raise LcamError("no pictures to compare on", "name files or folders: lcam compare ./photos")
     options = CompareOptions(
-        methods=_parse_methods(methods),
+        methods=o.parse_methods(methods),
         attentions=tuple(attention or ()),
         nu=m.parse_nus(nu),
         metrics=m.parse_metrics(metrics),

@@ -375,6 +375,17 @@ Strict = Annotated[
 ]
 
 
+# --- Methods ----------------------------------------------------------------------------------
+
+
+def parse_methods(values: list[str] | None) -> tuple[str, ...] | None:
+    """Return the names in ``--methods``, each once; None where nothing was typed."""
+    if not values:
+        return None
+    names = [word.strip() for item in values for word in item.split(",")]
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
 # --- Results ---------------------------------------------------------------------------------
 
 

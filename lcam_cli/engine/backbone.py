@@ -32,12 +32,14 @@ from lcam_cli.engine.tokens import Layout, parse_grid
 from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Preprocess
 from lcam_cli.networks.class_names import find_class, read_class_names
-from lcam_cli.networks.module import module_network
+from lcam_cli.networks.module import copy_of, module_network
 from lcam_cli.networks.network import Network
 from lcam_cli.networks.registry import load_network
 
 # Where there is no target layer: as many cells as RISE's masks have.
 _CELLS = (7, 7)
+
+_COPY = "have the network hold nothing that copy.deepcopy cannot copy"
 
 
 class Backbone:
@@ -51,6 +53,9 @@ class Backbone:
         gradients_end: Why the logits have no gradient at A, in words; empty where they have one.
         notes: What the user should know of the network, a line each.
         one_by_one: Why pictures must go through it one by one; ``""`` where they need not.
+
+    One that is ``redrawable`` is a copy of the network given, which keeps all its modules, so that
+    weights changed in place (``engine.cascade``) are those that it runs with.
     """
 
     def __init__(
@@ -62,6 +67,7 @@ class Backbone:
         activation: str | None = None,
         output: str = "",
         probabilities: str | None = None,
+        redrawable: bool = False,
     ) -> None:
         self.preprocess = network.preprocess
         side = self.preprocess.image_size
@@ -69,6 +75,9 @@ class Backbone:
         generator = torch.Generator().manual_seed(0)
         pictures = torch.randn(2, 3, side, side, generator=generator)
         picture = pictures[:1]
+        self._redrawable = redrawable
+        if redrawable:
+            network = dataclasses.replace(network, module=copy_of(network.module, _COPY))
         self._own_grid = network.grid
         known_grid = grid or network.grid
         patches = parse_grid(known_grid) if known_grid else None
@@ -108,7 +117,7 @@ class Backbone:
         if target is not None:
             cut = self._cut = Cut(self.network, target)
             some = pictures if plain.takes_several else picture
-            A, around = optimise(cut, some, network.name)
+            A, around = optimise(cut, some, network.name, keep_modules=redrawable)
             self._shape = (A.shape[1], A.shape[2], A.shape[3])
             self.gradients_end = find_end_of_gradients(
                 self.network, A, lambda A: cut.head(A, around)
@@ -330,6 +339,7 @@ class Backbone:
             grid=identity.grid,
             activation=identity.scoring,
             probabilities="",  # what it ended with is gone
+            redrawable=self._redrawable,
         )
         other.identity = dataclasses.replace(identity, weights=weights, weights_file=weights_file)
         return other
@@ -352,6 +362,7 @@ def load_backbone(
     classes: Path | Sequence[str] | None = None,
     preprocess: Preprocess | None = None,
     seed: int = 0,
+    redrawable: bool = False,
 ) -> Backbone:
     """Load a classifier, frozen and split at its target layer.
 
@@ -369,6 +380,7 @@ def load_backbone(
         classes: Class names, or a file with one a line; default what the weights are known for.
         preprocess: Default what the weights were trained with.
         seed: For ``weights="none"``.
+        redrawable: Whether its weights will be drawn anew: see :class:`Backbone`.
 
     Raises:
         LcamError: Anything of the above that does not exist or does not fit.
@@ -397,6 +409,7 @@ def load_backbone(
         activation=activation,
         output=output,
         probabilities=probabilities,
+        redrawable=redrawable,
     )
 
 

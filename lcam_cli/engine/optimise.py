@@ -24,13 +24,17 @@ from lcam_cli.errors import LcamError
 
 
 @torch.no_grad()
-def optimise(cut: Cut, pictures: Tensor, name: str) -> tuple[Tensor, tuple[Tensor, ...]]:
+def optimise(
+    cut: Cut, pictures: Tensor, name: str, *, keep_modules: bool = False
+) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Change how a network computes to the quickest way that gives what it gave untouched.
 
     Args:
         cut: The network, run whole so far.
         pictures: Two, (2, 3, H, W), or one where they go through it one by one.
         name: What the user calls the network, for messages.
+        keep_modules: Whether all modules stay as they are, and nothing is computed from their
+            weights; then only the split makes it quicker.
 
     Returns:
         A of them, and what goes around the layer.
@@ -43,10 +47,10 @@ def optimise(cut: Cut, pictures: Tensor, name: str) -> tuple[Tensor, tuple[Tenso
     # Another picture than those that tell whether a way is right: what the network keeps of a pass,
     # and a trace takes for a constant, is wrong for them.
     other = pictures[:1].flip(2)
-    undo = _optimise_modules(cut, other)
+    undo = None if keep_modules else _optimise_modules(cut, other)
     # A trace leaves out what is only decided on values; folding, what happens beside a call.
-    for quick in (True, False):
-        if not quick:
+    for quick in (True, False) if undo else (False,):
+        if undo and not quick:
             undo()
         for halves in (_halves(cut, other), None):
             cut.halves = halves

@@ -48,6 +48,7 @@ def recall_backbone(
     *,
     class_names: Sequence[str] | None,
     preprocess: Preprocess,
+    redrawable: bool = False,
 ) -> Backbone:
     """Load the backbone that ``source`` was made with.
 
@@ -57,6 +58,7 @@ def recall_backbone(
         given: What the user says beside it; it must not differ.
         class_names: What it says of the classes; None where it does not.
         preprocess: What it says of the preprocessing.
+        redrawable: Whether its weights will be drawn anew.
 
     Raises:
         LcamError: The user names another backbone, the weights are gone or have changed, or the
@@ -89,6 +91,7 @@ def recall_backbone(
         probabilities=identity.probabilities,
         classes=list(class_names) if class_names is not None else None,
         preprocess=preprocess,
+        redrawable=redrawable,
     )
     if backbone.identity.weights != identity.weights:
         raise LcamError(

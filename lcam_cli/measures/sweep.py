@@ -35,7 +35,7 @@ from lcam_cli.methods.explain import (
     pictures_at_once,
 )
 from lcam_cli.methods.lent import NetworkChangedError
-from lcam_cli.methods.run import run_method
+from lcam_cli.methods.run import run_method, why_failed
 
 # A method that fails on so many pictures before it explains one is given up.
 _TRIES = 8
@@ -245,7 +245,7 @@ def _pieces(candidate: Candidate, batch: _Batch) -> list[tuple[_Batch, list[Maps
         raise
     except Exception as error:  # a method may be anybody's: one picture must not end the run
         if len(batch.read.indices) == 1:
-            return [(batch, _reason(error, candidate.name))]
+            return [(batch, why_failed(error, candidate.name))]
     return [
         part for i in range(len(batch.read.indices)) for part in _pieces(candidate, batch.only([i]))
     ]
@@ -306,10 +306,3 @@ def _now(engine: Engine) -> float:
     if engine.device.type == "cuda":
         torch.cuda.synchronize(engine.device)
     return time.monotonic()
-
-
-def _reason(error: Exception, name: str) -> str:
-    """Why a method failed, without its name, which stands before."""
-    if isinstance(error, LcamError):
-        return error.what.removeprefix(f"the plug-in {name} ").removeprefix("failed: ")
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

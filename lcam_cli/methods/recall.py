@@ -26,6 +26,7 @@ def recall_classifier(
     *,
     class_names: Sequence[str] | None,
     preprocess: Preprocess,
+    redrawable: bool = False,
 ) -> Backbone:
     """Load the classifier that ``source`` was made with.
 
@@ -36,6 +37,7 @@ def recall_classifier(
             attention file or the frozen classifier's weights, whichever has moved.
         class_names: What it says of the classes; None where it does not.
         preprocess: What it says of the preprocessing.
+        redrawable: Whether its weights will be drawn anew.
 
     Raises:
         LcamError: As :func:`~lcam_cli.engine.recall.recall_backbone`; or the attention file is
@@ -45,7 +47,12 @@ def recall_classifier(
     run = next((path for path in named if holds_trained_head(path)), None)
     if run is None:
         return recall_backbone(
-            source, identity, given, class_names=class_names, preprocess=preprocess
+            source,
+            identity,
+            given,
+            class_names=class_names,
+            preprocess=preprocess,
+            redrawable=redrawable,
         )
     file = load_attention(run)
     settings, learned = file.settings, file.attention
@@ -63,6 +70,7 @@ def recall_classifier(
         replace(given, weights=None) if given.weights == str(run) else given,
         class_names=class_names,
         preprocess=preprocess,
+        redrawable=redrawable,
     )
     K = frozen.feature_shape[0]
     if (learned.channels, learned.classes) != (K, frozen.num_classes):

@@ -137,3 +137,10 @@ def _copy(forward: Forward) -> Forward:
         others={name: one.clone() for name, one in forward.others.items()},
         around=tuple(one.clone() for one in forward.around),
     )
+
+
+def why_failed(error: Exception, name: str) -> str:
+    """Why a method failed, without its name, which stands before."""
+    if isinstance(error, LcamError):
+        return error.what.removeprefix(f"the plug-in {name} ").removeprefix("failed: ")
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import torch
 from torch import nn
 
 from lcam_cli.errors import LcamError
@@ -23,12 +24,25 @@ def module_network(module: nn.Module) -> Network:
     Raises:
         LcamError: It cannot be copied.
     """
-    try:
-        copied = copy.deepcopy(module).cpu()
-    except Exception as error:  # a module may hold anything: open files, graphs, other processes
-        raise LcamError(
-            f"the {type(module).__name__} cannot be copied: {type(error).__name__}: {error}",
-            "give file.py:function instead, a function that returns the network",
-        ) from error
+    copied = copy_of(module, "give file.py:function instead, a function that returns the network")
     copied.eval().requires_grad_(False)
     return Network(copied, type(module).__name__, sha256_of_state(copied))
+
+
+def copy_of(module: nn.Module, hint: str) -> nn.Module:
+    """Copy a network, to the CPU.
+
+    Args:
+        module: The network.
+        hint: What to do where it cannot be copied.
+
+    Raises:
+        LcamError: It cannot be copied.
+    """
+    try:
+        with torch.no_grad():  # else copies of TorchScript's weights are computed from its own
+            return copy.deepcopy(module).cpu()
+    except Exception as error:  # a module may hold anything: open files, graphs, other processes
+        raise LcamError(
+            f"the {type(module).__name__} cannot be copied: {type(error).__name__}: {error}", hint
+        ) from error

@@ -49,8 +49,13 @@ def preprocess_of(options: BackboneOptions, own: Preprocess) -> Preprocess:
     return dataclasses.replace(own, **changes)  # type: ignore[arg-type]
 
 
-def new_backbone(options: BackboneOptions, seed: int) -> Backbone:
+def new_backbone(options: BackboneOptions, seed: int, *, redrawable: bool = False) -> Backbone:
     """Load the backbone that the options name; ``--weights`` may be a run with a trained head.
+
+    Args:
+        options: What names it.
+        seed: Of random weights.
+        redrawable: Whether its weights will be drawn anew.
 
     Raises:
         LcamError: They name none, or one that cannot be loaded.
@@ -64,6 +69,7 @@ def new_backbone(options: BackboneOptions, seed: int) -> Backbone:
             options,
             class_names=settings.class_names,
             preprocess=settings.preprocess,
+            redrawable=redrawable,
         )
     if options.backbone is None:
         raise LcamError("no backbone named", "name one, e.g. --backbone resnet50, or in lcam.toml")
@@ -80,6 +86,7 @@ def new_backbone(options: BackboneOptions, seed: int) -> Backbone:
         grid=options.grid or "",
         activation=options.activation,
         output=options.output or "",
+        redrawable=redrawable,
     )
 
 
@@ -90,6 +97,7 @@ def backbone_of_file(
     *,
     class_names: list[str] | None,
     preprocess: Preprocess,
+    redrawable: bool = False,
 ) -> Backbone:
     """Load the backbone that an attention or a maps file was made with.
 
@@ -112,5 +120,10 @@ def backbone_of_file(
         class_names = typed
     with fork_rng(devices=[]):  # as above
         return recall_classifier(
-            source, identity, given_of(options), class_names=class_names, preprocess=wanted
+            source,
+            identity,
+            given_of(options),
+            class_names=class_names,
+            preprocess=wanted,
+            redrawable=redrawable,
         )

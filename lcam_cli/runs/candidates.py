@@ -59,6 +59,7 @@ def choose_candidates(
     *,
     floor: bool,
     reporter: Reporter,
+    redrawable: bool = False,
 ) -> Candidates:
     """Find the methods and load the backbone.
 
@@ -69,6 +70,7 @@ def choose_candidates(
         method_options: What methods are made with.
         floor: Whether ``random`` is compared too.
         reporter: Is told what is left out.
+        redrawable: Whether the backbone's weights will be drawn anew.
 
     Raises:
         LcamError: A method, attention or backbone does not exist or does not fit.
@@ -79,7 +81,7 @@ def choose_candidates(
         if not is_trained(name):
             find_method(name)  # a mistyped name is told before a backbone is downloaded
     files = _attention_files(wanted, attentions, backbone_options, explicit, reporter)
-    backbone = _backbone(files, backbone_options, method_options.seed)
+    backbone = _backbone(files, backbone_options, method_options.seed, redrawable)
     trained = _trained(files)
     chosen = Candidates(backbone, {})
     for name in [*_not_named(trained, wanted), *wanted]:
@@ -156,13 +158,15 @@ def _attention_files(
     return list({file.path: file for file in files}.values())
 
 
-def _backbone(files: list[AttentionFile], options: BackboneOptions, seed: int) -> Backbone:
+def _backbone(
+    files: list[AttentionFile], options: BackboneOptions, seed: int, redrawable: bool
+) -> Backbone:
     """Load the one backbone that all attentions belong to, or the one typed."""
     settings = [(file, file.settings) for file in files if file.settings is not None]
     if not settings:
         if options.backbone is None and options.weights is None:
             raise _no_backbone()
-        backbone = new_backbone(options, seed)
+        backbone = new_backbone(options, seed, redrawable=redrawable)
     else:
         first, known = settings[0]
         for other, theirs in settings[1:]:
@@ -184,6 +188,7 @@ def _backbone(files: list[AttentionFile], options: BackboneOptions, seed: int) -
             options,
             class_names=known.class_names,
             preprocess=known.preprocess,
+            redrawable=redrawable,
         )
     for file in files:
         check_fits(file, backbone)

@@ -148,7 +148,9 @@ class Comparison:
         names = [candidate.name for candidate in self.candidates]
         task, class_names = self.task, self.engine.backbone.class_names
         rows = [candidate.scores for candidate in self.candidates]
-        with PerImage(target, names, task.quantities, task.nus) as file:
+        truth = dict(zip(map(self.row_path, task.paths), self.labels or (), strict=False))
+        labels = {path: label for path, label in truth.items() if label is not None}
+        with PerImage(target, names, task.quantities, task.nus, labels) as file:
             for some in scored_rows(task, rows, class_names, self.row_path):
                 file.add(some)
             file.finish()

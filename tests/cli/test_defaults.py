@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import typer
 
-from lcam_cli import CompareOptions, DiagnoseOptions, EvaluateOptions
+from lcam_cli import CompareOptions, DiagnoseOptions, EvaluateOptions, SanityOptions
 from lcam_cli.__main__ import run
 from lcam_cli.cli.app import lcam_app
 
@@ -18,6 +18,7 @@ from lcam_cli.cli.app import lcam_app
     ("words", "function", "options"),
     [
         (["compare", "photos"], "lcam_cli.cli.compare.compare_folder", CompareOptions()),
+        (["sanity", "photos"], "lcam_cli.cli.sanity.sanity_check", SanityOptions()),
         (["evaluate", "maps.h5"], "lcam_cli.cli.evaluate.evaluate_maps", EvaluateOptions()),
         (
             ["diagnose", "photos", "--labels", "folders"],

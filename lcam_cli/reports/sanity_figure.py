@@ -1,0 +1,104 @@
+"""Maps on a network whose weights are drawn anew: stages down, and across a method's pictures.
+
+As Fig. 2 of Adebayo et al. (NeurIPS 2018), turned by a right angle. Methods stand side by side, so
+that a row shows what each of them makes of the same network.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from lcam_cli.engine.cascade import Stage
+from lcam_cli.errors import LcamError
+from lcam_cli.maps.overlay import overlay
+from lcam_cli.measures.similarity import ShownPicture
+from lcam_cli.reports.sheet import GAP, LETTERS, SMALL_LETTERS, TILE, font, save_figure, shortened
+from lcam_cli.reports.text import printable
+
+_COLUMNS = 16
+_MOST_PICTURES = 6
+_BETWEEN_METHODS = 36  # pixels
+_LINE = round(1.5 * SMALL_LETTERS)
+_HEAD = 2 * LETTERS
+
+
+def pictures_drawn(methods: int) -> int:
+    """How many pictures a method has: up to 6, fewer where 16 columns would not do for all."""
+    return max(1, min(_MOST_PICTURES, _COLUMNS // max(methods, 1)))
+
+
+def draw_sanity(
+    target: Path,
+    pictures: Sequence[ShownPicture],
+    methods: Sequence[str],
+    stages: Sequence[Stage],
+    class_names: Sequence[str],
+) -> None:
+    """Draw and save the figure.
+
+    Below the pictures stands the map of the network as trained, then one a stage, and last that of
+    the second-best class. A tile is grey where there is no map.
+
+    Args:
+        target: A PNG to write; an old one is replaced.
+        pictures: The pictures, the same for all methods.
+        methods: Whose maps are drawn, by name.
+        stages: In the order in which they were drawn anew.
+        class_names: R names.
+
+    Raises:
+        LcamError: There is nothing to draw, or the file cannot be written.
+    """
+    if not pictures or not methods:
+        raise LcamError("no picture to draw a figure of", "check that the images can be read")
+    labels = ["picture", "as trained", *map(_down_to, stages), "other class"]
+    lines = [line for label in labels for line in label.split("\n")]
+    left = round(max(font(LETTERS).getlength(line) for line in lines)) + 3 * GAP
+    band = len(pictures) * (TILE + GAP)
+    width = left + len(methods) * (band + _BETWEEN_METHODS)
+    sheet = Image.new("RGB", (width, _top(len(labels))), "white")
+    draw = ImageDraw.Draw(sheet)
+    for i, label in enumerate(labels):
+        draw.multiline_text(
+            (left - 2 * GAP, _top(i) + TILE // 2),
+            label,
+            fill="black",
+            font=font(LETTERS),
+            anchor="rm",
+            align="right",
+        )
+    for m, method in enumerate(methods):
+        start = left + m * (band + _BETWEEN_METHODS)
+        place = (start + (band - GAP) // 2, _HEAD // 2)
+        draw.text(place, printable(method), "black", font(LETTERS), anchor="mm")
+        for p, picture in enumerate(pictures):
+            x = start + p * (TILE + GAP)
+            name = shortened(printable(class_names[picture.class_index]), TILE)
+            for k, text in enumerate((name, f"{picture.confidence:.1%}")):
+                middle = (x + TILE // 2, _HEAD + k * _LINE + _LINE // 2)
+                draw.text(middle, text, "black", font(SMALL_LETTERS), anchor="mm")
+            view = Image.fromarray(picture.view).resize((TILE, TILE), Image.Resampling.LANCZOS)
+            sheet.paste(view, (x, _top(0)))
+            for i, V in enumerate(picture.maps[method], 1):
+                sheet.paste(_tile(view, V), (x, _top(i)))
+    save_figure(sheet, target)
+
+
+def _down_to(stage: Stage) -> str:
+    """What stands beside the maps of a stage: where it ends, on lines of its own."""
+    return "\n".join(["down to", *textwrap.wrap(printable(stage.last), 24)])
+
+
+def _top(row: int) -> int:
+    return _HEAD + 2 * _LINE + GAP + row * (TILE + GAP)
+
+
+def _tile(view: Image.Image, V: np.ndarray) -> Image.Image:
+    if not np.isfinite(V).all():
+        return Image.new("RGB", (TILE, TILE), "lightgrey")
+    return overlay(view, V.astype(np.float32).clip(0, 1), (0, 0, TILE, TILE))
