@@ -91,7 +91,7 @@ def sanity(
         bool, typer.Option("--overwrite", help="Replace what --out and --figure name.")
     ] = False,
     fit: o.Fit = None,
-    align: o.Align = None,
+    align: o.Align = True,
     strict: o.Strict = False,
     backbone: o.Backbone = None,
     weights: o.Weights = None,

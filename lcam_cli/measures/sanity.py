@@ -127,8 +127,7 @@ def _with_numbers(
     if not finite.any():
         return None, lost
     if lost:
-        rest = list(compress(read.indices, finite))
-        read = Batch(rest, read.images[finite], read.crop_boxes[finite], [])
+        read = read.only(np.flatnonzero(finite).tolist(), [])
         forward = forward.only(forward.finite)
     best = forward.logits.topk(1 + _has_second(engine), 1).indices
     return _Pictures(read, forward, best), lost

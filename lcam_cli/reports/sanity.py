@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from lcam_cli.engine.cascade import Stage
 from lcam_cli.measures.similarity import Similarity
+from lcam_cli.reports.columns import UNDEFINED
 from lcam_cli.reports.latex import escaped
 from lcam_cli.reports.results import FLOOR
-from lcam_cli.reports.table import UNDEFINED, natural_width
+from lcam_cli.reports.table import natural_width
 from lcam_cli.reports.text import csv_text, markdown_text, plural, printable, short_weights
 from lcam_cli.version import __version__
 

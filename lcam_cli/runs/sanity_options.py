@@ -39,8 +39,8 @@ class SanityOptions:
         rise_p: The share of its cells that is kept, in (0, 1).
         floor: Whether random maps are checked too.
         overwrite: Whether ``out`` and ``figure`` may be replaced.
-        align: Whether maps are placed by the receptive fields of their cells; None for as trained,
-            else evenly.
+        align: Whether maps are placed by the receptive fields of their cells; else these tile the
+            picture evenly, as papers and other libraries draw them.
         seed: Of everything random, the weights drawn above all.
         pictures: Which pictures are taken; 50 where nothing is said.
         backbone: The classifier; a trained attention knows its own.
@@ -63,7 +63,7 @@ class SanityOptions:
     rise_p: float = 0.5
     floor: bool = True
     overwrite: bool = False
-    align: bool | None = None
+    align: bool = True
     seed: int = 0
     pictures: PictureOptions = field(default_factory=_pictures)
     backbone: BackboneOptions = field(default_factory=BackboneOptions)

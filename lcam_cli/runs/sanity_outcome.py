@@ -140,9 +140,7 @@ def sanity(
         )
 
 
-def _maker(
-    engine: Engine, settings: MethodOptions, align: bool | None
-) -> Callable[[str], Method | None]:
+def _maker(engine: Engine, settings: MethodOptions, align: bool) -> Callable[[str], Method | None]:
     """What makes a method anew, by its name; it gives None for one that was trained."""
 
     def make(name: str) -> Method | None:
