@@ -635,7 +635,9 @@ def test_wrapped_networks_have_the_maps_and_layers_of_the_plain_one(
         assert done.code == 0, done.err
         assert maps(name)[2]["layer"] == "features.3"
         return
-    done = same_as_plain(lcam, name)
+    # Where their cells lie can only be known of networks that can be traced.
+    untraced = name in ("decorated", "looked_through")
+    done = same_as_plain(lcam, name, *(["--no-align"] if untraced else []))
     assert "warning" not in done.err
 
 

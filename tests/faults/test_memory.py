@@ -37,7 +37,8 @@ def net():
 """
 WORDS = ["--backbone", "own.py:net", "--weights", "none", "--image-size", "32", "--device", "cpu"]
 WORDS += ["--layer", "4", "--workers", "2", "--batch-size", "4", "--map-dtype", "float32"]
-EXPLAIN = ["explain", "photos", *WORDS, "--method", "gradcam"]
+# Without its file the network can be traced, so that the place of its cells is known; else not.
+EXPLAIN = ["explain", "photos", *WORDS, "--method", "gradcam", "--no-align"]
 PICTURES = 42
 
 
