@@ -4,8 +4,9 @@
 
 The two take turns in one process, so that whatever else the machine does meets both, and the
 ratios are taken within a round: by the clock, and by processor time, which other programs disturb
-less. The pictures are smooth noise, and what is removed are ROAD's shares of upsampled random
-cells, as of a class activation map. Weights are random: no rate depends on them.
+less. An imputation is one of the eight that ROAD asks for of a map, on pictures with the spectrum
+of photographs: of smooth maps, upsampled from 7×7 cells as class activation maps are, and of noise.
+Weights are random: no rate depends on them.
 """
 
 from __future__ import annotations
@@ -21,21 +22,31 @@ from torch.nn.functional import interpolate
 
 from lcam_cli.engine.backbone import load_backbone
 from lcam_cli.engine.engine import Engine
-from lcam_cli.measures.curves import pixel_ranks
 from lcam_cli.measures.imputation import impute
 from lcam_cli.measures.road import RoadSteps
-from lcam_cli.measures.threshold import kept_pixels
+
+MAPS = ("smooth maps", "noisy maps")
 
 
-def inputs(count: int, side: int) -> tuple[Tensor, list[Tensor]]:
-    """Pictures, (count, 3, side, side), and which pixels each of ROAD's steps removes."""
+def pictures(count: int, side: int) -> Tensor:
+    """Draw noise whose amplitudes fall as 1/f, as in photographs: (count, 3, side, side)."""
     draw = torch.Generator().manual_seed(0)
-    x = interpolate(torch.rand(count, 3, 56, 56, generator=draw), (side, side), mode="bicubic")
-    V = interpolate(torch.rand(count, 1, 7, 7, generator=draw), (side, side), mode="bilinear")
-    ranks, pixels = pixel_ranks(V[:, 0]), side * side
-    counts = [kept_pixels(share, pixels) for share in RoadSteps().shares]
-    removed = [ranks < n for n in counts] + [ranks >= pixels - n for n in counts]
-    return x.clamp(0, 1).contiguous(memory_format=torch.channels_last), removed
+    frequency = torch.fft.fftfreq(side).unsqueeze(1).hypot(torch.fft.rfftfreq(side))
+    white = torch.randn(count, 4, side, side, generator=draw)
+    spectrum = torch.fft.rfft2(white) / frequency.clamp(min=1 / side)
+    planes = torch.fft.irfft2(spectrum, s=(side, side))
+    planes = planes / planes.std((2, 3), keepdim=True)
+    # Brightness, which the three colours share, and what is of each alone.
+    x = 0.5 + 0.2 * (planes[:, :1] + 0.4 * planes[:, 1:])
+    return x.clamp(0, 1).contiguous(memory_format=torch.channels_last)
+
+
+def removals(kind: str, count: int, side: int) -> list[Tensor]:
+    """Which pixels each of ROAD's steps removes, bool (count, side, side)."""
+    draw = torch.Generator().manual_seed(1)
+    cells = 7 if kind == "smooth maps" else side
+    V = torch.rand(count, 1, cells, cells, generator=draw)
+    return list(RoadSteps().removed(interpolate(V, (side, side), mode="bilinear")[:, 0]))
 
 
 def seconds(engine: Engine, work: Callable[[], object], pictures: int) -> tuple[float, float]:
@@ -54,7 +65,7 @@ def seconds(engine: Engine, work: Callable[[], object], pictures: int) -> tuple[
 
 def _row(name: str, values: Sequence[float], unit: str = "") -> str:
     middle = statistics.median(values)
-    return f"{name:<40}{middle:>8.3f} {unit:<3} ({min(values):.3f} to {max(values):.3f})"
+    return f"{name:<48}{middle:>8.3f} {unit:<3} ({min(values):.3f} to {max(values):.3f})"
 
 
 def main() -> None:
@@ -71,35 +82,37 @@ def main() -> None:
 
     backbone = load_backbone(given.backbone, "none")
     engine = Engine(backbone, device=given.device, batch_size=given.batch_size)
-    n = engine.batch_size
-    x, removed = inputs(n, backbone.preprocess.image_size)
-    x, removed = x.to(engine.device), [one.to(engine.device) for one in removed]
-
-    def forward() -> None:
-        for _ in removed:
-            engine.logits(x)
-
-    def imputing() -> None:
-        for one in removed:
-            impute(x, one)
-
-    forward()
-    imputing()
-    pictures = n * len(removed)
-    rounds = [
-        (seconds(engine, forward, pictures), seconds(engine, imputing, pictures))
-        for _ in range(given.rounds)
-    ]
+    n, side = engine.batch_size, backbone.preprocess.image_size
+    x = pictures(n, side).to(engine.device)
     print(
         f"{given.backbone}, {engine.hardware.name}, {torch.get_num_threads()} threads, batch {n}, "
         f"{given.rounds} rounds: median (lowest to highest)"
     )
-    for kind, what in enumerate(("by the clock", "processor time")):
-        passes, imputed = ([one[i][kind] * 1e3 for one in rounds] for i in (0, 1))
-        print(_row(f"a forward pass, {what}", passes, "ms"))
-        print(_row(f"an imputed picture, {what}", imputed, "ms"))
-        ratios = [b / a for a, b in zip(passes, imputed, strict=True)]
-        print(_row(f"imputed picture / forward pass, {what}", ratios))
+    for kind in MAPS:
+        removed = [one.to(engine.device) for one in removals(kind, n, side)]
+
+        def forward(steps: Sequence[Tensor] = removed) -> None:
+            for _ in steps:
+                engine.logits(x)
+
+        def imputing(steps: Sequence[Tensor] = removed) -> None:
+            for one in steps:
+                impute(x, one)
+
+        forward()
+        imputing()
+        count = n * len(removed)
+        rounds = [
+            (seconds(engine, forward, count), seconds(engine, imputing, count))
+            for _ in range(given.rounds)
+        ]
+        print(kind)
+        for i, what in enumerate(("by the clock", "processor time")):
+            passes, imputed = ([one[j][i] * 1e3 for one in rounds] for j in (0, 1))
+            print(_row(f"a forward pass, {what}", passes, "ms"))
+            print(_row(f"an imputed picture, {what}", imputed, "ms"))
+            ratios = [b / a for a, b in zip(passes, imputed, strict=True)]
+            print(_row(f"imputed picture / forward pass, {what}", ratios))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_DIRECT = 36
+_DIRECT = 100
 """A grid of at most so many places is the coarsest."""
 
 _AHEAD = ((0, 1), (1, -1), (1, 0), (1, 1))
@@ -89,19 +89,18 @@ class Multigrid:
             return self._solve(r)
         smooth = self._guess(_restrict(r * grid.unknown, coarser[0].size), *coarser)
         e = _interpolate(smooth, grid.size).mul_(grid.unknown)
-        rest = grid.minus_product(e).add_(r)
         if grid is self.pixels:
-            return e.addcmul_(rest, grid.step)
-        return e.add_(self._cycle(rest, grid, *coarser))
+            return grid.jacobi(e, r)
+        return e.add_(self._cycle(grid.residual(e, r), grid, *coarser))
 
     def _cycle(self, r: Tensor, grid: Grid, *coarser: Grid) -> Tensor:
         if not coarser:
             return self._solve(r)
         e = r * grid.step
-        rest = grid.minus_product(e).add_(r).mul_(grid.unknown)
+        rest = grid.after_first_step(e, r).mul_(grid.unknown)
         smooth = self._cycle(_restrict(rest, coarser[0].size), *coarser)
         e.addcmul_(_interpolate(smooth, grid.size), grid.unknown)
-        return e.addcmul_(grid.minus_product(e).add_(r), grid.step)
+        return grid.jacobi(e, r)
 
     def _solve(self, r: Tensor) -> Tensor:
         """A⁻¹r on the coarsest grid."""
@@ -128,6 +127,18 @@ class Grid(ABC):
     @abstractmethod
     def minus_product(self, u: Tensor) -> Tensor:
         """−A·u at unknown places, anything at others; u (B, C, h, w) is 0 at known ones."""
+
+    def residual(self, u: Tensor, r: Tensor) -> Tensor:
+        """Return r − A·u at unknown places, anything at others."""
+        return self.minus_product(u).add_(r)
+
+    def after_first_step(self, u: Tensor, r: Tensor) -> Tensor:
+        """Return the same where u is step·r: what a Jacobi step from 0 leaves."""
+        return self.residual(u, r)
+
+    def jacobi(self, u: Tensor, r: Tensor) -> Tensor:
+        """Take a Jacobi step, u + step·(r − A·u), in place of u."""
+        return u.addcmul_(self.residual(u, r), self.step)
 
     @abstractmethod
     def entries(self) -> Tensor:
@@ -161,6 +172,14 @@ class Pixels(Grid):
     def minus_product(self, u: Tensor) -> Tensor:
         """Its neighbours, less each pixel as often as there are some."""
         return _box(u).addcmul_(u, self._middle, value=-1)
+
+    def after_first_step(self, u: Tensor, r: Tensor) -> Tensor:
+        """Undamped, the step solves each equation for its own pixel: the neighbours are left."""
+        return self.around(u)
+
+    def jacobi(self, u: Tensor, r: Tensor) -> Tensor:
+        """For the same reason the new u does not depend on the old one at the same pixel."""
+        return self.around(u).add_(r).mul_(self.step)
 
     def entries(self) -> Tensor:
         """The neighbours' weights on the diagonal, −2 or −1 between two removed pixels."""
@@ -223,8 +242,11 @@ def _coarser(grid: Grid) -> Cells:
     # On NVIDIA GPUs float32 convolutions may round to TF32, with which A may lose its inverse.
     wide = torch.float64 if unknown.is_cuda else unknown.dtype
     kernel = _galerkin().to(unknown.device, wide)
-    fine = F.pad(grid.entries().to(wide), (2, 4, 2, 4))
-    entries = F.conv2d(fine, kernel, stride=2)[..., :h, :w].to(unknown.dtype) * unknown
+    # Channels last, a convolution of so few channels is the fastest.
+    fine = grid.entries().to(wide, memory_format=torch.channels_last)
+    coarse = F.conv2d(fine, kernel, stride=2, padding=2).to(unknown.dtype)
+    entries = F.pad(coarse, (0, w - coarse.shape[3], 0, h - coarse.shape[2])).contiguous()
+    entries *= unknown
     _keep_unknown(entries, unknown)
     return Cells(unknown, entries)
 

@@ -42,7 +42,7 @@ class RoadSteps:
         engine, x = batch.engine, batch.x
         noise = batch.once(_noise)
         scores = []
-        for step, removed in enumerate(self._removed(view.V)):
+        for step, removed in enumerate(self.removed(view.V)):
             # Another part of the same draw for every step.
             drawn = noise.roll(step * noise.shape[1] // (2 * len(self.shares)), 1)
             drawn = drawn.view(len(x), *x.shape[2:], x.shape[1]).permute(0, 3, 1, 2)
@@ -50,8 +50,8 @@ class RoadSteps:
             scores.append(confidence(engine.logits(shown), view.classes, engine.activation))
         return torch.stack(scores)
 
-    def _removed(self, V: Tensor) -> Iterator[Tensor]:
-        """Which pixels each step removes, bool (B, H, W)."""
+    def removed(self, V: Tensor) -> Iterator[Tensor]:
+        """Yield which pixels each step removes, bool (B, H, W); V is (B, H, W)."""
         from lcam_cli.measures.curves import pixel_ranks
         from lcam_cli.measures.threshold import kept_pixels
 
