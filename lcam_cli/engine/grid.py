@@ -10,7 +10,9 @@ The geometry of the layers says which: a cell's centre is that of its receptive 
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -39,6 +41,10 @@ class Grid:
         """The grid behind a convolution or pooling."""
         reach = dilation * (kernel - 1) / 2 - padding
         return Grid(self.start + reach * self.step, self.step * stride)
+
+    def padded(self, before: int) -> Grid:
+        """The grid with ``before`` cells more above and on the left."""
+        return Grid(self.start - before * self.step, self.step)
 
 
 class _UnknownError(Exception):
@@ -121,7 +127,7 @@ def find_grid(
     if later >= len(inside) or (later and inside[-1].target != layer):
         return None
     try:
-        return _grid_of(inside[-1 - later], dict(network.named_modules()))
+        return _grid_of(inside[-1 - later], network)
     except Exception:  # an operation in a form that is not known here
         return None
 
@@ -151,7 +157,8 @@ def grid_of_patches(network: nn.Module, side: int, cells: tuple[int, int]) -> Gr
     return Grid((step - 1) / 2, step)
 
 
-def _grid_of(last: fx.Node, modules: dict[str, nn.Module]) -> Grid | None:
+def _grid_of(last: fx.Node, network: nn.Module) -> Grid | None:
+    modules = dict(network.named_modules())
     known: dict[fx.Node, Grid | None] = {}
     for node in last.graph.nodes:
         given = {known[n] for n in node.all_input_nodes} - {None}
@@ -159,8 +166,16 @@ def _grid_of(last: fx.Node, modules: dict[str, nn.Module]) -> Grid | None:
             known[node] = Grid(0.0, 1.0)
         elif node.op == "call_module":
             known[node] = _after(modules[str(node.target)], _the_one(given))
+        elif node.op == "get_attr" or _is_global(node):
+            known[node] = None
         elif _is_pointwise(node):
             known[node] = _the_one(given)
+        elif node.op == "call_function" and node.target is functional.conv2d:
+            weight = _weight_of(node, network)
+            convolution = _convolution(weight, *node.args[2:], **node.kwargs)
+            known[node] = _after(convolution, _the_one(given))
+        elif node.op == "call_function" and node.target is functional.pad:
+            known[node] = _padded(_the_one(given), *node.args[1:], **node.kwargs)
         elif node.op == "call_function" and node.target in _WINDOW_FUNCTIONS:
             settings = {k: v for k, v in node.kwargs.items() if k != "input"}
             window = _WINDOW_FUNCTIONS[node.target](*node.args[1:], **settings)
@@ -172,17 +187,58 @@ def _grid_of(last: fx.Node, modules: dict[str, nn.Module]) -> Grid | None:
     return known[last]
 
 
+def _is_global(node: fx.Node) -> bool:
+    """Whether it is a mean over all places, as in squeeze and excitation."""
+    return node.op == "call_method" and node.target == "mean" and tuple(node.args[1:2]) == ((2, 3),)
+
+
+def _weight_of(node: fx.Node, network: nn.Module) -> Tensor:
+    """The weight that a convolution is called with."""
+    source = node.args[1]
+    if not isinstance(source, fx.Node) or source.op != "get_attr":
+        raise _UnknownError("a convolution whose weight is computed")
+    weight: Tensor = attrgetter(str(source.target))(network)
+    return weight
+
+
+def _convolution(
+    weight: Tensor,
+    bias: object = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> nn.Conv2d:
+    """A layer with the geometry of a call of ``conv2d``."""
+    del bias, groups
+    rows, columns = weight.shape[2:]
+    return nn.Conv2d(1, 1, (rows, columns), stride, padding, dilation)
+
+
+def _padded(
+    grid: Grid | None, pad: Sequence[int], mode: str = "constant", value: object = None
+) -> Grid | None:
+    """The grid behind a padding, such as that of TensorFlow's networks, which depends on sizes."""
+    del mode, value
+    left, _, top, _ = pad
+    if grid is None or left != top:
+        raise _UnknownError("padding that differs between the axes")
+    return grid.padded(left)
+
+
 def _is_pointwise(node: fx.Node) -> bool:
     """Whether a function changes the channels of each place alone, or chooses among them."""
     if node.op == "call_method" and node.target == "chunk":
         return bool(node.kwargs.get("dim") == 1)
     if node.op != "call_function":
         return False
+    if node.target is torch.functional.split:
+        return bool(node.kwargs.get("dim") == 1)
     if node.target is torch.unsqueeze:  # behind x[:, k]
         return bool(node.args[1:] == (1,))
     if node.target is operator.getitem:
         source, index = node.args
-        if isinstance(source, fx.Node) and source.target == "chunk":
+        if isinstance(source, fx.Node) and source.target in ("chunk", torch.functional.split):
             return True
         return isinstance(index, tuple) and len(index) == 2 and index[0] == slice(None)
     return node.target in _POINTWISE_FUNCTIONS

@@ -83,6 +83,45 @@ def test_a_cell_lies_in_the_middle_of_the_pixels_that_reach_it() -> None:
         assert middle == pytest.approx(grid.start + grid.step * cell)
 
 
+class _Same(nn.Conv2d):
+    """A convolution padded as TensorFlow's: by what its input's size lacks, less of it ahead."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        lacking = [
+            max((-(-side // s) - 1) * s + k - side, 0)
+            for side, k, s in zip(input.shape[-2:], self.kernel_size, self.stride, strict=True)
+        ]
+        (top, bottom), (left, right) = ((n // 2, n - n // 2) for n in lacking)
+        padded = nn.functional.pad(input, (left, right, top, bottom))
+        return nn.functional.conv2d(padded, self.weight, self.bias, self.stride)
+
+
+@pytest.mark.parametrize("side", [64, 63])
+def test_cells_behind_padding_that_depends_on_sizes(side: int) -> None:
+    network = nn.Sequential(
+        _Same(3, 4, 3, stride=2), nn.ReLU(), _Same(4, 4, 5, stride=2), nn.ReLU()
+    )
+    for parameter in network.parameters():
+        nn.init.constant_(parameter, 0.1)  # nothing cancels
+    x = torch.rand(1, 3, side, side, requires_grad=True)
+    grid = find_grid(network, "3", picture=x.detach())
+    assert grid is not None
+    (g,) = torch.autograd.grad(network(x)[0, 0, 4, 4], x)
+    reached = g[0].abs().sum((0, 1)).nonzero().flatten()
+    assert (reached[0] + reached[-1]).item() / 2 == grid.start + grid.step * 4
+    assert grid == (Grid(3, 4) if side == 64 else Grid(0, 4))
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"), [("tf_efficientnet_lite0", "bn2"), ("tf_mobilenetv3_small_100", "blocks")]
+)
+def test_timms_networks_from_tensorflow(name: str, layer: str) -> None:
+    timm = pytest.importorskip("timm")
+    network = timm.create_model(name, pretrained=False).eval()
+    # 3 or 5 pixels wide at strides of 2, and one pixel less of padding ahead than behind.
+    assert find_grid(network, layer, picture=torch.zeros(1, 3, 224, 224)) == Grid(31, 32)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "layer", "cell"),
