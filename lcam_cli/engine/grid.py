@@ -92,6 +92,7 @@ _POINTWISE_FUNCTIONS = {
     torch.ops.aten.relu.default,
     torch.ops.aten.relu_.default,
 }
+_PARTINGS = ("chunk", torch.functional.split)
 _WINDOW_FUNCTIONS = {functional.max_pool2d: nn.MaxPool2d, functional.avg_pool2d: nn.AvgPool2d}
 
 
@@ -160,7 +161,9 @@ def grid_of_patches(network: nn.Module, side: int, cells: tuple[int, int]) -> Gr
 def _grid_of(last: fx.Node, network: nn.Module) -> Grid | None:
     modules = dict(network.named_modules())
     known: dict[fx.Node, Grid | None] = {}
-    for node in last.graph.nodes:
+    for node in _leading_to(last):
+        args: Any = node.args
+        options: Any = node.kwargs
         given = {known[n] for n in node.all_input_nodes} - {None}
         if node.op == "placeholder":
             known[node] = Grid(0.0, 1.0)
@@ -172,19 +175,27 @@ def _grid_of(last: fx.Node, network: nn.Module) -> Grid | None:
             known[node] = _the_one(given)
         elif node.op == "call_function" and node.target is functional.conv2d:
             weight = _weight_of(node, network)
-            convolution = _convolution(weight, *node.args[2:], **node.kwargs)
+            convolution = _convolution(weight, *args[2:], **options)
             known[node] = _after(convolution, _the_one(given))
         elif node.op == "call_function" and node.target is functional.pad:
-            known[node] = _padded(_the_one(given), *node.args[1:], **node.kwargs)
+            known[node] = _padded(_the_one(given), *args[1:], **options)
         elif node.op == "call_function" and node.target in _WINDOW_FUNCTIONS:
             settings = {k: v for k, v in node.kwargs.items() if k != "input"}
             window = _WINDOW_FUNCTIONS[node.target](*node.args[1:], **settings)
             known[node] = _after(window, _the_one(given))
         else:
             raise _UnknownError(str(node))
-        if node is last:
-            break
     return known[last]
+
+
+def _leading_to(last: fx.Node) -> list[fx.Node]:
+    """The nodes that ``last`` depends on, and itself, in order; not those that ask for sizes."""
+    found, open_ends = {last}, [last]
+    while open_ends:
+        fresh = [node for node in open_ends.pop().all_input_nodes if node not in found]
+        found.update(fresh)
+        open_ends += fresh
+    return [node for node in last.graph.nodes if node in found]
 
 
 def _is_global(node: fx.Node) -> bool:
@@ -228,17 +239,15 @@ def _padded(
 
 def _is_pointwise(node: fx.Node) -> bool:
     """Whether a function changes the channels of each place alone, or chooses among them."""
-    if node.op == "call_method" and node.target == "chunk":
+    if node.target in _PARTINGS:
         return bool(node.kwargs.get("dim") == 1)
     if node.op != "call_function":
         return False
-    if node.target is torch.functional.split:
-        return bool(node.kwargs.get("dim") == 1)
     if node.target is torch.unsqueeze:  # behind x[:, k]
         return bool(node.args[1:] == (1,))
     if node.target is operator.getitem:
         source, index = node.args
-        if isinstance(source, fx.Node) and source.target in ("chunk", torch.functional.split):
+        if isinstance(source, fx.Node) and source.target in _PARTINGS:
             return True
         return isinstance(index, tuple) and len(index) == 2 and index[0] == slice(None)
     return node.target in _POINTWISE_FUNCTIONS
