@@ -180,8 +180,8 @@ def _grid_of(last: fx.Node, network: nn.Module) -> Grid | None:
         elif node.op == "call_function" and node.target is functional.pad:
             known[node] = _padded(_the_one(given), *args[1:], **options)
         elif node.op == "call_function" and node.target in _WINDOW_FUNCTIONS:
-            settings = {k: v for k, v in node.kwargs.items() if k != "input"}
-            window = _WINDOW_FUNCTIONS[node.target](*node.args[1:], **settings)
+            settings = {k: v for k, v in options.items() if k != "input"}
+            window = _WINDOW_FUNCTIONS[node.target](*args[1:], **settings)
             known[node] = _after(window, _the_one(given))
         else:
             raise _UnknownError(str(node))
