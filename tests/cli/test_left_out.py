@@ -340,3 +340,15 @@ def test_compare_leaves_undefined_terms_out_of_every_row(
     for row in json.loads(none.out)["rows"]:
         assert row["nu"]["50"]["ad"] is None
         assert "ad_diff_to_best" not in row["nu"]["50"]
+
+
+def test_compare_tells_of_pictures_without_scores_in_the_last_batch(
+    folder: Path, lcam: Callable[..., Ended]
+) -> None:
+    for name in ("004", "005"):
+        Image.new("RGB", (50, 40), (9, 9, 9)).save(folder / "photos" / f"{name}.png")
+    done = lcam("compare", "standardised", "photos", "--methods", "gradcam", "--format", "json")
+    assert done.code == 3, done.err
+    for name in ("004", "005"):
+        assert done.err.count(f"skipped photos/{name}.png: {NO_NUMBERS}\n") == 1
+    assert json.loads(done.out)["skipped"] == 2
