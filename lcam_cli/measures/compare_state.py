@@ -126,12 +126,8 @@ class CompareState:
             ):
                 objects = self._task.objects
                 found = json.dumps(None if objects is None else objects.found())
-                np.savez_compressed(
-                    file,
-                    failed=failed,  # type: ignore[arg-type]
-                    found=found,  # type: ignore[arg-type]
-                    **_arrays(scores),
-                )
+                texts = {"failed": np.asarray(failed), "found": np.asarray(found)}
+                np.savez_compressed(file, **texts, **_arrays(scores))  # type: ignore[arg-type]
         except OSError as error:
             raise LcamError(
                 f"cannot write to {self.folder}: {error.strerror or error}",

@@ -300,12 +300,12 @@ def test_a_score_of_0_has_no_average_drop(folder: Path, lcam: Callable[..., Ende
     done = evaluate("json")
     assert done.code == 0
     # Of four classes a picture one scores 0; the mean is over the three others.
-    assert json.loads(done.out)["undefined"] == {"ad": 4}
+    assert json.loads(done.out)["undefined"] == {"ad": 4, "ag": 0}
     assert done.err.count("AD: 4 maps of score 0 left out, for which it is undefined") == 1
     lcam(*explain[:-2], "--class", "2", "--out", "only.h5")
     only = partial(lcam, "evaluate", "never_2", "only.h5", "--nu", "50")
     found = json.loads(only("--format", "json").out)
-    assert found["undefined"] == {"ad": 4}
+    assert found["undefined"] == {"ad": 4, "ag": 0}
     for row in found["rows"]:
         assert (row["nu"]["50"]["ad"], row["nu"]["50"]["ad_ci95"]) == (None, None)
         assert row["nu"]["50"]["ic"] == 0
@@ -330,7 +330,8 @@ def test_compare_leaves_undefined_terms_out_of_every_row(
     done = lcam("compare", "never_2", *words, "--class", "2", "--class", "0")
     alone = json.loads(lcam("compare", "never_2", *words, "--class", "0").out)
     found = json.loads(done.out)
-    assert (found["undefined"], alone["undefined"]) == ({"ad": 4}, {"ad": 0})
+    assert found["undefined"] == {"ad": 4, "ag": 0}
+    assert alone["undefined"] == {"ad": 0, "ag": 0}
     for one, other in zip(found["rows"], alone["rows"], strict=True):
         if one["method"] != "random":  # whose maps are drawn a class and picture
             assert one["nu"]["50"]["ad"] == other["nu"]["50"]["ad"]
