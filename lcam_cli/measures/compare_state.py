@@ -26,7 +26,7 @@ from lcam_cli.measures.sweep import Candidate
 from lcam_cli.measures.task import Task
 from lcam_cli.working_folder import RunPath
 
-_VERSION = 6
+_VERSION = 7
 _DIGITS = 16
 
 
@@ -124,7 +124,10 @@ class CompareState:
                 atomic_file(self._scores_path(candidate, pictures)) as temporary,
                 temporary.open("wb") as file,
             ):
-                np.savez_compressed(file, failed=failed, **_arrays(scores))  # type: ignore[arg-type]
+                objects = self._task.objects
+                found = json.dumps(None if objects is None else objects.found())
+                texts = {"failed": np.asarray(failed), "found": np.asarray(found)}
+                np.savez_compressed(file, **texts, **_arrays(scores))  # type: ignore[arg-type]
         except OSError as error:
             raise LcamError(
                 f"cannot write to {self.folder}: {error.strerror or error}",
@@ -132,12 +135,16 @@ class CompareState:
             ) from error
 
     def load(self, candidate: Candidate, pictures: range) -> tuple[PictureScores, str] | None:
-        """Return what :meth:`save` was given for a part; None where it is missing or damaged."""
+        """Return what :meth:`save` was given for a part; None where it is missing or damaged.
+
+        What was found of the objects goes to the task's, who tell it.
+        """
         like = _arrays(PictureScores.empty(self._task, self._side))
         try:
             with np.load(self._scores_path(candidate, pictures), allow_pickle=False) as file:
                 found = {name: file[name] for name in like}
                 failed = str(file["failed"])
+                of_objects = json.loads(str(file["found"]))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
         fits = all(
@@ -146,6 +153,8 @@ class CompareState:
         )
         if not fits:
             return None
+        if self._task.objects is not None:
+            self._task.objects.take_over(of_objects)
         return PictureScores(**{**found, "seconds": float(found["seconds"])}), failed
 
     def forget(self, candidate: Candidate, pictures: range) -> None:

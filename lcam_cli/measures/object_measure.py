@@ -21,7 +21,7 @@ class ObjectMeasure(Measure):
     digits = 2
     cost = "none"
     needs_objects = True
-    left_out = "{maps} left out, of whose objects nothing lies in the network's view"
+    left_out = "{maps} left out, of which no object in the network's view is known"
 
     def perturbations(self, nu: float) -> Sequence[Perturbation]:
         """Ask for nothing: the map and the objects are enough."""

@@ -46,6 +46,14 @@ class ObjectSource(Protocol):
         """What was found of the pictures looked at so far, a line each."""
         ...
 
+    def found(self) -> Any:
+        """The same as a JSON value, for :meth:`take_over` of another process or a later run."""
+        ...
+
+    def take_over(self, found: Any) -> None:
+        """Note what :meth:`found` of the same objects gave elsewhere, of the same pictures."""
+        ...
+
     def of(self, read: Batch, paths: Sequence[str], classes: Tensor) -> Objects:
         """Return the objects of B pictures.
 

@@ -80,7 +80,9 @@ def check_measure(name: str) -> None:
     """
     if name != ALL and name not in MEASURES and name not in entry_points_of(GROUP):
         known = known_measures()
-        hint = did_you_mean(name, known) or f"choose from {', '.join(known)}."
+        # An empty word, between two commas, is like none of them.
+        alike = did_you_mean(name, known) if name else ""
+        hint = alike or f"choose from {', '.join(known)}."
         raise LcamError(f"{name!r} is no measure", hint)
 
 

@@ -176,7 +176,8 @@ def sweep(
         advance(len(read.indices) + len(read.skipped))
         if all(candidate.failed for candidate in candidates):
             break
-    if part != everything:  # other parts may have numbers
+    some_scored = any(candidate.scores.scored.any() for candidate in candidates)
+    if some_scored or part != everything:  # other parts may have numbers
         for skipped in unreported:
             skip(skipped)
     for candidate in candidates:

@@ -167,7 +167,7 @@ def _markdown(shown: Sequence[Column], intervals: bool) -> str:
         return marks[c.ranks[i]].format(markdown_text(c.cells[i])) + CLOSE * c.close[i] + interval
 
     lines = [
-        [column.title for column in shown],
+        [printable(column.title).replace("|", r"\|") for column in shown],  # a package's may be any
         ["---", *("---:" for _ in shown[1:])],
         *([cell(c, i) for c in shown] for i in range(len(shown[0].cells))),
     ]

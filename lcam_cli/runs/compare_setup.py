@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from lcam_cli.engine.backbone import Backbone
@@ -60,7 +60,9 @@ def new_comparison(
     engine = new_engine(network, replace(options.engine.for_measures(), device=device), reporter)
     note_unused_gpus(engine, ranks.info, "compare", reporter)
     place_maps(engine, chosen.methods.values(), options.align, reporter)
-    task = _task(found, options, engine, reporter)
+    # All ranks read the same of the objects: the first says what is left out.
+    warn = reporter.warn if ranks.is_first else lambda _line: None
+    task = _task(found, options, engine, warn)
     return Comparison(
         engine,
         found,
@@ -87,9 +89,11 @@ def _labels(
     return [truth.get(name) for name in names]
 
 
-def _task(found: Found, options: CompareOptions, engine: Engine, reporter: Reporter) -> Task:
+def _task(
+    found: Found, options: CompareOptions, engine: Engine, warn: Callable[[str], None]
+) -> Task:
     run = Run.of_files(found.paths, found.root, options.engine.max_pixels or MAX_PIXELS)
-    objects = read_objects(options.boxes, options.masks, run, engine.backbone, reporter.warn)
+    objects = read_objects(options.boxes, options.masks, run, engine.backbone, warn)
     return Task(
         found.paths,
         ClassChoice(tuple(engine.backbone.class_index(name) for name in options.class_names)),

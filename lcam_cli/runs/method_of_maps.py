@@ -70,6 +70,11 @@ def measures_with_method(
     """
     again = [measure.name for measure in measures if measure.explains_again]
     if not again:
+        if options.attention is not None:
+            reporter.warn(
+                f"--attention {options.attention} is not looked at: no measure of this run has "
+                "the method explain again"
+            )
         return measures, None
     try:
         method = method_of_maps(

@@ -312,6 +312,7 @@ def test_no_name_is_a_picture(tmp_path: Path) -> None:
 CSV = {
     "cat.jpg,1,2,3": "line 1 has 4 columns",
     "1.jpg,1,2,3,4\n1.jpg,1,2,3,4,cat,5\n": "line 2 has 7 columns",
+    "1.jpg,1,2,3,4\n2.jpg\n": "line 2 has 1 column",
     "1.jpg,1,2,3,4\n\n1.jpg,1,two,3,4\n": "line 3: y0 is 'two', not a number",
     "1.jpg,1,2,3,nan": "line 1: y1 is 'nan', not a finite number",
     "1.jpg,1,2,3,1e999": "line 1: y1 is '1e999', not a finite number",
@@ -363,15 +364,55 @@ COCO: dict[str, tuple[object, str]] = {
     "words": (annotated(bbox=[1, 2, "wide", 3]), "a number of its bbox is 'wide', not a number"),
     "true": (annotated(bbox=[1, 2, True, 3]), "a number of its bbox is True, not a number"),
     "NaN": (annotated(bbox=[1, 2, float("nan"), 3]), "is nan, not a finite number"),
-    "huge": (annotated(bbox=[1, 2, 10**400, 3]), "not a number"),
+    "huge": (annotated(bbox=[1, 2, 10**400, 3]), "not a finite number"),
+    "infinite": (json.dumps(annotated(bbox=[1, 2, "?", 3])).replace('"?"', "1e999"), "is inf, not"),
     "of no image": (annotated(image_id=99), "annotation 0 is of image 99, which is not among"),
-    "image a list": (annotated(image_id=[1]), "an entry's image_id is [1], no number"),
+    "image a list": (annotated(image_id=[1]), "an entry's image_id is [1], neither"),
     "of no category": (annotated(category_id=2), "is of category 2, which is not among"),
     "deep": ("[" * 100_000, "is nested too deeply"),
-    "digits": ('{"images": ' + "1" * 5000 + "}", "is no JSON"),
+    "digits": ('{"images": ' + "1" * 5000 + "}", "has a number of thousands of digits"),
     "Latin-1": ('{"images": "café"}'.encode("latin-1"), "is not UTF-8 text (byte 15)"),
     "zeros": (bytes(1000), "is no JSON"),
 }
+
+
+@pytest.mark.parametrize("side", [10**12, 10**400, 1e300])
+def test_a_size_that_no_picture_has_is_another_size(tmp_path: Path, side: float) -> None:
+    file = coco({"1.jpg": [BOX]})
+    file["images"][0] |= {"width": side, "height": 80}
+    size = f"<size><width>{side}</width><height>80</height></size>"
+    write(tmp_path / "v" / "1.xml", voc(voc_object(31, 21, 50, 60), size))
+    for path in (write(tmp_path / "b.json", file), tmp_path / "v"):
+        pictures = Pictures(["1.jpg"]).read(boxes=path)
+        assert pictures.boxes() == [[]]
+        assert "gives a picture another size than it has" in pictures.lines[0]
+
+
+@pytest.mark.parametrize(
+    ("size", "found"),
+    [((100.0, 80.0), [IN_VIEW]), ((99.0, 80.0), []), ((0, 80), [IN_VIEW]), (("?", 80), [IN_VIEW])],
+)
+def test_sizes_may_be_floats_and_what_is_no_size_is_none(
+    tmp_path: Path, size: tuple[object, object], found: list[object]
+) -> None:
+    file = coco({"1.jpg": [BOX]})
+    file["images"][0] |= {"width": size[0], "height": size[1]}
+    assert Pictures(["1.jpg"]).read(boxes=write(tmp_path / "b.json", file)).boxes() == [found]
+
+
+@pytest.mark.filterwarnings("error")
+def test_edges_further_out_than_float32_reaches_are_edges(tmp_path: Path) -> None:
+    text = "1.jpg,-1e300,-1e39,1e300,1e39\n2.jpg,1e300,1,2e300,9"
+    pictures = Pictures(["1.jpg", "2.jpg"]).read(boxes=write(tmp_path / "b.csv", text))
+    assert pictures.boxes() == [[[0, 0, 20, 20]], []]
+    assert "a box lies outside its picture" in pictures.lines[0]
+
+
+def test_what_ends_no_line_may_be_in_a_name(tmp_path: Path) -> None:
+    names = ["a\u2028b.jpg", "c\x0bd.jpg", "e\x85f.jpg"]
+    text = "\r".join(f"{name},30,20,50,60" for name in names)
+    pictures = Pictures(names).read(boxes=write(tmp_path / "b.csv", text.encode()))
+    assert pictures.boxes() == [[IN_VIEW]] * 3
 
 
 @pytest.mark.parametrize("case", COCO)

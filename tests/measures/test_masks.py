@@ -258,3 +258,10 @@ def test_other_masks_are_another_identity(tmp_path: Path) -> None:
     assert Pictures(["1.jpg"]).read(masks=tmp_path).source.identity == before  # type: ignore[union-attr]
     save(tmp_path / "1.png", np.random.default_rng(0).integers(0, 2, (80, 100), np.uint8))
     assert pictures.source.identity != before
+
+
+def test_a_picture_is_not_its_own_mask_through_a_link_either(tmp_path: Path) -> None:
+    save(tmp_path / "photos" / "1.png", mask())
+    (tmp_path / "link").symlink_to("photos")
+    with pytest.raises(LcamError, match=r"1\.png is a picture of this run, not its mask"):
+        Pictures(["1.png"], root=str(tmp_path / "photos")).read(masks=tmp_path / "link")

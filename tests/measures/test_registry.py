@@ -66,6 +66,9 @@ def test_an_unknown_name_is_met_with_those_there_are() -> None:
     with pytest.raises(LcamError) as unknown:
         find_measure("xyz")
     assert unknown.value.hint == f"choose from {', '.join(MEASURES)}."
+    with pytest.raises(LcamError, match="'' is no measure") as unknown:  # "ad,,ic"
+        check_measure("")
+    assert unknown.value.hint == f"choose from {', '.join(MEASURES)}."
 
 
 def test_a_package_brings_a_measure_and_only_the_one_that_is_named_is_loaded(

@@ -14,7 +14,7 @@ from lcam_cli.measures.score import Difference, Score, Scores
 from lcam_cli.reports.columns import BEST, SECOND, columns
 from lcam_cli.reports.results import Results, Row, to_json
 from lcam_cli.reports.table import caption, to_csv, to_markdown, to_rich
-from tests.reports.sample import FOUR, many, nu_score, results, row
+from tests.reports.sample import FOUR, Plain, many, nu_score, results, row
 
 
 def ranks(title: str, *rows: object) -> list[int]:
@@ -69,6 +69,13 @@ def test_markdown_takes_no_markup_or_links_from_names() -> None:
         .splitlines()[2]
         .startswith(r"| \<img src=x\> \&lt; \$x\$ \~\~b\~\~ \!\[i\](http\://e.org) www\.e.org |")
     )
+
+
+def test_markdown_keeps_its_columns_whatever_a_measure_is_called() -> None:
+    name = "a|b\nc"
+    one = Row("m", Scores({}, {name: Score(1.0, None)}), 1, 0.5, 9.0)
+    head = to_markdown(replace(results(), rows=[one], measures=[Plain(name)])).splitlines()[0]
+    assert r"| a\|b\nc |" in head
 
 
 def test_csv_has_a_line_a_method_and_nu() -> None:

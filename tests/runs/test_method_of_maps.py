@@ -319,3 +319,12 @@ def test_what_fails_on_a_masked_picture_costs_that_number_alone(
     assert "1 map left out: flat, or what they show has a flat map or none" in done.err
     assert done.err.count("mine fails when it explains again: ") == 1
     assert rows_of(done)["mine"]["sensitivity"]["mean"] is not None
+
+
+def test_an_attention_that_no_measure_needs_is_not_silently_passed_over(
+    folder: Path, lcam: Lcam
+) -> None:
+    explained(lcam, "--method", "gradcam", *WORDS)
+    done = evaluated(lcam, "--attention", "nowhere", metrics="ag")
+    assert done.code == 0
+    assert "--attention nowhere is not looked at: no measure of this run has" in done.err

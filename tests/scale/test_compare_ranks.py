@@ -37,10 +37,14 @@ def test_two_ranks_score_what_one_process_scores(
     names = sorted(path.name for path in (folder / "photos").iterdir())
     lines = [f"{name} {k % 2}" for k, name in enumerate(names)]
     (folder / "labels.txt").write_text("\n".join(lines))
-    compare = [*COMPARE, "--labels", "labels.txt"]
+    boxes = [f"{name},1000,1000,1001,1001" for name in names[:-1]]
+    (folder / "boxes.csv").write_text("\n".join([*boxes, f"{names[-1]},0,0,9,9"]))
+    compare = [*COMPARE, "--labels", "labels.txt", "--metrics", "energy", "--boxes", "boxes.csv"]
     alone = ["--out", "whole.h5", "--state", "one", "--per-image", "whole.csv"]
     assert lcam(*compare, *alone) == 3
-    whole = comparable(capfd.readouterr().out)
+    done = capfd.readouterr()
+    whole = comparable(done.out)
+    (outside,) = (line for line in done.err.splitlines() if "a box lies outside" in line)
     assert whole["accuracy"]["labelled"] == whole["images"]
     outputs = ["--out", "maps.h5", "--report", "r", "--figure", "f.png", "--per-image", "both.csv"]
     both = warm_torchrun(folder, [*compare, *outputs], 2)
@@ -48,6 +52,7 @@ def test_two_ranks_score_what_one_process_scores(
     assert out, err
     assert comparable(out) == whole
     assert err.count("skipped photos/007-bad.jpg") == 1
+    assert err.splitlines().count(outside) == 1, "the first tells what all have found"
     assert "compare: 93/93 images" in err, "three sweeps"
     assert (folder / "r" / "index.html").is_file()
     assert (folder / "f.png").is_file()

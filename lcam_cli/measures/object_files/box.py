@@ -10,6 +10,9 @@ from lcam_cli.errors import LcamError
 
 Edges = tuple[float, float, float, float]
 
+LARGEST_SIDE = 2**31 - 1
+"""Of a picture, in pixels: the most that an int32 holds."""
+
 _LONGEST = 120
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _LONGEST
@@ -73,8 +76,10 @@ def number(value: object, what: str, hint: str) -> float:
         if isinstance(value, str) and "_" in value:  # a number to Python alone
             raise ValueError
         found = float(value)
-    except (ValueError, OverflowError):
+    except ValueError:
         raise LcamError(f"{what} is {short(value)}, not a number", hint) from None
+    except OverflowError:  # a whole number of hundreds of digits
+        found = math.inf
     if not math.isfinite(found):
         raise LcamError(f"{what} is {short(value)}, not a finite number", hint)
     return found
@@ -87,12 +92,19 @@ def is_empty(edges: Edges) -> bool:
 
 
 def picture_size(width: object, height: object) -> tuple[int, int] | None:
-    """Width and height as a file says them; None where it does not, or says 0."""
+    """Width and height as a file says them; None where it does not, or says 0.
+
+    Some files have whole numbers as floats, ``640.0``. No side is larger than ``LARGEST_SIDE``: a
+    file that says more gives a picture another size than it has all the same.
+    """
     try:
-        found = (int(str(width)), int(str(height)))
+        sides = (float(str(width)), float(str(height)))
     except ValueError:
         return None
-    return found if min(found) > 0 else None
+    if not all(side >= 1 for side in sides):  # nor NaN
+        return None
+    across, down = (round(min(side, LARGEST_SIDE)) for side in sides)
+    return across, down
 
 
 def empty_boxes(count: int, source: object, example: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -43,7 +44,8 @@ def read_csv(path: Path) -> BoxFile:
                 continue
             width = range(5, 7)
         if len(fields) not in width:
-            raise LcamError(f"{path}, line {line} has {len(fields)} columns", _WANTED)
+            columns_there = "1 column" if len(fields) == 1 else f"{len(fields)} columns"
+            raise LcamError(f"{path}, line {line} has {columns_there}", _WANTED)
         boxes.append(_box(fields, columns, f"{path}, line {line}"))
     if not boxes:
         raise LcamError(f"{path} has no boxes", _WANTED)
@@ -52,7 +54,8 @@ def read_csv(path: Path) -> BoxFile:
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The number and the fields of each line that has any."""
-    lines = read_text(path).splitlines(keepends=True)
+    # Not `splitlines`, for which more than line breaks end a line: a name may hold U+2028.
+    lines = list(io.StringIO(read_text(path), newline=""))
     first = next((one for one in lines if one.strip() and not one.startswith("#")), "")
     separator = next((one for one in ",;\t" if one in first), ",")
     reader = csv.reader(lines, delimiter=separator, skipinitialspace=True)

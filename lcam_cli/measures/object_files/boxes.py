@@ -25,6 +25,9 @@ _OTHER_SIZE = "the file gives a picture another size than it has, so the picture
 _OUTSIDE = "a box lies outside its picture and is left out"
 _OTHER_CLASS = "no box is of the class explained, so the picture is left out"
 
+_FARTHEST = float(np.finfo(np.float32).max)
+"""Further out than any picture reaches: a file may say more than a float32 holds."""
+
 _Floats = NDArray[np.float32]
 
 
@@ -52,7 +55,8 @@ class Boxes:
         counts = [len(boxes.get(place, ())) for place in range(len(pictures))]
         in_order = [box for place in range(len(pictures)) for box in boxes.get(place, ())]
         self._first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        self._edges = np.array([box.edges for box in in_order], np.float32).reshape(-1, 4)
+        edges = np.array([box.edges for box in in_order], np.float64).reshape(-1, 4)
+        self._edges = edges.clip(-_FARTHEST, _FARTHEST).astype(np.float32)
         self._classes = np.array([classes[box.label] for box in in_order], np.int32)
         self._sizes = np.array([box.size or (0, 0) for box in in_order], np.int32).reshape(-1, 2)
 
@@ -65,6 +69,14 @@ class Boxes:
     def lines(self) -> list[str]:
         """What was found of the pictures looked at so far, a line each."""
         return self._findings.lines()
+
+    def found(self) -> Any:
+        """The same as a JSON value."""
+        return self._findings.known()
+
+    def take_over(self, found: Any) -> None:
+        """Note what :meth:`found` of the same objects gave elsewhere."""
+        self._findings.take_over(found)
 
     def of(self, read: Batch, paths: Sequence[str], classes: Tensor) -> Objects:
         """Return the objects of B pictures, as ``measures.objects.ObjectSource`` says."""

@@ -80,8 +80,10 @@ def _parsed(path: Path) -> Mapping[str, Any]:
         data = json.loads(read_text(path))
     except RecursionError:
         raise LcamError(f"{path} is nested too deeply to be a COCO file", _WANTED) from None
-    except ValueError as error:  # also a number of thousands of digits
+    except json.JSONDecodeError as error:
         raise LcamError(f"{path} is no JSON: {error}", _WANTED) from None
+    except ValueError:
+        raise LcamError(f"{path} has a number of thousands of digits", _WANTED) from None
     if not isinstance(data, dict):
         raise LcamError(f"{path} is JSON, but no object", _WANTED)
     for name in ("images", "annotations"):
@@ -100,7 +102,9 @@ def _objects(data: Mapping[str, Any], name: str, path: Path) -> list[dict[str, A
 def _id(one: Mapping[str, Any], name: str, path: Path) -> int | str:
     found = one.get(name)
     if isinstance(found, bool) or not isinstance(found, int | str):
-        raise LcamError(f"{path}: an entry's {name} is {short(found)}, no number", _WANTED)
+        raise LcamError(
+            f"{path}: an entry's {name} is {short(found)}, neither a whole number nor text", _WANTED
+        )
     return found
 
 

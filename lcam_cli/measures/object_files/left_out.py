@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 _MOST = 31  # as many bits as there are to mark a picture with
 
@@ -38,7 +40,25 @@ class Findings:
             if len(self._known) == _MOST:
                 return
             self._known[what] = f"{self._pictures[picture]}{f' ({more})' if more else ''}"
-        self._marks[picture] |= np.uint32(1 << list(self._known).index(what))
+        self._marks[picture] |= self._bit(what)
+
+    def known(self) -> list[list[Any]]:
+        """What was found so far, as a JSON value: a text, an example and the pictures each."""
+        return [
+            [what, example, np.flatnonzero(self._marked(bit)).tolist()]
+            for bit, (what, example) in enumerate(self._known.items())
+        ]
+
+    def take_over(self, known: Sequence[Sequence[Any]]) -> None:
+        """Note what others found of the same pictures, or an earlier run.
+
+        Args:
+            known: As :meth:`known` gives it.
+        """
+        for what, example, pictures in known:
+            if what in self._known or len(self._known) < _MOST:
+                self._known.setdefault(what, example)
+                self._marks[pictures] |= self._bit(what)
 
     def lines(self) -> list[str]:
         """What was found, a line each, with how many pictures and an example."""
@@ -47,8 +67,14 @@ class Findings:
             for bit, (what, example) in enumerate(self._known.items())
         ]
 
+    def _bit(self, what: str) -> np.uint32:
+        return np.uint32(1 << list(self._known).index(what))
+
+    def _marked(self, bit: int) -> NDArray[np.uint32]:
+        return self._marks & np.uint32(1 << bit)
+
     def _count(self, bit: int) -> int:
-        return int(np.count_nonzero(self._marks & np.uint32(1 << bit)))
+        return int(np.count_nonzero(self._marked(bit)))
 
 
 def _pictures(count: int) -> str:

@@ -73,6 +73,14 @@ class Masks:
         """What was found of the pictures looked at so far, a line each."""
         return self._findings.lines()
 
+    def found(self) -> Any:
+        """The same as a JSON value."""
+        return self._findings.known()
+
+    def take_over(self, found: Any) -> None:
+        """Note what :meth:`found` of the same objects gave elsewhere."""
+        self._findings.take_over(found)
+
     def of(self, read: Batch, paths: Sequence[str], classes: Tensor) -> Objects:
         """Return the objects of B pictures, as ``measures.objects.ObjectSource`` says."""
         return self.in_views(Views.of(read), paths, classes)

@@ -178,7 +178,7 @@ def _read_voc_folder(
 
 
 def _is_same(mask: Path, picture: Path) -> bool:
-    return os.path.abspath(mask) == os.path.abspath(picture)  # noqa: PTH100
+    return os.path.realpath(mask) == os.path.realpath(picture)
 
 
 def _by_stem(names: Sequence[str], folder: Path) -> dict[str, str]:
