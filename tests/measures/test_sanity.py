@@ -60,7 +60,7 @@ def redrawn(
     network = Network(module or tiny_network(), "tiny", "none:seed=7", preprocess=SMALL)
     backbone = Backbone(network, redrawable=True)
     cascade = Cascade(backbone.network, backbone.blank(), stages, SEED)
-    engine = Engine(backbone, device="cpu", batch_size=batch_size)
+    engine = Engine(backbone, device="cpu", batch_size=batch_size, align=False)
     first = {name: make_method(name, backbone) for name in names} | others
 
     def make(name: str) -> Method | None:

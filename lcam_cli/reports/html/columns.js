@@ -54,7 +54,9 @@ const lcamColumns = (() => {
   }
   for (const button of document.querySelectorAll("#columns button")) {
     button.addEventListener("click", () => {
-      for (const box of boxes) if (box.name === "measure") box.checked = button.value === "all";
+      const all = button.value === "all";
+      // "None" leaves the ν be: a measure that is then chosen is shown.
+      for (const box of boxes) if (all || box.name === "measure") box.checked = all;
       apply();
       remember();
     });
