@@ -164,10 +164,12 @@ def test_the_result_says_whether_maps_are_placed_by_receptive_fields(
     folder: Path, lcam: Lcam
 ) -> None:
     words = ("sanity", "photos", "--methods", "layercam", "--stages", "1", "--max-images", "3")
-    placed, tiled = (rows(lcam(*words, "--format", "json", *more)) for more in ((), ("--no-align",)))
+    placed = rows(lcam(*words, "--format", "json"))
+    tiled = rows(lcam(*words, "--format", "json", "--no-align"))
     assert (placed["layercam"]["align"], tiled["layercam"]["align"]) == (True, False)
     assert placed["layercam"]["stages"] != tiled["layercam"]["stages"]
-    assert "cells tile the picture (--no-align)" in lcam(*words, "--no-align").out.replace("\n", " ")
+    shown = " ".join(lcam(*words, "--no-align").out.split())
+    assert "cells tile the picture (--no-align)" in shown
 
 
 def test_a_learned_attention_keeps_its_weights(folder: Path, lcam: Lcam) -> None:
@@ -283,7 +285,7 @@ def test_pictures_of_one_colour_have_flat_maps_which_are_told(folder: Path, lcam
     for i in range(2):
         Image.fromarray(np.full((40, 40, 3), 90 * i, np.uint8)).save(plain / f"{i}.png")
     done = lcam("sanity", "plain", "photos", "--methods", "gradcam", "--format", "json")
-    assert "flat maps have no rank correlation and are left out (most in one column, of 8 " in done.err
+    assert "flat maps have no rank correlation and are left out (most in one column" in done.err
 
 
 def test_an_interrupt_leaves_no_result(
