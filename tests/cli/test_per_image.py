@@ -158,7 +158,8 @@ def test_what_cannot_be_written_is_refused_at_once(
     assert done.code == 2
     assert "--per-image numbers.txt does not end in .csv or .parquet" in done.err
     (folder / "boxes.csv").write_text("mine")
-    done = lcam(*words, "--per-image", "boxes.csv", "--boxes", "./boxes.csv", "--overwrite")
+    boxes = ("--boxes", "./boxes.csv", "--metrics", "pointing")
+    done = lcam(*words, *boxes, "--per-image", "boxes.csv", "--overwrite")
     assert done.code == 2
     assert "--per-image and --boxes name the same file, boxes.csv" in done.err
     monkeypatch.setitem(sys.modules, "pyarrow", None)
