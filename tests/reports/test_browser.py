@@ -314,7 +314,11 @@ def test_methods_are_searched(page: Page) -> None:
         "return [...document.querySelectorAll('#results tbody tr')].filter(r => !r.hidden).length"
     )
     assert page(visible) == 1
+    assert page.find("#no-method").text == ""
+    page.find("#methods").send_keys("zzz")
+    assert page.find("#no-method").text == "No method has this in its name."
     page.find("#methods").send_keys(Keys.CONTROL, "a", Keys.DELETE)
+    assert page.find("#no-method").text == ""
     assert page(visible) == 3
 
 

@@ -63,7 +63,9 @@ const lcamColumns = (() => {
   }
   document.getElementById("methods").addEventListener("input", ({ target }) => {
     const words = target.value.trim().toLowerCase();
-    for (const row of table.tBodies[0].rows) row.hidden = !row.cells[0].textContent.toLowerCase().includes(words);
+    const rows = [...table.tBodies[0].rows];
+    for (const row of rows) row.hidden = !row.cells[0].textContent.toLowerCase().includes(words);
+    document.getElementById("no-method").textContent = rows.every((row) => row.hidden) ? "No method has this in its name." : "";
   });
   apply();
   return { shows, changed: (listener) => listeners.push(listener) };
