@@ -30,7 +30,7 @@ class Coherency(Measure):
     lower_is_better = False
     digits = 2
     meaning = (
-        "how much the map resembles that of the picture seen through it, in percent: their "
+        "how much the map resembles the map of the picture masked by it, in percent: their "
         "correlation, from −1 to 1, brought to 0 to 100"
     )
     left_out = "{maps} left out: flat, or what they show has a flat map or none"

@@ -38,7 +38,7 @@ def component_boxes(pictures: NDArray[np.bool_]) -> tuple[_Places, NDArray[np.fl
 
 
 def _runs(rows: NDArray[np.bool_]) -> tuple[_Places, _Places, _Places]:
-    """The runs of rows (N, W): the row of each, its first column and the one behind its last."""
+    """The runs of rows (N, W): the row of each, its first column and the one after its last."""
     N, W = rows.shape
     padded = np.zeros((N, W + 2), np.int8)
     padded[:, 1:-1] = rows
@@ -49,15 +49,15 @@ def _runs(rows: NDArray[np.bool_]) -> tuple[_Places, _Places, _Places]:
 
 def _parts(row: _Places, begin: _Places, end: _Places, H: int, W: int) -> _Places:
     """For each run the first run of its connected part."""
-    # Along one line, row behind row, with a gap between rows in which nothing touches.
+    # Along one line, row after row, with a gap between rows in which nothing touches.
     stride = W + 2
     begins, ends = row * stride + begin, row * stride + end
     # Below [begin, end) touches whatever begins at `end` at the latest, and ends at `begin` at the
     # earliest: one column further on either side, for corners.
     first = np.searchsorted(ends, begins + stride, "left")
-    behind = np.searchsorted(begins, ends + stride, "right")
+    stop = np.searchsorted(begins, ends + stride, "right")
     is_last_row = row % H == H - 1  # below it begins the next picture
-    touching = np.where(is_last_row, 0, (behind - first).clip(0))
+    touching = np.where(is_last_row, 0, (stop - first).clip(0))
     above = np.repeat(np.arange(len(row)), touching)
     offset = np.arange(len(above)) - np.repeat(np.cumsum(touching) - touching, touching)
     below = np.repeat(first, touching) + offset

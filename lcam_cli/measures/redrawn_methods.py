@@ -31,6 +31,11 @@ class RedrawnMethods:
         first: The methods as made for the network as trained, by name.
         make: Makes one anew, by its name; None where it was trained.
         examples: Pictures that batch norms take their statistics from, uint8 (B, H, W, 3).
+
+    Attributes:
+        engine: As given.
+        cascade: As given.
+        first: As given.
     """
 
     def __init__(
@@ -42,13 +47,13 @@ class RedrawnMethods:
         examples: NDArray[np.uint8],
     ) -> None:
         self.engine, self.cascade = engine, cascade
-        self._first, self._make, self._examples = first, make, examples
+        self.first, self._make, self._examples = first, make, examples
         self._made: dict[int, dict[str, Method | None]] = {}
 
     @property
     def names(self) -> list[str]:
         """The methods."""
-        return list(self._first)
+        return list(self.first)
 
     @property
     def stages(self) -> int:
@@ -58,7 +63,7 @@ class RedrawnMethods:
     @property
     def pictures_at_once(self) -> int:
         """How many pictures make a batch."""
-        return min(pictures_at_once(self.engine, method) for method in self._first.values())
+        return min(pictures_at_once(self.engine, method) for method in self.first.values())
 
     def at(self, count: int) -> Mapping[str, Method | None]:
         """Bring the network to a stage; the methods there, None for one that cannot be made.
@@ -72,7 +77,7 @@ class RedrawnMethods:
         if count not in self._made:
             self._made[count] = {
                 name: method if count == 0 else self._anew(name, method)
-                for name, method in self._first.items()
+                for name, method in self.first.items()
             }
         return self._made[count]
 

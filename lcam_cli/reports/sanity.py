@@ -15,12 +15,21 @@ from lcam_cli.reports.columns import UNDEFINED
 from lcam_cli.reports.latex import escaped
 from lcam_cli.reports.results import FLOOR
 from lcam_cli.reports.table import natural_width
-from lcam_cli.reports.text import csv_text, markdown_text, plural, printable, short_weights
+from lcam_cli.reports.text import (
+    csv_text,
+    markdown_text,
+    plural,
+    printable,
+    short_weights,
+    tiled_words,
+)
 from lcam_cli.version import __version__
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
+
+    from lcam_cli.maps.record import Tiled
 
 SCHEMA = "lcam-sanity/1"
 
@@ -36,11 +45,15 @@ class SanityRow:
         method: Its name.
         stages: Of its maps to the first ones, one a stage, in the order in which they were drawn.
         other_class: Of its maps of the second-best class; None where the network knows one class.
+        align: Whether its maps are placed by the receptive fields of their cells.
+        tiled: Why its cells tile the picture; None where they do not, or there are none.
     """
 
     method: str
     stages: Sequence[Similarity]
     other_class: Similarity | None
+    align: bool = False
+    tiled: Tiled | None = None
 
     @property
     def last(self) -> float | None:
@@ -126,10 +139,11 @@ def left_out_words(report: SanityReport) -> list[str]:
             row.method: max(getattr(one, kind) for one in (*row.stages, *_other(row)))
             for row in report.rows
         }
-        listed = [f"{printable(name)} up to {count}" for name, count in most.items() if count]
+        listed = [f"{printable(name)} {count}" for name, count in most.items() if count]
         if listed:
             words.append(
-                f"{what} (of {plural(report.images, 'picture')} at a stage: {', '.join(listed)})"
+                f"{what} (most in one column, of {plural(report.images, 'picture')}: "
+                f"{', '.join(listed)})"
             )
     return words
 
@@ -142,6 +156,7 @@ def caption(report: SanityReport) -> str:
     """Return one line that says what was compared, with what."""
     skipped = f" ({report.skipped} skipped)" if report.skipped else ""
     left_out = "".join(f"; {words}" for words in left_out_words(report))
+    tiled = "".join(f"; {one}" for one in tiled_words({r.method: r.tiled for r in report.rows}))
     stuck = [row.method for row in report.rows if row.verdict == "hardly moves"]
     marked = (
         f"; hardly moves: above {HARDLY_MOVES:g} with all weights drawn anew, so that its maps say "
@@ -160,7 +175,7 @@ def caption(report: SanityReport) -> str:
         "interval), after weights were drawn anew down to each stage; "
         f"{report.backbone}, {short_weights(report.weights)}, {report.layer or 'no layer'}; "
         f"{plural(report.images, 'picture')}{skipped}{left_out}; seed {report.seed}; "
-        f"{report.precision} on {report.device}{marked}{floor}"
+        f"{report.precision} on {report.device}{tiled}{marked}{floor}"
     )
 
 
@@ -278,6 +293,7 @@ def to_json(report: SanityReport) -> str:
                 "other_class": None if row.other_class is None else _json(row.other_class),
                 "moves": row.moves,
                 "verdict": row.verdict,
+                "align": row.align,
             }
             for row in report.rows
         ],

@@ -16,7 +16,7 @@ from lcam_cli.runs.readers import start_readers
 from lcam_cli.runs.reporter import Reporter
 from lcam_cli.runs.result_files import claimed_report
 from lcam_cli.runs.stop import Stop
-from lcam_cli.runs.targets import check_target
+from lcam_cli.runs.targets import check_apart, check_target
 from lcam_cli.working_folder import working_folder_kept
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def diagnose_folder(
     truth = checked("labels", labels, text)
     check_target(options.figure, "--figure", options.overwrite, (".png",))
     check_target(options.out, "--out", options.overwrite)
+    check_apart(options.figure, "--figure", {"--out": options.out})
     with ExitStack() as held:
         held.enter_context(working_folder_kept())
         if options.report is not None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lcam_cli.errors import LcamError
-from lcam_cli.runs.targets import check_target
+from lcam_cli.runs.targets import check_apart, check_target
 
 
 def check_per_image(
@@ -38,10 +38,8 @@ def check_per_image(
         raise LcamError(
             f"--per-image {target} does not end in .csv or .parquet", "name a file *.csv"
         )
+    check_apart(target, "--per-image", others)
     real = os.path.realpath(target)
-    for option, other in others.items():
-        if other is not None and os.path.realpath(other) == real:
-            raise LcamError(f"--per-image and {option} name the same file, {target}", "name two")
     if report is not None and real.startswith(os.path.realpath(report / FILES) + os.sep):
         raise LcamError(
             f"--per-image {target} lies in a folder that --report replaces",

@@ -14,7 +14,7 @@ from lcam_cli.runs.readers import start_readers
 from lcam_cli.runs.reporter import Reporter
 from lcam_cli.runs.sanity_options import SanityOptions
 from lcam_cli.runs.stop import Stop
-from lcam_cli.runs.targets import check_target
+from lcam_cli.runs.targets import check_apart, check_target
 from lcam_cli.working_folder import working_folder_kept
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def sanity_check(
     ending, inputs = Stop(stop), listed("images", images)
     check_target(options.figure, "--figure", options.overwrite, (".png",))
     check_target(options.out, "--out", options.overwrite)
+    check_apart(options.figure, "--figure", {"--out": options.out})
     with ExitStack() as held:
         held.enter_context(working_folder_kept())
         for target in (options.out, options.figure):

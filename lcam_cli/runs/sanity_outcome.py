@@ -14,11 +14,13 @@ from lcam_cli.errors import LcamError
 from lcam_cli.images.depth import narrow_pictures
 from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.maps.marks import mark_figure
+from lcam_cli.maps.record import why_tiled
 from lcam_cli.measures.redrawn_methods import RedrawnMethods, read_examples
 from lcam_cli.measures.sanity import check_sanity, maps_a_picture
 from lcam_cli.measures.similarity import SanityNumbers
 from lcam_cli.methods.base import Method
 from lcam_cli.methods.options import MethodOptions
+from lcam_cli.methods.placing import grid_of_maps
 from lcam_cli.methods.registry import make_method
 from lcam_cli.methods.trained import is_trained
 from lcam_cli.reports.results import FLOOR
@@ -120,7 +122,7 @@ def sanity(
         if stop.stopped:
             return SanityResult(None)
         failed = _leave_out_failed(numbers, options.methods or (), reporter)
-        results = _results(numbers, failed, cascade, engine, options, skipped.count)
+        results = _results(numbers, failed, methods, options, skipped.count)
         for words in left_out_words(results):
             reporter.warn(words)
         if options.figure is not None:
@@ -185,11 +187,11 @@ def _leave_out_failed(
 def _results(
     numbers: SanityNumbers,
     failed: dict[str, str],
-    cascade: Cascade,
-    engine: Engine,
+    methods: RedrawnMethods,
     options: SanityOptions,
     skipped: int,
 ) -> SanityReport:
+    engine = methods.engine
     identity = engine.backbone.identity
     has_second = engine.backbone.num_classes > 1
     found = numbers.similarities(options.seed)
@@ -202,9 +204,15 @@ def _results(
         seed=options.seed,
         precision=engine.hardware.precision,
         device=engine.hardware.name,
-        stages=cascade.stages,
+        stages=methods.cascade.stages,
         rows=[
-            SanityRow(name, similarities[:-1], similarities[-1] if has_second else None)
+            SanityRow(
+                name,
+                similarities[:-1],
+                similarities[-1] if has_second else None,
+                align=grid_of_maps(engine, methods.first[name]) is not None,
+                tiled=why_tiled(methods.first[name].params),
+            )
             for name, similarities in found.items()
             if name not in failed
         ],

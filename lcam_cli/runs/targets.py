@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from lcam_cli.errors import LcamError
@@ -38,3 +40,22 @@ def check_target(
         raise LcamError(f"{path} exists", f"use --overwrite or another {option}")
     if path.is_dir():
         raise LcamError(f"{option} {path} is a folder", "name a file")
+
+
+def check_apart(path: Path | None, option: str, others: Mapping[str, Path | str | None]) -> None:
+    """Refuse a file that another option names too.
+
+    Args:
+        path: The file; None where the option was not given.
+        option: Its name, for messages.
+        others: What other options read or write, by option.
+
+    Raises:
+        LcamError: Both are the same file.
+    """
+    if path is None:
+        return
+    real = os.path.realpath(path)
+    for another, other in others.items():
+        if other is not None and os.path.realpath(other) == real:
+            raise LcamError(f"{option} and {another} name the same file, {path}", "name two")

@@ -158,7 +158,7 @@ def test_what_cannot_be_written_is_refused_at_once(
     assert done.code == 2
     assert "--per-image numbers.txt does not end in .csv or .parquet" in done.err
     (folder / "boxes.csv").write_text("mine")
-    boxes = ("--boxes", "./boxes.csv", "--metrics", "iou")
+    boxes = ("--boxes", "./boxes.csv", "--metrics", "pointing")
     done = lcam(*words, *boxes, "--per-image", "boxes.csv", "--overwrite")
     assert done.code == 2
     assert "--per-image and --boxes name the same file, boxes.csv" in done.err

@@ -1,15 +1,19 @@
-"""A run of some pictures, and what a file says of their objects."""
+"""A run of some pictures, files that say where their objects are, and what they say."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from lcam_cli.engine.backbone import Backbone
+from lcam_cli.errors import LcamError
 from lcam_cli.measures.object_files.boxes import Boxes
 from lcam_cli.measures.object_files.masks import Masks
 from lcam_cli.measures.object_files.read import Run, read_objects
@@ -17,6 +21,8 @@ from lcam_cli.measures.object_files.views import Views
 from lcam_cli.measures.objects import Objects
 
 WHOLE = (0.0, 0.0, 100.0, 80.0)
+# In a view of x from 10 to 90 and all 80 rows, drawn as 20 × 20: a quarter of the size.
+BOX, IN_VIEW = (30, 20, 50, 60), [5, 5, 10, 15]
 
 
 @dataclass
@@ -54,3 +60,43 @@ class Pictures:
     def lines(self) -> list[str]:
         assert self.source is not None
         return self.source.lines()
+
+
+def coco(boxes: dict[str, list[Any]], **more: Any) -> dict[str, Any]:
+    """A COCO file: of each picture, boxes as x0, y0, x1, y1 and a category's number, if any."""
+    images = [{"id": 7 + i, "file_name": name} for i, name in enumerate(boxes)]
+    annotations = []
+    for image, some in zip(images, boxes.values(), strict=True):
+        for x0, y0, x1, y1, *category in some:
+            one: dict[str, Any] = {"id": len(annotations), "image_id": image["id"]}
+            one["bbox"] = [x0, y0, x1 - x0, y1 - y0]
+            annotations.append(one | ({"category_id": category[0]} if category else {}))
+    return {"images": images, "annotations": annotations} | more
+
+
+def write(path: Path, content: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        path.write_text(content if isinstance(content, str) else json.dumps(content), "utf-8")
+    return path
+
+
+def voc(objects: str, size: str = "", root: str = "annotation") -> str:
+    return f"<{root}><filename>%s</filename>{size}{objects}</{root}>"
+
+
+def voc_object(x0: object, y0: object, x1: object, y1: object, name: str = "thing") -> str:
+    return (
+        f"<object><name>{name}</name><bndbox><xmin>{x0}</xmin><ymin>{y0}</ymin>"
+        f"<xmax>{x1}</xmax><ymax>{y1}</ymax></bndbox></object>"
+    )
+
+
+def refusal(pictures: Pictures, path: Path) -> LcamError:
+    with pytest.raises(LcamError) as caught:
+        pictures.read(boxes=path)
+    assert "\n" not in caught.value.what
+    assert caught.value.hint
+    return caught.value

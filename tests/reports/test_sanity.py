@@ -78,11 +78,21 @@ def test_gates_hold_all_but_noise_and_what_is_not_defined_misses_them() -> None:
 
 def test_pictures_left_out_are_told() -> None:
     (words,) = left_out_words(ALL)
-    assert words.endswith("(of 5 pictures at a stage: stays up to 2, flat up to 5)")
+    assert words.endswith("(most in one column, of 5 pictures: stays 2, flat 5)")
     failed = replace(NONE, flat=0, failed=4)
     (other,) = left_out_words(report(replace(FALLS, other_class=failed)))
     assert "missing or not finite" in other
-    assert "falls up to 4" in other
+    assert "falls 4)" in other
+
+
+def test_it_is_said_how_maps_are_placed() -> None:
+    placed, asked = replace(FALLS, align=True), replace(STAYS, tiled="asked")
+    unknown = replace(FLAT, tiled="unknown")
+    assert "tile" not in caption(report(placed, NOISE))
+    assert "; cells tile the picture (--no-align)" in caption(report(asked))
+    assert "; not aligned: flat (where the cells lie is not known)" in caption(report(unknown))
+    rows = json.loads(to_json(report(placed, asked)))["rows"]
+    assert [row["align"] for row in rows] == [True, False]
 
 
 def test_a_narrow_terminal_gets_the_table_in_parts_and_nothing_is_cut() -> None:
@@ -109,7 +119,9 @@ def test_names_cannot_break_a_format() -> None:
 
 def test_json_has_null_where_nothing_is_defined_and_no_negative_zero() -> None:
     content = json.loads(to_json(ALL))
-    assert list(content["rows"][0]) == ["method", "stages", "other_class", "moves", "verdict"]
+    assert list(content["rows"][0]) == [
+        *("method", "stages", "other_class", "moves", "verdict", "align"),
+    ]
     assert content["rows"][2]["other_class"] is None
     assert content["rows"][2]["stages"][1] == {
         **{"similarity": None, "ci95": None, "images": 0, "flat_maps": 5, "failed": 0},

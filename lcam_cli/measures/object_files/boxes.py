@@ -142,8 +142,8 @@ def _draw(inside: NDArray[np.bool_], box: _Floats) -> None:
 
 
 def _pixels(begin: float, end: float) -> slice:
-    first, behind = math.ceil(begin - 0.5), math.ceil(end - 0.5)
-    if first < behind:
-        return slice(first, behind)
+    start, stop = math.ceil(begin - 0.5), math.ceil(end - 0.5)
+    if start < stop:
+        return slice(start, stop)
     at = int((begin + end) / 2)
     return slice(at, at + 1)

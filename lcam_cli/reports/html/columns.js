@@ -54,14 +54,18 @@ const lcamColumns = (() => {
   }
   for (const button of document.querySelectorAll("#columns button")) {
     button.addEventListener("click", () => {
-      for (const box of boxes) if (box.name === "measure") box.checked = button.value === "all";
+      const all = button.value === "all";
+      // "None" leaves the ν be: a measure that is then chosen is shown.
+      for (const box of boxes) if (all || box.name === "measure") box.checked = all;
       apply();
       remember();
     });
   }
   document.getElementById("methods").addEventListener("input", ({ target }) => {
     const words = target.value.trim().toLowerCase();
-    for (const row of table.tBodies[0].rows) row.hidden = !row.cells[0].textContent.toLowerCase().includes(words);
+    const rows = [...table.tBodies[0].rows];
+    for (const row of rows) row.hidden = !row.cells[0].textContent.toLowerCase().includes(words);
+    document.getElementById("no-method").textContent = rows.every((row) => row.hidden) ? "No method has this in its name." : "";
   });
   apply();
   return { shows, changed: (listener) => listeners.push(listener) };
