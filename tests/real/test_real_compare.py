@@ -33,7 +33,9 @@ def test_gradient_methods_beat_noise_where_brightness_does_not_count(
     assert noise["nu"]["50"]["ad_diff_ci95"][0] > 0, "and significantly"
     with Image.open("f.png") as drawn:
         pixels = np.asarray(drawn.convert("L"), np.float32)
-    assert (pixels < 250).mean() > 0.8, "eight pictures across, four down, and narrow gaps"
+    assert (pixels < 250).mean() > 0.65, (
+        "eight pictures across, four down, and narrow gaps with numbers"
+    )
 
 
 def test_tiled_maps_score_as_those_of_another_library(
