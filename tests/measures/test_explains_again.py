@@ -181,6 +181,31 @@ def test_sensitivity_is_quantus_of_the_same_draws(paths: list[str]) -> None:
     assert measured(paths)["sensitivity"][:, 0] == pytest.approx(np.array(expected), abs=1e-4)
 
 
+def test_sensitivity_is_captums_of_the_same_draws(paths: list[str]) -> None:
+    metrics = pytest.importorskip("captum.metrics")
+    view = view_of(paths)
+    engine, neighbours = view.batch.engine, Sensitivity.neighbours
+    draws = iter(range(neighbours.draws))
+
+    def perturb(_x: torch.Tensor, _radius: float) -> torch.Tensor:
+        return neighbours.of(view.batch, next(draws))
+
+    def explain(given: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
+        x = given[0] if isinstance(given, tuple) else given
+        return GradCam()(engine, engine.forward(x), view.classes).saliency.flatten(1)
+
+    expected = metrics.sensitivity_max(
+        explain,
+        view.batch.x,
+        perturb_func=perturb,
+        n_perturb_samples=neighbours.draws,
+        max_examples_per_batch=len(paths),  # one draw of all pictures at a time
+    )
+    found = Sensitivity().numbers(scores_of(view, neighbours), 100)
+    assert found.numpy() == pytest.approx(expected.numpy(), abs=1e-4)
+    assert found.min() > 0.01, "else nothing was measured"
+
+
 def scores_of(view: MapView, *wanted: Any) -> MapScores:
     return MapScores(view.V, view.full, {one: one.scores(view) for one in wanted})
 
