@@ -190,9 +190,8 @@ def test_sensitivity_is_captums_of_the_same_draws(paths: list[str]) -> None:
     def perturb(_x: torch.Tensor, _radius: float) -> torch.Tensor:
         return neighbours.of(view.batch, next(draws))
 
-    def explain(given: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
-        x = given[0] if isinstance(given, tuple) else given
-        return GradCam()(engine, engine.forward(x), view.classes).saliency.flatten(1)
+    def explain(inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        return (GradCam()(engine, engine.forward(inputs[0]), view.classes).saliency,)
 
     expected = metrics.sensitivity_max(
         explain,
