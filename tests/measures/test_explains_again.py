@@ -190,8 +190,9 @@ def test_sensitivity_is_captums_of_the_same_draws(paths: list[str]) -> None:
     def perturb(_x: torch.Tensor, _radius: float) -> torch.Tensor:
         return neighbours.of(view.batch, next(draws))
 
-    def explain(inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
-        return (GradCam()(engine, engine.forward(inputs[0]), view.classes).saliency,)
+    def explain(inputs: torch.Tensor | tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        x = inputs[0] if isinstance(inputs, tuple) else inputs
+        return (GradCam()(engine, engine.forward(x), view.classes).saliency,)
 
     expected = metrics.sensitivity_max(
         explain,
