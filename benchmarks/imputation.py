@@ -22,6 +22,7 @@ from torch.nn.functional import interpolate
 
 from lcam_cli.engine.backbone import load_backbone
 from lcam_cli.engine.engine import Engine
+from lcam_cli.measures.curves import pixel_ranks
 from lcam_cli.measures.imputation import impute
 from lcam_cli.measures.road import RoadSteps
 
@@ -46,7 +47,8 @@ def removals(kind: str, count: int, side: int) -> list[Tensor]:
     draw = torch.Generator().manual_seed(1)
     cells = 7 if kind == "smooth maps" else side
     V = torch.rand(count, 1, cells, cells, generator=draw)
-    return list(RoadSteps().removed(interpolate(V, (side, side), mode="bilinear")[:, 0]))
+    V = interpolate(V, (side, side), mode="bilinear")[:, 0]
+    return list(RoadSteps().removed(pixel_ranks(V)))
 
 
 def seconds(engine: Engine, work: Callable[[], object], pictures: int) -> tuple[float, float]:

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lcam_cli.measures.measure import MapScores, Measure, Perturbation
+from lcam_cli.measures.measure import MapMeasure, MapScores
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Complexity(Measure):
+class Complexity(MapMeasure):
     """How much of the picture a map shows: its mean, the ℓ1 norm over H·W, in percent."""
 
     name = title = "complexity"
     lower_is_better = True
     digits = 2
     meaning = "the mean of the map, in percent: how much of the picture it shows"
-    cost = "none"
     source = "Poppi et al., CVPRW 2021"
-
-    def perturbations(self, nu: float) -> Sequence[Perturbation]:
-        """Ask for nothing: the map is enough."""
-        return []
 
     def numbers(self, scores: MapScores, nu: float) -> Tensor:
         """Return mean(V) · 100, in [0, 100]."""

@@ -38,7 +38,7 @@ def curve(
     engine: Engine,
     start: Tensor,
     end: Tensor,
-    V: Tensor,
+    ranks: Tensor,
     classes: Tensor,
     ends: Tensor | tuple[Tensor, Tensor],
 ) -> Tensor:
@@ -48,7 +48,7 @@ def curve(
         engine: The engine with the classifier.
         start: Pixels (B, 3, H, W) in [0, 1].
         end: The same.
-        V: Saliency maps, (B, H, W).
+        ranks: The pixels' places in the order of V, (B, H, W), as :func:`pixel_ranks` gives them.
         classes: (B,), int64.
         ends: The scores of ``start`` and ``end`` themselves, (2, B): they are the same
             for all maps, so that they are computed once.
@@ -56,8 +56,7 @@ def curve(
     Returns:
         Scores, (STEPS + 1, B).
     """
-    ranks = pixel_ranks(V)
-    pixels = V[0].numel()
+    pixels = ranks[0].numel()
     scores = [ends[0]]
     for step in range(1, STEPS):
         moved = (ranks < kept_pixels(100 * step / STEPS, pixels)).unsqueeze(1)

@@ -24,7 +24,7 @@ class DeletionSteps:
         batch = view.batch
         nothing = batch.hidden.expand_as(batch.x)
         end = view.of_classes(batch.once(_hidden_scores))
-        return curve(batch.engine, batch.x, nothing, view.V, view.classes, (view.full, end))
+        return curve(batch.engine, batch.x, nothing, view.ranks, view.classes, (view.full, end))
 
 
 class Deletion(CurveMeasure):

@@ -22,7 +22,6 @@ from lcam_cli.maps.hdf5.reader import MapsFile
 from lcam_cli.maps.record import Floats, MapBatch
 from lcam_cli.measures.accuracy import Accuracy, best_classes
 from lcam_cli.measures.measure import Kept, MapScores, Quantity
-from lcam_cli.measures.objects import Objects
 from lcam_cli.measures.score import Scores
 from lcam_cli.measures.scored import ScoredBatch
 from lcam_cli.measures.scoring import score_maps
@@ -283,7 +282,7 @@ class _Run:
         )
         view = BatchView(engine, forward, self._task.space, self._task.keep)
         names = [rows.paths[k] for k in kept]
-        objects = self._objects(batch, names, classes)
+        objects = self._task.objects_of(batch, names, classes)
         scored = [
             self._scored(
                 tally,
@@ -317,13 +316,6 @@ class _Run:
         ]
         self._hand_on(batch, view, scored, numbers, rows, kept)
         return lost
-
-    def _objects(self, batch: Batch, names: Sequence[str], classes: Tensor) -> Objects | None:
-        """The objects of a batch, where a measure asks for them."""
-        task = self._task
-        if task.objects is None or not task.asks_for_objects:
-            return None
-        return task.objects.of(batch, names, classes)
 
     def _scored(self, tally: _Tally, view: MapView) -> MapScores:
         """All scores that the measures want of a batch of maps."""

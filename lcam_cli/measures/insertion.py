@@ -24,7 +24,12 @@ class InsertionSteps:
         batch = view.batch
         start = view.of_classes(batch.once(_blurred_scores))
         return curve(
-            batch.engine, batch.once(_blurred), batch.x, view.V, view.classes, (start, view.full)
+            batch.engine,
+            batch.once(_blurred),
+            batch.x,
+            view.ranks,
+            view.classes,
+            (start, view.full),
         )
 
 

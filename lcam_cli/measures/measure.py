@@ -186,6 +186,16 @@ NO_NUMBERS = "{maps} left out, of which it gives no number"
 """What is said of a measure that is not defined for some maps, and does not say it may be."""
 
 
+class MapMeasure(Measure):
+    """A measure of the map alone, or of the map and the objects: no other picture is scored."""
+
+    cost = "none"
+
+    def perturbations(self, nu: float) -> Sequence[Perturbation]:
+        """Ask for nothing."""
+        return []
+
+
 class NuMeasure(Measure):
     """A measure at each ν: what becomes of the score where the highest ν% of the map are kept."""
 

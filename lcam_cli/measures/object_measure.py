@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lcam_cli.measures.measure import MapScores, Measure, Perturbation
+from lcam_cli.measures.measure import MapMeasure, MapScores
 
 if TYPE_CHECKING:
     from lcam_cli.measures.objects import Objects
 
 
-class ObjectMeasure(Measure):
+class ObjectMeasure(MapMeasure):
     """A measure of where a map lies, against where the objects of its class do.
 
     It scores no other pictures. It has no number for a picture of whose objects nothing is known.
@@ -19,13 +18,8 @@ class ObjectMeasure(Measure):
 
     lower_is_better = False
     digits = 2
-    cost = "none"
     needs_objects = True
     left_out = "{maps} left out, of which no object in the network's view is known"
-
-    def perturbations(self, nu: float) -> Sequence[Perturbation]:
-        """Ask for nothing: the map and the objects are enough."""
-        return []
 
 
 def objects_of(scores: MapScores) -> Objects:

@@ -42,7 +42,7 @@ class RoadSteps:
         engine, x = batch.engine, batch.x
         noise = batch.once(_noise)
         scores = []
-        for step, removed in enumerate(self.removed(view.V)):
+        for step, removed in enumerate(self.removed(view.ranks)):
             # Another part of the same draw for every step.
             drawn = noise.roll(step * noise.shape[1] // (2 * len(self.shares)), 1)
             drawn = drawn.view(len(x), *x.shape[2:], x.shape[1]).permute(0, 3, 1, 2)
@@ -50,12 +50,15 @@ class RoadSteps:
             scores.append(confidence(engine.logits(shown), view.classes, engine.activation))
         return torch.stack(scores)
 
-    def removed(self, V: Tensor) -> Iterator[Tensor]:
-        """Yield which pixels each step removes, bool (B, H, W); V is (B, H, W)."""
-        from lcam_cli.measures.curves import pixel_ranks
+    def removed(self, ranks: Tensor) -> Iterator[Tensor]:
+        """Yield which pixels each step removes, bool (B, H, W), by their places in the order of V.
+
+        Args:
+            ranks: ``MapView.ranks``, int64 (B, H, W).
+        """
         from lcam_cli.measures.threshold import kept_pixels
 
-        ranks, pixels = pixel_ranks(V), V[0].numel()
+        pixels = ranks[0].numel()
         counts = [kept_pixels(share, pixels) for share in self.shares]
         yield from (ranks < count for count in counts)
         yield from (ranks >= pixels - count for count in counts)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lcam_cli.measures.measure import MapScores, Measure, Perturbation
+from lcam_cli.measures.measure import MapMeasure, MapScores
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Sparseness(Measure):
+class Sparseness(MapMeasure):
     """How much of a map lies in few pixels: the Gini index of its values, in [0, 1].
 
     0 where all pixels are the same, 1 − 1/(H·W) where one has all. A map of zeros has none.
@@ -22,12 +21,7 @@ class Sparseness(Measure):
     lower_is_better = False
     meaning = "how much of the map lies in few pixels, from 0 to 1: the Gini index of its values"
     left_out = "{maps} of zeros left out, for which it is undefined"
-    cost = "none"
     source = "Chalasani et al., ICML 2020"
-
-    def perturbations(self, nu: float) -> Sequence[Perturbation]:
-        """Ask for nothing: the map is enough."""
-        return []
 
     def numbers(self, scores: MapScores, nu: float) -> Tensor:
         """Return the Gini index (B,); NaN where the map is 0 everywhere.

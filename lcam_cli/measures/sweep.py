@@ -81,7 +81,7 @@ class _Batch:
     view: BatchView
     classes: Tensor  # (B, C)
     full: Tensor  # (B, C)
-    objects: Sequence[Objects] | None  # C of them; None where no measure asks
+    objects: Sequence[Objects | None]  # C of them; None where no measure asks
     seconds: float = 0.0  # what each method would have taken to forward it by itself
 
     @classmethod
@@ -92,10 +92,8 @@ class _Batch:
         full = forward.scores.gather(1, classes)
         seconds = _now(engine) - began
         view = BatchView(engine, forward, task.space, task.keep)
-        objects = None
-        if task.objects is not None and task.asks_for_objects:
-            names = [task.paths[i] for i in read.indices]
-            objects = [task.objects.of(read, names, one) for one in classes.unbind(1)]
+        names = [task.paths[i] for i in read.indices]
+        objects = [task.objects_of(read, names, one) for one in classes.unbind(1)]
         return cls(task, read, view, classes, full, objects, seconds)
 
     @property
@@ -116,7 +114,7 @@ class _Batch:
             view=self.view.only(some),
             classes=self.classes[some],
             full=self.full[some],
-            objects=None if self.objects is None else [one.only(some) for one in self.objects],
+            objects=[one and one.only(some) for one in self.objects],
         )
 
 
@@ -275,7 +273,7 @@ def _explain_and_score(candidate: Candidate, batch: _Batch) -> list[Maps]:
             classes,
             batch.full[:, c],
             method=candidate.method if task.explains_again else None,
-            objects=None if batch.objects is None else batch.objects[c],
+            objects=batch.objects[c],
             failed_again=candidate.failed_again,
         )
         scores = score_maps(view, measured, kept)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
+from lcam_cli.images.stream import Batch
 from lcam_cli.measures.measure import Measure, Parts, Quantity, quantities
-from lcam_cli.measures.objects import ObjectSource
+from lcam_cli.measures.objects import Objects, ObjectSource
 from lcam_cli.measures.registry import make_measures
 from lcam_cli.methods.explain import ClassChoice
 
@@ -50,7 +53,8 @@ class Task:
         """Whether a measure has the methods explain other pictures too."""
         return any(measure.explains_again for measure in self.measures)
 
-    @property
-    def asks_for_objects(self) -> bool:
-        """Whether a measure asks where the objects are."""
-        return any(measure.needs_objects for measure in self.measures)
+    def objects_of(self, read: Batch, paths: Sequence[str], classes: Tensor) -> Objects | None:
+        """The objects of B pictures, see :meth:`ObjectSource.of`; None where no measure asks."""
+        if self.objects is None or not any(measure.needs_objects for measure in self.measures):
+            return None
+        return self.objects.of(read, paths, classes)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lcam_cli.engine.engine import Engine, Forward, apply_masks
 from lcam_cli.errors import LcamError, one_line
+from lcam_cli.measures.curves import pixel_ranks
 from lcam_cli.measures.objects import Objects
 from lcam_cli.measures.threshold import Thresholds
 from lcam_cli.methods.base import Method
@@ -114,6 +115,11 @@ class MapView:
     def thresholds(self) -> Thresholds:
         """The maps' highest pixels, at any ν."""
         return Thresholds(self.V)
+
+    @cached_property
+    def ranks(self) -> Tensor:
+        """Each pixel's place in the order of its map, 0 the highest, int64 (B, H, W)."""
+        return pixel_ranks(self.V)
 
     @cached_property
     def masked(self) -> Forward:

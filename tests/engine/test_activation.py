@@ -16,7 +16,7 @@ from lcam_cli.engine.engine import Engine
 from lcam_cli.engine.masked import MaskedForwards
 from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Preprocess
-from lcam_cli.measures.curves import STEPS, curve
+from lcam_cli.measures.curves import STEPS, curve, pixel_ranks
 from lcam_cli.networks.network import Network
 from lcam_cli.training.losses import cross_entropy
 from lcam_cli.training.recipes import recipe_for
@@ -84,7 +84,7 @@ def test_masks_and_curves_are_scored_by_sigmoid() -> None:
     assert float(engine.masked_confidence(x, half, y)) == pytest.approx(_sigma(1))
     assert MaskedForwards(engine, x, y).scores([(0, half)]).tolist() == pytest.approx([_sigma(1)])
     ends = torch.tensor([[_sigma(2)], [_sigma(0)]])
-    falling = curve(engine, x, torch.zeros_like(x), torch.rand(1, 4, 4), y, ends)
+    falling = curve(engine, x, torch.zeros_like(x), pixel_ranks(torch.rand(1, 4, 4)), y, ends)
     assert float(falling[STEPS // 2]) == pytest.approx(_sigma(1))
 
 

@@ -58,7 +58,8 @@ def test_a_row_of_pixels_goes_at_each_step(engine: Engine) -> None:
     """White turns black, top row first: the mean falls by 1/28 a step, the score by half of it."""
     white, black = torch.ones(1, 3, 28, 28), torch.zeros(1, 3, 28, 28)
     V = torch.linspace(1, 0, 28).view(1, 28, 1).expand(1, 28, 28)
-    scores = curve(engine, white, black, V, torch.tensor([0]), torch.tensor([[1.0], [0.5]]))
+    ranks, ends = pixel_ranks(V), torch.tensor([[1.0], [0.5]])
+    scores = curve(engine, white, black, ranks, torch.tensor([0]), ends)
     assert scores.shape == (STEPS + 1, 1)
     torch.testing.assert_close(scores[:, 0], torch.linspace(1, 0.5, STEPS + 1), atol=1e-5, rtol=0)
     assert area(scores).item() == pytest.approx(0.75, abs=1e-5)
@@ -71,7 +72,8 @@ def test_finding_the_bright_half_first_is_better(engine: Engine) -> None:
     black, ends = torch.zeros_like(x), torch.tensor([[0.75], [0.5]])
     down = torch.linspace(1, 0, 28).view(1, 28, 1).expand(1, 28, 28)
     right, wrong = (
-        area(curve(engine, x, black, V, torch.tensor([0]), ends)).item() for V in (down, 1 - down)
+        area(curve(engine, x, black, pixel_ranks(V), torch.tensor([0]), ends)).item()
+        for V in (down, 1 - down)
     )
     assert right == pytest.approx(0.5 + 0.25 / 4, abs=1e-5)
     assert wrong == pytest.approx(0.5 + 0.25 * 3 / 4, abs=1e-5)

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lcam_cli.images.stream import Batch
 from lcam_cli.measures.object_files.box import NamedBox
+from lcam_cli.measures.object_files.known import KnownObjects
 from lcam_cli.measures.object_files.left_out import OUTSIDE_VIEW, Findings
 from lcam_cli.measures.object_files.views import Views
 from lcam_cli.measures.objects import Objects
@@ -31,7 +31,7 @@ _FARTHEST = float(np.finfo(np.float32).max)
 _Floats = NDArray[np.float32]
 
 
-class Boxes:
+class Boxes(KnownObjects):
     """Knows the objects' boxes of many pictures; see :class:`~lcam_cli.measures.objects.Objects`.
 
     16 bytes a box and class, and some bytes a picture, are all that is kept.
@@ -51,7 +51,7 @@ class Boxes:
         classes: Mapping[str, int],
     ) -> None:
         self._place_of = {name: place for place, name in enumerate(pictures)}
-        self._findings = Findings(source, pictures)
+        super().__init__(Findings(source, pictures))
         counts = [len(boxes.get(place, ())) for place in range(len(pictures))]
         in_order = [box for place in range(len(pictures)) for box in boxes.get(place, ())]
         self._first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
@@ -66,24 +66,8 @@ class Boxes:
         parts = (self._first, self._edges, self._classes, self._sizes)
         return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
 
-    def lines(self) -> list[str]:
-        """What was found of the pictures looked at so far, a line each."""
-        return self._findings.lines()
-
-    def found(self) -> Any:
-        """The same as a JSON value."""
-        return self._findings.known()
-
-    def take_over(self, found: Any) -> None:
-        """Note what :meth:`found` of the same objects gave elsewhere."""
-        self._findings.take_over(found)
-
-    def of(self, read: Batch, paths: Sequence[str], classes: Tensor) -> Objects:
-        """Return the objects of B pictures, as ``measures.objects.ObjectSource`` says."""
-        return self.in_views(Views.of(read), paths, classes)
-
     def in_views(self, views: Views, paths: Sequence[str], classes: Tensor) -> Objects:
-        """The same of pictures whose views are known."""
+        """Return the objects of pictures whose views are known; see :class:`KnownObjects`."""
         side = views.side
         places = zip(views.crop_boxes, views.sizes, classes.tolist(), strict=True)
         found = [

@@ -18,8 +18,8 @@ from lcam_cli.errors import BadImageError
 from lcam_cli.images.decoder import borrowed_decoder
 from lcam_cli.images.mask import MaskRequest
 from lcam_cli.images.read import MAX_PIXELS
-from lcam_cli.images.stream import Batch
 from lcam_cli.measures.components import component_boxes
+from lcam_cli.measures.object_files.known import KnownObjects
 from lcam_cli.measures.object_files.left_out import OUTSIDE_VIEW, Findings
 from lcam_cli.measures.object_files.views import Views
 from lcam_cli.measures.objects import Objects
@@ -28,7 +28,7 @@ _SCALED = "a mask has another size than its picture and is scaled"
 _UNUSED = "a mask is not used, so its picture is left out"
 
 
-class Masks:
+class Masks(KnownObjects):
     """Knows the objects' masks of many pictures; see :class:`~lcam_cli.measures.objects.Objects`.
 
     Each is read by a reading process, as pictures are. An object's box is the box around a
@@ -53,7 +53,7 @@ class Masks:
         self._masks = masks
         self._max_pixels = max_pixels
         self._place_of = {name: place for place, name in enumerate(pictures)}
-        self._findings = Findings(folder, pictures)
+        super().__init__(Findings(folder, pictures))
         # The last batch's, for it is asked for once for each class explained.
         self._last: tuple[tuple[str, ...], NDArray[np.bool_]] | None = None
 
@@ -69,24 +69,8 @@ class Masks:
             listed.append([place, name, status.st_size, status.st_mtime_ns])
         return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
-    def lines(self) -> list[str]:
-        """What was found of the pictures looked at so far, a line each."""
-        return self._findings.lines()
-
-    def found(self) -> Any:
-        """The same as a JSON value."""
-        return self._findings.known()
-
-    def take_over(self, found: Any) -> None:
-        """Note what :meth:`found` of the same objects gave elsewhere."""
-        self._findings.take_over(found)
-
-    def of(self, read: Batch, paths: Sequence[str], classes: Tensor) -> Objects:
-        """Return the objects of B pictures, as ``measures.objects.ObjectSource`` says."""
-        return self.in_views(Views.of(read), paths, classes)
-
     def in_views(self, views: Views, paths: Sequence[str], classes: Tensor) -> Objects:
-        """The same of pictures whose views are known."""
+        """Return the objects of pictures whose views are known; see :class:`KnownObjects`."""
         if self._last is None or self._last[0] != tuple(paths):
             self._last = tuple(paths), self._read(views, paths)
         inside = self._last[1]
