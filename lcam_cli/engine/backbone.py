@@ -16,12 +16,11 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import Permute
 
 from lcam_cli.engine.calls import Call
 from lcam_cli.engine.cut import Cut
 from lcam_cli.engine.gradients import find_end_of_gradients, for_autograd
-from lcam_cli.engine.grid import Grid, find_grid, grid_of_patches
+from lcam_cli.engine.grid import Grid, find_grids
 from lcam_cli.engine.identity import Identity
 from lcam_cli.engine.layer_calls import LayerCalls
 from lcam_cli.engine.layers import choose_target, no_layer
@@ -80,7 +79,7 @@ class Backbone:
             network = dataclasses.replace(network, module=copy_of(network.module, _COPY))
         self._own_grid = network.grid
         known_grid = grid or network.grid
-        patches = parse_grid(known_grid) if known_grid else None
+        self._patches = patches = parse_grid(known_grid) if known_grid else None
         plain = plain_classifier(
             network,
             picture,
@@ -169,28 +168,21 @@ class Backbone:
 
     def grid_of(self, layer: str) -> Grid | None:
         """The same for the outputs of another layer."""
-        if layer not in self._grids:
-            (call,) = self.calls_of([layer])
-            found = find_grid(self.network, layer, call.later, self.blank())
-            if found is None and layer == self.identity.layer and self._gives_tokens:
-                side = self.preprocess.image_size
-                found = grid_of_patches(self.network, side, self.feature_shape[1:])
-            self._grids[layer] = found
-        return self._grids[layer]
-
-    @property
-    def _gives_tokens(self) -> bool:
-        """Whether the target layer does, or puts tokens in the order of feature maps (Swin's)."""
-        if self._cut is None:
-            return False
-        layer = self.network.get_submodule(self.identity.layer)
-        return self._cut.layout.kind != "maps" or isinstance(layer, Permute)
+        return self._find_grids([layer])[0]
 
     def grids_of(self, layers: Sequence[str]) -> list[Grid] | None:
         """The same for several layers, at least one; None where one of them is not known."""
-        grids = [self.grid_of(layer) for layer in layers]
+        grids = self._find_grids(layers)
         known = [grid for grid in grids if grid is not None]
         return known if len(known) == len(grids) else None
+
+    def _find_grids(self, layers: Sequence[str]) -> list[Grid | None]:
+        """Those of some layers; a forward pass finds all that were not asked for before."""
+        new = [layer for layer in dict.fromkeys(layers) if layer not in self._grids]
+        if new:
+            found = find_grids(self.network, self.calls_of(new), self.blank(), self._patches)
+            self._grids.update(zip(new, found, strict=True))
+        return [self._grids[layer] for layer in layers]
 
     def calls_of(self, layers: Sequence[str]) -> list[Call]:
         """Which of each layer's calls is meant: see :meth:`LayerCalls.calls_of`.

@@ -228,7 +228,7 @@ class Engine:
     @torch.no_grad()
     def forward(self, x: Tensor) -> Forward:
         """Features and logits of pixels (B, 3, H, W) in one pass."""
-        grid = self.grid  # the first time, tracing the network runs parts of it
+        grid = self.grid  # the first time, finding it runs the network
         A, logits, *rest = self.run(self._features_and_logits, x)
         kept = dict(zip(self._watched, rest, strict=False))
         around = tuple(rest[len(kept) :])

@@ -12,7 +12,7 @@ import contextlib
 import inspect
 import operator
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -27,7 +27,6 @@ def trace(
     picture: Tensor | None = None,
     *,
     is_step: IsStep | None = None,
-    functions: Sequence[Callable[..., Any]] = (),
 ) -> fx.Graph | None:
     """Trace a network.
 
@@ -36,14 +35,13 @@ def trace(
         picture: One picture, (1, 3, H, W), whose sizes the graph may take for granted; without
             it a network that asks for sizes is not traced.
         is_step: Which modules are not looked into; default those of torch.nn.
-        functions: Functions that are single steps too.
 
     Returns:
         The graph; None where ``forward`` depends on values, or does what cannot be traced.
     """
-    tracers: list[fx.Tracer] = [_Tracer(is_step, functions)]
+    tracers: list[fx.Tracer] = [_Tracer(is_step)]
     if picture is not None:
-        tracers.append(_SizedTracer(is_step, functions, picture))
+        tracers.append(_SizedTracer(is_step, picture))
     for tracer in tracers:
         try:
             with _left_as_it_was(network):
@@ -82,8 +80,8 @@ def _defaults(network: nn.Module) -> dict[str, Any] | None:
 
 
 class _Tracer(fx.Tracer):
-    def __init__(self, is_step: IsStep | None, functions: Sequence[Callable[..., Any]]) -> None:
-        super().__init__(autowrap_functions=tuple(functions))
+    def __init__(self, is_step: IsStep | None) -> None:
+        super().__init__()
         self._is_step = is_step
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
@@ -98,13 +96,8 @@ class _SizedTracer(_Tracer):
     What is the same for both does not depend on how many pictures there are.
     """
 
-    def __init__(
-        self,
-        is_step: IsStep | None,
-        functions: Sequence[Callable[..., Any]],
-        picture: Tensor,
-    ) -> None:
-        super().__init__(is_step, functions)
+    def __init__(self, is_step: IsStep | None, picture: Tensor) -> None:
+        super().__init__(is_step)
         self._pictures = tuple(picture.expand(n, -1, -1, -1) for n in _BATCHES)
         self._values: dict[fx.Node, tuple[Any, ...]] = {}
         self._given: fx.Proxy | None = None

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torchvision.models import get_model
 
 from lcam_cli.engine.backbone import load_backbone
-from lcam_cli.engine.grid import Grid, find_grid
+from lcam_cli.engine.calls import Call
+from lcam_cli.engine.grid import Grid, find_grids
 from lcam_cli.methods.attention import upsample
 from tests.transformers import own_backbone, tiny_swin, tiny_vit
 
@@ -31,6 +32,15 @@ BY_HAND = {
 }
 
 
+def find_grid(network: nn.Module, layer: str, picture: Tensor) -> Grid | None:
+    (grid,) = find_grids(network, [Call(layer)], picture)
+    return grid
+
+
+def _picture(side: int = 224, channels: int = 3, device: str = "cpu") -> Tensor:
+    return torch.zeros(1, channels, side, side, device=device)
+
+
 def _without_values(name: str) -> nn.Module:
     """A network of torchvision's; to make its first values takes seconds."""
     # Inception with the preprocessing that its own weights have.
@@ -41,7 +51,9 @@ def _without_values(name: str) -> nn.Module:
 
 @pytest.mark.parametrize(("name", "layer"), BY_HAND)
 def test_grids_of_known_networks(name: str, layer: str) -> None:
-    assert find_grid(_without_values(name), layer) == BY_HAND[name, layer]
+    side = 299 if name == "inception_v3" else 224
+    picture = _picture(side, device="meta")
+    assert find_grid(_without_values(name), layer, picture) == BY_HAND[name, layer]
 
 
 def test_a_backbone_knows_its_grid() -> None:
@@ -68,7 +80,7 @@ def test_a_cell_lies_in_the_middle_of_the_pixels_that_reach_it() -> None:
     network = _Blocks()
     for parameter in network.parameters():
         nn.init.constant_(parameter, 0.1)  # nothing cancels
-    grid = find_grid(network, "last")
+    grid = find_grid(network, "last", _picture(128, 1))
     assert grid == Grid(2, 8)
     caught: list[Tensor] = []
     network.last.register_forward_hook(lambda _m, _g, out: caught.append(out))
@@ -104,7 +116,7 @@ def test_cells_behind_padding_that_depends_on_sizes(side: int) -> None:
     for parameter in network.parameters():
         nn.init.constant_(parameter, 0.1)  # nothing cancels
     x = torch.rand(1, 3, side, side, requires_grad=True)
-    grid = find_grid(network, "3", picture=x.detach())
+    grid = find_grid(network, "3", x.detach())
     assert grid is not None
     (g,) = torch.autograd.grad(network(x)[0, 0, 4, 4], x)
     reached = g[0].abs().sum((0, 1)).nonzero().flatten()
@@ -119,7 +131,7 @@ def test_timms_networks_from_tensorflow(name: str, layer: str) -> None:
     timm = pytest.importorskip("timm")
     network = timm.create_model(name, pretrained=False).eval()
     # 3 or 5 pixels wide at strides of 2, and one pixel less of padding ahead than behind.
-    assert find_grid(network, layer, picture=torch.zeros(1, 3, 224, 224)) == Grid(31, 32)
+    assert find_grid(network, layer, _picture()) == Grid(31, 32)
 
 
 @pytest.mark.slow
@@ -135,7 +147,8 @@ def test_timms_networks_from_tensorflow(name: str, layer: str) -> None:
 def test_cells_of_whole_networks_lie_where_their_gradients_reach(
     name: str, layer: str, cell: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    grid = find_grid(_without_values(name), layer)
+    side = 299 if name == "inception_v3" else 224
+    grid = find_grid(_without_values(name), layer, _picture(side, device="meta"))
     assert grid is not None
     network = _without_values(name).double().to_empty(device="cpu")
     for values in network.state_dict().values():  # constant, where that leaves something
@@ -151,7 +164,6 @@ def test_cells_of_whole_networks_lie_where_their_gradients_reach(
         raise _ReachedLayerError
 
     network.get_submodule(layer).register_forward_hook(stop)
-    side = 299 if name == "inception_v3" else 224
     x = torch.rand(1, 3, side, side, dtype=torch.float64).requires_grad_()
     with contextlib.suppress(_ReachedLayerError):
         network(x)
@@ -183,10 +195,10 @@ def test_what_is_not_known_gives_no_grid() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.last(self.stem(x) + self.stem(x)[:, :, :1]).mean((2, 3))
 
-    assert find_grid(Shuffled(), "last") is None
-    assert find_grid(nn.Sequential(nn.Conv2d(1, 1, (3, 5), padding=1)), "0") is None
-    assert find_grid(_Blocks(), "nothing") is None
-    assert find_grid(Skewed(), "last") is None
+    picture = _picture(64, 1)
+    assert find_grid(Shuffled(), "last", picture) is None
+    assert find_grid(nn.Sequential(nn.Conv2d(1, 1, (3, 5), padding=1)), "0", picture) is None
+    assert find_grid(Skewed(), "last", picture) is None
 
 
 @pytest.mark.parametrize(("network", "step"), [(tiny_vit, 8), (tiny_swin, 8)])
@@ -199,11 +211,11 @@ def test_the_tokens_of_patches_that_tile_the_picture_lie_at_their_centres(
     torch.testing.assert_close(upsample(L, 32, backbone.grid), upsample(L, 32))
 
 
-def test_tokens_of_patches_that_overlap_have_no_known_grid() -> None:
+def test_tokens_of_patches_that_overlap_lie_at_their_centres() -> None:
     network = tiny_vit()
     network.conv_proj = nn.Conv2d(3, 12, 11, stride=8, padding=2)
-    assert own_backbone(network).grid is None
+    assert own_backbone(network).grid == Grid(3, 8)
     network.conv_proj = nn.Sequential(nn.MaxPool2d(3, 2, 1), nn.Conv2d(3, 12, 4, stride=4))
-    assert own_backbone(network).grid is None
+    assert own_backbone(network).grid == Grid(3, 8)
     network.conv_proj = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 12, 8, stride=8))
     assert own_backbone(network).grid == Grid(3.5, 8)
