@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from lcam_cli.engine.backbone import Backbone
+from lcam_cli.engine.engine import Engine
 from lcam_cli.images.preprocess import Preprocess
 from lcam_cli.networks.network import Network
+from lcam_cli.training.learned import TrainingBatch
+from lcam_cli.training.shown import DRAWS
 
 SMALL = Preprocess(image_size=32, resize=36)
 
@@ -60,3 +63,10 @@ def write_pictures(folder: Path, count: int, seed: int = 0) -> list[str]:
         cells.resize((50, 40), Image.Resampling.BICUBIC).save(path)
         paths.append(str(path))
     return paths
+
+
+def training_batch(engine: Engine, x: Tensor) -> TrainingBatch:
+    """What a step learns from pictures (B, 3, H, W): the classifier's own labels, some draws."""
+    forward = engine.forward(x)
+    draws = torch.rand(len(x), DRAWS, generator=torch.Generator().manual_seed(0))
+    return TrainingBatch(forward, forward.predicted, draws)

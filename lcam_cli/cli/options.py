@@ -173,11 +173,16 @@ Workers = Annotated[
 Seed = Annotated[
     int, typer.Option(min=0, max=2**63 - 1, metavar="N", help="Seed of everything random.")
 ]
+_FIT = "crop sees the centre, as in the paper; squash the whole picture, distorted."
+_MOSTLY_CROP = "the weights' own, mostly crop"
 Fit = Annotated[
     Literal["crop", "squash"] | None,
+    typer.Option(show_default=f"an attention's own; else {_MOSTLY_CROP}", help=_FIT),
+]
+FitToTrain = Annotated[
+    Literal["crop", "squash"] | None,
     typer.Option(
-        show_default="crop",
-        help="crop sees the centre, as in the paper; squash the whole picture, distorted.",
+        show_default=_MOSTLY_CROP, help=f"{_FIT} What the attention explains is seen alike."
     ),
 ]
 Align = Annotated[

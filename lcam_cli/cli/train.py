@@ -66,6 +66,17 @@ def train(
         Literal["auto", "paper", "reference"],
         typer.Option(help="auto for hundreds of pictures; the paper's; the authors' code's."),
     ] = "auto",
+    keep_aside: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=0.5,
+            metavar="SHARE",
+            show_default=_RECIPE,
+            help="The share of DATA that is never trained on: on these pictures, what was learned "
+            "is compared with where it started, and the better is kept (auto: 0.2; 0 for none).",
+        ),
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, metavar="N", show_default=_RECIPE, help="Passes over DATA.")
     ] = None,
@@ -138,6 +149,7 @@ def train(
     max_images: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Take N pictures of DATA, by the seed.")
     ] = None,
+    fit: o.FitToTrain = None,
     strict: o.Strict = False,
     image_size: o.ImageSize = None,
     resize: o.Resize = None,
@@ -155,8 +167,8 @@ def train(
 ) -> None:
     """Train the attention on pictures; no labels needed.
 
-    Writes attention.safetensors, log.csv and losses.png to the run's folder, and prints where it
-    lies.
+    Writes attention.safetensors, log.csv, losses.png and selection.json (how what was learned
+    compares with where it started) to the run's folder, and prints where it lies.
     """
     rank_info = RankInfo.of_environment()
     interrupt = Interrupt()
@@ -171,6 +183,7 @@ def train(
         labels=labels,
         layers=tuple(layer or ()),
         recipe=recipe,
+        keep_aside=keep_aside,
         epochs=epochs,
         lr=lr,
         lambda_tv=lambda_tv,

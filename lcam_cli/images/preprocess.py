@@ -127,7 +127,8 @@ def training_view(
 ) -> NDArray[np.uint8]:
     """Return a random view: shorter side to ``resize``, a random crop, maybe mirrored.
 
-    With ``fit="squash"`` the whole picture is seen, maybe mirrored.
+    With ``fit="squash"`` both sides become ``resize`` before the crop, so that the view is as
+    distorted as the one that inference sees, and moves as far as with ``fit="crop"``.
 
     Args:
         picture: Upright, mode RGB, of any size.
@@ -139,12 +140,12 @@ def training_view(
         uint8 (H, W, 3) with H = W = ``image_size``.
     """
     if preprocess.fit == "squash":
-        view = _squash(picture, preprocess)
+        width = height = preprocess.resize
     else:
         width, height = _resized_size(picture, preprocess.resize)
-        left = int(rng.integers(width - preprocess.image_size + 1))
-        top = int(rng.integers(height - preprocess.image_size + 1))
-        view, _ = _crop(picture, preprocess, (width, height), (left, top))
+    left = int(rng.integers(width - preprocess.image_size + 1))
+    top = int(rng.integers(height - preprocess.image_size + 1))
+    view, _ = _crop(picture, preprocess, (width, height), (left, top))
     if flip and rng.random() < 0.5:
         view = np.ascontiguousarray(view[:, ::-1])
     return view

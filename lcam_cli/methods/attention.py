@@ -30,6 +30,32 @@ def class_activation_map(A: Tensor, w: Tensor, b: Tensor | None = None) -> Tenso
     return L if b is None else L + b.to(A.dtype)[:, None, None]
 
 
+def spread(L: Tensor, kernel: Tensor | None) -> Tensor:
+    """Let each cell speak for its neighbourhood, with one small kernel for all classes.
+
+    A cell's own features do not say how much of what surrounds it the classifier needs. Ours, not
+    the paper's: cell (p, q) becomes Σ_ij g[i, j]·L[p + i − m, q + j − m] with m = (n − 1)/2, as
+    networks convolve. The edges are repeated outwards, so that a flat map stays flat.
+
+    Args:
+        L: Maps, (B, P, Q).
+        kernel: g, (n, n) with n odd; None leaves L as it is.
+
+    Returns:
+        (B, P, Q).
+    """
+    if kernel is None:
+        return L
+    margin = len(kernel) // 2
+    padded = F.pad(L.unsqueeze(1), (margin,) * 4, mode="replicate")
+    return F.conv2d(padded, kernel.to(L.dtype)[None, None]).squeeze(1)
+
+
+def is_kernel(tensor: Tensor) -> bool:
+    """Whether a tensor can be the kernel of :func:`spread`."""
+    return tensor.ndim == 2 and tensor.shape[0] == tensor.shape[1] and tensor.shape[0] % 2 == 1
+
+
 def min_max(L: Tensor) -> Tensor:
     """ζ: scale each map of (B, H, W) to [0, 1]; a constant map becomes zeros, NaN stays NaN."""
     low = L.amin((1, 2), keepdim=True)
@@ -70,16 +96,18 @@ def saliency_map(L: Tensor, size: int | tuple[int, int], grid: Grid | None = Non
 
 
 class Attention:
-    """The trained attention: W (R, K) and b (R,).
+    """The trained attention: W (R, K), b (R,), and maybe a kernel g that all classes share.
 
     Attributes:
         W: One row of weights a class, (R, K), float32.
         b: One bias a class, (R,), float32.
+        kernel: g of :func:`spread`, (n, n), float32; None for the paper's L-CAM.
     """
 
-    def __init__(self, W: Tensor, b: Tensor) -> None:
+    def __init__(self, W: Tensor, b: Tensor, kernel: Tensor | None = None) -> None:
         self.W = W
         self.b = b
+        self.kernel = kernel
 
     @classmethod
     def of_tensors(cls, tensors: Mapping[str, Tensor]) -> Attention:
@@ -88,14 +116,17 @@ class Attention:
         Raises:
             ValueError: They are not of these names and shapes; says which are needed.
         """
-        W, b = tensors.get("weight"), tensors.get("bias")
+        W, b, kernel = tensors.get("weight"), tensors.get("bias"), tensors.get("kernel")
         if W is None or b is None or W.ndim != 2 or b.shape != W.shape[:1]:
             raise ValueError("a weight (R, K) and a bias (R,)")
-        return cls(W, b)
+        if kernel is not None and not is_kernel(kernel):
+            raise ValueError("a kernel (n, n) with n odd")
+        return cls(W, b, kernel)
 
     def tensors(self) -> dict[str, Tensor]:
         """What goes into a file."""
-        return {"weight": self.W, "bias": self.b}
+        kernel = {} if self.kernel is None else {"kernel": self.kernel}
+        return {"weight": self.W, "bias": self.b, **kernel}
 
     @property
     def channels(self) -> int:
@@ -109,8 +140,9 @@ class Attention:
 
     def __call__(self, A: Tensor, classes: Tensor) -> Tensor:
         """L of Eq. 2 for feature maps (B, K, P, Q) and classes (B,): (B, P, Q)."""
-        return class_activation_map(A, self.W[classes], self.b[classes])
+        return spread(class_activation_map(A, self.W[classes], self.b[classes]), self.kernel)
 
     def to(self, device: torch.device) -> Attention:
         """The same attention on another device."""
-        return Attention(self.W.to(device), self.b.to(device))
+        kernel = None if self.kernel is None else self.kernel.to(device)
+        return Attention(self.W.to(device), self.b.to(device), kernel)

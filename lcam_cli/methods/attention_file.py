@@ -2,10 +2,11 @@
 
 Ours are safetensors files: the tensors of what was learned (for L-CAM ``weight`` (R, K) and
 ``bias`` (R,)), and everything needed to use them (backbone, weights, layer, classes, preprocessing,
-training settings) as text metadata. L-CAM's files have the format ``lcam-attention/1``; those of
-other modes have ``lcam-attention/2`` and name their ``mode``, so that a version that knows L-CAM
-alone refuses them. Where the classifier's head was trained the file is its weights too: the
-backbone it names is the frozen one, and what explains with it is known by the file's own SHA-256.
+training settings) as text metadata. The paper's L-CAM has the format ``lcam-attention/1``; other
+modes have ``lcam-attention/2`` and name their ``mode``; what has a kernel has ``lcam-attention/3``
+and names its mode too. So a version that would read a file wrong refuses it. Where the
+classifier's head was trained the file is its weights too: the backbone it names is the frozen one,
+and what explains with it is known by the file's own SHA-256.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ from lcam_cli.version import __version__
 FILE_NAME = "attention.safetensors"
 _FORMAT = "lcam-attention/1"
 _FORMAT_WITH_MODE = "lcam-attention/2"
+_FORMAT_WITH_KERNEL = "lcam-attention/3"
+_FORMATS = (_FORMAT, _FORMAT_WITH_MODE, _FORMAT_WITH_KERNEL)
 _LENGTH = 8
 """Bytes of the number that begins a safetensors file, and what its header's length divides by."""
 NO_RUN_HINT = "train one (lcam train DATA --backbone …), or name another: --method gradcam"
@@ -74,22 +77,30 @@ class AttentionFile:
 
 def save_attention(path: Path, attention: Learned, settings: AttentionSettings) -> None:
     """Write an attention file, whole or not at all."""
-    lcam = isinstance(attention, Attention)
+    format_ = _format_of(attention)
     metadata = {
-        "format": _FORMAT if lcam else _FORMAT_WITH_MODE,
+        "format": format_,
         "lcam_version": __version__,
         "backbone": json.dumps(asdict(settings.identity)),
         "class_names": json.dumps(settings.class_names),
         "preprocess": json.dumps(settings.preprocess.to_json()),
         "training": json.dumps(settings.training),
     }
-    if not lcam:
+    if format_ != _FORMAT:
         metadata["mode"] = settings.training["mode"]
     tensors = {
         name: tensor.detach().float().cpu().contiguous()
         for name, tensor in attention.tensors().items()
     }
     write_atomically(path, _same_bytes(save(tensors, metadata)))
+
+
+def _format_of(attention: Learned) -> str:
+    """The oldest format that says all there is to say."""
+    tensors = attention.tensors()
+    if any(name.startswith("kernel") for name in tensors):
+        return _FORMAT_WITH_KERNEL
+    return _FORMAT if isinstance(attention, Attention) else _FORMAT_WITH_MODE
 
 
 def _same_bytes(written: bytes) -> bytes:
@@ -226,7 +237,7 @@ def _read_settings(path: Path) -> tuple[str, AttentionSettings]:
     try:
         with safe_open(path, framework="pt", device="cpu") as opened:
             metadata = opened.metadata() or {}
-        if metadata.get("format") not in (_FORMAT, _FORMAT_WITH_MODE):
+        if metadata.get("format") not in _FORMATS:
             raise LcamError(
                 f"{path} is no {_FORMAT} file",
                 "give the attention.safetensors of an lcam train run",
@@ -246,7 +257,7 @@ def _read_settings(path: Path) -> tuple[str, AttentionSettings]:
                 f"{path} is of mode {mode!r}, which this version does not know",
                 f"give one of {', '.join(OF_TENSORS)}, or install a newer version",
             )
-        if metadata["format"] == _FORMAT_WITH_MODE and training.get("mode") != mode:
+        if metadata["format"] != _FORMAT and training.get("mode") != mode:
             raise ValueError(f"mode {mode}, but trained as {training.get('mode')}")
     except LcamError:
         raise

@@ -17,7 +17,13 @@ from lcam_cli.engine.backbone import Backbone
 from lcam_cli.engine.engine import Engine, Forward
 from lcam_cli.engine.grid import Grid
 from lcam_cli.errors import LcamError
-from lcam_cli.methods.attention import class_activation_map, saliency_map, upsample
+from lcam_cli.methods.attention import (
+    class_activation_map,
+    is_kernel,
+    saliency_map,
+    spread,
+    upsample,
+)
 from lcam_cli.methods.base import Maps
 
 
@@ -53,15 +59,23 @@ class Tame:
         conv_biases: (K_i,).
         fusions: The part of the fusion that belongs to each layer, (R, K_i).
         bias: Of the fusion, (R,).
+        kernels: One a layer, which spreads its map over neighbouring cells (ours:
+            :func:`~.attention.spread`), (n, n); empty for the paper's TAME.
     """
 
     def __init__(
-        self, convs: list[Tensor], conv_biases: list[Tensor], fusions: list[Tensor], bias: Tensor
+        self,
+        convs: list[Tensor],
+        conv_biases: list[Tensor],
+        fusions: list[Tensor],
+        bias: Tensor,
+        kernels: Sequence[Tensor] = (),
     ) -> None:
         self.convs = convs
         self.conv_biases = conv_biases
         self.fusions = fusions
         self.bias = bias
+        self.kernels = list(kernels)
 
     @classmethod
     def of_tensors(cls, tensors: Mapping[str, Tensor]) -> Tame:
@@ -75,6 +89,7 @@ class Tame:
             return [tensors[f"{name}{i}"] for i in range(len(tensors)) if f"{name}{i}" in tensors]
 
         convs, biases, fusions = column("conv"), column("conv_bias"), column("fusion")
+        kernels = column("kernel")
         bias = tensors.get("bias")
         if bias is not None and bias.ndim == 1 and convs:
             K, R = [len(own) if own.ndim else 0 for own in biases], len(bias)
@@ -83,9 +98,14 @@ class Tame:
                 and [conv.shape for conv in convs] == [(k, k) for k in K]
                 and [own.shape for own in biases] == [(k,) for k in K]
                 and [fusion.shape for fusion in fusions] == [(R, k) for k in K]
+                and len(kernels) in (0, len(K))
+                and all(map(is_kernel, kernels))
             ):
-                return cls(convs, biases, fusions, bias)
-        raise ValueError("conv (K, K), conv_bias (K,), fusion (R, K) a layer, and a bias (R,)")
+                return cls(convs, biases, fusions, bias, kernels)
+        raise ValueError(
+            "conv (K, K), conv_bias (K,), fusion (R, K) a layer, and a bias (R,), "
+            "with a kernel (n, n), n odd, for each layer or for none"
+        )
 
     def tensors(self) -> dict[str, Tensor]:
         """What goes into a file."""
@@ -93,6 +113,7 @@ class Tame:
             **{f"conv{i}": conv for i, conv in enumerate(self.convs)},
             **{f"conv_bias{i}": bias for i, bias in enumerate(self.conv_biases)},
             **{f"fusion{i}": fusion for i, fusion in enumerate(self.fusions)},
+            **{f"kernel{i}": kernel for i, kernel in enumerate(self.kernels)},
             "bias": self.bias,
         }
 
@@ -115,10 +136,11 @@ class Tame:
         does not depend on R.
         """
         maps = []
-        branches = zip(features, self.convs, self.conv_biases, self.fusions, strict=True)
-        for A, conv, bias, fusion in branches:
+        kernels: list[Tensor] | list[None] = self.kernels or [None] * len(self.convs)
+        branches = zip(features, self.convs, self.conv_biases, self.fusions, kernels, strict=True)
+        for A, conv, bias, fusion, kernel in branches:
             attended = (A + F.conv2d(A, conv[:, :, None, None], bias)).relu()
-            maps.append(class_activation_map(attended, fusion[classes]))
+            maps.append(spread(class_activation_map(attended, fusion[classes]), kernel))
         return fuse(maps, grids) + self.bias[classes][:, None, None]
 
     def to(self, device: torch.device) -> Tame:
@@ -128,6 +150,7 @@ class Tame:
             [bias.to(device) for bias in self.conv_biases],
             [fusion.to(device) for fusion in self.fusions],
             self.bias.to(device),
+            [kernel.to(device) for kernel in self.kernels],
         )
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from lcam_cli.methods.amg import Amg, Gates
 from lcam_cli.methods.attention import Attention
 from lcam_cli.methods.attention_file import AttentionFile
 from lcam_cli.methods.base import Method
 from lcam_cli.methods.bounded_logit import Bla, HardPositions, PositionLogits
 from lcam_cli.methods.lcam import LCam, mode_name, params_of
+from lcam_cli.methods.learned import Learned
 from lcam_cli.methods.tame import Tame, TameMethod
 from lcam_cli.methods.trained_head import TrainedHead
 
@@ -56,7 +59,17 @@ def fits_name(row: str, name: str) -> bool:
 
 def method_of(file: AttentionFile, name: str) -> Method:
     """Make one of :func:`names_of`."""
-    learned, params = file.attention, params_of(file)
+    return method_of_learned(file.attention, name, params_of(file))
+
+
+def method_of_learned(learned: Learned, name: str, params: dict[str, Any]) -> Method:
+    """Make a method of what was learned, which may be in no file yet.
+
+    Args:
+        learned: The attention.
+        name: What it is called.
+        params: For the record in maps files; TAME's ``training`` names its layers.
+    """
     if isinstance(learned, Attention):
         return LCam(learned, name, params)
     if isinstance(learned, Gates):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lcam_cli.engine.backbone import Backbone
@@ -31,6 +31,7 @@ from lcam_cli.reports.results import FLOOR
 from lcam_cli.runs.backbone import backbone_of_file, new_backbone
 from lcam_cli.runs.newest_run import newest_run
 from lcam_cli.runs.options import BackboneOptions
+from lcam_cli.runs.other_fit import check_one_fit, note_other_fit
 from lcam_cli.runs.reporter import Reporter
 
 ALL = "all"
@@ -81,6 +82,7 @@ def choose_candidates(
         if not is_trained(name):
             find_method(name)  # a mistyped name is told before a backbone is downloaded
     files = _attention_files(wanted, attentions, backbone_options, explicit, reporter)
+    note_other_fit(files, backbone_options.fit, reporter)
     backbone = _backbone(files, backbone_options, method_options.seed, redrawable)
     trained = _trained(files)
     chosen = Candidates(backbone, {})
@@ -170,7 +172,8 @@ def _backbone(
     else:
         first, known = settings[0]
         for other, theirs in settings[1:]:
-            if (theirs.identity, theirs.preprocess) != (known.identity, known.preprocess):
+            same_fit = replace(theirs.preprocess, fit=known.preprocess.fit)
+            if (theirs.identity, same_fit) != (known.identity, known.preprocess):
                 raise LcamError(
                     f"{first.path} belongs to {_in_words(known.identity)}, "
                     f"{other.path} to {_in_words(theirs.identity)}"
@@ -182,6 +185,7 @@ def _backbone(
                         else ""
                     ),
                 )
+        check_one_fit(files, options.fit)
         backbone = backbone_of_file(
             str(first.path),
             known.identity,

@@ -13,6 +13,7 @@ from lcam_cli.methods.trained import LCAM, is_trained, method_of, names_of
 from lcam_cli.runs.backbone import backbone_of_file, new_backbone
 from lcam_cli.runs.newest_run import newest_run
 from lcam_cli.runs.options import BackboneOptions
+from lcam_cli.runs.other_fit import note_other_fit
 from lcam_cli.runs.reporter import Reporter
 
 
@@ -48,6 +49,7 @@ def backbone_and_method(
         file = load_attention(find_attention(attention))
     else:
         file = newest_run(method, options, reporter)
+    note_other_fit([file], options.fit, reporter)
     row = names_of(file)[0] if method in (None, LCAM) else method
     if row not in names_of(file):
         raise LcamError(

@@ -28,7 +28,8 @@ class BackboneOptions:
         resize: Shorter side before the crop, in pixels.
         mean: Mean of the colours (R, G, B), in 0-1.
         std: Spread of the colours (R, G, B), in 0-1.
-        fit: ``"crop"`` or ``"squash"``.
+        fit: ``"crop"`` sees the centre, ``"squash"`` all of the picture, distorted; None for that
+            of the attention, else of the weights.
         grid: ``"PxQ"``, rows and columns of a transformer's patches.
         activation: ``"softmax"``, ``"sigmoid"`` or ``"none"``.
         output: Which of the network's outputs are the logits.

@@ -28,6 +28,8 @@ class TrainOptions:
             ``"tame"`` alone. Empty for that of ``backbone``, or what the mode takes by itself.
         recipe: ``"auto"``, ``"paper"`` or ``"reference"``; ``engine.batch_size``, if given, and
             what follows stand in place of the recipe's own.
+        keep_aside: The share of the pictures that is never trained on, from 0 to 0.5: the best of
+            where the run started and what it learned is chosen on them.
         epochs: Passes over the pictures, at least 1.
         lr: Base learning rate.
         lambda_tv: λ1, of the map's total variation (Eq. 8).
@@ -55,6 +57,7 @@ class TrainOptions:
     labels: str | None = None
     layers: tuple[str, ...] = ()
     recipe: Literal["auto", "paper", "reference"] = "auto"
+    keep_aside: float | None = None
     epochs: int | None = None
     lr: float | None = None
     lambda_tv: float | None = None
@@ -78,6 +81,7 @@ class TrainOptions:
         "labels": c.optional(c.text),
         "layers": c.names,
         "recipe": c.choice("auto", "paper", "reference"),
+        "keep_aside": c.optional(c.number(0, 0.5)),
         "epochs": c.optional(c.whole(1)),
         **dict.fromkeys(
             ("lr", "lambda_tv", "lambda_av", "lambda_ce", "lambda4"), c.optional(c.number(0))
@@ -96,6 +100,12 @@ class TrainOptions:
             raise LcamError(
                 "--mode bla-t trains the classifier's head",
                 "add --train-head; with the head as it is, it is --mode bla",
+            )
+        if self.keep_aside and self.train_head:
+            raise LcamError(
+                "--keep-aside does not go with --train-head",
+                "leave one out: a head that is trained makes another classifier, whose maps do not "
+                "compare with those of the first",
             )
         if self.labels is not None and not self.train_head:
             raise LcamError(

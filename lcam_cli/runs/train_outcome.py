@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +13,14 @@ from lcam_cli.images.depth import narrow_pictures
 from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.locks import lock_folder
 from lcam_cli.measures.labels import labels_of_files
+from lcam_cli.measures.selection import Selection
 from lcam_cli.methods.attention_file import FILE_NAME
+from lcam_cli.methods.base import Method
 from lcam_cli.methods.learned import LCAM_MODES
 from lcam_cli.reports.text import plural
 from lcam_cli.runs.backbone import new_backbone
 from lcam_cli.runs.engine import new_engine, note_unused_gpus
+from lcam_cli.runs.kept_aside import KeptAside
 from lcam_cli.runs.log import log_to
 from lcam_cli.runs.options import BackboneOptions
 from lcam_cli.runs.pictures import find_pictures
@@ -28,7 +31,10 @@ from lcam_cli.runs.train_options import TrainOptions
 from lcam_cli.scale.gradient_sync import GradientSync
 from lcam_cli.scale.rank_info import RankInfo
 from lcam_cli.scale.ranks import Exit, device_of, together
+from lcam_cli.training.candidates import Choice
 from lcam_cli.training.files import claim_run, run_folder
+from lcam_cli.training.kept_aside import FEWEST_PICTURES, choose_aside
+from lcam_cli.training.learnable import few_pictures
 from lcam_cli.training.loop import TrainingSettings, share_of_batches
 from lcam_cli.training.loop import train as train_on
 from lcam_cli.training.recipes import Recipe, recipe_for
@@ -45,6 +51,8 @@ class TrainResult:
         skipped_what: What is the matter with them, as the end of a sentence.
         interrupted: Whether ``stop`` ended the run; ``resume`` goes on from there.
         is_first: Whether this is the first of several ranks, or the only one.
+        selection: How what was learned compares with where the run started, on the pictures kept
+            aside; None where there are none, or none of them could be scored, and for other ranks.
     """
 
     out: Path
@@ -52,6 +60,7 @@ class TrainResult:
     skipped_what: str = ""
     interrupted: bool = False
     is_first: bool = True
+    selection: Selection | None = None
 
     @property
     def attention(self) -> Path:
@@ -97,14 +106,22 @@ def train(
         if ranks.is_first:
             for item in found.skipped:
                 skipped(item)
-        epochs = settings.recipe.epochs
-        reporter.info(
-            f"training {_title(options)} on {plural(len(paths), 'image')}, "
-            f"{plural(epochs, 'epoch')}, recipe {options.recipe}"
-        )
+        aside, paths = _apart(paths, settings)
+        settings = replace(settings, recipe=settings.recipe.fitted(len(paths)))
+        _announce(reporter, options, settings.recipe, len(paths), len(aside))
+        kept_aside = KeptAside(aside, engine, settings, reporter, skipped, stop)
         sync = GradientSync(ranks)
-        with reporter.progress(len(paths) * epochs, "train", "images") as progress:
+        with ExitStack() as training:
+            progress = training.enter_context(
+                reporter.progress(len(paths) * settings.recipe.epochs, "train", "images")
+            )
             ranks.show(progress.advance)
+
+            def choose(candidates: Mapping[str, Method]) -> Choice | None:
+                ranks.wait_for_others(lambda: False)  # they have nothing left to do
+                training.close()
+                return kept_aside.choose(candidates)
+
             attention = train_on(
                 engine,
                 paths,
@@ -114,6 +131,7 @@ def train(
                 advance=ranks.advance,
                 skip=skipped,
                 stop=stop,
+                choose=choose if aside else None,
                 sync=sync,
             )
             if attention is not None:
@@ -125,6 +143,7 @@ def train(
             skipped.what,
             interrupted=attention is None,
             is_first=ranks.is_first,
+            selection=kept_aside.selection,
         )
         if result.interrupted:
             raise Exit
@@ -166,11 +185,44 @@ def _recipe(options: TrainOptions) -> Recipe:
         "lambda_tv": 0.0 if only_ce else options.lambda_tv,
         "lambda_av": 0.0 if only_ce else options.lambda_av,
         "lambda_ce": options.lambda_ce,
+        "lambda_drop": 0.0 if only_ce else None,
+        "shown": "all" if only_ce else None,
         "lambda4": options.lambda4,
         "init": None if options.init == "auto" else options.init,
+        "keep_aside": options.keep_aside,
     }
     changes = {name: value for name, value in given.items() if value is not None}
+    if only_ce and options.lambda_ce is None and not recipe.lambda_ce:
+        changes["lambda_ce"] = 1.0  # auto has another term in its place
+    if options.epochs is not None:
+        changes["min_steps"] = 0  # as many epochs as the user says, however few the steps
     return replace(recipe, **changes)  # type: ignore[arg-type]
+
+
+def _apart(paths: Sequence[str], settings: TrainingSettings) -> tuple[list[str], list[str]]:
+    """The pictures that are kept aside, and those that are trained on."""
+    places = set(choose_aside(len(paths), settings.recipe.keep_aside, settings.seed))
+    aside = [path for i, path in enumerate(paths) if i in places]
+    return aside, [path for i, path in enumerate(paths) if i not in places]
+
+
+def _announce(
+    reporter: Reporter, options: TrainOptions, recipe: Recipe, pictures: int, aside: int
+) -> None:
+    """Say what is trained, on how many pictures, and whether it will be known if that pays."""
+    others = f" ({aside} more are kept aside)" if aside else ""
+    reporter.info(
+        f"training {_title(options)} on {plural(pictures, 'image')}{others}, "
+        f"{plural(recipe.epochs, 'epoch')}, recipe {options.recipe}"
+    )
+    if too_few := few_pictures(pictures + aside):
+        reporter.warn(too_few, once=True)
+    if recipe.keep_aside and not aside:
+        reporter.warn(
+            f"{plural(pictures, 'image')} {'is' if pictures == 1 else 'are'} too few to keep some "
+            f"aside, as {FEWEST_PICTURES} would be: whether training pays will not be known",
+            once=True,
+        )
 
 
 def _backbone_options(options: TrainOptions) -> BackboneOptions:

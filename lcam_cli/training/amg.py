@@ -6,12 +6,18 @@ The paper does not say how the gates' weights are found; this is our reading.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from lcam_cli.engine.engine import Engine, Forward
+from lcam_cli.engine.engine import Engine
 from lcam_cli.methods.amg import Gates, weighted_features
-from lcam_cli.training.learned import LearnedModule, grid_of_mask, mask_of, masked_logits
-from lcam_cli.training.losses import Loss, MaskedBatch, eq6
+from lcam_cli.training.learned import (
+    LearnedModule,
+    TrainingBatch,
+    grid_of_mask,
+    mask_of,
+    masked_logits,
+)
+from lcam_cli.training.losses import Loss, MaskedBatch, weighted_loss
 from lcam_cli.training.recipes import Recipe
 from lcam_cli.training.start import StartingData
 
@@ -39,11 +45,12 @@ class GatesModule(LearnedModule):
             assert last.bias is not None
             nn.init.zeros_(last.bias)
 
-    def loss(self, engine: Engine, forward: Forward, y: Tensor, recipe: Recipe) -> Loss:
-        """Eq. 6 with S made of L; α is a constant of the frozen classifier."""
+    def loss(self, engine: Engine, batch: TrainingBatch, recipe: Recipe) -> Loss:
+        """The loss with S made of L; α is a constant of the frozen classifier."""
+        forward, y = batch.forward, batch.y
         S = mask_of(self._gates()(weighted_features(engine, forward, y)), recipe)
-        logits = masked_logits(engine, forward.x, S, grid_of_mask(engine, recipe))
-        return eq6(MaskedBatch(forward, y, S, logits), recipe)
+        logits = masked_logits(engine, batch, S, grid_of_mask(engine, recipe), recipe)
+        return weighted_loss(MaskedBatch(forward, y, S, logits), recipe)
 
     def fold(self) -> Gates:
         """See :class:`LearnedModule`."""

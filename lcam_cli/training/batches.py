@@ -7,7 +7,9 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Preprocess
@@ -15,6 +17,7 @@ from lcam_cli.images.stream import Batch, no_pictures, stream_training
 from lcam_cli.scale.rank_info import RankInfo
 from lcam_cli.training.modes import find_mode
 from lcam_cli.training.settings import TrainingSettings
+from lcam_cli.training.shown import DRAWS
 
 
 def share_of_batches(settings: TrainingSettings, rank_info: RankInfo) -> range:
@@ -96,6 +99,15 @@ class TrainingBatches:
         with contextlib.closing(stream):
             for number in range(first, len(self)):
                 yield number, next(stream, None) or no_pictures(self._preprocess)
+
+    def draws(self, epoch: int, indices: Sequence[int]) -> Tensor:
+        """Random numbers of some pictures in an epoch, (B, 2), uniform in [0, 1).
+
+        They are a picture's own: the same whatever batch, part of a batch or rank it is in.
+        """
+        seed = self._settings.seed
+        own = [np.random.default_rng([seed, epoch, i, 1]).random(DRAWS) for i in indices]
+        return torch.tensor(np.array(own).reshape(-1, DRAWS), dtype=torch.float32)
 
     def pictures_of(self, epoch: int, number: int, batch: Batch) -> list[str]:
         """The pictures of a step, those of all ranks; alone, those that could be read."""

@@ -13,11 +13,11 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from lcam_cli.engine.engine import Engine, Forward
+from lcam_cli.engine.engine import Engine
 from lcam_cli.methods.attention import class_activation_map, min_max
 from lcam_cli.methods.bounded_logit import POSITIONS, Kind, PositionLogits, soft_selection
-from lcam_cli.training.learned import LearnedModule
-from lcam_cli.training.losses import Loss, MaskedBatch, eq6
+from lcam_cli.training.learned import LearnedModule, TrainingBatch
+from lcam_cli.training.losses import Loss, MaskedBatch, weighted_loss
 from lcam_cli.training.recipes import Recipe
 from lcam_cli.training.rows import feature_scale
 
@@ -74,13 +74,14 @@ class PositionLogitsModule(LearnedModule):
         w = (self.v / self.scale).expand(len(A), -1)
         return class_activation_map(A, w, self.b.expand(len(A)))
 
-    def loss(self, engine: Engine, forward: Forward, y: Tensor, recipe: Recipe) -> Loss:
+    def loss(self, engine: Engine, batch: TrainingBatch, recipe: Recipe) -> Loss:
         """CE(y, head(A ⊙ a·P·Q)); the recipe's λ of the other terms are 0."""
+        forward = batch.forward
         logits = self.logits(forward.A)
         a = soft_selection(logits) if self.kind == "bla" else gumbel_selection(logits)
         weights = a * a[0].numel()
         scores = engine.head(forward.A * weights.unsqueeze(1), forward.around)
-        return eq6(MaskedBatch(forward, y, min_max(a), scores), recipe)
+        return weighted_loss(MaskedBatch(forward, batch.y, min_max(a), scores), recipe)
 
     def fold(self) -> PositionLogits:
         """See :class:`LearnedModule`: one weight a feature map, s in it."""

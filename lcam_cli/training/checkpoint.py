@@ -70,9 +70,12 @@ def sync_folder(folder: Path) -> None:
 
 
 def load_checkpoint(
-    path: Path, rows: nn.Module, optimisers: list[torch.optim.Optimizer], fingerprint: str
+    path: Path,
+    rows: nn.Module,
+    optimisers: list[torch.optim.Optimizer],
+    fingerprint: str,
 ) -> Position:
-    """Put a checkpoint's state into ``rows``, ``optimisers`` and the random generators.
+    """Put a checkpoint's state into what is given, and into the random generators.
 
     Nothing in the file is executed.
 

@@ -9,6 +9,7 @@ from lcam_cli.errors import LcamError
 from lcam_cli.maps.atomic import remove_leftovers
 from lcam_cli.methods.attention_file import FILE_NAME
 from lcam_cli.training.checkpoint import CHECKPOINT
+from lcam_cli.training.results import SELECTION
 
 
 def run_folder(backbone: str, mode: str) -> Path:
@@ -39,7 +40,8 @@ def claim_run(folder: Path, *, resume: bool, overwrite: bool) -> bool:
         folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder)
         if overwrite and not resume:
-            (folder / CHECKPOINT).unlink(missing_ok=True)
+            for earlier in (CHECKPOINT, SELECTION):
+                (folder / earlier).unlink(missing_ok=True)
         (folder / "log.csv").open("a", encoding="utf-8").close()  # can it be written to?
     except OSError as error:
         raise LcamError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from lcam_cli.methods.attention import min_max, upsample
 from lcam_cli.methods.learned import Learned
 from lcam_cli.training.losses import Loss
 from lcam_cli.training.recipes import Recipe
+from lcam_cli.training.shown import shown_part
 
 
 class Trainable(nn.Module, ABC):
@@ -30,27 +32,42 @@ class Trainable(nn.Module, ABC):
 
     @abstractmethod
     def fold(self) -> Learned:
-        """What goes into the attention file, as it stands now."""
+        """A copy of what goes into the attention file, as it stands now."""
 
-    def end_cycle(self) -> None:
-        """Keep what was learned for the average, and start again; nothing by default."""
+    def fold_start(self) -> Learned:
+        """What explains without learning, asked for before the first step; by default the start."""
+        return self.fold()
 
     def optimisers(self, recipe: Recipe) -> list[torch.optim.Optimizer]:
         """Those that move the parameters; by default Adam on everything."""
         return [torch.optim.Adam(self.parameters(), lr=recipe.lr)]
 
 
+@dataclass(frozen=True)
+class TrainingBatch:
+    """What a step learns from.
+
+    Attributes:
+        forward: The pictures as they are, B of them: features, logits and what the scores are.
+        y: Their labels, (B,), int64.
+        draws: Random numbers of each picture in this step, (B, 2), for :mod:`.shown`.
+    """
+
+    forward: Forward
+    y: Tensor
+    draws: Tensor
+
+
 class LearnedModule(Trainable):
     """What a mode trains where it is not rows of L-CAM (:class:`~.rows.Rows`)."""
 
     @abstractmethod
-    def loss(self, engine: Engine, forward: Forward, y: Tensor, recipe: Recipe) -> Loss:
+    def loss(self, engine: Engine, batch: TrainingBatch, recipe: Recipe) -> Loss:
         """The mode's loss, with gradients.
 
         Args:
             engine: The engine with the frozen classifier.
-            forward: The pictures, B of them.
-            y: Their labels, (B,), int64.
+            batch: The pictures and their labels.
             recipe: The mask's kind and the λ.
         """
 
@@ -60,21 +77,30 @@ def mask_of(L: Tensor, recipe: Recipe) -> Tensor:
     return L.sigmoid() if recipe.mask == "sigmoid" else min_max(L)
 
 
+def shown(S: Tensor, batch: TrainingBatch, recipe: Recipe) -> Tensor:
+    """What a step shows of masks S (B, H, W), as the recipe says: all, or a part."""
+    return shown_part(S, batch.draws) if recipe.shown == "part" else S
+
+
 def grid_of_mask(engine: Engine, recipe: Recipe) -> Grid | None:
     """Where training puts the cells of a mask: as the recipe says, however maps are placed."""
     return engine.backbone.grid if recipe.align else None
 
 
-def masked_logits(engine: Engine, x: Tensor, S: Tensor, grid: Grid | None) -> Tensor:
+def masked_logits(
+    engine: Engine, batch: TrainingBatch, S: Tensor, grid: Grid | None, recipe: Recipe
+) -> Tensor:
     """f(X ⊙ θ(S)) (Eq. 5): logits (B, R) of masked pictures.
 
     Args:
         engine: The engine with the frozen classifier.
-        x: Pictures, (B, 3, H, W) in [0, 1].
+        batch: The pictures.
         S: Masks, (B, P, Q) in [0, 1].
         grid: Where the cells of S lie; None for an even tiling.
+        recipe: What is shown of the mask.
     """
-    mask = upsample(S, (x.shape[2], x.shape[3]), grid)
+    x = batch.forward.x
+    mask = shown(upsample(S, (x.shape[2], x.shape[3]), grid), batch, recipe)
     # With the channels apart, the product and its gradient take a quarter of the time.
     masked = engine.normalise(x.contiguous() * mask.unsqueeze(1))
     with engine.autocast():

@@ -1,4 +1,4 @@
-"""What a training run leaves for people to look at: ``log.csv`` and ``losses.png``."""
+"""``log.csv``: a line a step of a training run."""
 
 from __future__ import annotations
 
@@ -75,37 +75,6 @@ def read_log(path: Path) -> list[dict[str, float]]:
             except (TypeError, ValueError, KeyError):
                 continue
         return rows
-
-
-def draw_losses(log: Path, picture: Path) -> None:
-    """Draw the loss terms of ``log.csv`` against the steps."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 (slow import)
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
-    rows = read_log(log)
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    steps = [r["step"] for r in rows]
-    labels = {"loss": "loss (Eq. 6)"} | {name: TERMS[name].label for name in reversed(TERMS)}
-    for term, label in labels.items():
-        values = [r[term] for r in rows]
-        line = axes.plot(steps, values, alpha=0.25, linewidth=0.8)[0]
-        axes.plot(steps, _smooth(values), color=line.get_color(), label=label)
-    axes.set_xlabel("step")
-    axes.set_ylabel("value (terms unweighted, loss weighted)")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(picture, dpi=150)
-
-
-def _smooth(values: list[float], weight: float = 0.9) -> list[float]:
-    """Exponential moving average, corrected for its start."""
-    average, smoothed = 0.0, []
-    for count, value in enumerate(values, 1):
-        average = weight * average + (1 - weight) * value
-        smoothed.append(average / (1 - weight**count))
-    return smoothed
 
 
 def _plain(column: str, value: float) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,15 +18,19 @@ from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
 from lcam_cli.images.stream import Batch
 from lcam_cli.methods.attention_file import FILE_NAME
+from lcam_cli.methods.learned import LCAM_MODES, Learned
+from lcam_cli.methods.trained import LCAM, method_of_learned
 from lcam_cli.scale.gradient_sync import SINGLE_PROCESS, GradientSync
 from lcam_cli.training.batches import TrainingBatches, share_of_batches
+from lcam_cli.training.candidates import LEARNED, START, Choice, Choose
 from lcam_cli.training.checkpoint import CHECKPOINT, Position, load_checkpoint, save_checkpoint
+from lcam_cli.training.learnable import start_checked
 from lcam_cli.training.log import LOG, NoLog, TrainingLog, read_log
 from lcam_cli.training.modes import (
     caller_random_state,
     check_gradients,
     fit_settings,
-    start,
+    set_dropout,
 )
 from lcam_cli.training.nonfinite import (
     FAILED_BATCH,
@@ -59,11 +64,14 @@ class Callbacks:
         advance: With the pictures done, after every batch.
         skip: With each picture that is left out, once.
         stop: After every batch; True ends the run with a checkpoint.
+        choose: At the end, by the first rank alone: whether the start or what was learned goes
+            into the attention file. None for what was learned, whatever it is worth.
     """
 
     advance: Callable[[int], None]
     skip: Callable[[Skipped], None]
     stop: Callable[[], bool]
+    choose: Choose | None = None
 
 
 def train(
@@ -76,21 +84,24 @@ def train(
     advance: Callable[[int], None] = lambda _pictures: None,
     skip: Callable[[Skipped], None] = lambda _skipped: None,
     stop: Callable[[], bool] = lambda: False,
+    choose: Choose | None = None,
     sync: GradientSync = SINGLE_PROCESS,
 ) -> Path | None:
     """Train an attention on pictures, by default with the frozen classifier's own predictions.
 
     Args:
         engine: The engine with the frozen classifier.
-        paths: The pictures.
-        out: The run's folder: ``attention.safetensors``, ``log.csv``, ``losses.png``, and
-            ``checkpoint.pt`` while it is not done.
+        paths: The pictures; all of them are trained on, whatever the recipe keeps aside.
+        out: The run's folder: ``attention.safetensors``, ``log.csv``, ``losses.png``, with
+            ``choose`` ``selection.json``, and ``checkpoint.pt`` while it is not done.
         settings: Mode, recipe, seed.
         resume: Go on from the folder's checkpoint.
         advance: Called with the pictures done, after every batch.
         skip: Called with each picture that cannot be read, and each whose scores are no numbers,
             once.
         stop: Asked after every batch; True ends the run with a checkpoint.
+        choose: Chooses at the end what goes into the attention file: where the run started, or
+            what it learned (``training.candidates``). None for what it learned.
         sync: With the other ranks that train together. Each takes its share of every batch;
             the first one alone writes to the folder.
 
@@ -101,7 +112,7 @@ def train(
         LcamError: No picture can be read or has scores that are numbers, a loss that is no number,
             a checkpoint of another run, a disk that is full. The last checkpoint is kept.
     """
-    callbacks = Callbacks(advance, skip, stop)
+    callbacks = Callbacks(advance, skip, stop, choose)
     try:
         with caller_random_state():
             return TrainingRun(engine, paths, out, settings, callbacks, sync).run(resume=resume)
@@ -150,8 +161,11 @@ class TrainingRun:
             paths, engine.backbone.preprocess, settings, sync.ranks.info
         )
         self._fingerprint = fingerprint(engine, paths, settings)
-        module = start(StartingData(engine, paths, settings)).to(engine.device)
-        sync.broadcast(module)
+        module = start_checked(StartingData(engine, paths, settings))
+        chooses = callbacks.choose is not None and self._is_first
+        # On the CPU, and in no checkpoint: a run that goes on starts from the same pictures first.
+        self._start = module.fold_start() if chooses else None
+        sync.broadcast(module.to(engine.device))
         self._trainer = Trainer(engine, module, settings.recipe, settings.mode, sync)
         self._position = Position()
         # The first rank alone reports: another epoch's order may give a picture to another rank.
@@ -182,10 +196,30 @@ class TrainingRun:
                 new = position.epoch in (0, first_epoch)
                 if not self._train_epoch(self._callbacks.skip if new else _ignore):
                     return None
-        if not self._is_first:
-            return self._out / FILE_NAME
+        return self._finish() if self._is_first else self._out / FILE_NAME
+
+    def _finish(self) -> Path | None:
+        """Write the results; None where the run is stopped before it has chosen."""
         described = attention_settings(self._engine, self._settings, len(self._paths))
-        return write_results(self._out, self._trainer.module.fold(), described)
+        learned, selection = self._trainer.module.fold(), None
+        if self._start is not None:
+            candidates = {START: self._start, LEARNED: learned}
+            choice = self._choose(candidates, described.training)
+            if choice is None:
+                return None
+            learned, selection = candidates[choice.name], choice.record
+        return write_results(self._out, learned, described, self._settings.recipe, selection)
+
+    def _choose(self, candidates: Mapping[str, Learned], training: dict[str, Any]) -> Choice | None:
+        """Ask which of the two is to be written."""
+        assert self._callbacks.choose is not None
+        set_dropout(self._engine.backbone.network, active=False)  # recipe ``reference`` trains so
+        mode = self._settings.mode
+        name = f"{LCAM}-{mode}" if mode in LCAM_MODES else mode
+        params = {"training": training}
+        return self._callbacks.choose(
+            {key: method_of_learned(one, name, params) for key, one in candidates.items()}
+        )
 
     def _train_epoch(self, skip: Callable[[Skipped], None]) -> bool:
         """Train on what is left of an epoch; return False where the run is stopped."""
@@ -205,7 +239,7 @@ class TrainingRun:
         return True
 
     def _end_epoch(self) -> None:
-        """Go on to the next epoch, maybe of the next cycle, and save.
+        """Go on to the next epoch, and save.
 
         Raises:
             LcamError: No picture was of use in this one.
@@ -213,8 +247,6 @@ class TrainingRun:
         if not self._has_learned:
             raise nothing_to_learn_from(self._engine, len(self._paths), bool(self._nonfinite))
         position = self._position
-        if position.epoch + 1 == self._settings.recipe.cycle_epochs(position.epoch).stop:
-            self._trainer.end_cycle()
         position.epoch, position.batch = position.epoch + 1, 0
         self._save()
 
@@ -245,8 +277,10 @@ class TrainingRun:
         x, indices = self._engine.pixels(batch.images), batch.indices
         nonfinite: list[int] = []
         while True:
+            labels = self._labels(indices)
+            draws = self._batches.draws(self._position.epoch, indices)
             try:
-                return *self._trainer.step(x, lr_factor, self._labels(indices)), nonfinite
+                return *self._trainer.step(x, lr_factor, labels, draws), nonfinite
             except NonFiniteScoresError as error:
                 finite = error.finite.tolist()
                 nonfinite += itertools.compress(indices, (not one for one in finite))

@@ -1,6 +1,7 @@
-"""The loss of L-CAM (Eq. 6-8), term by term.
+"""The loss, term by term: those of L-CAM (Eq. 6-8), and the relative drop of the score.
 
-λ1·TV(S) + λ2·AV(S) + λ3·CE(y, f(masked)), where S is the map the picture was masked with.
+λ1·TV(S) + λ2·AV(S) + λ3·CE(y, f(masked)) + λ_drop·drop, where S is the map the picture was masked
+with.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lcam_cli.engine.activation import Activation
+from lcam_cli.engine.activation import Activation, confidence
 from lcam_cli.engine.engine import Forward
 from lcam_cli.training.recipes import Recipe
 
@@ -50,14 +51,14 @@ class Term:
 
 @dataclass
 class Loss:
-    """Eq. 6, and its terms by name, before their λ; each a scalar."""
+    """The weighted sum of the terms, and the terms by name, before their λ; each a scalar."""
 
     total: Tensor
     terms: dict[str, Tensor]
 
 
-def eq6(masked: MaskedBatch, recipe: Recipe) -> Loss:
-    """λ1·TV(S) + λ2·AV(S) + λ3·CE(y, logits), with the recipe's λ: all of :data:`TERMS`."""
+def weighted_loss(masked: MaskedBatch, recipe: Recipe) -> Loss:
+    """λ1·TV(S) + λ2·AV(S) + λ3·CE(y, logits) + …, with the recipe's λ: all :data:`TERMS`."""
     terms = {name: term.value(masked, recipe) for name, term in TERMS.items()}
     weighted = [getattr(recipe, f"lambda_{name}") * value for name, value in terms.items()]
     return Loss(functools.reduce(torch.add, weighted), terms)
@@ -120,6 +121,22 @@ def cross_entropy(logits: Tensor, y: Tensor, activation: Activation = "softmax")
     return F.cross_entropy(logits, y)
 
 
+def relative_drop(masked: MaskedBatch) -> Tensor:
+    """Average of max(0, f − p)/f: the share of the score that the mask costs, as AD counts it.
+
+    f is the score of the label on the picture, p on the masked one. Of scores in [0, 1] the loss is
+    in [0, 1] however sure the classifier is, while CE of a sure one is nearly 0 from the start.
+
+    A picture whose score is 0 has nothing to lose: its drop is 0, and it teaches nothing.
+    """
+    f = masked.forward.confidence(masked.y)
+    p = confidence(masked.logits, masked.y, masked.forward.activation)
+    scores = f >= torch.finfo(f.dtype).tiny
+    # No 0/0 even where it is not taken: its gradient would be NaN.
+    drop = (f - p).clamp_min(0) / torch.where(scores, f, 1)
+    return torch.where(scores, drop, 0).mean()
+
+
 def _variation_of(masked: MaskedBatch, recipe: Recipe) -> Tensor:
     variation = reference_total_variation if recipe.border_tv else total_variation
     return variation(masked.S, len(masked.y))
@@ -129,5 +146,6 @@ TERMS: dict[str, Term] = {
     "tv": Term("TV (Eq. 8)", _variation_of),
     "av": Term("AV (Eq. 7)", lambda m, r: average(m.S, r.lambda4, r.av_epsilon)),
     "ce": Term("CE", lambda m, _: cross_entropy(m.logits, m.y, m.forward.activation)),
+    "drop": Term("drop of the score", lambda m, _: relative_drop(m)),
 }
 """The terms, in the order of the columns of ``log.csv``."""

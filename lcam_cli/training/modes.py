@@ -130,12 +130,13 @@ def start(data: StartingData) -> Rows | LearnedModule:
     """
     settings = data.settings
     if settings.recipe.dropout:
-        _activate_dropout(data.engine.backbone.network)
+        set_dropout(data.engine.backbone.network, active=True)
     torch.manual_seed(settings.seed)  # for chance inside a step: dropout, sampling
     return find_mode(settings.mode).start(data)
 
 
-def _activate_dropout(network: nn.Module) -> None:
+def set_dropout(network: nn.Module, *, active: bool) -> None:
+    """Have a network's dropout drop, or not."""
     for module in network.modules():
         if isinstance(module, nn.Dropout):
-            module.train()
+            module.train(active)

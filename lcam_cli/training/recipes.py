@@ -12,9 +12,7 @@ Mode = Literal["img", "fm", "bla", "bla-head", "bla-t-head", "l2x-f", "amg", "ta
 MaskKind = Literal["sigmoid", "minmax"]
 Init = Literal["random", "classifier"]
 RowsKind = Literal["free", "shared"]
-
-
-_STEPS_A_CYCLE = 100
+Shown = Literal["all", "part"]
 
 
 @dataclass(frozen=True)
@@ -28,27 +26,33 @@ class Recipe:
         lr: Base learning rate.
         lr_W: Times ``lr`` for W; where the classifier's head is trained, for the head.
         lr_b: Times ``lr`` for b.
+        lr_delta: Learning rate of what sets a class apart, where rows are ``shared``.
         momentum: Nesterov momentum of SGD; 0 for plain SGD.
         weight_decay: Of SGD.
         decay: Factor on the learning rate after every epoch; ``None`` for a cosine to zero.
-        cycles: Independent runs that share the epochs out between them, and whose W are averaged;
-            fewer where they would have less than 100 steps each.
         flip: Mirror every second picture.
         alternate: Every other epoch, from the first, sees centre crops, as inference does.
         mask: σ(L) as in Eq. 4-5, or ζ(L), which inference and the measures use.
+        shown: ``all`` of the mask, or a ``part`` of it (``training.shown``).
         align: Place the mask by the receptive fields of its cells (``engine.grid``) instead of an
             even tiling. It is about training alone: where maps are placed is asked for with them.
         rows: ``free`` learns every row of W by itself, ``shared`` adds what all classes have in
             common (``training.rows``).
+        kernel: Side of the kernel that spreads the map over neighbouring cells, in cells, where
+            rows are ``shared``; 0 for none.
         init: Where W starts.
         lambda_tv: λ1, on TV (Eq. 8).
         lambda_av: λ2, on AV (Eq. 7).
         lambda_ce: λ3, on CE.
+        lambda_drop: On the relative drop of the score (``losses.relative_drop``); ours.
         lambda4: λ4, the exponent in AV.
         av_epsilon: Added to S inside AV.
         border_tv: TV of the authors' code: with the border's energy, halved.
         all_pairs: Take TV and AV over the masks of every pair (picture i, label of picture j).
         dropout: Leave the head's dropout active, as the authors' code does on VGG-16.
+        min_steps: Where ``epochs`` are fewer steps than this, there are more epochs.
+        keep_aside: The share of the pictures, in [0, 0.5], that is never trained on: what the run
+            leaves is chosen on them (``training.kept_aside``). 0 for none.
     """
 
     name: str
@@ -57,45 +61,40 @@ class Recipe:
     lr: float
     lr_W: float = 1.0  # noqa: N815 (the paper's W)
     lr_b: float = 1.0
+    lr_delta: float = 0.5
     momentum: float = 0.0
     weight_decay: float = 0.0
     decay: float | None = None
-    cycles: int = 1
     flip: bool = False
     alternate: bool = False
     mask: MaskKind = "sigmoid"
+    shown: Shown = "all"
     align: bool = False
     rows: RowsKind = "free"
+    kernel: int = 0
     init: Init = "random"
     lambda_tv: float = 0.01
     lambda_av: float = 2.0
     lambda_ce: float = 1.5
+    lambda_drop: float = 0.0
     lambda4: float = 0.3
     av_epsilon: float = 0.0
     border_tv: bool = False
     all_pairs: bool = False
     dropout: bool = False
+    min_steps: int = 0
+    keep_aside: float = 0.0
 
     def fitted(self, pictures: int) -> Recipe:
-        """The recipe for so many pictures: a cycle too short to learn anything helps no average."""
-        steps = self.epochs * math.ceil(pictures / self.batch_size)
-        return replace(self, cycles=max(1, min(self.cycles, steps // _STEPS_A_CYCLE)))
-
-    def cycle_of(self, epoch: int) -> int:
-        """The cycle that an epoch belongs to; each has at least one epoch."""
-        return epoch * min(self.cycles, self.epochs) // self.epochs
-
-    def cycle_epochs(self, epoch: int) -> range:
-        """All epochs of the cycle that ``epoch`` belongs to."""
-        same = [e for e in range(self.epochs) if self.cycle_of(e) == self.cycle_of(epoch)]
-        return range(same[0], same[-1] + 1)
+        """The recipe for so many pictures: few of them need more epochs to learn anything."""
+        steps_an_epoch = math.ceil(pictures / self.batch_size)
+        return replace(self, epochs=max(self.epochs, math.ceil(self.min_steps / steps_an_epoch)))
 
     def lr_factor(self, epoch: int, share: float) -> float:
         """The factor on the learning rate, when ``share`` in [0, 1] of ``epoch`` is done."""
         if self.decay is not None:
             return float(self.decay**epoch)
-        cycle = self.cycle_epochs(epoch)
-        return 0.5 * (1 + math.cos(math.pi * (epoch - cycle.start + share) / len(cycle)))
+        return 0.5 * (1 + math.cos(math.pi * (epoch + share) / self.epochs))
 
     def to_json(self) -> dict[str, Any]:
         """All settings, for the record in the attention file."""
@@ -153,31 +152,41 @@ def recipe_for(name: str, backbone: str, mode: Mode = "img") -> Recipe:
 
 AUTO = Recipe(
     "auto",
-    epochs=9,
+    epochs=6,
     batch_size=32,
-    lr=0.004,
-    cycles=3,
+    lr=4e-4,
+    lr_delta=0.1,
+    flip=True,
+    alternate=True,
+    mask="minmax",
+    shown="part",
+    align=True,
+    rows="shared",
+    kernel=5,
+    init="classifier",
+    lambda_tv=0.0,
+    lambda_av=0.0,
+    lambda_ce=0.0,
+    lambda_drop=1.0,
+    lambda4=1.0,
+    min_steps=120,
+    keep_aside=0.2,
+)
+"""Ours, for hundreds of pictures instead of 1.3 million; what was tried is in docs/training.md."""
+
+_HEAD_ONLY = Recipe(
+    "auto",
+    epochs=20,
+    batch_size=32,
+    lr=0.01,
     flip=True,
     alternate=True,
     mask="minmax",
     align=True,
-    rows="shared",
-    init="classifier",
     lambda_tv=0.0,
-    lambda_av=2.5,
+    lambda_av=0.0,
     lambda_ce=1.0,
     lambda4=1.0,
-)
-"""Ours, for hundreds of pictures instead of 1.3 million; what was tried is in docs/training.md."""
-
-_HEAD_ONLY = replace(
-    AUTO,
-    epochs=20,
-    lr=0.01,
-    cycles=1,
-    lambda_av=0.0,
-    init="random",
-    rows="free",
 )
 
 _WITH_HEAD = replace(_HEAD_ONLY, lr_W=0.001)
@@ -187,7 +196,7 @@ OWN_RECIPES: dict[str, Recipe] = {
     "bla-head": _WITH_HEAD,
     "bla-t-head": _WITH_HEAD,
     "l2x-f": replace(_HEAD_ONLY, lr=0.002),
-    "amg": replace(AUTO, epochs=6, lr=0.001, cycles=1, init="random", rows="free"),
-    "tame": replace(AUTO, epochs=6, cycles=1, lambda_tv=0.01),
+    "amg": replace(_HEAD_ONLY, epochs=6, lr=0.001, lambda_av=2.5, keep_aside=0.2),
+    "tame": AUTO,
 }
 """``auto`` of the modes beside L-CAM."""

@@ -23,7 +23,13 @@ from lcam_cli.training.recipes import Recipe
 
 
 class Rows(Trainable):
-    """W and b of L-CAM, as they are learned."""
+    """W and b of L-CAM, as they are learned.
+
+    Attributes:
+        kernel: g, which spreads L over neighbouring cells, (n, n), with gradients; None without.
+    """
+
+    kernel: Tensor | None
 
     @abstractmethod
     def rows(self, classes: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,6 +53,7 @@ class FreeRows(Rows):
         super().__init__()
         self.W = nn.Parameter(W.clone())
         self.b = nn.Parameter(b.clone())
+        self.kernel = None
         self._sparse = sparse
 
     def rows(self, classes: Tensor) -> tuple[Tensor, Tensor]:
@@ -136,20 +143,29 @@ def _mean_gradients(totals: Tensor, A: Tensor, chosen: Tensor) -> Tensor:
     return g.mean((1, 3, 4))
 
 
+def gaussian(n: int) -> Tensor:
+    """A Gaussian with a standard deviation of one cell, (n, n), summing to 1; n is odd."""
+    steps = torch.arange(n) - n // 2
+    kernel = (-(steps[:, None] ** 2 + steps**2) / 2.0).exp()
+    return kernel / kernel.sum()
+
+
 class SharedRows(Rows):
     """W[r] = (c·W0[r] + w_shared + Δ[r]) / s; b = 0, which ζ takes away again anyway.
 
-    Every picture teaches c and w_shared, whatever its class; Δ[r] is what sets class r apart.
+    Every picture teaches c, w_shared and the kernel g, whatever its class; Δ[r] is what sets class
+    r apart. g starts as a Gaussian: the mean of a neighbourhood is a better start than its middle.
 
     Args:
         W0: Where W starts, (R, K).
         scale: s, the size of each feature map, (K,). Dividing by it gives every channel the same
             say, and learning rates that fit every network.
+        kernel: n, the side of g in cells, odd; 0 for none.
     """
 
     by_class = ("delta",)
 
-    def __init__(self, W0: Tensor, scale: Tensor) -> None:
+    def __init__(self, W0: Tensor, scale: Tensor, kernel: int = 0) -> None:
         super().__init__()
         scaled = W0 * scale
         self.W0: Tensor
@@ -161,10 +177,7 @@ class SharedRows(Rows):
         self.c = nn.Parameter(torch.ones(()))
         self.w_shared = nn.Parameter(torch.zeros(W0.shape[1]))
         self.delta = nn.Parameter(torch.zeros_like(W0))
-        self.cycles: Tensor
-        self.sum_of_cycles: Tensor
-        self.register_buffer("cycles", torch.zeros(()))
-        self.register_buffer("sum_of_cycles", torch.zeros_like(W0))
+        self.kernel = nn.Parameter(gaussian(kernel)) if kernel else None
 
     def rows(self, classes: Tensor) -> tuple[Tensor, Tensor]:
         """See :class:`Rows`."""
@@ -173,23 +186,17 @@ class SharedRows(Rows):
         w = (self.c * self.W0[classes] + self.w_shared + delta) / self.scale
         return w, w.new_zeros(len(classes))
 
+    @torch.no_grad()
     def fold(self) -> Attention:
         """See :class:`Rows`."""
-        W = self.sum_of_cycles / self.cycles if self.cycles > 0 else self._folded()
-        return Attention(W.clone(), W.new_zeros(len(W)))
+        W = (self.c * self.W0 + self.w_shared + self.delta) / self.scale
+        kernel = None if self.kernel is None else self.kernel.clone()
+        return Attention(W, W.new_zeros(len(W)), kernel)
 
-    def end_cycle(self) -> None:
-        """See :class:`~.learned.Trainable`: averaging W over runs takes out their noise."""
-        self.sum_of_cycles += self._folded()
-        self.cycles += 1
-        with torch.no_grad():
-            self.c.fill_(1)
-            self.w_shared.zero_()
-            self.delta.zero_()
-
-    @torch.no_grad()
-    def _folded(self) -> Tensor:
-        return (self.c * self.W0 + self.w_shared + self.delta) / self.scale
+    def fold_start(self) -> Attention:
+        """See :class:`~.learned.Trainable`: the classifier's rows, without a kernel."""
+        W = self.W0 / self.scale
+        return Attention(W, W.new_zeros(len(W)))
 
     def optimisers(self, recipe: Recipe) -> list[torch.optim.Optimizer]:
         """Adam for what all classes share, SGD for the rows that few pictures reach."""
@@ -197,12 +204,15 @@ class SharedRows(Rows):
             {"params": [self.w_shared], "lr": recipe.lr},
             {"params": [self.c], "lr": 3 * recipe.lr},
         ]
+        if self.kernel is not None:
+            shared.append({"params": [self.kernel], "lr": KERNEL_LR * recipe.lr})
         return [
             torch.optim.Adam(shared),
-            torch.optim.SGD([self.delta], lr=_DELTA_LR),
+            torch.optim.SGD([self.delta], lr=recipe.lr_delta),
         ]
 
 
+KERNEL_LR = 2.0
+"""Times the base learning rate, of the kernels that spread maps."""
 _CLASSES_AT_ONCE = 64
 _START_SIZE = 0.05
-_DELTA_LR = 0.5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from lcam_cli.engine.engine import Engine
 from lcam_cli.images.read import MAX_PIXELS
@@ -38,6 +38,14 @@ class TrainingSettings:
     max_pixels: int = MAX_PIXELS
 
 
+_NEW_IN_RECIPES = {
+    field.name: field.default
+    for field in fields(Recipe)
+    if field.name in ("keep_aside", "kernel", "lambda_drop", "lr_delta", "min_steps", "shown")
+}
+"""What recipes of 0.1.0 did not have, and the value that means it is not there."""
+
+
 def attention_settings(
     engine: Engine, settings: TrainingSettings, pictures: int
 ) -> AttentionSettings:
@@ -63,10 +71,14 @@ def fingerprint(engine: Engine, paths: Sequence[str], settings: TrainingSettings
     described = attention_settings(engine, settings, len(paths))
     # Another precision is what a run may need to go on with.
     training = {k: v for k, v in described.training.items() if k != "precision"}
+    training["cycles"] = 1  # 0.1.0 knew cycles: its runs of one go on
     identity = vars(described.identity) | {"weights_file": ""}
     for what in ("output", "probabilities"):  # 0.1.0 had neither: its runs go on
         if not identity[what]:
             del identity[what]
+    for what, default in _NEW_IN_RECIPES.items():  # nor these
+        if training[what] == default:
+            del training[what]
     record = [
         training,
         identity,

@@ -98,7 +98,7 @@ def start_rows(data: StartingData) -> Rows:
         W, b = data.classifier_rows(), torch.zeros(R)
     if recipe.rows == "free":
         return FreeRows(W, b, sparse=not (recipe.momentum or recipe.weight_decay))
-    return SharedRows(W, feature_scale(data.features()).cpu())
+    return SharedRows(W, feature_scale(data.features()).cpu(), recipe.kernel)
 
 
 def _finite(engine: Engine, x: Tensor) -> Tensor:

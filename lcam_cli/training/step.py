@@ -13,12 +13,20 @@ import torch
 from torch import Tensor
 
 from lcam_cli.engine.engine import Engine
-from lcam_cli.methods.attention import class_activation_map
+from lcam_cli.methods.attention import class_activation_map, spread
 from lcam_cli.scale.gradient_sync import SINGLE_PROCESS, GradientSync
-from lcam_cli.training.learned import LearnedModule, grid_of_mask, mask_of, masked_logits
-from lcam_cli.training.losses import TERMS, Loss, MaskedBatch, eq6
+from lcam_cli.training.learned import (
+    LearnedModule,
+    TrainingBatch,
+    grid_of_mask,
+    mask_of,
+    masked_logits,
+    shown,
+)
+from lcam_cli.training.losses import TERMS, Loss, MaskedBatch, weighted_loss
 from lcam_cli.training.recipes import Mode, Recipe
 from lcam_cli.training.rows import Rows
+from lcam_cli.training.shown import DRAWS
 
 _VALUES = ("loss", *TERMS)
 
@@ -35,31 +43,31 @@ class NonFiniteScoresError(Exception):
         self.finite = finite
 
 
-def loss_of(engine: Engine, rows: Rows, x: Tensor, recipe: Recipe, mode: Mode) -> Loss:
-    """Compute L-CAM's loss, Eq. 6, on a batch.
+def loss_of(engine: Engine, rows: Rows, batch: TrainingBatch, recipe: Recipe, mode: Mode) -> Loss:
+    """Compute L-CAM's loss on a batch.
 
     Args:
         engine: The engine with the frozen classifier.
         rows: What is trained.
-        x: Pictures, (B, 3, H, W) in [0, 1].
+        batch: The pictures, and the classifier's labels.
         recipe: The mask's kind and the λ.
         mode: ``"img"`` masks the picture (Eq. 5), ``"fm"`` the feature maps (Eq. 4).
     """
-    forward = engine.forward(x)
-    y = forward.predicted
+    forward, y = batch.forward, batch.y
     w, b = rows.rows(y)
-    L = class_activation_map(forward.A, w, b)
+    L = spread(class_activation_map(forward.A, w, b), rows.kernel)
     S = mask_of(L, recipe)
     if mode == "img":
-        logits = masked_logits(engine, x, S, grid_of_mask(engine, recipe))
+        logits = masked_logits(engine, batch, S, grid_of_mask(engine, recipe), recipe)
     else:
-        logits = engine.head(forward.A * S.unsqueeze(1), forward.around)
+        mask = shown(S, batch, recipe)
+        logits = engine.head(forward.A * mask.unsqueeze(1), forward.around)
     if recipe.all_pairs:
         S = mask_of(
             torch.einsum("jk,bkpq->jbpq", w, forward.A).add(b[:, None, None, None]).flatten(0, 1),
             recipe,
         )
-    return eq6(MaskedBatch(forward, y, S, logits), recipe)
+    return weighted_loss(MaskedBatch(forward, y, S, logits), recipe)
 
 
 class Trainer:
@@ -93,7 +101,11 @@ class Trainer:
         self.optimisers = module.optimisers(recipe)
 
     def step(
-        self, x: Tensor, lr_factor: float, labels: Tensor | None = None
+        self,
+        x: Tensor,
+        lr_factor: float,
+        labels: Tensor | None = None,
+        draws: Tensor | None = None,
     ) -> tuple[int, dict[str, float]]:
         """Move the parameters once, by a batch's loss.
 
@@ -101,6 +113,8 @@ class Trainer:
             x: Pictures, (B, 3, H, W) in [0, 1]: this rank's of the batch; B may be 0.
             lr_factor: What every learning rate is multiplied by in this step.
             labels: y (B,), int64, for modes that train a classifier; None for its own predictions.
+            draws: Uniform in [0, 1), (B, 2), for recipes that show a part of the map; None draws
+                them here.
 
         Returns:
             How many pictures all ranks have in the batch, and their loss and terms. Without any
@@ -117,7 +131,7 @@ class Trainer:
                 group["lr"] = lr_factor * group.setdefault("initial_lr", group["lr"])
         values = x.new_zeros(len(_VALUES))
         if len(x):
-            values = self._backward(x, labels)
+            values = self._backward(x, labels, draws)
         parameters = dict(self.module.named_parameters())
         count, values = self._sync.average(parameters, self.module.by_class, len(x), values)
         if count:
@@ -125,15 +139,10 @@ class Trainer:
                 optimiser.step()
         return count, dict(zip(_VALUES, values.tolist(), strict=True))
 
-    def end_cycle(self) -> None:
-        """Begin the next cycle: from the start, with optimisers that remember nothing."""
-        self.module.end_cycle()
-        self.optimisers = self.module.optimisers(self._recipe)
-
-    def _backward(self, x: Tensor, labels: Tensor | None) -> Tensor:
+    def _backward(self, x: Tensor, labels: Tensor | None, draws: Tensor | None) -> Tensor:
         """:func:`backward`, and what it returns as one tensor."""
         engine, random_state = self._engine, _random_state(x.device)
-        values = backward(engine, self.module, x, self._recipe, self._mode, labels)
+        values = backward(engine, self.module, x, self._recipe, self._mode, labels, draws)
         stacked = torch.stack(list(values.values()))
         # One such picture makes the loss of all NaN, so nobody looks before it is.
         if not stacked.isfinite().all():
@@ -163,6 +172,7 @@ def backward(
     recipe: Recipe,
     mode: Mode,
     labels: Tensor | None = None,
+    draws: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Add the gradients of the batch's loss to the parameters of ``module``.
 
@@ -172,17 +182,20 @@ def backward(
     Returns:
         Loss and terms, detached scalars.
     """
+    if draws is None:
+        draws = torch.rand(len(x), DRAWS)
 
-    def part(x_part: Tensor, *given: Tensor) -> tuple[Tensor]:
+    def part(x_part: Tensor, draws_part: Tensor, *given: Tensor) -> tuple[Tensor]:
+        forward = engine.forward(x_part)
+        batch = TrainingBatch(forward, given[0] if given else forward.predicted, draws_part)
         if isinstance(module, LearnedModule):
-            forward = engine.forward(x_part)
-            loss = module.loss(engine, forward, given[0] if given else forward.predicted, recipe)
+            loss = module.loss(engine, batch, recipe)
         else:
-            loss = loss_of(engine, module, x_part, recipe, mode)
+            loss = loss_of(engine, module, batch, recipe, mode)
         share = len(x_part) / len(x)
         (loss.total * share).backward()  # type: ignore[no-untyped-call]
         values = torch.stack([loss.total, *loss.terms.values()]).detach()
         return ((values * share).unsqueeze(0),)
 
-    (values,) = engine.run(part, x, *([] if labels is None else [labels]))
+    (values,) = engine.run(part, x, draws.to(x.device), *([] if labels is None else [labels]))
     return dict(zip(_VALUES, values.sum(0), strict=True))

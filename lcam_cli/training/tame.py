@@ -1,4 +1,4 @@
-"""Training TAME with Eq. 6 on the picture masked by the map.
+"""Training TAME on the picture masked by the map.
 
 The branches are the paper's: 1×1 convolution, batch norm, skip connection, ReLU. Ours are the
 start (batch norm's factor is 0, so that a branch begins as ReLU(A)), the fusion's rows (those of
@@ -14,14 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from lcam_cli.engine.backbone import Backbone
-from lcam_cli.engine.engine import Engine, Forward
+from lcam_cli.engine.engine import Engine
 from lcam_cli.engine.stages import stage_ends
-from lcam_cli.methods.attention import class_activation_map
+from lcam_cli.methods.attention import class_activation_map, spread
 from lcam_cli.methods.tame import Tame, fuse
-from lcam_cli.training.learned import LearnedModule, mask_of, masked_logits
-from lcam_cli.training.losses import Loss, MaskedBatch, eq6
+from lcam_cli.training.learned import LearnedModule, TrainingBatch, mask_of, masked_logits
+from lcam_cli.training.losses import Loss, MaskedBatch, weighted_loss
 from lcam_cli.training.recipes import Recipe
-from lcam_cli.training.rows import SharedRows, feature_scale
+from lcam_cli.training.rows import KERNEL_LR, SharedRows, feature_scale, gaussian
+from lcam_cli.training.settings import TrainingSettings
 from lcam_cli.training.start import StartingData
 
 _DEFAULT_LAYERS = 3
@@ -49,44 +50,53 @@ class TameModule(LearnedModule):
         layers: Their names, the largest outputs first.
         scales: s of each layer's feature maps, (K_i,) each.
         W0: The classifier's rows on the last layer, (R, K_n).
-        seed: Of the convolutions' start.
+        settings: The recipe, and the seed of the convolutions' start.
     """
 
     def __init__(
-        self, layers: Sequence[str], scales: Sequence[Tensor], W0: Tensor, seed: int
+        self,
+        layers: Sequence[str],
+        scales: Sequence[Tensor],
+        W0: Tensor,
+        settings: TrainingSettings,
     ) -> None:
         super().__init__()
         self._layers = list(layers)
         self._sizes = [len(scale) for scale in scales]
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.manual_seed(settings.seed)
             self.convs = nn.ModuleList(nn.Conv2d(K, K, 1, bias=False) for K in self._sizes)
         self.norms = nn.ModuleList(nn.BatchNorm2d(K) for K in self._sizes)
         for norm in self.norms:
             nn.init.zeros_(norm.weight)  # type: ignore[arg-type]
         earlier = W0.new_zeros(len(W0), sum(self._sizes[:-1]))
         self.fusion = SharedRows(torch.cat([earlier, W0], 1), torch.cat(list(scales)))
+        side = settings.recipe.kernel
+        self.kernels = nn.ParameterList(gaussian(side) for _ in layers) if side else None
 
-    def loss(self, engine: Engine, forward: Forward, y: Tensor, recipe: Recipe) -> Loss:
-        """Eq. 6 with S made of the predicted class's map alone."""
+    def loss(self, engine: Engine, batch: TrainingBatch, recipe: Recipe) -> Loss:
+        """The loss with S made of the predicted class's map alone."""
+        forward, y = batch.forward, batch.y
         features = engine.outputs_of(forward, self._layers)
         grids = engine.backbone.grids_of(self._layers) if recipe.align else None
         w, _ = self.fusion.rows(y)
-        branches = zip(
-            features, self.convs, self.norms, torch.split(w, self._sizes, 1), strict=True
-        )
+        rows, kernels = torch.split(w, self._sizes, 1), self.kernels or [None] * len(features)
+        branches = zip(features, self.convs, self.norms, rows, kernels, strict=True)
         maps = [
-            class_activation_map((A + norm(conv(A))).relu(), row) for A, conv, norm, row in branches
+            spread(class_activation_map((A + norm(conv(A))).relu(), row), kernel)
+            for A, conv, norm, row, kernel in branches
         ]
         S = mask_of(fuse(maps, grids), recipe)
-        logits = masked_logits(engine, forward.x, S, grids[0] if grids else None)
-        return eq6(MaskedBatch(forward, y, S, logits), recipe)
+        logits = masked_logits(engine, batch, S, grids[0] if grids else None, recipe)
+        return weighted_loss(MaskedBatch(forward, y, S, logits), recipe)
 
     def optimisers(self, recipe: Recipe) -> list[torch.optim.Optimizer]:
         """Those of the rows, and Adam for the branches."""
         branches = [*self.convs.parameters(), *self.norms.parameters()]
-        branch_lr = recipe.lr * _BRANCH_LR
-        return [*self.fusion.optimisers(recipe), torch.optim.Adam(branches, lr=branch_lr)]
+        groups = [{"params": branches, "lr": recipe.lr * _BRANCH_LR}]
+        if self.kernels is not None:
+            groups.append({"params": list(self.kernels), "lr": recipe.lr * KERNEL_LR})
+        return [*self.fusion.optimisers(recipe), torch.optim.Adam(groups)]
 
     @torch.no_grad()
     def fold(self) -> Tame:
@@ -101,7 +111,14 @@ class TameModule(LearnedModule):
             convs.append(conv.weight.flatten(1) * factor[:, None])
             biases.append(norm.bias - norm.running_mean * factor)
         rows = self.fusion.fold()
-        return Tame(convs, biases, list(torch.split(rows.W, self._sizes, 1)), rows.b)
+        kernels = [kernel.detach().clone() for kernel in self.kernels or ()]
+        return Tame(convs, biases, list(torch.split(rows.W, self._sizes, 1)), rows.b, kernels)
+
+    def fold_start(self) -> Tame:
+        """See :class:`~.learned.Trainable`: the classifier's rows, without kernels."""
+        begun = self.fold()
+        begun.kernels = []
+        return begun
 
 
 def start(data: StartingData) -> TameModule:
@@ -114,7 +131,7 @@ def start(data: StartingData) -> TameModule:
     data.engine.backbone.shapes_of(layers)  # refuses what gives no feature maps
     W0 = data.classifier_rows()
     scales = feature_scales(data.engine.outputs_of(forward, layers) for forward in data.forwards())
-    return TameModule(layers, [s.cpu() for s in scales], W0, data.settings.seed)
+    return TameModule(layers, [s.cpu() for s in scales], W0, data.settings)
 
 
 _BRANCH_LR = 0.25

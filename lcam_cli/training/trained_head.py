@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from lcam_cli.engine.backbone import Backbone
-from lcam_cli.engine.engine import Engine, Forward
+from lcam_cli.engine.engine import Engine
 from lcam_cli.errors import LcamError
 from lcam_cli.methods.attention import min_max
 from lcam_cli.methods.bounded_logit import soft_selection
 from lcam_cli.methods.trained_head import TrainedHead, head_scores
 from lcam_cli.training.bounded_logit import PositionLogitsModule
-from lcam_cli.training.learned import LearnedModule
-from lcam_cli.training.losses import Loss, MaskedBatch, eq6
+from lcam_cli.training.learned import LearnedModule, TrainingBatch
+from lcam_cli.training.losses import Loss, MaskedBatch, weighted_loss
 from lcam_cli.training.recipes import Recipe
 from lcam_cli.training.rows import feature_scale
 
@@ -43,11 +43,12 @@ class TrainedHeadModule(LearnedModule):
         self.W = nn.Parameter(W.clone())
         self.b = nn.Parameter(b.clone())
 
-    def loss(self, engine: Engine, forward: Forward, y: Tensor, recipe: Recipe) -> Loss:
+    def loss(self, engine: Engine, batch: TrainingBatch, recipe: Recipe) -> Loss:
         """CE(y, W·Σ_pq a·A + b); the recipe's λ of the other terms are 0."""
+        forward = batch.forward
         a = soft_selection(self.logits.logits(forward.A), self.logits.kind)
         scores = head_scores(forward.A, a, self.W, self.b)
-        return eq6(MaskedBatch(forward, y, min_max(a), scores), recipe)
+        return weighted_loss(MaskedBatch(forward, batch.y, min_max(a), scores), recipe)
 
     def optimisers(self, recipe: Recipe) -> list[torch.optim.Optimizer]:
         """Adam on everything; the head's learning rate is the recipe's ``lr_W`` times as large."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import h5py
 import pytest
+from PIL import Image
 
 from tests.cli import job
 from tests.cli.job import Lcam
@@ -159,6 +160,10 @@ def test_another_order_of_the_classes_is_told_once(
 def test_training_and_diagnosing_take_the_same_names(folder: Path, lcam: Lcam) -> None:
     """Relative to the folder named, as in a result, or as typed."""
     write_pictures(folder / "sorted" / "more", 1)
+    for path in (folder / "sorted").glob("grey*/*.png"):  # nothing is learned of one colour
+        with Image.open(path) as picture:
+            picture.putpixel((20, 20), (0, 0, 0))
+            picture.save(path)
     labels = file_of(list(range(12)))
     done = lcam(
         *("diagnose", "sorted", *NETWORK, "--method", "random", "--labels", labels),

@@ -22,7 +22,7 @@ from lcam_cli.training.losses import cross_entropy
 from lcam_cli.training.recipes import recipe_for
 from lcam_cli.training.rows import FreeRows, random_rows
 from lcam_cli.training.step import loss_of
-from tests.tiny import tiny_network
+from tests.tiny import tiny_network, training_batch
 from tests.transformers import own_backbone
 
 LOGITS = torch.tensor([[0.0, math.log(3), -math.log(3)], [2.0, 0.0, 1.0]])
@@ -132,5 +132,5 @@ def test_training_takes_the_sigmoid_of_the_masked_pictures() -> None:
         S = torch.sigmoid((W[y, :, None, None] * A).sum(0) + b[y])  # Eq. 3
         u = network[4:]((A * S)[None])[0]  # Eq. 4
         by_hand -= math.log(_sigma(float(u[y]))) / 3
-    loss = loss_of(engine, FreeRows(W, b), x, recipe, "fm")
+    loss = loss_of(engine, FreeRows(W, b), training_batch(engine, x), recipe, "fm")
     assert float(loss.terms["ce"].detach()) == pytest.approx(by_hand, rel=1e-5)

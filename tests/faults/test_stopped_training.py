@@ -14,6 +14,7 @@ import torch
 
 from lcam_cli.methods.attention_file import FILE_NAME, load_attention
 from lcam_cli.training.checkpoint import CHECKPOINT
+from lcam_cli.training.results import SELECTION
 from tests.faults.counts import count
 from tests.faults.many import Commands
 from tests.faults.processes import NETWORK, OWN, start, wait_for
@@ -47,7 +48,9 @@ def assert_same(run: Path, whole: Path) -> None:
     assert torch.equal(ended.attention.b, unbroken.attention.b)
     assert ended.settings == unbroken.settings
     assert log_of(run) == log_of(whole)
-    assert sorted(p.name for p in run.iterdir()) == [FILE_NAME, "log.csv", "losses.png"]
+    names = [FILE_NAME, "log.csv", "losses.png", SELECTION]
+    assert sorted(p.name for p in run.iterdir()) == names
+    assert (run / SELECTION).read_bytes() == (whole / SELECTION).read_bytes()
 
 
 @pytest.mark.slow
@@ -76,7 +79,8 @@ def test_killed_at_any_moment(folder: Path) -> None:
             if (out / FILE_NAME).exists():
                 load_attention(out / FILE_NAME)
         # What a kill may leave beside.
-        for name in (f".{CHECKPOINT}.lcam.tmp", "log.csv.tmp", f".{FILE_NAME}.lcam.tmp"):
+        temporary = (f".{name}.lcam.tmp" for name in (CHECKPOINT, FILE_NAME, SELECTION))
+        for name in ("log.csv.tmp", *temporary):
             (out / name).unlink(missing_ok=True)
         assert_same(out, folder / "whole")
     print(f"{kills} kills ({at_work} with a checkpoint there) over {runs} runs: all as unbroken")

@@ -154,6 +154,21 @@ def test_training_view_without_flip_and_squashed() -> None:
     assert 70 < sum(flips) < 130
 
 
+def test_squashed_training_views_are_crops_of_the_squashed_picture() -> None:
+    preprocess = Preprocess(image_size=8, resize=10, fit="squash")
+    picture = noise(50, 20)
+    squashed = np.array(transforms.Resize((10, 10))(picture))
+    crops = {
+        squashed[y : y + 8, x : x + 8][:, ::step].tobytes()
+        for x in range(3)
+        for y in range(3)
+        for step in (1, -1)
+    }
+    rng = np.random.default_rng(3)
+    seen = {training_view(picture, preprocess, rng, flip=True).tobytes() for _ in range(200)}
+    assert seen == crops
+
+
 def test_training_view_depends_on_the_generator_alone() -> None:
     views = [
         training_view(noise(60, 50), Preprocess(16, 32), np.random.default_rng([1, 2, k]), True)

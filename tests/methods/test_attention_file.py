@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from scipy import ndimage
 
+from lcam_cli.engine.engine import Engine
 from lcam_cli.engine.identity import Identity
 from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Preprocess
@@ -19,9 +25,12 @@ from lcam_cli.methods.attention_file import (
     load_attention,
     save_attention,
 )
+from lcam_cli.methods.lcam import LCam
+from lcam_cli.version import __version__
 from tests.tiny import SMALL, tiny_backbone
 
 W, B = torch.randn(4, 6), torch.randn(4)
+KERNEL = torch.randn(5, 5)
 
 
 def _settings(**changes: str) -> AttentionSettings:
@@ -37,6 +46,95 @@ def test_round_trip(tmp_path: Path) -> None:
     assert torch.equal(read.attention.b, B)
     assert read.settings == _settings()
     check_fits(read, tiny_backbone())
+
+
+def test_a_file_with_a_kernel_has_a_format_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "attention.safetensors"
+    save_attention(path, Attention(W, B, KERNEL), _settings())
+    with safe_open(path, framework="pt") as opened:
+        assert opened.metadata()["format"] == "lcam-attention/3"
+        assert opened.metadata()["mode"] == "img"
+    read = load_attention(path)
+    assert read.attention.kernel is not None
+    assert torch.equal(read.attention.kernel, KERNEL)
+    assert torch.equal(read.attention.W, W)
+    assert torch.equal(read.attention.b, B)
+    assert read.settings == _settings()
+    check_fits(read, tiny_backbone())
+    A, y = torch.rand(3, 6, 4, 5), torch.tensor([1, 0, 3])
+    assert torch.equal(read.attention(A, y), Attention(W, B, KERNEL)(A, y))
+    again = tmp_path / "again.safetensors"
+    save_attention(again, read.attention, _settings())
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_a_file_without_a_kernel_is_that_of_0_1_0_byte_for_byte(tmp_path: Path) -> None:
+    """An alphabetical header after its length, padded to a multiple of 8, and the tensors."""
+    path = tmp_path / "attention.safetensors"
+    save_attention(path, Attention(W, B), _settings())
+    known = _settings()
+    header = {
+        "__metadata__": {
+            "backbone": json.dumps(vars(known.identity)),
+            "class_names": json.dumps(known.class_names),
+            "format": "lcam-attention/1",
+            "lcam_version": __version__,
+            "preprocess": json.dumps(SMALL.to_json()),
+            "training": json.dumps(known.training),
+        },
+        "bias": {"data_offsets": [0, 16], "dtype": "F32", "shape": [4]},
+        "weight": {"data_offsets": [16, 112], "dtype": "F32", "shape": [4, 6]},
+    }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    expected = len(text).to_bytes(8, "little") + text + B.numpy().tobytes() + W.numpy().tobytes()
+    assert path.read_bytes() == expected
+
+
+@pytest.mark.parametrize(
+    ("kernel", "what"),
+    [
+        (torch.ones(4, 4), r"holds no attention: it needs a kernel \(n, n\) with n odd"),
+        (torch.ones(3, 5), r"holds no attention: it needs a kernel \(n, n\) with n odd"),
+        (torch.ones(0, 0), r"holds no attention: it needs a kernel \(n, n\) with n odd"),
+        (torch.ones(25), r"holds no attention: it needs a kernel \(n, n\) with n odd"),
+        (torch.ones(1, 1, 3, 3), r"holds no attention: it needs a kernel \(n, n\) with n odd"),
+        (torch.full((3, 3), torch.nan), "holds values that are not finite"),
+        (torch.full((3, 3), -torch.inf), "holds values that are not finite"),
+    ],
+)
+def test_damaged_kernels_are_refused_in_one_line(
+    tmp_path: Path, kernel: torch.Tensor, what: str
+) -> None:
+    path = tmp_path / "attention.safetensors"
+    save_attention(path, Attention(W, B, KERNEL), _settings())
+    with safe_open(path, framework="pt") as opened:
+        metadata = opened.metadata()
+    save_file(load_file(path) | {"kernel": kernel}, path, metadata)
+    with pytest.raises(LcamError, match=what) as caught:
+        load_attention(path)
+    assert str(path) in caught.value.what
+    assert "\n" not in caught.value.what + caught.value.hint
+
+
+def test_maps_of_a_file_with_a_kernel_are_those_of_scipy(tmp_path: Path) -> None:
+    """SciPy turns kernels around before it convolves; networks do not."""
+    path = tmp_path / "attention.safetensors"
+    save_attention(path, Attention(W, B, KERNEL), _settings())
+    engine = Engine(tiny_backbone(), device="cpu")
+    x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    classes = torch.tensor([3, 1])
+    maps = LCam.of_file(load_attention(path))(engine, engine.forward(x), classes)
+    turned = KERNEL.double().numpy()[::-1, ::-1]
+    with torch.no_grad():
+        features = engine.backbone.network[:4](engine.normalise(x)).double().numpy()
+    for A, y, L, V in zip(features, classes, maps.cam, maps.saliency, strict=True):
+        plain = np.einsum("k,kpq->pq", W[y].double().numpy(), A) + float(B[y])
+        expected = ndimage.convolve(plain, turned, mode="nearest")
+        np.testing.assert_allclose(L.numpy(), expected, atol=1e-4)
+        # Two convolutions of stride 2 with padding 1: the cells lie at pixels 0, 4, 8, ….
+        scaled = (expected - expected.min()) / (expected.max() - expected.min())
+        np.testing.assert_allclose(V.numpy()[::4, ::4], scaled, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -98,8 +196,6 @@ def test_files_without_an_attention_are_refused(tmp_path: Path) -> None:
     torch.save({"attnM.op.weight": W[:, :, None, None] * torch.nan, "attnM.op.bias": B}, path)
     with pytest.raises(LcamError, match="not finite"):
         load_attention(path)
-    from safetensors.torch import save_file
-
     save_file({"weight": W, "bias": B}, tmp_path / "bare.safetensors")
     with pytest.raises(LcamError, match="is no lcam-attention/1 file"):
         load_attention(tmp_path / "bare.safetensors")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from lcam_cli.cli.app import lcam_app
 from lcam_cli.methods.attention_file import FILE_NAME
 from lcam_cli.training.checkpoint import CHECKPOINT
 from lcam_cli.training.log import read_log
+from lcam_cli.training.results import SELECTION
 from tests.scale.starting import by_hand, torchrun, warm_torchrun
 from tests.tiny import write_pictures
 
@@ -74,6 +76,14 @@ def test_weights_and_log_are_those_of_one_process(
         difference = (many[name] - expected).abs().max() / expected.abs().max().clamp_min(1)
         print(f"{mode} {recipe} {name}: {difference:.1e} of the largest value")
         assert difference <= (1e-5 if recipe == "paper" else 1e-3)
+    # Recipe auto keeps four pictures aside, on which the first rank alone compares.
+    assert err.count("kept aside, Average Drop") == (recipe == "auto"), err
+    if recipe == "auto":
+        found = [json.loads((folder / run / SELECTION).read_text()) for run in ("one", "many")]
+        assert found[0]["chosen"] == found[1]["chosen"]
+        assert found[0]["kept_aside"] == found[1]["kept_aside"] == 4
+        drops = [one["candidates"]["learned"]["mean_ad"]["mean"] for one in found]
+        assert drops[0] == pytest.approx(drops[1], rel=1e-2)
     logs = [read_log(folder / run / "log.csv") for run in ("one", "many")]
     assert [row["step"] for row in logs[1]] == [0, 1, 2]
     for ours, theirs in zip(*logs, strict=True):

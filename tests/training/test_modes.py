@@ -21,7 +21,7 @@ from tests.tiny import tiny_backbone, write_pictures
 
 
 def _settings(mode: Mode, **changes: object) -> TrainingSettings:
-    recipe = replace(recipe_for("auto", "tiny", mode), epochs=3, batch_size=4)
+    recipe = replace(recipe_for("auto", "tiny", mode), epochs=3, batch_size=4, min_steps=0)
     return TrainingSettings(mode, replace(recipe, **changes), seed=5)
 
 

@@ -15,7 +15,7 @@ from lcam_cli.methods.attention_file import FILE_NAME
 from lcam_cli.methods.learned import LCAM_MODES, OF_TENSORS
 from lcam_cli.training.log import COLUMNS, read_log
 from lcam_cli.training.loop import TrainingSettings, train
-from lcam_cli.training.losses import TERMS, MaskedBatch, Term, eq6
+from lcam_cli.training.losses import TERMS, MaskedBatch, Term, weighted_loss
 from lcam_cli.training.modes import MODES, TrainingMode, find_mode
 from lcam_cli.training.recipes import OWN_RECIPES, Mode, Recipe
 from lcam_cli.training.start import StartingData
@@ -51,21 +51,21 @@ def test_a_mode_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_term_is_a_line_and_its_weight(monkeypatch: pytest.MonkeyPatch) -> None:
     @dataclass(frozen=True)
     class Weighted(Recipe):
-        lambda_drop: float = 2.0
+        lambda_rise: float = 2.0
 
-    def drop(masked: MaskedBatch, _recipe: Recipe) -> torch.Tensor:
-        """max(0, f − p)/f, which needs the pictures as they are."""
+    def rise(masked: MaskedBatch, _recipe: Recipe) -> torch.Tensor:
+        """max(0, p − f)/f, which needs the pictures as they are."""
         before = masked.forward.confidence(masked.y)
         after = masked.logits.softmax(1).gather(1, masked.y[:, None])[:, 0]
-        return ((before - after).clamp_min(0) / before).mean()
+        return ((after - before).clamp_min(0) / before).mean()
 
     assert COLUMNS[3:-2] == tuple(TERMS)
-    monkeypatch.setitem(TERMS, "drop", Term("relative drop", drop))
+    monkeypatch.setitem(TERMS, "rise", Term("relative rise", rise))
     engine = Engine(tiny_backbone(), device="cpu")
     x = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     forward = engine.forward(x)
-    logits = torch.zeros_like(forward.logits)  # a score of 1/4 for each class
+    logits = 50 * torch.eye(4)[forward.predicted]  # a score of 1
     masked = MaskedBatch(forward, forward.predicted, torch.ones(3, 8, 8), logits)
-    loss = eq6(masked, Weighted("own", 1, 4, 0.1, lambda_tv=0, lambda_av=0, lambda_ce=0))
+    loss = weighted_loss(masked, Weighted("own", 1, 4, 0.1, lambda_tv=0, lambda_av=0, lambda_ce=0))
     f = forward.confidence(forward.predicted)
-    assert float(loss.total) == pytest.approx(2 * float(((f - 0.25) / f).mean()))
+    assert float(loss.total) == pytest.approx(2 * float(((1 - f) / f).mean()))
