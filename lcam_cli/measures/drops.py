@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import compress
 
 import numpy as np
 import torch
@@ -19,13 +18,13 @@ from torch import Tensor
 from lcam_cli.engine.engine import Engine, Forward
 from lcam_cli.images.find import Skipped
 from lcam_cli.images.read import MAX_PIXELS
-from lcam_cli.images.stream import Batch, stream_batches
+from lcam_cli.images.stream import stream_batches
 from lcam_cli.measures.average_drop import AverageDrop
 from lcam_cli.measures.measure import Quantity
 from lcam_cli.measures.scoring import numbers_of, score_maps
 from lcam_cli.measures.view import BatchView, MapView
 from lcam_cli.methods.base import Method
-from lcam_cli.methods.explain import not_numbers
+from lcam_cli.methods.explain import with_numbers
 from lcam_cli.methods.run import run_method
 
 
@@ -91,35 +90,21 @@ def measure_drops(
     stream = stream_batches(
         paths, engine.backbone.preprocess, engine.batch_size, workers=workers, max_pixels=max_pixels
     )
-    for read in stream:
-        indices, forward, lost = _finite(engine, read, paths)
-        for skipped in lost:
+    for batch in stream:
+        read = batch
+        forward = engine.forward(engine.pixels(read.images)) if read.indices else None
+        if forward is not None and not forward.finite.all():
+            read, forward = with_numbers(engine, read, forward, paths), forward.only(forward.finite)
+        for skipped in read.skipped:
             skip(skipped)
         for name, one in methods.items():
             if stop():
                 stream.close()
                 return None
-            if forward is not None:
-                found[name][:, indices] = _drops_of(engine, one, forward).cpu().numpy()
-            advance(len(indices) + len(lost))
+            if forward is not None and read.indices:
+                found[name][:, read.indices] = _drops_of(engine, one, forward).cpu().numpy()
+            advance(len(read.indices) + len(read.skipped))
     return found
-
-
-def _finite(
-    engine: Engine, read: Batch, paths: Sequence[str]
-) -> tuple[list[int], Forward | None, list[Skipped]]:
-    """The places of the pictures whose scores are numbers, a pass over them, and the others."""
-    if not read.indices:
-        return [], None, read.skipped
-    forward = engine.forward(engine.pixels(read.images))
-    finite = forward.finite.tolist()
-    if all(finite):
-        return read.indices, forward, read.skipped
-    kept = list(compress(read.indices, finite))
-    why = not_numbers(engine)
-    lost = [Skipped(paths[i], why) for i in read.indices if i not in kept]
-    some = forward.only(forward.finite) if kept else None
-    return kept, some, [*read.skipped, *lost]
 
 
 def _drops_of(engine: Engine, measured: Measured, forward: Forward) -> Tensor:

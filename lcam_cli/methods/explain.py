@@ -184,7 +184,7 @@ def _begin(
         # Looked at here alone: on a GPU, a look is a wait.
         if forward.finite.all():
             raise
-        rest = _with_numbers(engine, batch, forward, paths)
+        rest = with_numbers(engine, batch, forward, paths)
         return _begin(engine, method, rest, choice, paths, row_path)
     here = [paths[i] for i in batch.indices]
     maps, names = [one.maps for one in found], [row_path(path) for path in here]
@@ -192,7 +192,7 @@ def _begin(
     return partial(_fetch, rows, found, engine, method.name, here, forward.finite)
 
 
-def _with_numbers(engine: Engine, batch: Batch, forward: Forward, paths: Sequence[str]) -> Batch:
+def with_numbers(engine: Engine, batch: Batch, forward: Forward, paths: Sequence[str]) -> Batch:
     """A batch less the pictures whose scores are no numbers, which are skipped."""
     finite = forward.finite.cpu().numpy()
     lost = [Skipped(paths[i], not_numbers(engine)) for i in compress(batch.indices, ~finite)]

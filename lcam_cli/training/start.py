@@ -43,19 +43,19 @@ class StartingData:
 
     def classifier_rows(self) -> Tensor:
         """W0 (R, K) on the CPU, from a few pictures: :func:`~.rows.classifier_rows`."""
-        first = next(self._pictures(_PICTURES_FOR_CLASSIFIER_ROWS))
-        return classifier_rows(self.engine, first).cpu()
+        first = next(self._forwards(_PICTURES_FOR_CLASSIFIER_ROWS))
+        return classifier_rows(self.engine, first.x).cpu()
 
     def forwards(self) -> Iterator[Forward]:
         """Passes over enough pictures to know how large the features are."""
-        return (self.engine.forward(x) for x in self._pictures(_PICTURES_FOR_SCALE))
+        return self._forwards(_PICTURES_FOR_SCALE)
 
     def features(self) -> Iterator[Tensor]:
         """Feature maps (B, K, P, Q) of those pictures."""
         return (forward.A for forward in self.forwards())
 
-    def _pictures(self, count: int) -> Iterator[Tensor]:
-        """Batches of ``count`` pictures in all, chosen by the seed; fewer where some are left out.
+    def _forwards(self, count: int) -> Iterator[Forward]:
+        """Passes over ``count`` pictures in all, chosen by the seed; fewer where some are left out.
 
         Raises:
             LcamError: None of them can be read, or has scores that are numbers.
@@ -77,12 +77,13 @@ class StartingData:
                 for batch in stream:
                     if not batch.indices:
                         continue
-                    x = engine.pixels(batch.images)
-                    finite = _finite(engine, x)
+                    forward = _forward(engine, engine.pixels(batch.images))
+                    finite = forward.finite
                     any_nonfinite = any_nonfinite or not finite.all()
                     if finite.any():
                         found = True
-                        yield x if finite.all() else x[finite]
+                        # Anew, so that a run is to the last bit that of the others alone.
+                        yield forward if finite.all() else _forward(engine, forward.x[finite])
             if found:
                 return
         raise nothing_to_learn_from(engine, len(self.paths), any_nonfinite)
@@ -101,7 +102,7 @@ def start_rows(data: StartingData) -> Rows:
     return SharedRows(W, feature_scale(data.features()).cpu(), recipe.kernel)
 
 
-def _finite(engine: Engine, x: Tensor) -> Tensor:
-    """Which pictures have scores that are numbers, (B,) bool; the random state stays as it is."""
+def _forward(engine: Engine, x: Tensor) -> Forward:
+    """A pass over pictures; the random state stays as it is."""
     with torch.random.fork_rng([engine.device] if engine.device.type == "cuda" else []):
-        return engine.forward(x).finite
+        return engine.forward(x)
