@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 
 from lcam_cli import (
     BackboneOptions,
-    EngineOptions,
     LcamError,
     Progress,
     Reporter,
@@ -27,24 +26,18 @@ from lcam_cli import (
 from lcam_cli.demo.pictures import write_pictures as write_demo_pictures
 from tests.cli import job
 from tests.cli.job import Lcam
+from tests.runs import tiny_training
 from tests.tiny import write_pictures
 
 lcam = job.lcam
 
-TINY = TrainOptions(
-    epochs=1,
-    out=Path("run"),
-    backbone=BackboneOptions("own.py:net", "none", image_size=32),
-    engine=EngineOptions("cpu", batch_size=4, workers=1),
-)
-COMMAND = ["train", "photos", "--epochs", "1", "--backbone", "own.py:net", "--weights", "none"]
-COMMAND += ["--image-size", "32", "--device", "cpu", "--batch-size", "4", "--workers", "1"]
-COMMAND += ["--out", "run"]
+TINY = replace(tiny_training.OPTIONS, epochs=1, out=Path("run"))
+COMMAND = ["train", "photos", "--epochs", "1", *tiny_training.WORDS, "--out", "run"]
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    job.begin(tmp_path, monkeypatch, "from tests.tiny import tiny_network as net\n", 12)
+    tiny_training.begin(tmp_path, monkeypatch, 12)
 
 
 class Said:

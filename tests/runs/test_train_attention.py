@@ -10,7 +10,6 @@ import torch
 
 from lcam_cli import (
     BackboneOptions,
-    EngineOptions,
     LcamError,
     Progress,
     Reporter,
@@ -20,23 +19,18 @@ from lcam_cli import (
 )
 from tests.cli import job
 from tests.cli.job import Lcam
+from tests.runs import tiny_training
 from tests.runs.test_explain_folder import after
 
 lcam = job.lcam
 
-OPTIONS = TrainOptions(
-    epochs=2,
-    out=Path("runs/called"),
-    backbone=BackboneOptions("own.py:net", "none", image_size=32),
-    engine=EngineOptions("cpu", batch_size=4, workers=1),
-)
-COMMAND = ["--epochs", "2", "--backbone", "own.py:net", "--weights", "none", "--image-size", "32"]
-COMMAND += ["--device", "cpu", "--batch-size", "4", "--workers", "1"]
+OPTIONS = replace(tiny_training.OPTIONS, epochs=2, out=Path("runs/called"))
+COMMAND = ["--epochs", "2", *tiny_training.WORDS]
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    job.begin(tmp_path, monkeypatch, "from tests.tiny import tiny_network as net\n", 10)
+    tiny_training.begin(tmp_path, monkeypatch, 10)
 
 
 def test_the_attention_is_that_of_the_command(lcam: Lcam) -> None:
