@@ -20,7 +20,6 @@ from torchvision.models.resnet import BasicBlock
 
 from lcam_cli.engine.backbone import Backbone, load_backbone
 from lcam_cli.engine.engine import Engine
-from lcam_cli.engine.grid import Grid
 from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Preprocess
 from lcam_cli.networks.network import Network
@@ -84,14 +83,8 @@ def check_same(path: Path, network: nn.Module, side: int = 32) -> Backbone:
     assert ours.identity.weights.startswith("sha256:")
     assert ours.feature_shape == own.feature_shape
     assert ours.is_split
-    if ours.identity.layer != "permute":
-        assert ours.grid == own.grid
-    else:
-        # Of Swin's last layer a program does not say that it only puts tokens in order. They tile
-        # the picture, which is how maps are drawn where nothing is known.
-        P = own.feature_shape[1]
-        assert own.grid == Grid((side / P - 1) / 2, side / P)
-        assert ours.grid is None
+    assert own.grid is not None
+    assert ours.grid == own.grid
     x = torch.rand(3, 3, side, side, generator=torch.Generator().manual_seed(1))
     classes = torch.tensor([0, 1, 2])
     seen, expected = (Engine(b, device="cpu").forward(x) for b in (ours, own))
