@@ -62,6 +62,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"did you mean {', '.join(near)}?" if near else ""
 
 
+def plural(count: int, what: str) -> str:
+    """Return ``"1 image"`` or ``"2 images"``."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def one_line(error: BaseException) -> str:
     """The text of an error in one line, cut where it is very long."""
     text = " ".join(str(error).split())

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from lcam_cli.cli import backbone_options as b
 from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console, Interrupt
 from lcam_cli.errors import LcamError
@@ -80,17 +81,19 @@ def diagnose(
     fit: o.Fit = None,
     align: o.Align = True,
     strict: o.Strict = False,
-    backbone: o.Backbone = None,
-    weights: o.Weights = None,
-    layer: o.Layer = None,
-    grid: o.Grid = None,
-    activation: o.Activation = None,
-    output: o.Output = None,
-    classes: o.Classes = None,
-    image_size: o.ImageSize = None,
-    resize: o.Resize = None,
-    mean: o.Mean = None,
-    std: o.Std = None,
+    backbone: b.Backbone = None,
+    weights: b.Weights = None,
+    layer: b.Layer = None,
+    grid: b.Grid = None,
+    activation: b.Activation = None,
+    output: b.Output = None,
+    classes: b.Classes = None,
+    channels: b.Channels = None,
+    image_size: b.ImageSize = None,
+    resize: b.Resize = None,
+    mean: b.Mean = None,
+    std: b.Std = None,
+    window: b.Window = None,
     device: o.Device = "auto",
     precision: o.Precision = "auto",
     batch_size: o.BatchSize = None,
@@ -133,7 +136,7 @@ def diagnose(
         align=align,
         seed=seed,
         pictures=o.picture_options(context.params),
-        backbone=o.backbone_options(context.params),
+        backbone=b.backbone_options(context.params),
         engine=o.engine_options(context.params),
     )
     context.with_resource(narrow_pictures.reported_to(console.warn))

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from lcam_cli.cli import backbone_options as b
 from lcam_cli.cli import measure_options as m
 from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console, Interrupt
@@ -88,13 +89,13 @@ def evaluate(
         bool, typer.Option("--overwrite", help="Replace what --out, --report and --per-image name.")
     ] = False,
     strict: o.Strict = False,
-    backbone: o.Backbone = None,
-    weights: o.Weights = None,
-    layer: o.Layer = None,
-    grid: o.Grid = None,
-    activation: o.Activation = None,
-    output: o.Output = None,
-    classes: o.Classes = None,
+    backbone: b.Backbone = None,
+    weights: b.Weights = None,
+    layer: b.Layer = None,
+    grid: b.Grid = None,
+    activation: b.Activation = None,
+    output: b.Output = None,
+    classes: b.Classes = None,
     device: o.Device = "auto",
     precision: o.Precision = "auto",
     batch_size: o.BatchSize = None,
@@ -137,7 +138,7 @@ def evaluate(
         overwrite=overwrite,
         strict=strict,
         seed=seed,
-        backbone=o.backbone_options(context.params),
+        backbone=b.backbone_options(context.params),
         engine=o.engine_options(context.params),
     )
     context.with_resource(narrow_pictures.reported_to(console.warn))

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from lcam_cli.cli import backbone_options as b
 from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console, Interrupt
 from lcam_cli.errors import LcamError
@@ -64,6 +65,13 @@ def explain(
     caption: Annotated[
         bool, typer.Option("--caption/--no-caption", help="Overlays show class name and score.")
     ] = True,
+    colorbar: Annotated[
+        bool,
+        typer.Option(
+            "--colorbar/--no-colorbar",
+            help="A strip below the overlays shows their colours and the given window.",
+        ),
+    ] = False,
     fit: o.Fit = None,
     map_dtype: Annotated[
         Literal["float16", "uint8", "float32"], typer.Option(help="How maps are stored in HDF5.")
@@ -84,17 +92,19 @@ def explain(
     ] = None,
     align: o.Align = True,
     strict: o.Strict = False,
-    backbone: o.Backbone = None,
-    weights: o.Weights = None,
-    layer: o.Layer = None,
-    grid: o.Grid = None,
-    activation: o.Activation = None,
-    output: o.Output = None,
-    classes: o.Classes = None,
-    image_size: o.ImageSize = None,
-    resize: o.Resize = None,
-    mean: o.Mean = None,
-    std: o.Std = None,
+    backbone: b.Backbone = None,
+    weights: b.Weights = None,
+    layer: b.Layer = None,
+    grid: b.Grid = None,
+    activation: b.Activation = None,
+    output: b.Output = None,
+    classes: b.Classes = None,
+    channels: b.Channels = None,
+    image_size: b.ImageSize = None,
+    resize: b.Resize = None,
+    mean: b.Mean = None,
+    std: b.Std = None,
+    window: b.Window = None,
     device: o.Device = "auto",
     precision: o.Precision = "auto",
     batch_size: o.BatchSize = None,
@@ -130,8 +140,8 @@ def explain(
         resume=resume,
         overwrite=overwrite,
         seed=seed,
-        overlays=OverlayOptions(overlays, overlay_format, colormap, alpha, caption),
-        backbone=o.backbone_options(context.params),
+        overlays=OverlayOptions(overlays, overlay_format, colormap, alpha, caption, colorbar),
+        backbone=b.backbone_options(context.params),
         pictures=o.picture_options(context.params),
         engine=o.engine_options(context.params),
     )

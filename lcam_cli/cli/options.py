@@ -16,7 +16,7 @@ import typer
 
 from lcam_cli.cli.settings import default_maps, find_settings
 from lcam_cli.errors import LcamError
-from lcam_cli.runs.options import BackboneOptions, EngineOptions, PictureOptions
+from lcam_cli.runs.options import EngineOptions, PictureOptions
 
 # --- On every command -------------------------------------------------------------------------
 
@@ -196,145 +196,8 @@ Align = Annotated[
 ]
 
 
-# --- The backbone -----------------------------------------------------------------------------
-
-
-def parse_triple(text: str) -> tuple[float, float, float]:
-    """Return the three numbers of ``"a,b,c"``, one a colour channel (red, green, blue)."""
-    try:
-        red, green, blue = (float(part) for part in text.split(","))
-    except ValueError:
-        raise typer.BadParameter(
-            f"{text!r} is not three numbers with commas between, one a channel (R,G,B)."
-        ) from None
-    return red, green, blue
-
-
-def _check_triple(value: str | None) -> str | None:
-    if value is not None:
-        parse_triple(value)
-    return value
-
-
-_BACKBONE = (
-    "The classifier: torchvision's name, timm/NAME, an exported program FILE.pt2, "
-    "package.module:function, or file.py:function."
-)
-_WEIGHTS_OWN = "the weights' own"
-
-Backbone = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME", show_default="an attention's or a maps file's own", help=_BACKBONE
-    ),
-]
-BackboneToTrain = Annotated[str | None, typer.Option(metavar="NAME", help=_BACKBONE)]
-Weights = Annotated[
-    str | None,
-    typer.Option(
-        metavar="DEFAULT|none|FILE",
-        show_default="DEFAULT, a download; with an attention or a maps file, its own",
-        help="Its weights: those it is known with, random ones, or a state dict (.pt, .pth, "
-        ".safetensors). FILE#KEY takes one of several in a file.",
-    ),
-]
-Layer = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        show_default="the last one that gives feature maps",
-        help="The layer whose feature maps are weighed.",
-    ),
-]
-Grid = Annotated[
-    str | None,
-    typer.Option(
-        metavar="PxQ",
-        show_default="from the number of tokens",
-        help="Rows and columns of a transformer's patches.",
-    ),
-]
-Activation = Annotated[
-    Literal["softmax", "sigmoid", "none"] | None,
-    typer.Option(
-        show_default="softmax, or what the network ends with",
-        help="What turns logits into scores: sigmoid for several classes a picture, or one logit; "
-        "none where the network gives scores.",
-    ),
-]
-Output = Annotated[
-    str | None,
-    typer.Option(
-        metavar="KEY|INDEX",
-        show_default="logits, or the only one that can be them",
-        help="Which of a network's several outputs are the logits; dots between where nested.",
-    ),
-]
-Classes = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        show_default="an attention's own; ImageNet's for torchvision's and timm's 1000; "
-        "else numbers",
-        help="The classes' names, one a line.",
-    ),
-]
-ImageSize = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        metavar="N",
-        show_default=_WEIGHTS_OWN,
-        help="Side of the network's input, in pixels.",
-    ),
-]
-Resize = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        metavar="N",
-        show_default="the weights' own, in proportion to --image-size",
-        help="Shorter side before the crop, in pixels.",
-    ),
-]
-Mean = Annotated[
-    str | None,
-    typer.Option(
-        metavar="R,G,B",
-        callback=_check_triple,
-        show_default=_WEIGHTS_OWN,
-        help="Mean of the colours, taken off pixels in 0-1.",
-    ),
-]
-Std = Annotated[
-    str | None,
-    typer.Option(
-        metavar="R,G,B",
-        callback=_check_triple,
-        show_default=_WEIGHTS_OWN,
-        help="Spread of the colours, divided by after.",
-    ),
-]
-
-
-def backbone_options(params: Mapping[str, Any], **changes: Any) -> BackboneOptions:
-    """Return what a command's parameters say of the backbone.
-
-    Args:
-        params: The parameters by name (``context.params``); a command may lack some.
-        changes: Values that stand for those of the parameters.
-    """
-    names = [field.name for field in dataclasses.fields(BackboneOptions)]
-    given: dict[str, Any] = {name: params.get(name) for name in names} | changes
-    # Typer turns text into paths in the command's own arguments, not in the context's parameters.
-    given["classes"] = None if given["classes"] is None else Path(given["classes"])
-    for name in ("mean", "std"):
-        given[name] = None if given[name] is None else parse_triple(given[name])
-    return BackboneOptions(**given)
-
-
 def engine_options(params: Mapping[str, Any], **changes: Any) -> EngineOptions:
-    """Return what a command's parameters say of the engine; see :func:`backbone_options`."""
+    """Return what a command's parameters say of the engine; see ``backbone_options``."""
     names = [field.name for field in dataclasses.fields(EngineOptions)]
     return EngineOptions(**({n: params[n] for n in names if n in params} | changes))
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from lcam_cli.cli import backbone_options as b
 from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console, Interrupt
 from lcam_cli.errors import LcamError
@@ -24,7 +25,7 @@ def train(
         list[str] | None,
         typer.Argument(metavar="DATA", help="Folders of pictures, files, or - for stdin."),
     ] = None,
-    backbone: o.BackboneToTrain = None,
+    backbone: b.BackboneToTrain = None,
     mode: Annotated[
         Literal["img", "fm", "bla", "bla-t", "l2x-f", "amg", "tame"],
         typer.Option(
@@ -48,7 +49,7 @@ def train(
             help="With --train-head, true classes: lines of NAME CLASS, or the folders' names.",
         ),
     ] = None,
-    weights: o.Weights = None,
+    weights: b.Weights = None,
     layer: Annotated[
         list[str] | None,
         typer.Option(
@@ -58,10 +59,10 @@ def train(
             "order (default there: the ends of the last three stages).",
         ),
     ] = None,
-    grid: o.Grid = None,
-    activation: o.Activation = None,
-    output: o.Output = None,
-    classes: o.Classes = None,
+    grid: b.Grid = None,
+    activation: b.Activation = None,
+    output: b.Output = None,
+    classes: b.Classes = None,
     recipe: Annotated[
         Literal["auto", "paper", "reference"],
         typer.Option(help="auto for hundreds of pictures; the paper's; the authors' code's."),
@@ -151,10 +152,12 @@ def train(
     ] = None,
     fit: o.FitToTrain = None,
     strict: o.Strict = False,
-    image_size: o.ImageSize = None,
-    resize: o.Resize = None,
-    mean: o.Mean = None,
-    std: o.Std = None,
+    channels: b.Channels = None,
+    image_size: b.ImageSize = None,
+    resize: b.Resize = None,
+    mean: b.Mean = None,
+    std: b.Std = None,
+    window: b.Window = None,
     device: o.Device = "auto",
     precision: o.Precision = "auto",
     workers: o.Workers = None,
@@ -196,7 +199,7 @@ def train(
         resume=resume,
         overwrite=overwrite,
         seed=seed,
-        backbone=o.backbone_options(context.params, layer=None),
+        backbone=b.backbone_options(context.params, layer=None),
         pictures=o.picture_options(context.params),
         engine=o.engine_options(context.params),
     )

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from lcam_cli.engine.calls import Call
+from lcam_cli.engine.channels import Channels
 from lcam_cli.engine.cut import Cut
 from lcam_cli.engine.gradients import find_end_of_gradients, for_autograd
 from lcam_cli.engine.grid import Grid, find_grids
@@ -25,18 +26,21 @@ from lcam_cli.engine.identity import Identity
 from lcam_cli.engine.layer_calls import LayerCalls
 from lcam_cli.engine.layers import choose_target, no_layer
 from lcam_cli.engine.optimise import optimise
-from lcam_cli.engine.plain import plain_classifier
+from lcam_cli.engine.plain import plain_classifier, some_pictures
 from lcam_cli.engine.split import with_head
-from lcam_cli.engine.tokens import Layout, parse_grid
+from lcam_cli.engine.tokens import OnMaps, parse_grid
 from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Preprocess
 from lcam_cli.networks.class_names import find_class, read_class_names
+from lcam_cli.networks.foreign import ForeignNetwork
 from lcam_cli.networks.module import copy_of, module_network
 from lcam_cli.networks.network import Network
 from lcam_cli.networks.registry import load_network
 
 # Where there is no target layer: as many cells as RISE's masks have.
 _CELLS = (7, 7)
+
+_NOTHING_SAID = Channels()
 
 _COPY = "have the network hold nothing that copy.deepcopy cannot copy"
 
@@ -66,29 +70,42 @@ class Backbone:
         activation: str | None = None,
         output: str = "",
         probabilities: str | None = None,
+        channels: Channels = _NOTHING_SAID,
         redrawable: bool = False,
     ) -> None:
-        self.preprocess = network.preprocess
-        side = self.preprocess.image_size
-        # Values, not zeros, so that the check of the split below can see a difference.
-        generator = torch.Generator().manual_seed(0)
-        pictures = torch.randn(2, 3, side, side, generator=generator)
-        picture = pictures[:1]
+        own = network.preprocess
+        asked = channels.count or own.channels
         self._redrawable = redrawable
         if redrawable:
+            _check_weights(network)
             network = dataclasses.replace(network, module=copy_of(network.module, _COPY))
         self._own_grid = network.grid
         known_grid = grid or network.grid
         self._patches = patches = parse_grid(known_grid) if known_grid else None
+        if isinstance(network.module, ForeignNetwork):
+            layer = network.module.cut_at(layer, output, (asked, own.height, own.width))
         plain = plain_classifier(
             network,
-            picture,
+            some_pictures(1, channels.tried_with(own, asked)),
             output=output,
             activation=activation,
             probabilities=probabilities,
+            find_channels=channels.count is None,
         )
+        self.preprocess = channels.applied_to(own, plain.channels, network.name)
+        pictures = some_pictures(2, self.preprocess)
+        picture = pictures[:1]
         self.network, whole = plain.module, plain.logits
         self.notes, self.one_by_one = plain.notes, plain.one_by_one
+        note = channels.note(
+            network.name,
+            own,
+            plain.channels,
+            found=plain.channels != asked,
+            known=network.normalisation_known,
+        )
+        if note is not None:
+            self.notes.insert(0, note)
         self._device = torch.device("cpu")
         target = choose_target(self.network, network.name, layer, picture, patches)
         self.identity = Identity(
@@ -118,7 +135,7 @@ class Backbone:
             some = pictures if plain.takes_several else picture
             A, around = optimise(cut, some, network.name, keep_modules=redrawable)
             self._shape = (A.shape[1], A.shape[2], A.shape[3])
-            self.gradients_end = find_end_of_gradients(
+            self.gradients_end = self._no_gradients or find_end_of_gradients(
                 self.network, A, lambda A: cut.head(A, around)
             )
         self.class_names = network.class_names or [str(r) for r in range(whole.shape[1])]
@@ -213,7 +230,22 @@ class Backbone:
     @cached_property
     def picture_gradients_end(self) -> str:
         """Why the logits have no gradient at the picture, in words; empty where they have one."""
-        return find_end_of_gradients(self.network, self.blank(), lambda x: self(x * 1))
+        return self._no_gradients or find_end_of_gradients(
+            self.network, self.blank(), lambda x: self(x * 1)
+        )
+
+    @property
+    def _no_gradients(self) -> str:
+        """Why a network that PyTorch does not compute has none."""
+        if isinstance(self.network, ForeignNetwork):
+            return f"{self.network.runtime} computes none"
+        return ""
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """The layout of pictures that the network is fastest with."""
+        foreign = isinstance(self.network, ForeignNetwork)
+        return torch.contiguous_format if foreign else torch.channels_last
 
     @property
     def is_split(self) -> bool:
@@ -230,11 +262,11 @@ class Backbone:
         return self
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Run the whole network: normalised (B, 3, H, W) to logits (B, R)."""
+        """Run the whole network: normalised (B, C, H, W) to logits (B, R)."""
         return self._cut.whole(x) if self._cut else for_autograd(cast(Tensor, self.network(x)))
 
     def features(self, x: Tensor) -> Tensor:
-        """Run the network up to the target layer: normalised (B, 3, H, W) to A (B, K, P, Q)."""
+        """Run the network up to the target layer: normalised (B, C, H, W) to A (B, K, P, Q)."""
         return self._cut.features(x) if self._cut else self._no_features(x)
 
     def head(self, A: Tensor, around: Sequence[Tensor]) -> Tensor:
@@ -308,7 +340,7 @@ class Backbone:
             LcamError: The network cannot be cut at its target layer.
         """
         identity, target = self.identity, self._need_cut().target
-        new = _OnMaps(target.layout, head)
+        new = OnMaps(target.layout, head)
         module = with_head(self.network, target.call, new, self.blank())
         if module is None:
             raise LcamError(
@@ -337,9 +369,8 @@ class Backbone:
         return other
 
     def blank(self) -> Tensor:
-        """An input, (1, 3, H, W), where the network is."""
-        side = self.preprocess.image_size
-        return torch.zeros(1, 3, side, side, device=self._device)
+        """An input, (1, C, H, W), where the network is."""
+        return torch.zeros(1, *self.preprocess.input_shape, device=self._device)
 
 
 def load_backbone(
@@ -359,14 +390,16 @@ def load_backbone(
     """Load a classifier, frozen and split at its target layer.
 
     Args:
-        name: A torchvision classifier, ``timm/NAME``, ``package.module:function``,
-            ``file.py:function``, or a network itself, which is copied.
+        name: A torchvision classifier, ``timm/NAME``, ``hf/ORG/NAME``, a Hugging Face folder,
+            ``FILE.pt2``, ``FILE.onnx``,
+            ``package.module:function``, ``file.py:function``, or a network itself, which is copied.
         weights: ``"DEFAULT"``, the name of torchvision's or timm's weights, ``"none"`` or a file.
         layer: Name of the module whose output is A; default the last convolutional features, or a
             transformer's last patches that reach the classifier.
         grid: ``"PxQ"``: a transformer's patches, where their number does not tell.
         activation: ``"softmax"``, ``"sigmoid"`` for several classes a picture, or ``"none"`` where
-            the network gives scores; default softmax, or what its last step is seen to be.
+            the network gives scores; default what the network's source says, what its last step
+            is seen to be, or softmax.
         output: Which of several outputs are the logits: a key or an index.
         probabilities: The last step to take off, as a file says; default what is seen.
         classes: Class names, or a file with one a line; default what the weights are known for.
@@ -393,7 +426,7 @@ def load_backbone(
             read_class_names(classes) if isinstance(classes, Path) else list(classes)
         )
     if preprocess is not None:
-        network.preprocess = preprocess
+        network.preprocess, network.normalisation_known = preprocess, True
     return Backbone(
         network,
         layer,
@@ -405,13 +438,15 @@ def load_backbone(
     )
 
 
-class _OnMaps(nn.Module):
-    """A head that takes A (B, K, P, Q), whatever the layout of the layer's output."""
+def _check_weights(network: Network) -> None:
+    """Check that PyTorch has the weights, so that they can be drawn anew.
 
-    def __init__(self, layout: Layout, head: nn.Module) -> None:
-        super().__init__()
-        self._layout = layout
-        self.head = head
-
-    def forward(self, output: Tensor) -> Tensor:
-        return cast(Tensor, self.head(self._layout.to_maps(output)))
+    Raises:
+        LcamError: It has not.
+    """
+    if isinstance(network.module, ForeignNetwork):
+        raise LcamError(
+            f"the weights of {network.name} cannot be drawn anew: {network.module.runtime} has "
+            "them",
+            "give the network itself, in PyTorch",
+        )

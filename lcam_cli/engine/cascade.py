@@ -68,7 +68,7 @@ class Cascade:
 
         Args:
             network: A classifier in eval mode, on the CPU.
-            picture: Something to try it with, (1, 3, H, W).
+            picture: Something to try it with, (1, C, H, W).
             stages: How many there are at most; fewer where there are fewer layers.
             seed: Of the weights.
 

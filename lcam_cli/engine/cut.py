@@ -44,12 +44,12 @@ class Cut:
         return self.target.layout
 
     def whole(self, x: Tensor) -> Tensor:
-        """Run the whole network: normalised (B, 3, H, W) to logits (B, R)."""
+        """Run the whole network: normalised (B, C, H, W) to logits (B, R)."""
         with self._keeping_gradients():
             return for_autograd(cast(Tensor, self.network(x)))
 
     def features(self, x: Tensor) -> Tensor:
-        """Run the network up to the target layer: normalised (B, 3, H, W) to A (B, K, P, Q)."""
+        """Run the network up to the target layer: normalised (B, C, H, W) to A (B, K, P, Q)."""
         if self.halves:
             return self._before(self.halves[0], x)[0]
         # To the end: only then is it known which of the layer's calls was the last.

@@ -1,6 +1,6 @@
 """The engine that all commands and methods share: batches of pictures through one backbone.
 
-It owns the device, the precision and the batch size. Pictures are (B, 3, H, W) floats in [0, 1];
+It owns the device, the precision and the batch size. Pictures are (B, C, H, W) floats in [0, 1];
 the classifier's mean and standard deviation are applied inside, after any mask, so that a hidden
 pixel is black whatever the normalisation.
 """
@@ -23,6 +23,7 @@ from lcam_cli.engine.backbone import Backbone, load_backbone
 from lcam_cli.engine.device import Hardware, choose_hardware, is_out_of_memory, prepare_cpu
 from lcam_cli.engine.grid import Grid
 from lcam_cli.errors import LcamError
+from lcam_cli.networks.foreign import ForeignNetwork
 
 log = logging.getLogger("lcam")
 
@@ -34,7 +35,7 @@ class Forward:
     """What one forward pass over a batch gives; every one-pass method starts from it.
 
     Attributes:
-        x: Pictures, (B, 3, H, W), float32 in [0, 1].
+        x: Pictures, (B, C, H, W), float32 in [0, 1].
         A: Feature maps of the target layer, (B, K, P, Q), float32.
         logits: Class scores, (B, R), float32.
         grid: Where the cells of A lie in the pictures; None for an even tiling.
@@ -103,11 +104,12 @@ class Engine:
         batch_size: int | None = None,
         align: bool = True,
     ) -> None:
-        self.hardware: Hardware = choose_hardware(device, precision)
+        if not isinstance(backbone, Backbone):
+            choose_hardware(device, precision)  # before what takes long
+            backbone = load_backbone(backbone)
+        self.hardware: Hardware = hardware_for(backbone, device, precision)
         if self.hardware.device.type == "cpu":
             prepare_cpu()
-        if not isinstance(backbone, Backbone):
-            backbone = load_backbone(backbone)
         self.backbone = backbone.to(self.hardware.device)
         self.batch_size = batch_size or _BATCH_SIZE[self.hardware.device.type]
         self.align = align
@@ -117,8 +119,8 @@ class Engine:
         self._warn_of_network()
         self._watched: tuple[str, ...] = ()
         p = backbone.preprocess
-        self._mean = torch.tensor(p.mean, device=self.device).view(1, 3, 1, 1)
-        self._std = torch.tensor(p.std, device=self.device).view(1, 3, 1, 1)
+        self._mean = torch.tensor(p.mean, device=self.device).view(1, -1, 1, 1)
+        self._std = torch.tensor(p.std, device=self.device).view(1, -1, 1, 1)
 
     def _warn_of_network(self) -> None:
         """Say once what the user should know of the network."""
@@ -143,22 +145,30 @@ class Engine:
         """What turns logits into scores."""
         return self.backbone.identity.scoring
 
-    def pixels(self, images: npt.NDArray[np.uint8]) -> Tensor:
-        """Bring pictures (B, H, W, 3), uint8, to the device as (B, 3, H, W) float32 in [0, 1]."""
+    def pixels(self, images: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> Tensor:
+        """Bring pictures to the device.
+
+        Args:
+            images: (B, H, W, C), uint8, or float32 in [0, 1]. They are not copied where they are
+                floats already and the device is the CPU.
+
+        Returns:
+            (B, C, H, W), float32 in [0, 1].
+        """
         given = torch.from_numpy(images)
         on_gpu = self.device.type == "cuda"
         if on_gpu:  # from pinned memory the copy runs beside the last batch
             given = given.pin_memory()
         # The permuted view already is channels-last, the layout the convolutions are fastest in.
         moved = given.to(self.device, non_blocking=on_gpu).permute(0, 3, 1, 2)
-        return moved.float().div_(255)
+        return moved if moved.is_floating_point() else moved.float().div_(255)
 
     def normalise(self, x: Tensor) -> Tensor:
-        """Apply the classifier's mean and standard deviation to pixels (B, 3, H, W) in [0, 1]."""
+        """Apply the classifier's mean and standard deviation to pixels (B, C, H, W) in [0, 1]."""
         last = x.permute(0, 2, 3, 1)
         if not last.is_contiguous():
             return (x - self._mean).div_(self._std)
-        # Whole rows of pixels at once: three numbers at a time take six times as long.
+        # Whole rows of pixels at once: a few numbers at a time take six times as long.
         mean, std = (v.flatten().repeat(x.shape[3]) for v in (self._mean, self._std))
         rows = (last.flatten(2) - mean).div_(std)
         return rows.view_as(last).permute(0, 3, 1, 2)
@@ -227,7 +237,7 @@ class Engine:
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Forward:
-        """Features and logits of pixels (B, 3, H, W) in one pass."""
+        """Features and logits of pixels (B, C, H, W) in one pass."""
         grid = self.grid  # the first time, finding it runs the network
         A, logits, *rest = self.run(self._features_and_logits, x)
         kept = dict(zip(self._watched, rest, strict=False))
@@ -247,12 +257,12 @@ class Engine:
 
     @torch.no_grad()
     def logits(self, x: Tensor) -> Tensor:
-        """Logits (B, R), float32, of pixels (B, 3, H, W)."""
+        """Logits (B, R), float32, of pixels (B, C, H, W)."""
         logits: Tensor = self.run(self._logits_of, x)
         return logits
 
     def scores(self, x: Tensor) -> Tensor:
-        """Scores (B, R) in [0, 1], float32, of pixels (B, 3, H, W)."""
+        """Scores (B, R) in [0, 1], float32, of pixels (B, C, H, W)."""
         return class_scores(self.logits(x), self.activation)
 
     @torch.no_grad()
@@ -262,7 +272,7 @@ class Engine:
         """Scores of pictures seen through masks.
 
         Args:
-            x: Pixels (B, 3, H, W) in [0, 1].
+            x: Pixels (B, C, H, W) in [0, 1].
             masks: (B, H, W) in [0, 1].
             classes: (B,), int64.
             space: ``"pixel"`` hides with black (the paper's code); ``"normalized"`` multiplies
@@ -316,6 +326,35 @@ class Engine:
             return self.backbone(self.normalise(x)).float()
 
 
+def hardware_for(backbone: Backbone, device: str, precision: str) -> Hardware:
+    """Pick the device and precision of a network: see :func:`~.device.choose_hardware`.
+
+    One that another runtime computes runs where that can, in the precision that it was exported in.
+
+    Raises:
+        LcamError: There is no such device, for it or at all.
+    """
+    network = backbone.network
+    if not isinstance(network, ForeignNetwork):
+        return choose_hardware(device, precision)
+    chosen = choose_hardware(device)
+    if chosen.device.type not in network.devices:
+        if device != "auto":
+            raise LcamError(
+                f"{network.runtime} here computes on {' and '.join(network.devices)} alone, not on "
+                f"{chosen.device}",
+                f"--device cpu, or install {network.runtime} for that device",
+            )
+        chosen = choose_hardware("cpu")
+    if precision not in ("auto", "fp32"):
+        choose_hardware(str(chosen.device), precision)  # it must exist all the same
+        backbone.notes.append(
+            f"--precision {precision} changes nothing: {backbone.identity.name} computes in the "
+            "precision that it was exported in"
+        )
+    return replace(chosen, precision="fp32")
+
+
 def no_gradients(
     backbone: Backbone, who: str, hint: str = "", *, picture: bool = False
 ) -> LcamError:
@@ -340,9 +379,9 @@ def apply_masks(x: Tensor, masks: Tensor, out: Tensor | None = None) -> Tensor:
     """X ⊙ mask, without gradients.
 
     Args:
-        x: Pictures, (B, 3, H, W), or one for all masks, (1, 3, H, W).
+        x: Pictures, (B, C, H, W), or one for all masks, (1, C, H, W).
         masks: (B, H, W) in [0, 1].
-        out: Where to write, (B, 3, H, W); default new memory in the layout of ``x``.
+        out: Where to write, (B, C, H, W); default new memory in the layout of ``x``.
     """
     if out is None:
         out = torch.empty_like(x)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lcam_cli.engine.comparing import share_memory
-from lcam_cli.engine.tokens import Layout, find_layout
+from lcam_cli.engine.tokens import Clues, Layout, find_layout
 
 
 @dataclass
@@ -24,6 +24,7 @@ class Event:
         given: Its first argument.
         output: What it gave; the tensor itself, so that ``is`` tells equal ones.
         layout: How that is read as feature maps; None where it has no places.
+        clues: What else tells how outputs are to be read.
     """
 
     name: str
@@ -32,6 +33,12 @@ class Event:
     given: object
     output: object
     layout: Layout | None
+    clues: Clues
+
+    @property
+    def own_layout(self) -> Layout | None:
+        """The layout that its shape alone tells, whatever ``--grid`` says."""
+        return find_layout(self.output, None, self.clues)
 
     @property
     def in_place(self) -> bool:
@@ -53,23 +60,24 @@ class Event:
 def record(
     network: nn.Module, picture: Tensor, grid: tuple[int, int] | None
 ) -> tuple[list[Event], Tensor]:
-    """Run a network on a picture, (1, 3, H, W): the calls of its modules, and the logits (1, R).
+    """Run a network on a picture, (1, C, H, W): the calls of its modules, and the logits (1, R).
 
     Args:
         network: The classifier.
-        picture: (1, 3, H, W).
+        picture: (1, C, H, W).
         grid: P and Q of a transformer's patches, where the user says so.
     """
+    clues = Clues.of(network, (picture.shape[2], picture.shape[3]))
     events: list[Event] = []
     runs: dict[str, int] = {}
 
     def note(name: str) -> Callable[[nn.Module, tuple[object, ...], object], None]:
         def hook(module: nn.Module, given: tuple[object, ...], output: object) -> None:
             number = runs[name] = runs.get(name, -1) + 1
-            layout = find_layout(output, grid)
+            layout = find_layout(output, grid, clues)
             # Outputs stay referenced here, so `is` compares live tensors.
             first = given[0] if given else None
-            events.append(Event(name, number, module, first, output, layout))
+            events.append(Event(name, number, module, first, output, layout, clues))
 
         return hook
 

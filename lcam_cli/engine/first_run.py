@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lcam_cli.engine.device import is_out_of_memory
-from lcam_cli.errors import LcamError, one_line
+from lcam_cli.errors import LcamError, one_line, plural
 from lcam_cli.networks.users_code import needed_arguments, raised, users_error
 
 # Sizes that networks are trained with.
@@ -35,8 +35,20 @@ _DTYPES = re.compile(
 )
 
 
-def first_run(name: str, network: nn.Module, picture: Tensor) -> Any:
-    """Run a network once: what it returns for a picture (1, 3, H, W).
+def first_run(
+    name: str, network: nn.Module, picture: Tensor, *, find_channels: bool = True
+) -> tuple[Any, Tensor]:
+    """Run a network once.
+
+    Args:
+        name: What the user calls it.
+        network: The network.
+        picture: (1, C, H, W).
+        find_channels: Whether a network that fails may be given a picture of as many channels as
+            its first layer takes.
+
+    Returns:
+        What it gives, and the picture that it gives it for.
 
     Raises:
         LcamError: It fails, or is no network for pictures.
@@ -46,40 +58,40 @@ def first_run(name: str, network: nn.Module, picture: Tensor) -> Any:
         with torch.no_grad(), _first_layers(network, calls):
             output = network(picture.clone())
     except (Exception, SystemExit) as error:
-        _refuse(name, network, picture, calls, error)
+        if isinstance(error, LcamError):
+            raise
+        if isinstance(error, Exception) and is_out_of_memory(error):
+            raise
+        _check_dimensions(name, calls, failed=True)
+        channels = _channels_taken(network, picture, calls, error)
+        if channels == picture.shape[1]:
+            _refuse(name, network, picture, error)
+        if not find_channels:
+            raise LcamError(
+                f"{name} takes {plural(channels, 'channel')}, not {picture.shape[1]}",
+                f"--channels {channels}, or leave it out",
+            ) from error
+        other = picture[:, [channel % picture.shape[1] for channel in range(channels)]]
+        return first_run(name, network, other, find_channels=False)
     _check_dimensions(name, calls, failed=False)
-    return output
+    return output, picture
 
 
-def _refuse(
-    name: str,
-    network: nn.Module,
-    picture: Tensor,
-    calls: list[tuple[nn.Module, Any]],
-    error: BaseException,
-) -> NoReturn:
-    if isinstance(error, LcamError) or (isinstance(error, Exception) and is_out_of_memory(error)):
-        raise error
-    _check_dimensions(name, calls, failed=True)
-    _check_channels(name, network, picture, error)
+def _refuse(name: str, network: nn.Module, picture: Tensor, error: BaseException) -> NoReturn:
+    """Say why a network fails on a picture of as many channels as it takes."""
     _check_arguments(name, network, picture, error)
     text = one_line(error)
     failed = f"{name} fails on a {tuple(picture.shape)} input: {text}"
     if "more than 1 value per channel when training" in text:
         raise LcamError(failed, "leave .train() and training=True out of its forward()") from error
     if not isinstance(error, _OF_CODE):
-        for height, width in _others(picture.shape[2], text):
-            if not _runs(network, height, width):
+        for height, width in _others(picture.shape[2], picture.shape[3], text):
+            if not _runs(network, height, width, picture.shape[1]):
                 continue
-            if height == width:
-                raise LcamError(
-                    failed, f"it takes {height}×{width}: --image-size {height}"
-                ) from error
+            square = height == width
+            typed, which = (height, "") if square else (f"{height}x{width}", " (rows × columns)")
             raise LcamError(
-                f"{name} takes pictures of {height}×{width} (rows × columns), which are not "
-                "square; lcam gives squares",
-                f"{_WRAP}(F.interpolate(x, ({height}, {width}))), and give --image-size "
-                f"{max(height, width)}",
+                failed, f"it takes {height}×{width}{which}: --image-size {typed}"
             ) from error
         if re.search(r"(image|input)\W(size|height|width)", text, re.IGNORECASE):
             raise LcamError(failed, "set --image-size to what it was trained with") from error
@@ -104,7 +116,7 @@ def _first_layers(network: nn.Module, calls: list[tuple[nn.Module, Any]]) -> Ite
     layers = [
         m
         for m in network.modules()
-        if isinstance(m, nn.modules.conv._ConvNd | nn.Linear)
+        if isinstance(m, nn.modules.conv._ConvNd | nn.Linear | nn.modules.batchnorm._BatchNorm)
         and not isinstance(m, torch.jit.ScriptModule)
     ]
     hooks = [layer.register_forward_pre_hook(note) for layer in layers]
@@ -117,6 +129,7 @@ def _first_layers(network: nn.Module, calls: list[tuple[nn.Module, Any]]) -> Ite
 
 def _check_dimensions(name: str, calls: list[tuple[nn.Module, Any]], *, failed: bool) -> None:
     """Check that the first layer is not for volumes or sequences."""
+    calls = [call for call in calls if not isinstance(call[0], nn.modules.batchnorm._BatchNorm)]
     if not calls:
         return
     layer, shape = calls[0]
@@ -125,28 +138,32 @@ def _check_dimensions(name: str, calls: list[tuple[nn.Module, Any]], *, failed: 
         if isinstance(layer, kind) and shape is not None and len(shape) != whole:
             raise LcamError(
                 f"{name} is a network for {what} (it begins with a {type(layer).__name__}): lcam "
-                "explains pictures, (B, 3, H, W)",
+                "explains pictures, (B, C, H, W)",
                 f"give a network of two dimensions, or {_WRAP} of the {what} made from x",
             )
 
 
-def _check_channels(name: str, network: nn.Module, picture: Tensor, error: BaseException) -> None:
-    """Check that it is not the number of channels that does not fit."""
-    input_shape = re.search(r"expected input(\[[\d, ]+\]) to have (\d+) channels?", str(error))
-    norm = re.search(r"running_mean should contain 3 elements not (\d+)", str(error))
+def _channels_taken(
+    network: nn.Module,
+    picture: Tensor,
+    calls: list[tuple[nn.Module, Any]],
+    error: BaseException,
+) -> int:
+    """How many channels a network takes that fails on a picture; the picture's, if not known."""
+    text, given, (height, width) = str(error), picture.shape[1], picture.shape[2:]
+    input_shape = re.search(r"expected input(\[[\d, ]+\]) to have (\d+) channels?", text)
+    norm = re.search(rf"running_mean should contain {given} elements not (\d+)", text)
     if input_shape is not None and input_shape[1] == str(list(picture.shape)):
-        channels = int(input_shape[2])
-    elif norm is not None:
-        channels = int(norm[1])
-    elif _takes_grey(network, picture.shape[2], str(error)):
-        channels = 1
-    else:
-        return
-    mean = f"{_WRAP}(x.mean(1, keepdim=True))"
-    raise LcamError(
-        f"{name} takes {channels} channel{'s' if channels > 1 else ''}, lcam gives 3 (RGB)",
-        mean if channels == 1 else f"{_WRAP} of {channels} channels made from x",
-    ) from error
+        return int(input_shape[2])
+    if norm is not None:
+        return int(norm[1])
+    first = calls[0][0] if calls else None
+    own = getattr(first, "in_channels", getattr(first, "num_features", given))
+    if own != given and _runs(network, height, width, own):
+        return int(own)
+    if _takes_grey(network, picture, text):
+        return 1
+    return given
 
 
 def _check_arguments(name: str, network: nn.Module, picture: Tensor, error: BaseException) -> None:
@@ -169,30 +186,40 @@ def _check_arguments(name: str, network: nn.Module, picture: Tensor, error: Base
         raise LcamError(f"{name}: its {what}", f"{_WRAP}(x, …) with the rest filled in") from error
 
 
-def _others(side: int, text: str) -> Iterator[tuple[int, int]]:
-    """Other sizes to try, (H, W): those that the error speaks of, usual ones, then guesses."""
+def _others(height: int, width: int, text: str) -> Iterator[tuple[int, int]]:
+    """Other sizes to try, (H, W).
+
+    Those that the error speaks of, usual ones, then guesses; of a rectangle the turned one first.
+    """
+    if height != width:
+        yield width, height
+    side = round(math.sqrt(height * width))
     named = [int(n) for n in re.findall(r"\b\d{2,3}\b", text)]
     linear = _LINEAR.search(text)
     near = sorted(_SQUARES, key=lambda s: abs(s - side))
-    squares = dict.fromkeys(s for s in (*named, *near) if s != side and 0 < s <= _LARGEST)
-    yield from ((other, other) for other in squares)
-    for height, width in _RECTANGLES:
-        yield height, width
-        yield width, height
+    squares = dict.fromkeys((*named, *near))
+    tried = {(height, width), (width, height)}
+    usual = [(s, s) for s in squares if 0 < s <= _LARGEST]
+    yield from (size for size in usual if size not in tried)
+    for rows, columns in _RECTANGLES:
+        yield rows, columns
+        yield columns, rows
     if linear is not None:  # flattened features: their number goes with the area
         about = round(side * math.sqrt(int(linear[2]) / max(1, int(linear[1]))))
         guesses = sorted(range(about - 16, about + 17), key=lambda s: abs(s - about))
         yield from ((guess, guess) for guess in guesses if 0 < guess <= _LARGEST)
 
 
-def _takes_grey(network: nn.Module, side: int, text: str) -> bool:
+def _takes_grey(network: nn.Module, picture: Tensor, text: str) -> bool:
     """Whether pixels that are flattened first are those of one channel, of any usual size."""
-    if _LINEAR.search(text) is None:
+    if _LINEAR.search(text) is None or picture.shape[1] == 1:
         return False
-    return any(_runs(network, s, s, 1) and not _runs(network, s, s) for s in (side, *_SQUARES))
+    sizes = [(picture.shape[2], picture.shape[3]), *((s, s) for s in _SQUARES)]
+    given = picture.shape[1]
+    return any(_runs(network, *size, 1) and not _runs(network, *size, given) for size in sizes)
 
 
-def _runs(network: nn.Module, height: int, width: int, channels: int = 3) -> bool:
+def _runs(network: nn.Module, height: int, width: int, channels: int) -> bool:
     silent = io.StringIO()
     try:
         with (

@@ -38,7 +38,7 @@ class Flow:
 
     Args:
         network: The classifier.
-        picture: (1, 3, H, W).
+        picture: (1, C, H, W).
         grid: P and Q of patches, where the user says so.
 
     Attributes:
@@ -118,7 +118,7 @@ class Flow:
         return None
 
     def events_of(self, picture: Tensor) -> list[Event]:
-        """The calls of modules for another picture, (1, 3, H, W), without gradients."""
+        """The calls of modules for another picture, (1, C, H, W), without gradients."""
         with torch.no_grad():
             return record(self.network, picture, self.grid)[0]
 

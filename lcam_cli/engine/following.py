@@ -109,7 +109,7 @@ class Follow(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """While this is active, all that is computed of some pictures has places.
 
     Args:
-        pictures: (B, 3, H, W), which the network is then given.
+        pictures: (B, C, H, W), which the network is then given.
 
     Attributes:
         memory: The places.

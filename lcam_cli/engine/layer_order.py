@@ -40,7 +40,7 @@ def layers_in_order(network: nn.Module, picture: Tensor) -> UsedLayers:
 
     Args:
         network: A classifier in eval mode.
-        picture: (1, 3, H, W).
+        picture: (1, C, H, W).
 
     Raises:
         LcamError: It cannot be watched.

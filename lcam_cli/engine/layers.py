@@ -19,15 +19,16 @@ from lcam_cli.engine.flow import Flow, random_logits
 from lcam_cli.engine.layer_calls import LayerCall, find_layer_calls, resolve_layer
 from lcam_cli.engine.patches import (
     GRID_HINT,
+    grid_that_fits,
     refuse_doubtful_square,
     refuse_other_grid,
     refuse_other_order,
     refuse_unknown_tokens,
-    square_that_fits,
     with_other_corners,
 )
 from lcam_cli.engine.tokens import Layout
 from lcam_cli.errors import LcamError
+from lcam_cli.networks.foreign import ForeignNetwork
 from lcam_cli.networks.torchscript import inside_script, scripts_in
 from lcam_cli.networks.wrappers import plain_layer
 
@@ -65,19 +66,21 @@ def choose_target(
     picture: Tensor,
     grid: tuple[int, int] | None,
 ) -> Target | None:
-    """The target layer, typed or found; None where a compiled network shows none.
+    """The target layer, typed or found; None where a compiled or foreign network shows none.
 
     Args:
         network: The classifier, in eval mode, frozen.
         name: What the user calls it, for messages.
         layer: The layer's name as typed; None to find one.
-        picture: One input, (1, 3, H, W).
+        picture: One input, (1, C, H, W).
         grid: P and Q of a transformer's patches, where the user says so.
 
     Raises:
         LcamError: As :func:`locate_target` and :func:`find_target`; or the layer lies in a
             TorchScript module.
     """
+    if isinstance(network, ForeignNetwork) and layer is None:
+        return None
     if layer is not None:
         layer = plain_layer(network, layer)
         if inside_script(network, layer):
@@ -97,6 +100,11 @@ def choose_target(
 
 def no_layer(network: nn.Module, name: str, method: str) -> LcamError:
     """What to say of a method that looks at a layer, and a network that shows none."""
+    if isinstance(network, ForeignNetwork):
+        return LcamError(
+            f"{method} looks at a layer, and {name} shows no feature maps by itself",
+            f"rise and random need none; {network.no_layer}",
+        )
     scripts = scripts_in(network)
     parts = [part for part in scripts if part]
     hint = f"if it gives feature maps: --layer {parts[-1]}; " if parts else ""
@@ -122,7 +130,7 @@ def find_target(network: nn.Module, picture: Tensor, grid: tuple[int, int] | Non
 
     Args:
         network: The classifier, in eval mode, frozen.
-        picture: One input, (1, 3, H, W).
+        picture: One input, (1, C, H, W).
         grid: P and Q of a transformer's patches, where the user says so.
 
     Raises:
@@ -150,7 +158,7 @@ def locate_target(
     Args:
         network: The classifier, in eval mode, frozen.
         layer: The layer's name.
-        picture: One input, (1, 3, H, W).
+        picture: One input, (1, C, H, W).
         grid: P and Q of a transformer's patches, where the user says so.
 
     Raises:
@@ -219,7 +227,7 @@ def _no_places(event: Event, events: Sequence[Event], grid: tuple[int, int] | No
     if torch.is_tensor(output) and output.ndim == 3 and output.shape[1] > 1:
         return LcamError(
             f"{what}: which of these tokens are patches is not known"
-            + square_that_fits(output.shape[1], events),
+            + grid_that_fits(output.shape[1], events),
             GRID_HINT,
         )
     return LcamError(

@@ -20,9 +20,9 @@ class MaskedForwards:
 
     Args:
         engine: The engine with the classifier.
-        x: Pictures, (B, 3, H, W), float32 in [0, 1].
+        x: Pictures, (B, C, H, W), float32 in [0, 1].
         classes: The class scored on each, (B,), int64.
-        background: What shows where a mask hides, (B, 3, H, W) in [0, 1]; None: the mean colour.
+        background: What shows where a mask hides, (B, C, H, W) in [0, 1]; None: the mean colour.
 
     Attributes:
         batch_size: Masked pictures a forward pass. So many masks at a time waste none.
@@ -40,7 +40,9 @@ class MaskedForwards:
             self._pictures = self._pictures - self._background
         self._classes = classes
         self._masked = torch.empty(
-            (self.batch_size, *x.shape[1:]), device=x.device, memory_format=torch.channels_last
+            (self.batch_size, *x.shape[1:]),
+            device=x.device,
+            memory_format=engine.backbone.memory_format,
         )
         self._class_of = torch.empty(self.batch_size, dtype=torch.int64, device=x.device)
 

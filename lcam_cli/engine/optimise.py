@@ -31,7 +31,7 @@ def optimise(
 
     Args:
         cut: The network, run whole so far.
-        pictures: Two, (2, 3, H, W), or one where they go through it one by one.
+        pictures: Two, (2, C, H, W), or one where they go through it one by one.
         name: What the user calls the network, for messages.
         keep_modules: Whether all modules stay as they are, and nothing is computed from their
             weights; then only the split makes it quicker.

@@ -80,12 +80,13 @@ def choose(name: str, alone: Any, pair: Any, wanted: str = "") -> Choice:
     found = rows or read
     if len(found) != 1:
         why = ": which of them are the logits is not known" if found else ", and no logits (B, R)"
-        names = [_dotted(path) for path in (found or paths)]
+        names = [_dotted(path) for path in found]
         raise LcamError(
             f"{name} gives {described(alone)}{why}",
             f"pick one: --output {' or --output '.join(names[:3])}"
             if names
-            else "have it return its class scores, a tensor (B, R)",
+            else "lcam explains classifiers, not detection or segmentation: have it return its "
+            "class scores, a tensor (B, R)",
         )
     return next(iter(found.values()))
 

@@ -6,7 +6,6 @@ last feature maps before the first list of tokens.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import cast
 
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lcam_cli.engine.events import Event
-from lcam_cli.engine.tokens import Layout, find_layout
+from lcam_cli.engine.tokens import Layout, largest_grid
 from lcam_cli.errors import LcamError
 
 GRID_HINT = "name the layer and its rows and columns of patches: --layer NAME --grid PxQ"
@@ -46,7 +45,7 @@ def refuse_unknown_tokens(
                 )
             raise LcamError(
                 f"which of the {count} tokens of {event.name} are patches is not known"
-                + square_that_fits(count, events),
+                + grid_that_fits(count, events),
                 GRID_HINT,
             )
         if event.layout is not None:
@@ -63,7 +62,7 @@ def refuse_other_grid(event: Event, events: Sequence[Event], grid: tuple[int, in
     if grid is None or not (torch.is_tensor(output) and output.ndim == 3):
         return
     made, count = _patches_before(events), output.shape[1]
-    layout = find_layout(made.output) if made is not None else None
+    layout = made.own_layout if made is not None else None
     if made is None or layout is None or grid == (layout.P, layout.Q):
         return
     patches = layout.P * layout.Q
@@ -85,7 +84,7 @@ def refuse_doubtful_square(
         LcamError: They were made of another number of patches.
     """
     made = _patches_before(events)
-    layout = find_layout(made.output) if made is not None else None
+    layout = made.own_layout if made is not None else None
     if grid is not None or event.spatial_layout.kind != "list" or layout is None:
         return
     count = cast(Tensor, event.output).shape[1]
@@ -94,13 +93,13 @@ def refuse_doubtful_square(
     if (layout.P, layout.Q) != (read_as.P, read_as.Q) and 0 <= count - patches < patches:
         raise LcamError(
             f"which of the {count} tokens of {event.name} are patches is not known"
-            + square_that_fits(count, events),
+            + grid_that_fits(count, events),
             GRID_HINT,
         )
 
 
 def with_other_corners(picture: Tensor, layout: Layout) -> Tensor:
-    """A picture, (1, 3, H, W), that differs in its first, its Q-th and its last patch."""
+    """A picture, (1, C, H, W), that differs in its first, its Q-th and its last patch."""
     height, width = picture.shape[2] // layout.P, picture.shape[3] // layout.Q
     changed = picture.clone()
     for rows, columns in (
@@ -153,15 +152,15 @@ def _changed_tokens(one: Tensor, other: object) -> list[int]:
     return cast(list[int], changed.nonzero().flatten().tolist())
 
 
-def square_that_fits(count: int, events: Sequence[Event]) -> str:
-    """How so many tokens could be a square of patches behind others: ``"; 54 = 5 + 7x7"``."""
+def grid_that_fits(count: int, events: Sequence[Event]) -> str:
+    """How so many tokens could be patches behind others: ``"; 54 = 5 + 7x7 would fit"``."""
     made = _patches_before(events)
-    side = math.isqrt(count)
+    P, Q = largest_grid(count, events[0].clues.size)
     if made is not None:
-        layout = cast(Layout, find_layout(made.output))
+        layout = cast(Layout, made.own_layout)
         if count >= layout.P * layout.Q:
-            return f"; {count} = {count - layout.P * layout.Q} + {layout.P}x{layout.Q} would fit"
-    return f"; {count} = {count - side * side} + {side}x{side} would fit"
+            P, Q = layout.P, layout.Q
+    return f"; {count} = {count - P * Q} + {P}x{Q} would fit"
 
 
 def _patches_before(events: Sequence[Event]) -> Event | None:
@@ -171,7 +170,7 @@ def _patches_before(events: Sequence[Event]) -> Event | None:
         output = event.output
         if torch.is_tensor(output) and output.ndim == 3 and output.shape[0] == 1:
             return made
-        layout = find_layout(output)
+        layout = event.own_layout
         if layout is not None and layout.kind == "maps":
             made = event
     return None

@@ -1,4 +1,4 @@
-"""From whatever a source returns to a plain classifier: (B, 3, H, W) to logits (B, R), float32.
+"""From whatever a source returns to a plain classifier: (B, C, H, W) to logits (B, R), float32.
 
 What is odd about it is found by trying (``engine.probe``); what has to change is its ``forward``
 (``engine.adapter``).
@@ -20,6 +20,7 @@ from lcam_cli.engine.first_run import first_run
 from lcam_cli.engine.output import Choice, choose
 from lcam_cli.engine.probe import Probe
 from lcam_cli.errors import LcamError
+from lcam_cli.images.preprocess import Preprocess
 from lcam_cli.networks.network import Network, check_loaded
 from lcam_cli.networks.registry import gives_logits
 from lcam_cli.networks.torchscript import wrap_scripts
@@ -38,7 +39,7 @@ class PlainClassifier:
     """A classifier as the rest of the package takes it.
 
     Attributes:
-        module: Gives logits (B, R) for pictures (B, 3, H, W); in eval mode, float32, frozen.
+        module: Gives logits (B, R) for pictures (B, C, H, W); in eval mode, float32, frozen.
         logits: What it gives for the picture it was tried with, (1, R).
         activation: As typed, or what its outputs tell.
         probabilities: The last step that was taken off, ``"softmax"``, ``"sigmoid"`` or
@@ -47,6 +48,7 @@ class PlainClassifier:
         one_by_one: Why pictures must go through it one by one, in words; ``""`` where they need
             not.
         takes_several: Whether it takes several pictures at once at all.
+        channels: C of the pictures that it takes.
     """
 
     module: nn.Module
@@ -56,6 +58,18 @@ class PlainClassifier:
     notes: list[str] = field(default_factory=list)
     one_by_one: str = ""
     takes_several: bool = True
+    channels: int = 3
+
+
+def some_pictures(count: int, preprocess: Preprocess) -> Tensor:
+    """Inputs to try a network with, (count, C, H, W): noise in [0, 1], normalised as pictures are.
+
+    They have values, not zeros, so that whoever compares two ways of running it sees a difference.
+    """
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.rand((count, *preprocess.input_shape), generator=generator)
+    mean, std = (torch.tensor(n).view(1, -1, 1, 1) for n in (preprocess.mean, preprocess.std))
+    return (pixels - mean) / std
 
 
 def plain_classifier(
@@ -65,15 +79,19 @@ def plain_classifier(
     output: str = "",
     activation: str | None = None,
     probabilities: str | None = None,
+    find_channels: bool = True,
 ) -> PlainClassifier:
     """Make a plain classifier of a network.
 
     Args:
         network: As loaded.
-        picture: Something to try it with, (1, 3, H, W).
+        picture: Something to try it with, (1, C, H, W).
         output: Which of several outputs are the logits; ``""`` for the only ones that can be.
-        activation: What turns outputs into scores; None to see for oneself.
+        activation: What turns outputs into scores; None for what the network's source says, or to
+            see for oneself.
         probabilities: The last step to take off, as a file has it; None to see for oneself.
+        find_channels: Whether a network that takes another number of channels than the picture has
+            is tried with one of its own number.
 
     Raises:
         LcamError: It fails on the picture, or gives no logits.
@@ -87,7 +105,7 @@ def plain_classifier(
     run_eagerly()
     with torch.random.fork_rng(devices=[]):  # lazy layers draw their weights now
         torch.manual_seed(_seed_of(network))
-        alone = first_run(name, module, picture)
+        alone, picture = first_run(name, module, picture, find_channels=find_channels)
     for parameter in module.parameters():  # a TorchScript module cannot do it itself
         parameter.requires_grad_(False)
     run_eagerly()  # what was compiled only now
@@ -108,7 +126,7 @@ def plain_classifier(
         )
     if probabilities is None and typed in (None, "none") and probe is not None:
         kind = _kind(module, choice, picture, probe) or ""
-        if kind:
+        if kind and typed is None:
             notes.append(f"{name} gives {_KINDS[kind]}: they are taken as the scores")
     if typed == "none" and not kind:
         _check_scores(name, rows)
@@ -118,10 +136,13 @@ def plain_classifier(
         module = adapted(module, Adapter(choice, kind, comes_off, copies))
     with torch.no_grad():
         logits = module(picture.clone())
-    plain = PlainClassifier(module, logits, typed or _activation_of(kind), kind, notes)
+    known = check_activation(network.activation) if network.activation and not kind else None
+    scored_by = typed or known or _activation_of(kind)
+    plain = PlainClassifier(module, logits, scored_by, kind, notes)
     if probe is not None:
         plain.one_by_one = probe.why_one_by_one(name, choice)
         plain.takes_several = probe.pair is not None
+    plain.channels = picture.shape[1]
     return plain
 
 

@@ -160,7 +160,7 @@ def last_step(run: Callable[[Tensor], Tensor], picture: Tensor, classes: int) ->
 
     Args:
         run: From a picture to the outputs, as they came.
-        picture: (1, 3, H, W).
+        picture: (1, C, H, W).
         classes: R.
     """
     with torch.no_grad(), LastSteps(classes) as steps:

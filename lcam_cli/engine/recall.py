@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from lcam_cli.engine.backbone import Backbone, load_backbone
 from lcam_cli.engine.identity import Identity
 from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Preprocess
-from lcam_cli.networks.registry import runs_user_code
+from lcam_cli.networks.registry import find_source, runs_user_code
 from lcam_cli.networks.weights.state_dicts import split_key
 from lcam_cli.networks.wrappers import without_wrappers
 
@@ -64,8 +65,11 @@ def recall_backbone(
         LcamError: The user names another backbone, the weights are gone or have changed, or the
             backbone is code that the user has not named.
     """
+    name = identity.name
+    if given.name is not None and _is_moved(identity.name, given.name):
+        name = given.name
     for what, recorded, typed in (
-        ("backbone", identity.name, given.name),
+        ("backbone", name, given.name),
         ("layer", identity.layer, given.layer and _plain(given.layer, identity.layer)),
         ("grid", identity.grid, given.grid),
         ("activation", identity.activation, _activation(identity, given)),
@@ -82,7 +86,7 @@ def recall_backbone(
             f"name it yourself to have it run: --backbone {identity.name}",
         )
     backbone = load_backbone(
-        identity.name,
+        name,
         _weights_of(source, identity, given),
         layer=identity.layer or None,
         grid=identity.grid,
@@ -100,6 +104,16 @@ def recall_backbone(
             "give the file of those weights: --weights FILE",
         )
     return backbone
+
+
+def _is_moved(recorded: str, typed: str) -> bool:
+    """Whether the user names the same file or folder by another path, as from another folder."""
+    is_path = (
+        find_source(recorded) is None
+        or runs_user_code(recorded)
+        or recorded.endswith((".onnx", ".pt2"))
+    )
+    return is_path and PurePath(recorded).name == PurePath(typed).name
 
 
 def _plain(layer: str, known: str) -> str:

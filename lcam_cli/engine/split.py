@@ -27,7 +27,7 @@ def split(
     Args:
         network: A classifier.
         call: The target layer's.
-        picture: One picture, (1, 3, H, W), with which more networks can be traced.
+        picture: One picture, (1, C, H, W), with which more networks can be traced.
 
     Returns:
         ``before``, from the network's input to the layer's output and what goes around the layer (a

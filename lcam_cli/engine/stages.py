@@ -9,7 +9,7 @@ from torch import nn
 
 from lcam_cli.engine.backbone import Backbone
 from lcam_cli.engine.calls import hook
-from lcam_cli.engine.tokens import Layout, find_layout
+from lcam_cli.engine.tokens import Clues, Layout, find_layout
 from lcam_cli.errors import LcamError
 
 
@@ -36,10 +36,11 @@ def stage_ends(backbone: Backbone) -> dict[str, int]:
         LcamError: The target layer gives no feature maps, as in a transformer.
     """
     layer = backbone.identity.layer
+    clues = Clues.of(backbone.network, backbone.preprocess.input_shape[1:])
     outputs: list[_Maps] = []
 
     def note(name: str, output: object) -> None:
-        layout = find_layout(output)
+        layout = find_layout(output, None, clues)
         channels = output.shape[1] if torch.is_tensor(output) and layout is not None else 0
         outputs.append(_Maps(name, layout, channels))
 

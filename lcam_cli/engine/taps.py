@@ -37,7 +37,7 @@ def tap(engine: Engine, x: Tensor, layers: Sequence[str], classes: Tensor | None
 
     Args:
         engine: The engine with the classifier.
-        x: Pictures, (B, 3, H, W), float32 in [0, 1].
+        x: Pictures, (B, C, H, W), float32 in [0, 1].
         layers: Names of modules whose outputs are feature maps.
         classes: (B,), int64, where gradients of their logits are wanted.
 

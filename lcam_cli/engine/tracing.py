@@ -3,7 +3,8 @@
 torch.fx runs ``forward`` on stand-ins. A question such as ``if x.shape[2] % 32`` has no answer
 there, although it is the same for all pictures of one size. So what torch.fx alone cannot trace is
 traced again with stand-ins that know their sizes, except those that depend on how many pictures
-there are. What depends on values stays without an answer: such a network has no one graph.
+there are, and the types of their numbers. What depends on values stays without an answer: such a
+network has no one graph.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def trace(
 
     Args:
         network: A network whose first input is pictures; others are left at their defaults.
-        picture: One picture, (1, 3, H, W), whose sizes the graph may take for granted; without
+        picture: One picture, (1, C, H, W), whose sizes the graph may take for granted; without
             it a network that asks for sizes is not traced.
         is_step: Which modules are not looked into; default those of torch.nn.
 
@@ -119,8 +120,8 @@ class _SizedTracer(_Tracer):
         return proxy
 
     def _run(self, node: fx.Node, i: int) -> Any:
-        args = fx.map_arg(node.args, lambda n: self._values[n][i])
-        kwargs = fx.map_arg(node.kwargs, lambda n: self._values[n][i])
+        args = fx.map_arg(node.args, lambda n: self._value(n)[i])
+        kwargs = fx.map_arg(node.kwargs, lambda n: self._value(n)[i])
         target: Any = node.target
         # While it traces, torch.fx has every module's call and attributes lead to the tracer.
         outer, self._running = self._running, True
@@ -134,6 +135,11 @@ class _SizedTracer(_Tracer):
                 return found(*args, **kwargs) if node.op == "call_module" else found
         finally:
             self._running = outer
+
+    def _value(self, node: fx.Node) -> tuple[Any, ...]:
+        if node.op == "get_attr" and node not in self._values:  # a tensor that stands as it is
+            return (operator.attrgetter(str(node.target))(self.root),) * len(_BATCHES)
+        return self._values[node]
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: dict[str, Any]
@@ -152,6 +158,13 @@ class _SizedTracer(_Tracer):
         if isinstance(few, tuple | list) and len(few) == len(more):
             return iter([operator.getitem(obj, i) for i in range(len(few))])
         return super().iter(obj)
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        if _compares_types(obj.node):
+            few, more = self._values[obj.node]
+            if few is more:
+                return bool(few)
+        return super().to_bool(obj)
 
     def sizes_of(self, proxy: fx.Proxy) -> tuple[Any, ...]:
         """The sizes of a tensor: numbers, or where they depend on the batch stand-ins for them."""
@@ -172,6 +185,15 @@ class _SizedTracer(_Tracer):
 
 
 _BATCHES = (2, 3)
+
+
+def _compares_types(node: fx.Node) -> bool:
+    """Whether this is a question about types of numbers alone, as ``x.dtype != y.dtype`` is."""
+    return node.target in (operator.eq, operator.ne) and all(
+        isinstance(arg, torch.dtype)
+        or (isinstance(arg, fx.Node) and arg.target is getattr and arg.args[1] == "dtype")
+        for arg in node.args
+    )
 
 
 class _Sized(fx.Proxy):

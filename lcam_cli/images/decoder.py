@@ -18,15 +18,17 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import TypeVar
 
 from PIL import Image
 
 from lcam_cli.errors import BadImageError, LcamError
 from lcam_cli.images.depth import narrow_pictures
 from lcam_cli.images.formats import decoder_of
-from lcam_cli.images.request import Request, View, read_answer
+from lcam_cli.images.preprocess import Preprocess
+from lcam_cli.images.request import CountRequest, Request, View, read_answer, read_count
 from lcam_cli.images.tars import locate
 from lcam_cli.working_folder import absolute
 
@@ -40,6 +42,25 @@ _START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from lcam_cli.images.worker import main; main(float(sys.argv[2]))"
 )
+
+# Its arithmetic is small: threads and their buffers would only cost. Arrow's own allocator takes a
+# gigabyte at once, the system's what is asked for.
+_SMALL = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+}
+
+# glibc hands the memory of a picture back to the system, and the next has it made anew: a sixth of
+# the time of a small deep picture. These are the bounds that glibc raises its own to as it meets
+# large pictures; bytes.
+_KEPT_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 25),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 26),
+}
+
+Q = TypeVar("Q", Request, CountRequest)
+A = TypeVar("A")
 
 
 class _EndedError(Exception):
@@ -65,8 +86,7 @@ class Decoder:
                 # Ctrl-C in a terminal reaches its whole process group. Reading goes on behind it,
                 # so that the batch at hand can be finished.
                 process_group=0,
-                # Its arithmetic is small; threads and their buffers would only cost.
-                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+                env={**_KEPT_MEMORY, **os.environ, **_SMALL},
             )
         except OSError as error:
             raise LcamError(
@@ -87,31 +107,44 @@ class Decoder:
             LcamError: The process did not start.
             RuntimeError: A mistake of ours.
         """
+        # Its own working folder is another.
+        at = locate(absolute(request.path))
+        here = replace(request, path=at.file, place=at.place, name=at.name, number=at.number)
+        view, levels = self._ask(here, read_answer)
+        if levels is not None:
+            narrow_pictures.add(request.path, levels)
+        return view
+
+    def count(self, path: str) -> tuple[int, str]:
+        """Return how many pictures a file says it holds, and what to say about it, if anything.
+
+        Raises as :meth:`read` does.
+        """
+        at = locate(absolute(path))
+        return self._ask(CountRequest(at.file, at.place, at.name), read_count)
+
+    def _ask(self, request: Q, read: Callable[[Q, Callable[[memoryview], None]], A]) -> A:
+        """Hand on a request and read its answer."""
         if not self._ready:
             self._wait_until_ready()
         assert self._process.stdin is not None
         self._failed = True  # unless it gets to its answer's end
         try:
-            # Its own working folder is another.
-            path, place = locate(absolute(request.path))
-            here = replace(request, path=path, place=place, name=request.path)
-            self._process.stdin.write(pickle.dumps(here))
-            view, levels = read_answer(request, self._receive)
+            self._process.stdin.write(pickle.dumps(request))
+            answer = read(request, self._receive)
         except (_EndedError, BrokenPipeError):
             raise BadImageError(
-                f"{decoder_of(request.path)} crashed ({self._cause_of_death()})"
+                f"{decoder_of(request.name)} crashed ({self._cause_of_death()})"
             ) from None
         except TimeoutError:
             raise BadImageError(
-                f"{decoder_of(request.path)} hung and was stopped after {TIMEOUT:g} s"
+                f"{decoder_of(request.name)} hung and was stopped after {TIMEOUT:g} s"
             ) from None
         except BadImageError:
             self._failed = False
             raise
         self._failed = False
-        if levels is not None:
-            narrow_pictures.add(request.path, levels)
-        return view
+        return answer
 
     def kill(self) -> None:
         """End the process at once; whoever waits for its answer sees it crash."""
@@ -172,6 +205,12 @@ def start_decoders(count: int) -> None:
         _idle.extend(Decoder() for _ in range(count - len(_idle)))
 
 
+def idle_decoders() -> int:
+    """Return how many processes wait for work."""
+    with _lock:
+        return len(_idle)
+
+
 @contextlib.contextmanager
 def borrowed_decoder() -> Iterator[Decoder]:
     """Lend a process that nobody uses, a new one if there is none.
@@ -202,11 +241,19 @@ def _close_idle() -> None:
         _idle.pop().close()
 
 
-def read_whole(path: str, max_pixels: int) -> Image.Image:
-    """Return a whole picture, upright and in mode RGB, as ``read_picture`` but out of harm's way.
+def read_whole(path: str, max_pixels: int, preprocess: Preprocess | None = None) -> Image.Image:
+    """Return a whole picture for people, upright and in mode RGB, out of harm's way.
+
+    Args:
+        path: The file.
+        max_pixels: A picture with more is refused.
+        preprocess: Its window and its channels are shown; colours, and the picture's own values,
+            without.
 
     Raises:
         BadImageError: It cannot be read.
     """
     with borrowed_decoder() as decoder:
-        return Image.fromarray(decoder.read(Request(path, max_pixels)).pixels)
+        return Image.fromarray(
+            decoder.read(Request(path, max_pixels, preprocess, whole=True)).pixels
+        )

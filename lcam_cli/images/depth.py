@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from lcam_cli.images.rgb import Levels
 
 log = logging.getLogger("lcam")
+
+_NEAR = 1 / 8
+_LARGEST_WHOLE = 1e15
 
 
 class _Found:
@@ -48,15 +51,42 @@ class _Found:
         if not self._found:
             return ""
         path, levels = min(self._found.values())
+        every = [found for _, found in self._found.values()]
+        black, white = fitting_window(every)
+        advice = f"--window {number_text(black)},{number_text(white)} shows them"
+        if any(found._replace(black=black, white=white).are_narrow for found in every):
+            advice = (
+                "their values differ too much for one --window: run similar pictures together, "
+                "with a --window of theirs"
+            )
         count = len(self._found)
         one = count == 1
         what = "1 picture uses" if one else f"{count} pictures use"
         return (
             f"{what} less than an eighth of the range of {'its' if one else 'their'} type "
             f"(e.g. {path}: {levels.low:g} to {levels.high:g} of {levels.white:g}): "
-            "nearly black, or without contrast, to the classifier, since 16 bits are "
-            "scaled by 1/257; stretch the values to the whole range"
+            f"nearly black, or without contrast, to the classifier; {advice}"
         )
+
+
+def fitting_window(levels: Sequence[Levels]) -> tuple[float, float]:
+    """Return the values that should become 0 and 1, so that all of the pictures' fit.
+
+    Args:
+        levels: Of each picture, at least one.
+
+    Returns:
+        From black, where the values reach down near it, else from the least value; to the greatest.
+    """
+    low, high = min(one.low for one in levels), max(one.high for one in levels)
+    black = min(one.black for one in levels)
+    near = 0 <= low - black <= (high - black) * _NEAR
+    return (black if near else low), high
+
+
+def number_text(value: float) -> str:
+    """Return a number in few letters: as it is where it is whole, else rounded."""
+    return f"{value:.0f}" if value == round(value) and abs(value) < _LARGEST_WHOLE else f"{value:g}"
 
 
 class NarrowPictures:

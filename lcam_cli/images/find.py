@@ -6,14 +6,16 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from lcam_cli.errors import LcamError
 from lcam_cli.images.folder import FolderWalk, is_new, reason_of
 from lcam_cli.images.formats import plugin_formats
+from lcam_cli.images.numbered import split_number
 from lcam_cli.images.passed_over import PassedOver
+from lcam_cli.images.several import named_in_file, with_numbers
 from lcam_cli.images.tars import expand_braces, index_of, is_tar
 
 
@@ -52,7 +54,8 @@ def find_images(inputs: Sequence[str], stdin_paths: Iterable[str] = ()) -> Found
     file named directly is taken whatever its extension. A path that is named twice counts where it
     is named first; a file that has two names, be it by a link, counts by each. A tar named directly
     gives the pictures in it, in its own order (``shard.tar/name.jpg``); one that is broken gives
-    those before the damage, and is listed in ``skipped``.
+    those before the damage, and is listed in ``skipped``. A file that holds several pictures gives
+    each as ``FILE#N``, in its order; one of them may be named itself.
 
     Args:
         inputs: Files, folders, and ``"-"`` for the place of ``stdin_paths``.
@@ -66,18 +69,22 @@ def find_images(inputs: Sequence[str], stdin_paths: Iterable[str] = ()) -> Found
     found = Found()
     seen: set[str] = set()
     places: set[str] = set()
+    named: set[str] = set()
     try:
         for item in (path for given in inputs for path in expand_braces(given)):
             if item != "-":
+                named.add(item)
                 places.add(_add(item, found, seen))
                 continue
             for listed in stdin_paths:
+                named.add(listed)
                 try:
                     places.add(_add(listed, found, seen))
                 except LcamError as error:
                     found.skipped.append(Skipped(listed, error.what))
     finally:  # a plug-in that does not load may be why there are none
         plugin_formats().warn(found.paths)
+    _number(found, named)
     if not found.paths:
         why = "".join(f": {one.path}: {one.reason}" for one in found.skipped[:1])
         raise LcamError(
@@ -111,6 +118,10 @@ def _add(item: str, found: Found, seen: set[str]) -> str:
 
     ``seen`` holds the absolute paths, as they are spelt, of all pictures, folders and tars so far.
     """
+    if in_file := named_in_file(item):
+        file, item = in_file
+        _take(item, found, seen)
+        return os.path.abspath(os.path.dirname(file))
     try:
         is_folder = stat.S_ISDIR(os.stat(item).st_mode)
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
@@ -124,16 +135,47 @@ def _add(item: str, found: Found, seen: set[str]) -> str:
         pictures = _members(item, found, seen)
     for path in pictures:
         has_pictures = True
-        absolute = os.path.abspath(path)
-        if absolute in seen:
-            found.passed_over.twice += 1
-        else:
-            seen.add(absolute)
-            found.paths.append(path)
+        _take(path, found, seen)
     if not has_pictures:
         raise LcamError(f"no pictures in {item}", walk.why_none())
     found.passed_over.add(walk.passed_over, item)
     return os.path.abspath(item if is_folder else os.path.dirname(item))
+
+
+def _take(path: str, found: Found, seen: set[str]) -> None:
+    """Add a picture, unless it has been named before."""
+    if is_new(path, seen):
+        found.paths.append(path)
+    else:
+        found.passed_over.twice += 1
+
+
+def _number(found: Found, named: Collection[str]) -> None:
+    """Put the names of their pictures in the place of files that hold several.
+
+    Args:
+        found: Has the files.
+        named: Those that the inputs name, not a folder of theirs.
+    """
+    paths, found.paths = found.paths, []
+    # Those that may come twice: by themselves, and with their file.
+    perhaps_twice = {os.path.abspath(path) for path in paths if split_number(path)}
+    taken: set[str] = set()
+    for one in with_numbers(paths):
+        if one.note:
+            found.passed_over.notes[one.path] = one.note
+        if one.wrong:
+            found.skipped.append(Skipped(one.path, one.wrong))
+        elif not one.names and one.path in named:
+            found.skipped.append(Skipped(one.path, "a table without pictures"))
+        elif not one.names:
+            found.passed_over.tables.append(one.path)
+        for name in one.names:
+            again = bool(perhaps_twice) and os.path.abspath(name) in perhaps_twice
+            if again and not is_new(name, taken):
+                found.passed_over.twice += 1
+            else:
+                found.paths.append(name)
 
 
 def _members(tar: str, found: Found, seen: set[str]) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """The pictures in a folder and those below it, in an order no machine changes."""
 # Paths stay strings, as in find.py.
-# ruff: noqa: PTH100, PTH112, PTH123
+# ruff: noqa: PTH100, PTH112
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from lcam_cli.errors import LcamError
-from lcam_cli.images.formats import extension_of, picture_extensions
+from lcam_cli.images.formats import extension_of, needs_no_extension, picture_extensions
+from lcam_cli.images.npy import has_other_shape
 from lcam_cli.images.own_outputs import OutputKind, find_own_outputs
 from lcam_cli.images.passed_over import PassedOver
-from lcam_cli.images.picture import HEAD_BYTES
+from lcam_cli.images.picture import head_of
 from lcam_cli.images.unread import (
     MOST_OPENED,
     advice,
     extension_counts,
     is_system_file,
     is_unread_format,
+    known_extension,
     looks_like_picture,
     may_be_picture,
 )
@@ -87,8 +89,8 @@ class FolderWalk:
             elif entry.is_symlink() and os.path.isdir(entry.path):
                 for noted in notes:
                     noted.linked.append(entry.path)
-            elif extension_of(name) not in self._extensions:
-                self._note_other(entry, notes)
+            elif not self._is_picture(entry, notes):
+                pass
             elif ours := own.what_is(name):
                 for noted in notes:
                     noted.own[ours] += 1
@@ -117,29 +119,39 @@ class FolderWalk:
         )
         return "; ".join(parts)
 
-    def _note_other(self, entry: os.DirEntry[str], notes: Sequence[PassedOver]) -> None:
-        if entry.is_symlink() or is_system_file(entry.name):
-            return
+    def _is_picture(self, entry: os.DirEntry[str], notes: Sequence[PassedOver]) -> bool:
+        """Whether a file is a picture, by its extension or without one; note what others are.
+
+        DICOM's files often have no extension, or the end of a number.
+        """
+        if is_system_file(entry.name):
+            return False
         extension = extension_of(entry.name)
-        self._others[extension] += 1
+        if extension in self._extensions:
+            return extension != ".npy" or self._has_picture_shape(entry, notes)
         unread = is_unread_format(extension)
         if not unread and may_be_picture(extension) and self._looked_into < MOST_OPENED:
+            head = head_of(entry.path)
+            if needs_no_extension(head):
+                return True
             self._looked_into += 1
-            unread = looks_like_picture(_head(entry))
+            unread = looks_like_picture(head)
+            extension = known_extension(extension, head)
+        if entry.is_symlink():
+            return False
+        self._others[extension] += 1
         if unread:
             for noted in notes:
                 noted.unread.extensions[extension] += 1
+        return False
 
-
-def _head(entry: os.DirEntry[str]) -> bytes:
-    """Return how a file begins; nothing where it cannot be read, or is a pipe or a device."""
-    try:
-        if not entry.is_file():
-            return b""
-        with open(entry.path, "rb") as file:
-            return file.read(HEAD_BYTES)
-    except OSError:
-        return b""
+    def _has_picture_shape(self, entry: os.DirEntry[str], notes: Sequence[PassedOver]) -> bool:
+        if not has_other_shape(head_of(entry.path)):
+            return True
+        self._others[".npy"] += 1
+        for noted in notes:
+            noted.arrays.append(entry.path)
+        return False
 
 
 def reason_of(error: OSError | ValueError) -> str:

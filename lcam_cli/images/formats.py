@@ -9,19 +9,35 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lcam_cli.errors import LcamError
+from lcam_cli.extras import is_installed
+from lcam_cli.images.dicom import DicomFormat
+from lcam_cli.images.heif import Heif
+from lcam_cli.images.npy import Npy
+from lcam_cli.images.parquet import Parquet
 from lcam_cli.images.picture import PictureFormat
 from lcam_cli.images.pillow import PillowFormats
+from lcam_cli.images.tiff import Tiff
 
 GROUP = "lcam.formats"
 
 PILLOW = PillowFormats()
 
+_OF_EXTRAS: Sequence[tuple[str, PictureFormat]] = [
+    ("pydicom", DicomFormat()),
+    ("pillow_heif", Heif()),
+    ("pyarrow", Parquet()),
+    ("tifffile", Tiff()),
+]
+"""The families that an extra brings, each with the package that it needs."""
+
 FORMATS: Sequence[PictureFormat] = [
     PILLOW,
+    Npy(),
+    *(family for package, family in _OF_EXTRAS if is_installed(package)),
 ]
 """The families that come along."""
 
@@ -73,8 +89,40 @@ def formats_for(extension: str, head: bytes) -> Iterator[PictureFormat]:
             yield one
 
 
+def format_of_several(name: str, head: Callable[[], bytes]) -> PictureFormat | None:
+    """Return the family that numbers the pictures of a file; None where a file is one picture.
+
+    Args:
+        name: Of the file, or its path.
+        head: Gives its first bytes; called where the name does not tell.
+    """
+    families = _several(plugin_formats().families)
+    extension = extension_of(name) if families else ""
+    if not families or extension in PILLOW.extensions:
+        return None
+    if extension in picture_extensions():
+        return next((one for one in families if extension in one.extensions), None)
+    first = head()
+    return next((one for one in families if one.recognises(first)), None)
+
+
+def is_table(extension: str) -> bool:
+    """Whether files of this extension are tables of pictures."""
+    several = _several(plugin_formats().families)
+    return any(one.is_table and extension in one.extensions for one in several)
+
+
+@functools.cache
+def _several(plugins: tuple[PictureFormat, ...]) -> tuple[PictureFormat, ...]:
+    return tuple(one for one in (*FORMATS, *plugins) if one.holds_several)
+
+
 def decoder_of(path: str) -> str:
-    """Return what to call that which reads a file, in a message."""
+    """Return what to call that which reads a file, in a message.
+
+    Args:
+        path: Of the file.
+    """
     extension = extension_of(path)
     if extension in PILLOW.extensions:
         return PILLOW.name
@@ -84,6 +132,11 @@ def decoder_of(path: str) -> str:
 def is_recognised(head: bytes) -> bool:
     """Whether a file that begins with these bytes is one of a family other than Pillow's."""
     return any(one.recognises(head) for one in _others())
+
+
+def needs_no_extension(head: bytes) -> bool:
+    """Whether a file that begins with these bytes is a picture in a folder, whatever its name."""
+    return any(one.needs_no_extension and one.recognises(head) for one in _others())
 
 
 def _others() -> tuple[PictureFormat, ...]:

@@ -26,18 +26,18 @@ class MaskRequest(Request):
     Attributes:
         crop_box: The view, in pixels of the upright picture.
         picture_size: Width and height of the upright picture, in pixels.
-        side: Height and width of the view, in pixels.
+        view_size: Height and width of the view, in pixels.
     """
 
     crop_box: CropBox = (0.0, 0.0, 1.0, 1.0)
     picture_size: tuple[int, int] = (1, 1)
-    side: int = 1
+    view_size: tuple[int, int] = (1, 1)
 
     def view_with_levels(self) -> tuple[View, Levels | None]:
         """Read the mask, a PNG, and show the view.
 
         Returns:
-            uint8 (side, side, 1), 1 on the objects, with the mask's own size; and no levels.
+            uint8 (H, W, 1), 1 on the objects, with the mask's own size; and no levels.
 
         Raises:
             BadImageError: It is no PNG, is damaged or too large; it shows no object at all; or it
@@ -49,7 +49,7 @@ class MaskRequest(Request):
             raise BadImageError("it lies on its side: masks are of the upright picture")
         if not mask.any():
             raise BadImageError("a mask without an object: all of it is 0")
-        view = nearest(mask, self.crop_box, self.picture_size, self.side)
+        view = nearest(mask, self.crop_box, self.picture_size, self.view_size)
         return View(view[..., None].astype(np.uint8), self.crop_box, (width, height)), None
 
     @property
@@ -57,13 +57,16 @@ class MaskRequest(Request):
         """One: whether a pixel lies on an object."""
         return 1
 
-    def expects(self, height: int, width: int) -> bool:
-        """Whether an answer has the view's size."""
-        return height == width == self.side
+    def expects(self, height: int, width: int, *, floats: bool) -> bool:
+        """Whether an answer has the view's size, and is no floats."""
+        return (height, width) == self.view_size and not floats
 
 
 def nearest(
-    mask: NDArray[np.bool_], crop_box: CropBox, picture_size: tuple[int, int], side: int
+    mask: NDArray[np.bool_],
+    crop_box: CropBox,
+    picture_size: tuple[int, int],
+    view_size: tuple[int, int],
 ) -> NDArray[np.bool_]:
     """Show a view of a mask: of each of its pixels, what the mask is at that pixel's centre.
 
@@ -71,13 +74,14 @@ def nearest(
         mask: (h, w), of the whole picture, in another size too.
         crop_box: The view, in pixels of the picture.
         picture_size: The picture's width and height.
-        side: The view's height and width.
+        view_size: The view's height and width.
 
     Returns:
-        (side, side); False outside the picture.
+        (H, W); False outside the picture.
     """
-    columns, are_columns = _places(crop_box[0], crop_box[2], picture_size[0], mask.shape[1], side)
-    rows, are_rows = _places(crop_box[1], crop_box[3], picture_size[1], mask.shape[0], side)
+    (left, top, right, bottom), (width, height) = crop_box, picture_size
+    columns, are_columns = _places(left, right, width, mask.shape[1], view_size[1])
+    rows, are_rows = _places(top, bottom, height, mask.shape[0], view_size[0])
     shown: NDArray[np.bool_] = mask[rows][:, columns] & are_rows[:, None] & are_columns
     return shown
 

@@ -23,6 +23,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from lcam_cli.images.formats import extension_of, picture_extensions
+from lcam_cli.images.numbered import file_of
 
 MARK = ".lcam-made"
 """The file that tells what of a folder lcam has written: ``{"overlays": true, "figures": […]}``."""
@@ -57,7 +58,8 @@ class OutputKind:
             return True
         match = _NUMBERED.fullmatch(name)
         return match is not None and (
-            _DIGEST.search(match[1]) is not None or extension_of(match[1]) in picture_extensions()
+            _DIGEST.search(match[1]) is not None
+            or extension_of(file_of(match[1])) in picture_extensions()
         )
 
 

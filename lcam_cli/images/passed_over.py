@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from lcam_cli.errors import plural
 from lcam_cli.images.unread import Unread
 
 
@@ -15,23 +16,30 @@ class PassedOver:
     Attributes:
         twice: Paths that were named before, by themselves or with their folder.
         linked: Links to folders inside of folders.
+        tables: Tables in folders that hold no pictures.
+        arrays: Arrays in folders whose shape is no picture's, such as features.
+        notes: What there is to say about single files.
         own: Pictures that lcam wrote itself: how many of which kind, and in which folder.
         unread: Pictures and scans that are not read.
     """
 
     twice: int = 0
     linked: list[str] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)
+    arrays: list[str] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
     own: Counter[tuple[str, str]] = field(default_factory=Counter)
     unread: Unread = field(default_factory=Unread)
 
     def add(self, other: PassedOver, place: str) -> None:
         """Note what a folder, as it was named, holds."""
         self.linked += other.linked
+        self.arrays += other.arrays
         self.own += other.own
         self.unread.add(other.unread.extensions, place)
 
     def lines(self) -> list[str]:
-        """Return a line for each of the four that there is."""
+        """Return a line for each of those that there is."""
         lines = []
         if self.twice:
             paths = "1 path was" if self.twice == 1 else f"{self.twice} paths were"
@@ -41,6 +49,20 @@ class PassedOver:
             folders = "1 link to a folder" if count == 1 else f"{count} links to folders"
             shown = f"{min(self.linked)}{' …' if count > 1 else ''}"
             lines.append(f"{folders} passed over: {shown} (named itself, a link is followed)")
+        if self.tables:
+            count = len(self.tables)
+            tables = "1 table" if count == 1 else f"{count} tables"
+            shown = f"{min(self.tables)}{' …' if count > 1 else ''}"
+            lines.append(f"{tables} without pictures passed over: {shown}")
+        if self.arrays:
+            count = len(self.arrays)
+            arrays = "1 array" if count == 1 else f"{count} arrays"
+            shown = f"{min(self.arrays)}{' …' if count > 1 else ''}"
+            lines.append(f"{arrays} of no picture's shape passed over: {shown}")
+        if self.notes:
+            path, note = min(self.notes.items())
+            more = len(self.notes) - 1
+            lines.append(f"{path}: {note}{f', and so on in {more} more' if more else ''}")
         if self.own:
             lines.append(f"lcam's own pictures passed over: {self.own_in_words()}")
         return [*lines, *filter(None, [self.unread.line()])]
@@ -48,6 +70,5 @@ class PassedOver:
     def own_in_words(self) -> str:
         """Return e.g. ``12 overlays in photos/overlays, 1 figure in photos``."""
         return ", ".join(
-            f"{count} {kind}{'s' * (count > 1)} in {folder}"
-            for (kind, folder), count in self.own.items()
+            f"{plural(count, kind)} in {folder}" for (kind, folder), count in self.own.items()
         )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+from numpy.typing import NDArray
 from PIL import Image
 
 from lcam_cli.errors import BadImageError
+from lcam_cli.images.preprocess import Window
 from lcam_cli.images.rgb import Levels
 
 HEAD_BYTES = 348
@@ -23,19 +26,31 @@ class ReadOptions:
         max_pixels: Width times height above which a picture is refused.
         shorter_side: Pixels. The picture may be decoded smaller than it is, so long as both sides
             stay at least this long; None for its own size.
+        window: The values of the file that become 0 and 1; ``"auto"``: the file's own, else its
+            type's whole range. For formats whose values come about by more than a scale, as
+            DICOM's: whoever leaves a picture's ``levels`` and values as they are need not look.
+        entry: Which picture of a file that holds several, from 0.
     """
 
     max_pixels: int
     shorter_side: int | None = None
+    window: Window = "auto"
+    entry: int = 0
 
-    def check_size(self, width: int, height: int) -> None:
+    def check_size(self, width: int, height: int, channels: int = 3) -> None:
         """Refuse a size in pixels that a header declares, before anything is decoded.
+
+        Args:
+            width: In pixels.
+            height: In pixels.
+            channels: Of a picture of more than three channels, every three count as a pixel.
 
         Raises:
             BadImageError: There are too many pixels, or none.
         """
-        if width * height > self.max_pixels:
-            raise self.too_many(f"{width} × {height}")
+        if width * height * max(channels, 3) > 3 * self.max_pixels:
+            more = f" × {channels}" if channels > 3 else ""
+            raise self.too_many(f"{width} × {height}{more}")
         if width * height == 0:
             raise BadImageError("a picture without pixels")
 
@@ -49,13 +64,48 @@ class Picture:
     """What a file holds.
 
     Attributes:
-        pixels: Upright, in any mode of Pillow's. Grey of more than 8 bits (modes ``I;16``, ``I``
-            and ``F``) keeps its values; :func:`lcam_cli.images.rgb.to_rgb` scales it.
-        levels: The values of a picture of more than 8 bits; None to look for them in ``pixels``.
+        pixels: Upright: a Pillow picture in any mode, or the file's values, (H, W) or (H, W, C) of
+            booleans, whole numbers or floats. Those of more than 8 bits keep their values until
+            they are floats in [0, 1].
+        levels: The values of a picture of more than 8 bits: the least and the greatest, and what
+            becomes 0 and 1 unless ``--window`` says other; None to look for them in ``pixels``.
+            With pixels of 8 bits, black and white are the file's values that 0 and 255 stand for.
+        inverted: Whether the least value is white (DICOM's MONOCHROME1).
     """
 
-    pixels: Image.Image
+    pixels: Image.Image | NDArray[Any]
     levels: Levels | None = None
+    inverted: bool = False
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, in pixels."""
+        if isinstance(self.pixels, Image.Image):
+            return self.pixels.size
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+
+def head_of(path: str) -> bytes:
+    """Return how a file begins; nothing where it cannot be read, or is a pipe or a device."""
+    try:
+        if not os.path.isfile(path):  # noqa: PTH113
+            return b""
+        with open(path, "rb") as file:  # noqa: PTH123
+            return file.read(HEAD_BYTES)
+    except (OSError, ValueError):
+        return b""
+
+
+def identity_of(file: BinaryIO) -> tuple[int, ...] | None:
+    """Return what tells an open file from others, and from itself after a change.
+
+    None for bytes in memory, as those of a file in a tar are.
+    """
+    try:
+        status = os.fstat(file.fileno())
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class PictureFormat:
@@ -64,10 +114,23 @@ class PictureFormat:
     Attributes:
         extensions: Those of its files, lower case with the dot: ``(".npy",)``.
         name: What it is called where it crashes or hangs; lcam's word for it, also for a plug-in's.
+        holds_several: Whether a file may hold several pictures: then :meth:`count` is asked, and
+            they are called ``FILE#0``, ``FILE#1``, … with ``digits`` digits at least. A file that
+            holds one is called by its own name, unless it is a table.
+        digits: How many digits the number of a picture has at least.
+        needs_no_extension: Whether its files often have none, or any: those in a folder whose first
+            bytes are recognised are pictures by that.
+        is_table: Whether a file is a table of picture files, which :meth:`extract` gives: its only
+            picture has a number too, what cannot be counted is left out, and tables within tars are
+            not read.
     """
 
     extensions: Collection[str] = ()
     name: str = "its decoder"
+    holds_several: bool = False
+    digits: int = 1
+    needs_no_extension: bool = False
+    is_table: bool = False
 
     def recognises(self, head: bytes) -> bool | None:
         """Whether a file is of the family; None where its bytes do not tell.
@@ -77,6 +140,30 @@ class PictureFormat:
         """
         del head
         return None
+
+    def count(self, file: BinaryIO) -> int:
+        """How many pictures a file holds, from its header; runs in a reading process.
+
+        A table of other things holds none.
+
+        Raises:
+            BadImageError: Anything wrong with the file.
+        """
+        del file
+        return 1
+
+    def note(self, file: BinaryIO) -> str:
+        """What to say about a table, once a run, such as which of several columns is read."""
+        del file
+        return ""
+
+    def extract(self, file: BinaryIO, number: int) -> bytes:
+        """Return the picture file at a place of a table, from 0; it is read as any other file is.
+
+        Raises:
+            BadImageError: There is none; anything wrong with the table.
+        """
+        raise NotImplementedError
 
     def read(self, file: BinaryIO, options: ReadOptions) -> Picture:
         """Read a picture. Several threads may call it at once.

@@ -7,11 +7,17 @@ import re
 import warnings
 from typing import BinaryIO
 
-from PIL import Image, ImageFile
+import numpy as np
+from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from lcam_cli.errors import BadImageError
+from lcam_cli.extras import is_installed
+from lcam_cli.images.pgm import in_own_values, stretched_white
 from lcam_cli.images.picture import Picture, PictureFormat, ReadOptions
-from lcam_cli.images.rgb import Levels, levels_of, to_rgb
+from lcam_cli.images.preprocess import Window
+from lcam_cli.images.rgb import WHITE_OF_16_BITS, Levels, is_deep_grey, levels_of
+from lcam_cli.images.tiff_layout import needs_tifffile
 
 # Process-wide, at import: what Pillow warns about a file (odd metadata, many pixels) is either
 # harmless or comes back as the reason of a BadImageError, and would break into a progress bar.
@@ -27,6 +33,8 @@ _FORMATS = (
 
 _ORIENTATION_TAG = 0x0112
 _BITS_TAG = 0x0102
+_PHOTOMETRIC_TAG = 0x0106
+_WHOLE_RANGE = Levels(0.0, WHITE_OF_16_BITS, 0.0, WHITE_OF_16_BITS)
 _TO_UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -61,7 +69,7 @@ class PillowFormats(PictureFormat):
         return _extensions()
 
     def read(self, file: BinaryIO, options: ReadOptions) -> Picture:
-        """Read a picture, in mode RGB. Of an animation or several pages it is the first.
+        """Read a picture, in its own mode. Of an animation or several pages it is the first.
 
         A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size, quicker and with slightly other
         pixels. Pillow's own, process-wide limit is raised to that of the options, never lowered.
@@ -85,9 +93,11 @@ class PillowFormats(PictureFormat):
 def _read(file: BinaryIO, options: ReadOptions) -> Picture:
     with Image.open(file, formats=readable_formats()) as picture:
         options.check_size(*picture.size)
+        if _is_of_tifffile(picture):
+            raise UnidentifiedImageError("tifffile reads it, and all of it")
         if options.shorter_side is not None:
             picture.draft(None, (options.shorter_side, options.shorter_side))
-        deep_colour = _has_deep_colour(picture)
+        deep_colour, white = _has_deep_colour(picture), stretched_white(picture)
         try:
             picture.load()
         except (MemoryError, Image.DecompressionBombError):
@@ -95,24 +105,44 @@ def _read(file: BinaryIO, options: ReadOptions) -> Picture:
         except Exception as error:
             state = "truncated" if "truncated" in str(error).lower() else "damaged"
             raise BadImageError(f"{state} {picture.format}") from error
-        return Picture(*upright_rgb(picture, deep_colour=deep_colour))
+        if white is not None:
+            return in_own_values(upright(picture, options.window), white)
+        return upright(picture, options.window, deep_colour=deep_colour)
 
 
-def upright_rgb(
-    picture: Image.Image, *, deep_colour: bool = False
-) -> tuple[Image.Image, Levels | None]:
-    """Return a picture in mode RGB, turned upright, and its values if they have more than 8 bits.
+def upright(picture: Image.Image, window: Window = "auto", *, deep_colour: bool = False) -> Picture:
+    """Return a picture turned upright, and its values if they have more than 8 bits.
 
     Args:
         picture: In any mode.
+        window: The values that become 0 and 1. The picture's own are looked for where none are
+            given.
         deep_colour: Whether its file has 16 bits a channel, of which Pillow keeps the upper 8.
     """
     picture.load()
     # Read after load(): a PNG may hold it behind the pixels, and a TIFF is upright by then.
     turn = _TO_UPRIGHT.get(_orientation(picture))
-    levels = levels_of(picture, bits=_bits(picture), deep_colour=deep_colour)
-    rgb = to_rgb(picture, levels)
-    return rgb if turn is None else rgb.transpose(turn), levels
+    turned = picture if turn is None else picture.transpose(turn)
+    # One copy, from which bands of rows are taken without another.
+    pixels = np.asarray(turned) if is_deep_grey(turned) else turned
+    levels = None
+    if window == "auto":
+        levels = levels_of(pixels, bits=_bits(picture), deep_colour=deep_colour)
+    elif deep_colour:
+        levels = _WHOLE_RANGE
+    return Picture(pixels, levels, _is_inverted(picture))
+
+
+def _is_inverted(picture: Image.Image) -> bool:
+    """Whether 0 is white: Pillow turns the 8 bits of such a TIFF, and leaves deeper ones."""
+    return is_deep_grey(picture) and getattr(picture, "tag_v2", {}).get(_PHOTOMETRIC_TAG) == 0
+
+
+def _is_of_tifffile(picture: ImageFile.ImageFile) -> bool:
+    """Whether a file is a TIFF of which Pillow would lose depth or channels, that another reads."""
+    if not isinstance(picture, TiffImageFile) or not is_installed("tifffile"):
+        return False
+    return needs_tifffile(picture.tag_v2)
 
 
 def _has_deep_colour(picture: ImageFile.ImageFile) -> bool:

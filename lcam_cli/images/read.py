@@ -1,27 +1,32 @@
-"""Reading one picture: upright, RGB, or a short reason why not."""
+"""Reading one picture: upright, with the channels of a network, or a short reason why not."""
 # Paths stay strings, as in find.py.
 # ruff: noqa: PTH116
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
 from lcam_cli.errors import BadImageError
+from lcam_cli.images.channels import pixels_of
 from lcam_cli.images.formats import (
     extension_of,
     formats_for,
+    is_table,
     picture_extensions,
     plugin_formats,
 )
-from lcam_cli.images.picture import HEAD_BYTES, ReadOptions
-from lcam_cli.images.rgb import Levels, levels_of, to_rgb
+from lcam_cli.images.picture import HEAD_BYTES, Picture, ReadOptions
+from lcam_cli.images.pixels import Pixels
+from lcam_cli.images.rgb import Levels
 from lcam_cli.images.unread import why_not_read
 
 MAX_PIXELS = 178_956_970
@@ -31,43 +36,73 @@ MAX_PIXELS = 178_956_970
 def read_picture(
     path: str, *, max_pixels: int = MAX_PIXELS, shorter_side: int | None = None
 ) -> Image.Image:
-    """Return the picture in mode RGB, upright; see :func:`read_with_levels`."""
-    return read_with_levels(path, max_pixels=max_pixels, shorter_side=shorter_side)[0]
+    """Return the whole picture in mode RGB, upright; see :func:`read_pixels`."""
+    pixels, _ = read_pixels(path, ReadOptions(max_pixels, shorter_side))
+    return Image.fromarray(pixels.as_rgb())
 
 
-def read_with_levels(
+def read_pixels(
     path: str,
+    options: ReadOptions,
     *,
-    max_pixels: int = MAX_PIXELS,
-    shorter_side: int | None = None,
+    channels: int = 3,
     place: tuple[int, int] | None = None,
     name: str = "",
-) -> tuple[Image.Image, Levels | None]:
-    """Return the picture in mode RGB, turned upright by its EXIF orientation.
+    number: int | None = None,
+) -> tuple[Pixels, Levels | None]:
+    """Return the picture with the channels of a network, turned upright by its EXIF orientation.
 
-    Of an animation or a multi-page file the first picture is read; see ``to_rgb`` for other
-    colour modes. May be called from many threads at once.
+    Of an animation or a multi-page file the first picture is read; see
+    :mod:`lcam_cli.images.channels` for colours and values. May be called from many threads at once.
 
     Args:
         path: A regular file in a format of :mod:`lcam_cli.images.formats`, whatever its extension.
-        max_pixels: Width times height above which the picture is refused, from its header, before
-            anything is decoded.
-        shorter_side: Pixels. Lets a JPEG be decoded smaller than it is, so long as both sides stay
-            at least this long.
+        options: A picture with more than ``max_pixels`` is refused from its header, before
+            anything is decoded; ``shorter_side`` lets a JPEG be decoded smaller than it is.
+        channels: How many the network takes.
         place: Where in the file, a tar, the picture begins, and how long it is, in bytes.
         name: What the picture is called, where it is in a tar.
+        number: Of the picture, in a file that holds several; None for one that does not.
 
     Returns:
-        It, and its values where they have more than 8 bits.
+        It, and its values where they have more than 8 bits and no window is given.
 
     Raises:
         BadImageError: Anything wrong with the file; its reason is a short phrase for people.
     """
-    options = ReadOptions(max_pixels, shorter_side)
+    if number is not None:
+        options = replace(options, entry=number)
     with opened(path) as file:
         if place is None:
-            return _decode(file, path, options)
-        return _decode(_part(file, *place), name, options)
+            picture = _decode(file, path, options, number)
+        else:
+            picture = _decode(_part(file, *place), name, options, number)
+        return pixels_of(picture, channels, options.window)
+
+
+def count_pictures(
+    path: str, *, place: tuple[int, int] | None = None, name: str = ""
+) -> tuple[int, str]:
+    """Return how many pictures a file says it holds, and what to say about it, if anything.
+
+    See :func:`read_pixels`.
+
+    Raises:
+        BadImageError: It cannot be read.
+    """
+    with opened(path) as file:
+        part = file if place is None else _part(file, *place)
+        head = part.read(HEAD_BYTES)
+        extension = extension_of(name or path)
+        family = next((one for one in formats_for(extension, head) if one.holds_several), None)
+        if family is None:
+            if is_table(extension):
+                raise BadImageError("not a table of pictures, or damaged at its start")
+            return 1, ""
+        part.seek(0)
+        count = family.count(part)
+        part.seek(0)
+        return count, family.note(part)
 
 
 @contextlib.contextmanager
@@ -108,17 +143,25 @@ def _part(file: BinaryIO, begin: int, length: int) -> BinaryIO:
     return io.BytesIO(file.read(length))
 
 
-def _decode(file: BinaryIO, name: str, options: ReadOptions) -> tuple[Image.Image, Levels | None]:
+def _decode(file: BinaryIO, name: str, options: ReadOptions, number: int | None = None) -> Picture:
     head = file.read(HEAD_BYTES)
     for one in formats_for(extension_of(name), head):
+        if number is not None and not one.holds_several:
+            continue
         file.seek(0)
+        if one.is_table:
+            if number is None:
+                raise BadImageError("a table of pictures, none of which is named")
+            # Not a table again: these hold files of other formats, and no tables.
+            return _decode(io.BytesIO(one.extract(file, number)), "", options)
         try:
             picture = one.read(file, options)
         except UnidentifiedImageError:
             continue
-        options.check_size(*picture.pixels.size)
-        levels = picture.levels or levels_of(picture.pixels)
-        return to_rgb(picture.pixels, levels), levels
+        options.check_size(*picture.size)
+        return picture
+    if number is not None:
+        raise BadImageError(f"no such file, and what is before #{number} does not hold several")
     raise BadImageError("; ".join(_why_none_reads(name, head)))
 
 
@@ -132,6 +175,7 @@ def _why_none_reads(name: str, head: bytes) -> Iterator[str]:
 def _phrase(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "no such file"
-    if isinstance(error, OSError) and error.strerror:
+    # An argument is invalid where a file names a place in itself that no file can have.
+    if isinstance(error, OSError) and error.strerror and error.errno != errno.EINVAL:
         return error.strerror.lower()
     return "damaged picture"

@@ -9,40 +9,47 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from lcam_cli.errors import BadImageError
+from lcam_cli.images.channels import pixels_of
+from lcam_cli.images.picture import Picture, ReadOptions
+from lcam_cli.images.pixels import Pixels
 from lcam_cli.images.preprocess import CropBox, Preprocess, center_view, training_view
-from lcam_cli.images.read import MAX_PIXELS, read_with_levels
-from lcam_cli.images.rgb import Levels, as_array
+from lcam_cli.images.read import MAX_PIXELS, count_pictures, read_pixels
+from lcam_cli.images.rgb import Levels
 
 
 class View(NamedTuple):
     """What is shown of a picture.
 
     Attributes:
-        pixels: uint8 (H, W, 3).
+        pixels: (H, W, C): uint8 of a picture of 8 bits without a window, else float32 in [0, 1].
         crop_box: Where in the picture that lies; zero for random views.
         size: Width and height of the upright original, in pixels.
     """
 
-    pixels: NDArray[np.uint8]
+    pixels: NDArray[Any]
     crop_box: CropBox
     size: tuple[int, int]
 
 
-# Kind; height and width, or the text's length and 0; crop box; the original's width and height;
-# whether there are levels, and they.
-_HEADER = struct.Struct("<c2I4d2I?4d")
-_VIEW, _UNREADABLE, _FAILED = b"v", b"u", b"f"
+# Kind; height and width, or a count or the text's length, and 0; channels, and whether they are
+# floats; crop box; the original's width and height; whether there are levels, and they.
+_HEADER = struct.Struct("<c3I?4d2I?4d")
+_VIEW, _COUNT, _UNREADABLE, _FAILED = b"v", b"c", b"u", b"f"
 _LONGEST_TEXT = 1 << 16
+_MOST_COUNTED = (1 << 32) - 1
+_NO_PIXELS = (0, 0, False)
 _NO_BOX = (0.0, 0.0, 0.0, 0.0)
 _NO_SIZE = (0, 0)
 _NO_LEVELS = (False, 0.0, 0.0, 0.0, 0.0)
+
+
+_PLAIN = Preprocess()
 
 
 @dataclass(frozen=True)
@@ -52,11 +59,14 @@ class Request:
     Attributes:
         path: The file.
         max_pixels: A picture with more is refused.
-        preprocess: What makes the view; None for the whole picture, upright, in RGB.
+        preprocess: What makes the view; None for the whole picture with default settings.
+        whole: The whole picture, upright, in 8-bit RGB, with the channels and the window of
+            ``preprocess``.
         seeds: For a random view (``training_view``): they seed its generator. None for the centre.
         flip: Random views are mirrored by chance.
         place: Where in the file, a tar, the picture begins, and how long it is, in bytes.
         name: What the picture is called, where it is in a tar.
+        number: Of the picture, in a file that holds several; None for one that does not.
     """
 
     path: str
@@ -66,6 +76,8 @@ class Request:
     flip: bool = False
     place: tuple[int, int] | None = None
     name: str = ""
+    number: int | None = None
+    whole: bool = False
 
     def view(self) -> View:
         """Read the picture and make the view.
@@ -77,49 +89,97 @@ class Request:
 
     def view_with_levels(self) -> tuple[View, Levels | None]:
         """The same, with the picture's values where they have more than 8 bits."""
-        picture, levels = read_with_levels(
-            self.path, max_pixels=self.max_pixels, place=self.place, name=self.name
+        wanted = self.preprocess or _PLAIN
+        pixels, levels = read_pixels(
+            self.path,
+            ReadOptions(self.max_pixels, window=wanted.window),
+            channels=wanted.channels,
+            place=self.place,
+            name=self.name,
+            number=self.number,
         )
-        return self._view_of(picture), levels
+        try:
+            return self._view_of(pixels), levels
+        except MemoryError as error:
+            raise BadImageError("not enough memory to resize it") from error
 
-    def _view_of(self, picture: Image.Image) -> View:
-        size = picture.size
-        if self.preprocess is None:
-            return View(as_array(picture), (0.0, 0.0, float(size[0]), float(size[1])), size)
+    def _view_of(self, pixels: Pixels) -> View:
+        size = pixels.size
+        if self.preprocess is None or self.whole:
+            return View(pixels.as_rgb(), (0.0, 0.0, float(size[0]), float(size[1])), size)
         if self.seeds is None:
-            return View(*center_view(picture, self.preprocess), size)
+            return View(*center_view(pixels, self.preprocess), size)
         rng = np.random.default_rng(self.seeds)
-        return View(training_view(picture, self.preprocess, rng, self.flip), _NO_BOX, size)
+        return View(training_view(pixels, self.preprocess, rng, self.flip), _NO_BOX, size)
 
     @property
     def channels(self) -> int:
         """How many numbers a pixel of the answer has."""
-        return 3
+        return 3 if self.preprocess is None or self.whole else self.preprocess.channels
 
-    def expects(self, height: int, width: int) -> bool:
-        """Whether an answer may have this many pixels."""
-        if self.preprocess is None:
-            return 0 < height * width <= self.max_pixels
-        return height == width == self.preprocess.image_size
+    def expects(self, height: int, width: int, *, floats: bool) -> bool:
+        """Whether an answer may have this many pixels, and be of floats."""
+        if self.preprocess is None or self.whole:
+            return 0 < height * width <= self.max_pixels and not floats
+        return (height, width) == (self.preprocess.height, self.preprocess.width)
+
+
+@dataclass(frozen=True)
+class CountRequest:
+    """How many pictures a file holds.
+
+    Attributes:
+        path: The file.
+        place: Where in the file, a tar, that which holds them begins, and how long it is, in bytes.
+        name: What that is called, where it is in a tar.
+    """
+
+    path: str
+    place: tuple[int, int] | None = None
+    name: str = ""
+
+    def count(self) -> tuple[int, str]:
+        """Count them; return also what to say about the file, if anything.
+
+        Raises:
+            BadImageError: The file cannot be read.
+        """
+        return count_pictures(self.path, place=self.place, name=self.name)
 
 
 @dataclass(frozen=True)
 class InMemoryPicture:
-    """A picture that the program has itself, in mode RGB, and what makes its view."""
+    """A picture that the program has itself, what makes its view, and what it is called."""
 
-    picture: Image.Image
+    picture: Picture
     preprocess: Preprocess
+    path: str
 
     def view(self) -> View:
-        """Make the view."""
-        return View(*center_view(self.picture, self.preprocess), self.picture.size)
+        """Make the view.
+
+        Raises:
+            BadImageError: The picture has another number of channels than the network.
+        """
+        pixels, _ = pixels_of(self.picture, self.preprocess.channels, self.preprocess.window)
+        return View(*center_view(pixels, self.preprocess), pixels.size)
 
 
 def answer(view: View, levels: Levels | None) -> tuple[bytes, memoryview]:
     """Return a view, and the levels of its picture where they are known, as header and body."""
     body = np.ascontiguousarray(view.pixels).data.cast("B")
     sent = _NO_LEVELS if levels is None else (True, *levels)
-    return _HEADER.pack(_VIEW, *view.pixels.shape[:2], *view.crop_box, *view.size, *sent), body
+    floats = view.pixels.dtype == np.float32
+    header = _HEADER.pack(_VIEW, *view.pixels.shape, floats, *view.crop_box, *view.size, *sent)
+    return header, body
+
+
+def counted(count: int, note: str) -> tuple[bytes, bytes]:
+    """Return how many pictures a file holds, and what to say about it, as header and body."""
+    body = note.encode("utf-8", "backslashreplace")[:_LONGEST_TEXT]
+    count = max(0, min(count, _MOST_COUNTED))
+    said = (count, len(body), 0, False)
+    return _HEADER.pack(_COUNT, *said, *_NO_BOX, *_NO_SIZE, *_NO_LEVELS), body
 
 
 def unreadable(reason: str) -> tuple[bytes, bytes]:
@@ -134,7 +194,7 @@ def failed(report: str) -> tuple[bytes, bytes]:
 
 def _text(kind: bytes, text: str) -> tuple[bytes, bytes]:
     body = text.encode("utf-8", "backslashreplace")[-_LONGEST_TEXT:]
-    return _HEADER.pack(kind, len(body), 0, *_NO_BOX, *_NO_SIZE, *_NO_LEVELS), body
+    return _HEADER.pack(kind, len(body), *_NO_PIXELS, *_NO_BOX, *_NO_SIZE, *_NO_LEVELS), body
 
 
 def read_answer(
@@ -153,22 +213,53 @@ def read_answer(
         BadImageError: The picture cannot be read.
         RuntimeError: The process reports a mistake of ours, or answers what was not asked.
     """
-    header = bytearray(_HEADER.size)
-    receive(memoryview(header))
-    kind, height, width, *numbers = _HEADER.unpack(header)
+    kind, height, width, channels, floats, *numbers = _receive_header(receive)
     if kind == _VIEW:
-        if not request.expects(height, width):
-            raise RuntimeError(f"a reading process answered with {width} × {height} pixels")
-        pixels = np.empty((height, width, request.channels), np.uint8)
+        dtype = np.dtype(np.float32 if floats else np.uint8)
+        expected = request.expects(height, width, floats=floats) and channels == request.channels
+        if not expected:
+            raise RuntimeError(
+                f"a reading process answered with {width} × {height} × {channels} of {dtype}"
+            )
+        pixels = np.empty((height, width, channels), dtype)
         receive(pixels.data.cast("B"))
         x0, y0, x1, y1, original_width, original_height, has_levels, *levels = numbers
         view = View(pixels, (x0, y0, x1, y1), (original_width, original_height))
         return view, Levels(*levels) if has_levels else None
-    if kind not in (_UNREADABLE, _FAILED) or height > _LONGEST_TEXT:
-        raise RuntimeError(f"a reading process answered {bytes(header)!r}")
-    body = bytearray(height)
-    receive(memoryview(body))
-    text = body.decode("utf-8", "replace")
+    raise _error_of(request, kind, height, receive)
+
+
+def read_count(request: CountRequest, receive: Callable[[memoryview], None]) -> tuple[int, str]:
+    """Read the answer to ``request``: how many pictures, and what to say about the file.
+
+    Raises:
+        BadImageError: The file cannot be read.
+        RuntimeError: The process reports a mistake of ours, or answers what was not asked.
+    """
+    kind, count, length, *_ = _receive_header(receive)
+    if kind == _COUNT and length <= _LONGEST_TEXT:
+        return int(count), _receive_text(length, receive)
+    raise _error_of(request, kind, count, receive)
+
+
+def _receive_header(receive: Callable[[memoryview], None]) -> tuple[Any, ...]:
+    header = bytearray(_HEADER.size)
+    receive(memoryview(header))
+    return _HEADER.unpack(header)
+
+
+def _error_of(
+    request: Request | CountRequest, kind: bytes, length: int, receive: Callable[[memoryview], None]
+) -> Exception:
+    if kind not in (_UNREADABLE, _FAILED) or length > _LONGEST_TEXT:
+        return RuntimeError(f"a reading process answered {kind!r} with {length}")
+    text = _receive_text(length, receive)
     if kind == _UNREADABLE:
-        raise BadImageError(text)
-    raise RuntimeError(f"reading {request.path} failed in the reading process:\n{text}")
+        return BadImageError(text)
+    return RuntimeError(f"reading {request.path} failed in the reading process:\n{text}")
+
+
+def _receive_text(length: int, receive: Callable[[memoryview], None]) -> str:
+    body = bytearray(length)
+    receive(memoryview(body))
+    return body.decode("utf-8", "replace")

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from lcam_cli.errors import BadImageError
-from lcam_cli.images.decoder import Decoder, borrowed_decoder
 from lcam_cli.images.find import Skipped
+from lcam_cli.images.ordered import Lend, in_order
+from lcam_cli.images.picture import Picture
 from lcam_cli.images.preprocess import Preprocess
 from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.images.request import InMemoryPicture, Request, View
-from lcam_cli.threads import in_this_context
-
-# What a reader that is asked to stop has for the picture it is at.
-_SECONDS_TO_END = 1.0
 
 
 @dataclass
@@ -31,14 +26,15 @@ class Batch:
 
     Attributes:
         indices: B positions in the list of paths.
-        images: uint8 (B, H, W, 3).
+        images: (B, H, W, C): uint8 where all are pictures of 8 bits and there is no window, else
+            float32 in [0, 1].
         crop_boxes: float32 (B, 4): x0, y0, x1, y1 in pixels of the upright original.
         sizes: int32 (B, 2): width and height of the upright originals.
         skipped: The pictures of this batch that could not be read.
     """
 
     indices: list[int]
-    images: NDArray[np.uint8]
+    images: NDArray[Any]
     crop_boxes: NDArray[np.float32]
     sizes: NDArray[np.int32]
     skipped: list[Skipped]
@@ -61,7 +57,7 @@ class Batch:
 
 
 def stream_batches(
-    paths: Sequence[str | Image.Image],
+    paths: Sequence[str | Picture],
     preprocess: Preprocess,
     batch_size: int,
     *,
@@ -69,7 +65,7 @@ def stream_batches(
     start: int = 0,
     max_pixels: int = MAX_PIXELS,
 ) -> Generator[Batch]:
-    """Yield the centre views of ``paths[start:]``, files or pictures in mode RGB, in order.
+    """Yield the centre views of ``paths[start:]``, files or pictures in memory, in order.
 
     Batch k holds ``paths[k * batch_size : (k + 1) * batch_size]`` less the unreadable ones, so
     that a resumed run makes the batches the interrupted one would have made. Closing the iterator
@@ -87,12 +83,12 @@ def stream_batches(
 
     def wanted(index: int) -> Request | InMemoryPicture:
         picture = paths[index]
-        if isinstance(picture, Image.Image):
-            return InMemoryPicture(picture, preprocess)
+        if isinstance(picture, Picture):
+            return InMemoryPicture(picture, preprocess, f"picture {index}")
         return Request(picture, max_pixels, preprocess)
 
     order = range(start, len(paths))
-    return _batches(order, wanted, preprocess.image_size, batch_size, workers)
+    return _batches(order, wanted, preprocess, batch_size, workers)
 
 
 def stream_training(
@@ -130,12 +126,12 @@ def stream_training(
         return Request(paths[index], max_pixels, preprocess, (seed, epoch, index), flip)
 
     rest = (int(order[k]) for k in range(start_batch * batch_size, len(order)))
-    return _batches(rest, wanted, preprocess.image_size, batch_size, workers)
+    return _batches(rest, wanted, preprocess, batch_size, workers)
 
 
 def no_pictures(preprocess: Preprocess) -> Batch:
     """Return a batch of no pictures."""
-    return _batch([], preprocess.image_size)
+    return _batch([], preprocess)
 
 
 def _check(batch_size: int, workers: int) -> None:
@@ -146,67 +142,38 @@ def _check(batch_size: int, workers: int) -> None:
 def _batches(
     order: Iterable[int],
     wanted: Callable[[int], Request | InMemoryPicture],
-    side: int,
+    preprocess: Preprocess,
     batch_size: int,
     workers: int,
 ) -> Generator[Batch]:
-    ahead = 2 * batch_size + workers
-    with contextlib.closing(_in_order(order, wanted, workers, ahead)) as loaded:
-        while group := list(itertools.islice(loaded, batch_size)):
-            yield _batch(group, side)
-
-
-def _in_order(
-    order: Iterable[int],
-    wanted: Callable[[int], Request | InMemoryPicture],
-    workers: int,
-    ahead: int,
-) -> Generator[tuple[int, View | Skipped]]:
-    """Yield each index with its result, in order, never more than ``ahead`` of them waiting.
-
-    A thread stands by each process: it hands on a request and waits for the answer.
-    """
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="lcam-read")
-    pending: deque[tuple[int, Future[View | Skipped]]] = deque()
-    busy: set[Decoder] = set()
-
-    @in_this_context
-    def attempt(index: int) -> View | Skipped:
+    def read(index: int, lend: Lend) -> View | Skipped:
         request = wanted(index)
-        if isinstance(request, InMemoryPicture):
-            return request.view()
-        with borrowed_decoder() as decoder:
-            busy.add(decoder)
-            try:
+        try:
+            if isinstance(request, InMemoryPicture):
+                return request.view()
+            with lend() as decoder:
                 return decoder.read(request)
-            except BadImageError as error:
-                return Skipped(request.path, error.reason)
-            finally:
-                busy.remove(decoder)
+        except BadImageError as error:
+            return Skipped(request.path, error.reason)
 
-    try:
-        for index in order:
-            if len(pending) == ahead:
-                done, future = pending.popleft()
-                yield done, future.result()
-            pending.append((index, pool.submit(attempt, index)))
-        while pending:
-            done, future = pending.popleft()
-            yield done, future.result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        wait([future for _, future in pending if not future.cancelled()], _SECONDS_TO_END)
-        for decoder in busy.copy():  # a picture that takes long, or for ever
-            decoder.kill()
-        pool.shutdown()
+    ahead = 2 * batch_size + workers
+    with contextlib.closing(in_order(order, read, workers, ahead)) as loaded:
+        while group := list(itertools.islice(loaded, batch_size)):
+            yield _batch(group, preprocess)
 
 
-def _batch(group: Sequence[tuple[int, View | Skipped]], side: int) -> Batch:
+def _batch(group: Sequence[tuple[int, View | Skipped]], preprocess: Preprocess) -> Batch:
     read = [(index, loaded) for index, loaded in group if not isinstance(loaded, Skipped)]
-    images = np.empty((len(read), side, side, 3), np.uint8)
+    floats = preprocess.window != "auto" or any(view.pixels.dtype != np.uint8 for _, view in read)
+    shape = (len(read), preprocess.height, preprocess.width, preprocess.channels)
+    images: NDArray[Any] = np.empty(shape, np.float32 if floats else np.uint8)
     boxes = np.empty((len(read), 4), np.float32)
     sizes = np.empty((len(read), 2), np.int32)
     for k, (_, view) in enumerate(read):
-        images[k], boxes[k], sizes[k] = view
+        pixels, boxes[k], sizes[k] = view
+        if floats and pixels.dtype == np.uint8:
+            np.divide(pixels, 255, out=images[k], dtype=np.float32)
+        else:
+            images[k] = pixels
     skipped = [loaded for _, loaded in group if isinstance(loaded, Skipped)]
     return Batch([index for index, _ in read], images, boxes, sizes, skipped)

@@ -16,8 +16,10 @@ import threading
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
-from lcam_cli.images.formats import extension_of, picture_extensions
+from lcam_cli.images.formats import extension_of, is_table, picture_extensions
+from lcam_cli.images.numbered import file_and_number, split_number
 from lcam_cli.images.picture import HEAD_BYTES
 from lcam_cli.images.unread import is_system_file, is_unread_format, looks_like_picture
 
@@ -62,20 +64,37 @@ def index_of(tar: str) -> TarIndex:
         return _indexes[key]
 
 
-def locate(path: str) -> tuple[str, tuple[int, int] | None]:
-    """Return the file that a picture lies in, and its place in there.
+class Location(NamedTuple):
+    """Where a picture lies.
+
+    Attributes:
+        file: Its path: of a tar, for a picture in one.
+        place: Where in the tar what holds the picture begins, and how long that is, in bytes.
+        number: Of the picture, where what holds it holds several.
+        name: What that which holds it is called; in a tar too.
+    """
+
+    file: str
+    place: tuple[int, int] | None
+    number: int | None
+    name: str
+
+
+def locate(path: str) -> Location:
+    """Return where a picture lies.
 
     Args:
-        path: ``…/shard.tar/name.jpg``, or a file.
-
-    Returns:
-        The tar and where the picture begins and how long it is; or the path itself and None.
+        path: A file, or ``…/shard.tar/name.jpg``; ``FILE#N`` for a picture of several.
     """
     for match in re.finditer(r"\.tar(?=/)", path, re.IGNORECASE):
         tar, name = path[: match.end()], path[match.end() + 1 :]
         if os.path.isfile(tar):
-            return tar, index_of(tar).places.get(name, (0, 0))
-    return path, None
+            places, number = index_of(tar).places, None
+            if name not in places and (split := split_number(name)):
+                name, number = split
+            return Location(tar, places.get(name, (0, 0)), number, f"{tar}/{name}")
+    file, number = file_and_number(path)
+    return Location(file, None, number, file)
 
 
 def expand_braces(path: str) -> list[str]:
@@ -121,6 +140,8 @@ def read_index(path: str) -> TarIndex:
                     continue  # labels and the like
                 if not member.isreg() or member.issparse():
                     wrong[member.name] = "no plain file in its tar"
+                elif is_table(extension):
+                    wrong[member.name] = "a table in a tar: take it out, and name it itself"
                 elif name.is_absolute() or ".." in name.parts:
                     wrong[member.name] = "its name leads out of its tar"
                 elif str(name) in places:

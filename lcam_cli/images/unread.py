@@ -10,17 +10,19 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from lcam_cli.extras import install, is_installed
 from lcam_cli.images.formats import extension_of, is_recognised, picture_extensions
 
 # What to do with a kind, and the extensions it has.
 _KINDS: dict[str, tuple[str, ...]] = {
-    "convert HEIC to JPEG or PNG": (".heic", ".heif", ".hif", ".heics"),
+    f"HEIC needs {install('heif')}": (".heic", ".heif", ".hif", ".heics"),
     "a newer Pillow reads AVIF": (".avif", ".avifs"),
-    "of DICOM files and volumes, export slices as PNG or TIFF": (
-        *(".dcm", ".dicom", ".ima"),
+    f"DICOM needs {install('medical')}": (".dcm", ".dicom", ".ima"),
+    f"tables of pictures need {install('parquet')}": (".parquet",),
+    "of volumes, export slices as PNG or TIFF": (
         *(".nii", ".nii.gz", ".mgz", ".mgh", ".mha", ".mhd", ".nrrd", ".nhdr", ".mnc"),
     ),
-    "save arrays as PNG or TIFF": (".npy", ".npz"),
+    "save each array as .npy": (".npz",),
     "develop camera raws to JPEG or TIFF": (
         *(".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2", ".srf", ".dng", ".orf"),
         *(".rw2", ".raf", ".pef", ".srw", ".x3f", ".3fr", ".iiq"),
@@ -44,13 +46,13 @@ _NO_PICTURES = frozenset(
         *(".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml", ".md"),
         *(".html", ".htm", ".css", ".js", ".py", ".ipynb", ".log", ".ini", ".db", ".cls"),
         *(".h5", ".hdf5", ".pt", ".pth", ".pt2", ".onnx", ".safetensors", ".bin", ".pkl"),
-        *(".parquet", ".pdf", ".zip", ".gz", ".bz2", ".xz", ".7z", ".rar", ".tgz", ".tar.gz"),
+        *(".pdf", ".zip", ".gz", ".bz2", ".xz", ".7z", ".rar", ".tgz", ".tar.gz"),
         *(".mp4", ".mov", ".avi", ".mkv", ".webm", ".mp3", ".wav"),
     }
 )
 
-# What operating systems and their file servers leave in folders.
-_SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
+# What operating systems and their file servers leave in folders, and the list of DICOM files.
+_SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "dicomdir"})
 _SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information"})
 
 MOST_OPENED = 10_000
@@ -58,8 +60,9 @@ MOST_OPENED = 10_000
 
 _BEGINNINGS = (
     *(b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"8BPS"),
-    *(b"\0\0\0\x0cjP  ", b"\0\0\0\x0cJXL ", b"\x93NUMPY", b"\x76\x2f\x31\x01"),
+    *(b"\0\0\0\x0cjP  ", b"\0\0\0\x0cJXL ", b"\x76\x2f\x31\x01"),
 )
+_TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
 
 
@@ -100,15 +103,25 @@ def why_not_read(name: str, head: bytes) -> str:
         head: Its first bytes.
     """
     extension = extension_of(name)
+    if head.startswith(_TIFFS) and not is_installed("tifffile"):
+        return f"damaged at its start, or a TIFF that needs {install('tiff')}"
     if head[4:8] == b"ftyp" and head[8:12] in _BRANDS[:-2]:
         extension = ".heic"
     elif head[128:132] == b"DICM":
         extension = ".dcm"
-    elif head.startswith(b"\x93NUMPY"):
-        extension = ".npy"
     elif head[344:348] in (b"n+1\0", b"ni1\0"):
         extension = ".nii"
     return f"{extension} is not read: {advice([extension])}" if is_unread_format(extension) else ""
+
+
+def known_extension(extension: str, head: bytes) -> str:
+    """Return the extension that files of a kind usually have, where a file has none of its own.
+
+    Args:
+        extension: Its own; DICOM's files often have none, or the last part of a number.
+        head: Its first bytes.
+    """
+    return ".dcm" if head[128:132] == b"DICM" else extension
 
 
 @dataclass

@@ -17,7 +17,7 @@ import traceback
 
 from lcam_cli.errors import BadImageError
 from lcam_cli.images.pillow import readable_formats
-from lcam_cli.images.request import Request, answer, failed, unreadable
+from lcam_cli.images.request import CountRequest, Request, answer, counted, failed, unreadable
 
 READY = b"r"
 # Bytes: a pipe that holds an ordinary view lets this process go on without waiting for the reader.
@@ -46,7 +46,7 @@ def main(timeout: float) -> None:
     os.dup2(silence, 2)
     with os.fdopen(0, "rb") as requests, contextlib.suppress(EOFError, BrokenPipeError):
         while True:
-            request: Request = pickle.load(requests)
+            request: Request | CountRequest = pickle.load(requests)
             # Not caught by Python: the kernel ends the process even inside a decoder's loop.
             signal.setitimer(signal.ITIMER_REAL, timeout)
             message = _respond(request)
@@ -64,8 +64,10 @@ def _give_back_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _respond(request: Request) -> tuple[bytes, bytes | memoryview]:
+def _respond(request: Request | CountRequest) -> tuple[bytes, bytes | memoryview]:
     try:
+        if isinstance(request, CountRequest):
+            return counted(*request.count())
         view, levels = request.view_with_levels()
         return answer(view, levels if levels is not None and levels.are_narrow else None)
     except BadImageError as error:

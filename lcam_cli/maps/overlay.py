@@ -185,8 +185,14 @@ _SMALLEST_CAPTIONED = 64
 _SMALLEST_LETTERS = 10
 
 
+def letter_size(size: tuple[int, int]) -> int:
+    """Return the height of letters for a picture of this width and height, in pixels."""
+    return max(round(min(size) * 0.05), _SMALLEST_LETTERS)
+
+
 @functools.cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """Return letters of this height, in pixels."""
     # DejaVu comes with matplotlib; Pillow's own font has no letter beyond ASCII.
     import matplotlib  # noqa: PLC0415
 
@@ -198,25 +204,25 @@ def draw_caption(picture: Image.Image, caption: str) -> None:
     width, height = picture.size
     if min(width, height) < _SMALLEST_CAPTIONED:
         return
-    size = max(round(min(width, height) * 0.05), _SMALLEST_LETTERS)
+    size = letter_size(picture.size)
     margin = size // 2
     text, size = _fit(" ".join(caption.split()), size, width - 2 * margin)
     top = height - round(size * 1.6)
     strip = picture.crop((0, top, width, height))
     picture.paste(ImageEnhance.Brightness(strip).enhance(0.25), (0, top))
     ImageDraw.Draw(picture).text(
-        (margin, (top + height) / 2), text, fill="white", font=_font(size), anchor="lm"
+        (margin, (top + height) / 2), text, fill="white", font=font(size), anchor="lm"
     )
 
 
 def _fit(text: str, size: int, width: int) -> tuple[str, int]:
     """Return the text and its size so that it fits: first smaller letters, then fewer."""
     smallest = max(round(size * 0.7), _SMALLEST_LETTERS)
-    while _font(size).getlength(text) > width and size > smallest:
+    while font(size).getlength(text) > width and size > smallest:
         size -= 1
     # The end is the score, so letters go from before it.
     name, _, score = text.rpartition(" ")
-    while _font(size).getlength(text) > width and name:
+    while font(size).getlength(text) > width and name:
         name = name[:-1]
         text = f"{name.rstrip()}… {score}"
     return text, size

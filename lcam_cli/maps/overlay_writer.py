@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +11,9 @@ import numpy as np
 from PIL import Image
 
 from lcam_cli.errors import BadImageError
+from lcam_cli.images.preprocess import Window
 from lcam_cli.maps.atomic import cannot_write, human_size, write_atomically
+from lcam_cli.maps.colour_bar import with_colour_bar
 from lcam_cli.maps.marks import mark_overlays
 from lcam_cli.maps.names import claim_folder, output_name
 from lcam_cli.maps.overlay import (
@@ -37,15 +40,35 @@ _LONGEST_SIDE = {"jpg": 65500, "webp": 16383}  # of the format, and of the libra
 _PIXELS_AT_ONCE = 1 << 22
 
 
+@dataclass(frozen=True)
+class OverlayStyle:
+    """What an overlay looks like.
+
+    Attributes:
+        colormap: Any name matplotlib knows.
+        alpha: Weight of the colours where V is 1, in [0, 1].
+        caption: Whether class name and score stand on the picture.
+        colorbar: Whether a strip below the picture shows the colours, and the window if given.
+        window: The values of a file that the picture shows as black and as white.
+    """
+
+    colormap: str = DEFAULT_COLORMAP
+    alpha: float = DEFAULT_ALPHA
+    caption: bool = True
+    colorbar: bool = False
+    window: Window = "auto"
+
+
+_PLAIN = OverlayStyle()
+
+
 class OverlayWriter:
     """Writes overlays to a folder that mirrors the folders of the pictures. Thread-safe.
 
     Args:
         folder: The folder to write into; made with its parents.
         picture_format: ``"png"``, ``"jpg"`` or ``"webp"``.
-        colormap: Any name matplotlib knows.
-        alpha: Weight of the colours where V is 1, in [0, 1].
-        caption: Whether class name and score stand on the picture.
+        style: What the overlays look like.
         may_exist: Whether the user asked to resume or to overwrite.
         shared: Whether other processes write there too, each the overlays of other pictures: then
             what is there is left as it is.
@@ -58,27 +81,24 @@ class OverlayWriter:
         self,
         folder: Path,
         picture_format: OverlayFormat = "png",
+        style: OverlayStyle = _PLAIN,
         *,
-        colormap: str = DEFAULT_COLORMAP,
-        alpha: float = DEFAULT_ALPHA,
-        caption: bool = True,
         may_exist: bool = False,
         shared: bool = False,
     ) -> None:
-        colour_table(colormap)
+        colour_table(style.colormap)
         if not shared:
             claim_folder(folder, may_exist=may_exist)
         self.folder = folder
         self._format = picture_format
-        self._colormap = colormap
-        self._alpha = alpha
-        self._caption = caption
+        self._style = style
         self._marked = False
 
     def write(self, picture: Image.Image, row: Map) -> Path:
         """Draw a row over its picture, captioned with class and score, and save it.
 
-        A large picture needs about 8 bytes a pixel, those of ``picture`` included.
+        A large picture needs about 8 bytes a pixel, those of ``picture`` included, and
+        12 with a colour bar.
 
         Args:
             picture: The row's picture: RGB, upright. It is drawn on.
@@ -91,9 +111,12 @@ class OverlayWriter:
             LcamError: if the disk is full or fails.
             BadImageError: if the picture is too large for the format.
         """
-        draw_saliency(picture, row.saliency, row.crop_box, self._colormap, self._alpha)
-        if self._caption:
+        style = self._style
+        draw_saliency(picture, row.saliency, row.crop_box, style.colormap, style.alpha)
+        if style.caption:
             draw_caption(picture, f"{row.class_name} {row.confidence:.1%}")
+        if style.colorbar:
+            picture = with_colour_bar(picture, style.colormap, style.window)
         target = self.folder / output_name(row.path, row.class_index, self._format)
         pieces = _encoded(picture, self._format)
         try:

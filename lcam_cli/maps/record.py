@@ -156,6 +156,10 @@ class MapsInfo:
             mine, theirs = getattr(self, name), getattr(other, name)
             if name == "method_params":
                 mine, theirs = _not_of_placing(mine), _not_of_placing(theirs)
+            if name == "preprocess":
+                if differs := _prepared_otherwise(mine, theirs):
+                    return differs
+                continue
             if name == "classes_explained" and not (mine and theirs):
                 continue
             # As JSON, where a tuple is the list that it was read back as.
@@ -168,6 +172,32 @@ class MapsInfo:
         if self.shard != other.shard:
             return f"they are of {_part(self.shard)}, not of {_part(other.shard)}"
         return ""
+
+
+def _prepared_otherwise(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+    """Name the first setting of the preprocessing that differs; empty where none does."""
+    here, there = preprocess_of_0_1(mine), preprocess_of_0_1(theirs)
+    for name in dict.fromkeys((*here, *there)):
+        one, other = (x.get(name, _NEW_IN_PREPROCESS.get(name)) for x in (here, there))
+        if json.dumps(one) != json.dumps(other):
+            return f"preprocess {name} is {one!r}, not {other!r}"
+    return ""
+
+
+_NEW_IN_PREPROCESS = {"window": "auto", "crop_rounding": "even"}
+
+
+def preprocess_of_0_1(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return preprocessing settings as lcam 0.1.0 recorded them, where it had words for them.
+
+    So that what it began goes on: a new setting counts where it differs from what was done then.
+    The number of channels is that of the means.
+    """
+    return {
+        name: value
+        for name, value in settings.items()
+        if name != "channels" and value != _NEW_IN_PREPROCESS.get(name, ...)
+    }
 
 
 def why_tiled(method_params: Mapping[str, Any]) -> Tiled | None:

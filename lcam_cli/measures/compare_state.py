@@ -21,6 +21,7 @@ from lcam_cli.engine.engine import Engine
 from lcam_cli.errors import LcamError
 from lcam_cli.images.tars import locate
 from lcam_cli.maps.atomic import atomic_file
+from lcam_cli.maps.record import preprocess_of_0_1
 from lcam_cli.measures.picture_scores import PictureScores
 from lcam_cli.measures.sweep import Candidate
 from lcam_cli.measures.task import Task
@@ -51,7 +52,7 @@ def comparison_id(engine: Engine, task: Task) -> str:
                 # Only where they say something, so that most comparisons keep their name.
                 *filter(any, [[identity.output, identity.probabilities]]),
             ],
-            "preprocess": engine.backbone.preprocess.to_json(),
+            "preprocess": preprocess_of_0_1(engine.backbone.preprocess.to_json()),
             "precision": engine.hardware.precision,
             "classes": [list(task.choice.indices), task.choice.top_k],
             "nus": list(task.nus),
@@ -82,7 +83,7 @@ class CompareState:
     """
 
     def __init__(self, folder: Path, engine: Engine, task: Task) -> None:
-        self._side = engine.backbone.preprocess.image_size
+        self._size = engine.backbone.preprocess.input_shape[1:]
         self._task = task
         self.folder = folder / comparison_id(engine, task)
 
@@ -139,7 +140,7 @@ class CompareState:
 
         What was found of the objects goes to the task's, who tell it.
         """
-        like = _arrays(PictureScores.empty(self._task, self._side))
+        like = _arrays(PictureScores.empty(self._task, self._size))
         try:
             with np.load(self._scores_path(candidate, pictures), allow_pickle=False) as file:
                 found = {name: file[name] for name in like}
@@ -180,7 +181,7 @@ def _arrays(scores: PictureScores) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
 
 def _picture(path: str) -> list[object]:
     absolute = RunPath(path).absolute()
-    file, place = locate(str(absolute))  # a picture in a tar is as old as the tar
+    file, place, *_ = locate(str(absolute))  # a picture in a tar is as old as the tar
     try:
         status = Path(file).stat()
     except (OSError, ValueError):

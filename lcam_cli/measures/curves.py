@@ -46,7 +46,7 @@ def curve(
 
     Args:
         engine: The engine with the classifier.
-        start: Pixels (B, 3, H, W) in [0, 1].
+        start: Pixels (B, C, H, W) in [0, 1].
         end: The same.
         ranks: The pixels' places in the order of V, (B, H, W), as :func:`pixel_ranks` gives them.
         classes: (B,), int64.
@@ -77,15 +77,16 @@ def blurred(x: Tensor, mean: Tensor) -> Tensor:
     point in 11×11 cells, and the normalised picture is padded with zeros, the mean colour.
 
     Args:
-        x: Pixels (B, 3, H, W) in [0, 1].
-        mean: The classifier's mean colour, (1, 3, 1, 1).
+        x: Pixels (B, C, H, W) in [0, 1].
+        mean: The classifier's mean colour, (1, C, 1, 1).
 
     Returns:
         Pixels in [0, 1], shape of ``x``.
     """
     cells = _kernel().to(x.device)
-    weights = torch.outer(cells, cells).expand(3, 1, -1, -1)
-    return F.conv2d(x - mean, weights, padding=_BLUR_CELLS // 2, groups=3) + mean
+    channels = x.shape[1]
+    weights = torch.outer(cells, cells).expand(channels, 1, -1, -1)
+    return F.conv2d(x - mean, weights, padding=_BLUR_CELLS // 2, groups=channels) + mean
 
 
 def _kernel() -> Tensor:

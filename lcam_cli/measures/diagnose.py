@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from lcam_cli.engine.masked import MaskedForwards
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
 from lcam_cli.images.read import MAX_PIXELS
+from lcam_cli.images.shown import as_rgb
 from lcam_cli.images.stream import Batch, stream_batches
 from lcam_cli.maps.record import Floats
 from lcam_cli.measures.error_groups import (
@@ -61,7 +63,7 @@ class ExplainedMistake:
 
     Attributes:
         mistake: The picture.
-        view: What the network sees of it, uint8 (H, W, 3).
+        view: What the network sees of it, uint8 RGB (H, W, 3).
         true_map: V of the true class, float32 (H, W) in [0, 1].
         predicted_map: V of the predicted class, the same.
     """
@@ -219,7 +221,7 @@ def _classified(
 def _mistakes(
     engine: Engine,
     method: Method,
-    views: NDArray[np.uint8],
+    views: NDArray[Any],
     forward: Forward,
     true: Tensor,
     names: list[str],
@@ -249,7 +251,7 @@ def _mistakes(
             found.append(f"{method.name}: its map is not finite")
             continue
         mistake = Mistake(names[k], int(true[k]), int(predicted[k]), one, group_of(one, rules))
-        shown = ExplainedMistake(mistake, views[k], true_maps[k], predicted_maps[k])
+        shown = ExplainedMistake(mistake, as_rgb(views[k]), true_maps[k], predicted_maps[k])
         found.append(_Classified(mistake.predicted, shown, counts[k], reasons[k]))
     return found
 

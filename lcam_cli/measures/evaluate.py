@@ -378,11 +378,11 @@ def check_fits(engine: Engine, maps: MapsFile) -> None:
     Raises:
         LcamError: They are of another size, or of classes that it does not have; or there are none.
     """
-    side = engine.backbone.preprocess.image_size
-    if maps.size != (side, side):
+    H, W = size = engine.backbone.preprocess.input_shape[1:]
+    if maps.size != size:
         raise LcamError(
             f"{maps.path} holds maps of {maps.size[0]}×{maps.size[1]}; "
-            f"{engine.backbone.identity.name} sees {side}×{side}",
+            f"{engine.backbone.identity.name} sees {H}×{W}",
             "evaluate with the preprocessing the maps were made with",
         )
     if not len(maps):

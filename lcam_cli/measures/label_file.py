@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from lcam_cli.errors import LcamError
 from lcam_cli.images.formats import picture_extensions
+from lcam_cli.images.numbered import file_of
 
 _LINE_ENDS = re.compile(r"\r\n|\r|\n")
 _SEPARATORS = "\t,; "
@@ -174,5 +175,5 @@ def _fields(text: str, separator: str) -> list[str]:
 
 
 def _extension(name: str) -> str:
-    suffix = PurePosixPath(name.replace("\\", "/").rstrip()).suffix.lower()
+    suffix = PurePosixPath(file_of(name.replace("\\", "/").rstrip())).suffix.lower()
     return suffix if len(suffix) > 1 else ""

@@ -40,8 +40,8 @@ class PictureScores:
     seconds: float = 0.0
 
     @classmethod
-    def empty(cls, task: Task, side: int) -> PictureScores:
-        """No picture scored yet, of maps of ``side``×``side``."""
+    def empty(cls, task: Task, size: tuple[int, int]) -> PictureScores:
+        """No picture scored yet, of maps of ``size``, (H, W)."""
         N, C = len(task.paths), task.choice.per_picture
 
         def missing(*shape: int) -> Floats:
@@ -55,7 +55,7 @@ class PictureScores:
             numbers=missing(task.parts.count, N, C),
             mean_saliency=missing(N, C),
             flat=np.zeros((N, C), np.bool_),
-            shown=np.full((len(task.shown), C, side, side), np.nan, np.float16),
+            shown=np.full((len(task.shown), C, *size), np.nan, np.float16),
         )
 
     @property

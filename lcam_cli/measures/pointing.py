@@ -37,7 +37,7 @@ class Pointing(ObjectMeasure):
         """Return 100 for a hit and 0 for a miss, float32 (B,); NaN without an object.
 
         It is a hit where a pixel of an object lies within the tolerance, from centre to centre: a
-        disc of radius 15 · W/224. Of pixels that are equally high the first counts, row by row.
+        disc of radius 15 · √(H·W)/224. Of pixels equally high the first counts, row by row.
         """
         import torch
 
@@ -47,6 +47,6 @@ class Pointing(ObjectMeasure):
         rows = torch.arange(H, device=at.device) - (at // W)[:, None]
         columns = torch.arange(W, device=at.device) - (at % W)[:, None]
         squared = rows[:, :, None] ** 2 + columns[:, None, :] ** 2
-        near = squared <= (self.tolerance * W / _SIDE) ** 2
+        near = squared <= self.tolerance**2 * H * W / _SIDE**2
         hits = (near & objects.inside).flatten(1).any(1).float() * 100
         return hits.masked_fill(~objects.known, math.nan)

@@ -30,7 +30,8 @@ class RedrawnMethods:
         cascade: The network's weights.
         first: The methods as made for the network as trained, by name.
         make: Makes one anew, by its name; None where it was trained.
-        examples: Pictures that batch norms take their statistics from, uint8 (B, H, W, 3).
+        examples: Pictures that batch norms take their statistics from, (B, H, W, C): uint8, or
+            float32 in [0, 1].
 
     Attributes:
         engine: As given.
@@ -96,10 +97,8 @@ def read_examples(
     Always as many, whatever the batch size: what is found must not depend on that.
 
     Returns:
-        uint8 (B, H, W, 3); B is 0 where no picture can be read.
+        uint8 or float32 (B, H, W, C); B is 0 where no picture can be read.
     """
     stream = stream_batches(paths, preprocess, _EXAMPLES, workers=workers, max_pixels=max_pixels)
-    side = preprocess.image_size
-    return next(
-        (read.images for read in stream if read.indices), np.zeros((0, side, side, 3), np.uint8)
-    )
+    C, H, W = preprocess.input_shape
+    return next((read.images for read in stream if read.indices), np.zeros((0, H, W, C), np.uint8))

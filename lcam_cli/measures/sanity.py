@@ -20,6 +20,7 @@ from lcam_cli.engine.engine import Engine, Forward
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
 from lcam_cli.images.read import MAX_PIXELS
+from lcam_cli.images.shown import as_rgb
 from lcam_cli.images.stream import Batch, stream_batches
 from lcam_cli.measures.rank_correlation import correlation_of_ranks, ranks
 from lcam_cli.measures.redrawn_methods import RedrawnMethods
@@ -160,14 +161,14 @@ class _Comparison:
         engine = methods.engine
         count = min(len(pictures.read.indices), shown - len(found.shown))
         scores = pictures.forward.confidence(pictures.classes[:, 0])
-        side = pictures.read.images.shape[1:3]
+        size = pictures.read.images.shape[1:3]
         self._shown = [
             ShownPicture(
-                pictures.read.images[k],
+                as_rgb(pictures.read.images[k]),
                 int(pictures.classes[k, 0]),
                 float(scores[k]),
                 {
-                    name: np.full((methods.stages + 2, *side), np.nan, np.float16)
+                    name: np.full((methods.stages + 2, *size), np.nan, np.float16)
                     for name in methods.names
                 },
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,9 +54,9 @@ class ScoredBatch(ScoredRows):
     """The same with what there is to look at.
 
     Attributes:
-        images: What the network sees, uint8 (B, H, W, 3).
+        images: What the network sees, uint8 or float32 in [0, 1], (B, H, W, C).
         saliency: V of each method, float32 (B, H, W) in [0, 1] each.
     """
 
-    images: NDArray[np.uint8]
+    images: NDArray[Any]
     saliency: Sequence[Floats]

@@ -50,7 +50,7 @@ class Neighbours:
         return torch.stack(found)
 
     def of(self, batch: BatchView, k: int) -> Tensor:
-        """The k-th neighbour of every picture, (B, 3, H, W) in [0, 1]."""
+        """The k-th neighbour of every picture, (B, C, H, W) in [0, 1]."""
         import numpy as np
         import torch
 

@@ -46,7 +46,7 @@ class ShownPicture:
     """A picture with all its maps, for a figure.
 
     Attributes:
-        view: What the network sees of it, uint8 (H, W, 3).
+        view: What the network sees of it, uint8 RGB (H, W, 3).
         class_index: The class explained.
         confidence: Its score on the network as trained, in [0, 1].
         maps: By method V (1 + S + 1, H, W), float16: the first one, one a stage, and that of the

@@ -43,18 +43,18 @@ class BatchView:
 
     @property
     def x(self) -> Tensor:
-        """The pictures, float32 (B, 3, H, W) in [0, 1]."""
+        """The pictures, float32 (B, C, H, W) in [0, 1]."""
         return self.forward.x
 
     @property
     def mean(self) -> Tensor:
-        """The classifier's mean colour, (1, 3, 1, 1) in [0, 1]."""
+        """The classifier's mean colour, (1, C, 1, 1) in [0, 1]."""
         mean = self.engine.backbone.preprocess.mean
-        return torch.tensor(mean, device=self.engine.device).view(1, 3, 1, 1)
+        return torch.tensor(mean, device=self.engine.device).view(1, -1, 1, 1)
 
     @property
     def hidden(self) -> Tensor:
-        """The colour of hidden pixels, (1, 3, 1, 1) in [0, 1]."""
+        """The colour of hidden pixels, (1, C, 1, 1) in [0, 1]."""
         return self.mean if self.space == "normalized" else torch.zeros_like(self.mean)
 
     def once(self, make: Callable[[BatchView], Tensor]) -> Tensor:

@@ -75,8 +75,10 @@ def upsample(maps: Tensor, size: int | tuple[int, int], grid: Grid | None = None
     height, width = (size, size) if isinstance(size, int) else size
     if grid is not None:
         down, across = (
-            _interpolation(pixels, cells, grid).to(maps)
-            for pixels, cells in ((height, maps.shape[1]), (width, maps.shape[2]))
+            _interpolation(pixels, cells, grid.start[axis], grid.step[axis]).to(maps)
+            for axis, (pixels, cells) in enumerate(
+                ((height, maps.shape[1]), (width, maps.shape[2]))
+            )
         )
         return down @ maps @ across.T
     return F.interpolate(
@@ -84,9 +86,9 @@ def upsample(maps: Tensor, size: int | tuple[int, int], grid: Grid | None = None
     ).squeeze(1)
 
 
-def _interpolation(pixels: int, cells: int, grid: Grid) -> Tensor:
+def _interpolation(pixels: int, cells: int, start: float, step: float) -> Tensor:
     """Linear interpolation between cell centres as a matrix (pixels, cells), level beyond them."""
-    place = ((torch.arange(pixels) - grid.start) / grid.step).clamp(0, cells - 1)
+    place = ((torch.arange(pixels) - start) / step).clamp(0, cells - 1)
     return (1 - (place[:, None] - torch.arange(cells)).abs()).clamp_min(0)
 
 

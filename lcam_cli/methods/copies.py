@@ -41,7 +41,7 @@ class SmoothGradCamPlusPlus:
         self._seed = seed
 
     def draw(self, shape: tuple[int, ...]) -> Tensor:
-        """Standard normal noise of ``shape`` (n, 3, H, W), on the CPU."""
+        """Standard normal noise of ``shape`` (n, C, H, W), on the CPU."""
         return torch.randn(shape, generator=torch.Generator().manual_seed(self._seed))
 
     def __call__(self, engine: Engine, forward: Forward, classes: Tensor) -> Maps:
@@ -107,7 +107,7 @@ def _gradients(
         forward: The pictures.
         classes: (B,), int64.
         copies: n.
-        change: Makes copies from indices of pictures (m,) and of copies (m,): (m, 3, H, W).
+        change: Makes copies from indices of pictures (m,) and of copies (m,): (m, C, H, W).
 
     Yields:
         The picture of each copy, (m,), and g, (m, K, P, Q). Memory does not grow with n.

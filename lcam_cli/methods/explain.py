@@ -138,7 +138,8 @@ def explain(
         method = make_method(method, engine.backbone)
     elif not is_own(method):
         check_method(method, f"the method {getattr(method, 'name', type(method).__name__)!r}")
-    given = pictures_of(pictures)
+    preprocess = engine.backbone.preprocess
+    given = pictures_of(pictures, preprocess.channels, preprocess.window)
     paths = [one if isinstance(one, str) else f"picture {i}" for i, one in enumerate(given)]
     if choice.top_k > engine.backbone.num_classes:
         raise LcamError(
@@ -147,7 +148,7 @@ def explain(
         )
     stream = stream_batches(
         given,
-        engine.backbone.preprocess,
+        preprocess,
         pictures_at_once(engine, method),
         workers=workers,
         start=start,
@@ -277,10 +278,10 @@ def _repeat(values: Tensor, times: int) -> Tensor:
 
 def no_rows(engine: Engine, skipped: list[Skipped]) -> MapBatch:
     """A batch without maps: pictures that could not be read are all there is to tell."""
-    side = engine.backbone.preprocess.image_size
+    _, H, W = engine.backbone.preprocess.input_shape
     nothing = np.zeros(0, np.int32)
     return MapBatch(
-        saliency=np.zeros((0, side, side), np.float32),
+        saliency=np.zeros((0, H, W), np.float32),
         cam=None,
         paths=[],
         class_index=nothing,

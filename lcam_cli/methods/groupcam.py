@@ -13,6 +13,7 @@ from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
 from lcam_cli.engine.activation import confidence
+from lcam_cli.engine.channel_gradients import channel_gradients
 from lcam_cli.engine.engine import Engine, Forward
 from lcam_cli.engine.masked import MaskedForwards
 from lcam_cli.methods.attention import min_max, upsample
@@ -28,7 +29,8 @@ class GroupCam:
     """M_l = ζ(θ(ReLU(Σ_k∈l α_k A_k))), α of Grad-CAM, over 32 groups l of neighbouring channels.
 
     Cells below a picture's 70th percentile are zero first. With B the blurred picture,
-    s_l = f_y(X·M_l + B·(1 − M_l)) − f_y(B), softmax scores; V = ζ(ReLU(Σ_l s_l M_l)).
+    s_l = f_y(X·M_l + B·(1 − M_l)) − f_y(B), softmax scores; V = ζ(ReLU(Σ_l s_l M_l)). Where there
+    are no gradients, α is measured.
     """
 
     name = "groupcam"
@@ -38,9 +40,9 @@ class GroupCam:
         self.params: dict[str, Any] = {"groups": _GROUPS}
 
     def __call__(self, engine: Engine, forward: Forward, classes: Tensor) -> Maps:
-        """32 masked forward passes, one of the blurred picture, a backward pass of the head."""
+        """32 masked forward passes, one of the blurred picture, and α."""
         B, _, height, width = forward.x.shape
-        alpha = engine.feature_gradients(forward, classes).mean((2, 3))
+        alpha = channel_gradients(engine, forward, classes)
         weighted = alpha[:, :, None, None] * forward.A
         cells = torch.stack([g.sum(1).relu() for g in weighted.chunk(_GROUPS, 1)], 1)
         cut = cells.flatten(1).float().quantile(_HIDDEN, dim=1)
@@ -59,7 +61,7 @@ class GroupCam:
 
 
 def blurred(x: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W) under a Gaussian of 51×51 pixels (less in small ones), σ = 50."""
+    """Pictures (B, C, H, W) under a Gaussian of 51×51 pixels (less in small ones), σ = 50."""
     kernel = min(_KERNEL, 2 * min(x.shape[2], x.shape[3]) - 1)
     soft: Tensor = gaussian_blur(x, [kernel, kernel], [_SIGMA, _SIGMA])
     return soft

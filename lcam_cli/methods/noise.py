@@ -40,7 +40,7 @@ def checksums(x: Tensor) -> list[int]:
     """Return a number for each picture, by its pixels: a seed that goes with the picture.
 
     Args:
-        x: Pixels (B, 3, H, W) in [0, 1].
+        x: Pixels (B, C, H, W) in [0, 1].
 
     Returns:
         B checksums of 32 bits, of the pixels as bytes.

@@ -107,7 +107,6 @@ METHODS: dict[str, Entry] = {
     "groupcam": Entry(
         "32 groups of feature maps against a blurred picture (Zhang 2021)",
         lambda *_: GroupCam(),
-        gradients=True,
     ),
     "sidu": Entry(
         "feature maps as masks, by similarity and uniqueness (Muddamsetty 2020)",

@@ -45,8 +45,7 @@ def fuse(maps: Sequence[Tensor], grids: Sequence[Grid] | None) -> Tensor:
     for i, coarse in enumerate(maps[1:], 1):
         within = None
         if grids is not None:
-            ours, largest = grids[i], grids[0]
-            within = Grid((ours.start - largest.start) / largest.step, ours.step / largest.step)
+            within = grids[i].seen_from(grids[0])
         total = total + upsample(coarse, (first.shape[1], first.shape[2]), within)
     return total
 

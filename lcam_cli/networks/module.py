@@ -19,7 +19,7 @@ def module_network(module: nn.Module) -> Network:
     on with theirs.
 
     Args:
-        module: A classifier: normalised pictures (B, 3, H, W) to logits (B, R).
+        module: A classifier: normalised pictures (B, C, H, W) to logits (B, R).
 
     Raises:
         LcamError: It cannot be copied.

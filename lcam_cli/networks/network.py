@@ -29,6 +29,10 @@ class Network:
         class_names: One name a class; empty until known.
         preprocess: What the weights were trained with.
         grid: ``"PxQ"`` of its patches where the architecture says so.
+        activation: What turns its logits into scores unless the user says other: ``"softmax"`` or
+            ``"sigmoid"``; ``""`` where its source does not know.
+        normalisation_known: Whether mean and std in ``preprocess`` are those that the weights were
+            trained with; False where they stand in for numbers that nobody has said.
     """
 
     module: nn.Module
@@ -38,6 +42,8 @@ class Network:
     class_names: list[str] = field(default_factory=list)
     preprocess: Preprocess = field(default_factory=Preprocess)
     grid: str = ""
+    activation: str = ""
+    normalisation_known: bool = True
 
 
 def check_network(network: object, who: str, name: str) -> Network:
@@ -73,6 +79,11 @@ def check_network(network: object, who: str, name: str) -> Network:
             isinstance(network.grid, str) and re.fullmatch(r"(\d+x\d+)?", network.grid) is not None,
             "PxQ, or empty",
         ),
+        "activation": (
+            network.activation in ("", "softmax", "sigmoid"),
+            "softmax, sigmoid or empty",
+        ),
+        "normalisation_known": (isinstance(network.normalisation_known, bool), "True or False"),
     }
     for what, (fits, words) in wanted.items():
         if not fits:
@@ -118,9 +129,23 @@ def class_count(module: nn.Module) -> int:
     return last.out_features if isinstance(last, nn.Linear) else last.out_channels
 
 
-def of_size(preprocess: Preprocess, image_size: int) -> Preprocess:
-    """The same preprocessing for another input size; the crop keeps its share of the picture."""
-    resize = round(preprocess.resize * image_size / preprocess.image_size)
+def of_size(preprocess: Preprocess, image_size: int | tuple[int, int]) -> Preprocess:
+    """The same preprocessing for another input size; the crop keeps its share of the picture.
+
+    Args:
+        preprocess: For the input size that it says.
+        image_size: Side of a square in pixels, or (H, W).
+    """
+    H, W = (image_size, image_size) if isinstance(image_size, int) else image_size
+    resize: int | tuple[int, int]
+    if isinstance(preprocess.resize, tuple):
+        down, across = preprocess.resize
+        resize = (
+            max(H, round(down * H / preprocess.height)),
+            max(W, round(across * W / preprocess.width)),
+        )
+    else:
+        resize = round(preprocess.resize * min(H, W) / min(preprocess.height, preprocess.width))
     return dataclasses.replace(preprocess, image_size=image_size, resize=resize)
 
 

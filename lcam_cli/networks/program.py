@@ -14,7 +14,7 @@ from torch import nn
 from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Preprocess
 from lcam_cli.networks.archive import read_archive
-from lcam_cli.networks.network import Network
+from lcam_cli.networks.network import Network, of_size
 from lcam_cli.networks.program_graph import EXPORT, GraphBuilder
 from lcam_cli.networks.weights.checkpoint import sha256_of_file
 
@@ -35,7 +35,7 @@ def program_network(name: str, weights: str) -> Network:
 
     Raises:
         LcamError: The file is missing or damaged, calls a function that is not known to be
-            harmless, or is no classifier of square RGB pictures in batches of any size.
+            harmless, or is no classifier of pictures in batches of any size.
     """
     path = Path(name if weights == "DEFAULT" else weights)
     if path.suffix != SUFFIX:
@@ -54,9 +54,10 @@ def program_network(name: str, weights: str) -> Network:
     except Exception as error:  # whatever a graph that does not fit together can raise
         said = str(error).partition("\n")[0][:200]
         raise LcamError(f"{path} does not run: {type(error).__name__}: {said}", EXPORT) from None
+    channels, height, width = builder.shape
     network = Network(module, name, identity, str(path.resolve()))
-    share = network.preprocess.resize / network.preprocess.image_size
-    network.preprocess = Preprocess(image_size=builder.side, resize=round(builder.side * share))
+    network.preprocess = of_size(Preprocess(), (height, width)).with_channels(channels)
+    network.normalisation_known = channels == len(Preprocess().mean)  # ImageNet's is assumed
     return network
 
 
@@ -69,7 +70,7 @@ def _check_batches(module: nn.Module, builder: GraphBuilder) -> None:
             given, or its weights, which the next picture would find changed.
     """
     generator = torch.Generator().manual_seed(0)
-    pictures = torch.randn(2, 3, builder.side, builder.side, generator=generator)
+    pictures = torch.randn(2, *builder.shape, generator=generator)
     # Of a view as well as of the tensor itself, whichever of them a function changes in place.
     kept = {
         "its pictures": [pictures],

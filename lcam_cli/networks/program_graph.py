@@ -70,12 +70,12 @@ class GraphBuilder:
         tensors: Its weights, by name.
 
     Attributes:
-        side: Of the square pictures it takes, in pixels; known once it is built.
+        shape: (C, H, W) of the pictures it takes; known once it is built.
         batch: Its size, where it was exported for one size; else the name of that size.
     """
 
     def __init__(self, graph_module: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-        self.side = 0
+        self.shape = (0, 0, 0)
         self._signature = graph_module["signature"]
         self._json = graph_module["graph"]
         self._tensors = tensors
@@ -131,11 +131,12 @@ class GraphBuilder:
             raise LcamError(f"it takes {len(pictures)} inputs, not pictures alone", EXPORT)
         self._values[pictures[0]] = self._picture
         batch, *shape = (_size(n) for n in self._json["tensor_values"][pictures[0]]["sizes"])
-        if len(shape) != 3 or shape[0] != 3 or shape[1] != shape[2]:
-            raise LcamError(f"it takes {shape}, not squares of RGB, (3, H, H)", EXPORT)
-        if not isinstance(shape[1], int):
+        if len(shape) != 3:
+            raise LcamError(f"it takes {shape}, not pictures (C, H, W)", EXPORT)
+        C, H, W = shape
+        if not (isinstance(C, int) and isinstance(H, int) and isinstance(W, int)):
             raise LcamError("it takes pictures of any size", "export it with one size")
-        self.batch, self.side = batch, shape[1]
+        self.batch, self.shape = batch, (C, H, W)
 
     def _keep(self, name: str, tensor: Tensor) -> None:
         """Put a tensor where the exported network had it."""

@@ -10,14 +10,17 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lcam_cli.errors import LcamError, did_you_mean
 from lcam_cli.networks.demo import demo_network
 from lcam_cli.networks.function import function_network
+from lcam_cli.networks.huggingface import huggingface_network
+from lcam_cli.networks.huggingface_folder import PREFIX, is_huggingface, is_moved_folder
 from lcam_cli.networks.network import LoadNetwork, Network
+from lcam_cli.networks.onnx_file import onnx_network
 from lcam_cli.networks.plugins import find_plugin, find_plugins
 from lcam_cli.networks.program import program_network
 from lcam_cli.networks.timm import timm_network
 from lcam_cli.networks.torchvision import torchvision_classifiers, torchvision_network
+from lcam_cli.networks.unknown import unknown_backbone
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Source:
         load: Loads it, given the name, the weights and a seed.
         gives_logits: Whether all of its classifiers are known to give logits (B, R), so that their
             outputs need not be looked at.
+        has_gradients: Whether PyTorch computes its classifiers, so that they may have gradients.
         runs_user_code: Whether loading runs code that the user brings. A file that names such a
             classifier does not have it loaded: the user must name it too.
     """
@@ -36,6 +40,7 @@ class Source:
     takes: Callable[[str], bool]
     load: LoadNetwork
     gives_logits: bool = False
+    has_gradients: bool = True
     runs_user_code: bool = False
 
 
@@ -43,9 +48,15 @@ class Source:
 SOURCES = (
     Source(lambda name: name == "lcam-demo", lambda n, w, _: demo_network(n, w), gives_logits=True),
     Source(lambda name: name.endswith(".pt2"), lambda n, w, _: program_network(n, w)),
+    Source(
+        lambda name: name.lower().endswith(".onnx"),
+        lambda n, w, _: onnx_network(n, w),
+        has_gradients=False,
+    ),
     Source(lambda name: name.startswith("timm/"), timm_network, gives_logits=True),
     Source(lambda name: ":" in name, function_network, runs_user_code=True),
     Source(lambda name: name in torchvision_classifiers(), torchvision_network, gives_logits=True),
+    Source(is_huggingface, huggingface_network, gives_logits=True),
 )
 """The sources that come along."""
 
@@ -66,7 +77,8 @@ def load_network(name: str, weights: str = "DEFAULT", *, seed: int = 0) -> Netwo
     """Load a classifier.
 
     Args:
-        name: A torchvision classifier, ``timm/NAME``, an exported program ``FILE.pt2``,
+        name: A torchvision classifier, ``timm/NAME``, ``hf/ORG/NAME`` or a folder of Hugging
+            Face's, an ONNX model ``FILE.onnx``, an exported program ``FILE.pt2``,
             ``package.module:function`` or ``file.py:function`` (called without arguments, returning
             an ``nn.Module``), or a name of a plug-in's.
         weights: ``"DEFAULT"`` or another name of torchvision's weights (downloaded and checked by
@@ -80,8 +92,11 @@ def load_network(name: str, weights: str = "DEFAULT", *, seed: int = 0) -> Netwo
     if match := re.fullmatch(r"none:seed=(\d{1,19})", weights):
         weights, seed = "none", int(match[1])
     source = find_source(name)
+    if source is None and is_moved_folder(name, weights):
+        source = find_source(f"{PREFIX}{name}")
     if source is None:
-        raise _unknown(name)
+        prefixes = dict.fromkeys(("timm/", "hf/", *find_plugins()))
+        raise unknown_backbone(name, torchvision_classifiers(), prefixes)
     network = source.load(name, weights, seed)
     network.module.eval()
     return network
@@ -93,17 +108,13 @@ def gives_logits(name: str) -> bool:
     return source is not None and source.gives_logits
 
 
+def has_gradients(name: str) -> bool:
+    """Tell whether a backbone may have gradients, as far as its name tells."""
+    source = find_source(name)
+    return source is None or source.has_gradients
+
+
 def runs_user_code(name: str) -> bool:
     """Tell whether loading this backbone runs code that the user brings: a function, a plug-in."""
     source = find_source(name)
     return source is not None and source.runs_user_code
-
-
-def _unknown(name: str) -> LcamError:
-    near = did_you_mean(name, torchvision_classifiers())
-    prefixed = ", ".join(f"{p}NAME" for p in dict.fromkeys(("timm/", *find_plugins())))
-    return LcamError(
-        f"unknown backbone {name!r}",
-        f"{near or 'e.g. resnet50, vgg16, mobilenet_v2, convnext_tiny'} "
-        f"Also possible: {prefixed}, file.py:function and package.module:function.",
-    )

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from lcam_cli.errors import LcamError, did_you_mean
+from lcam_cli.extras import not_installed
 from lcam_cli.images.preprocess import Preprocess
 from lcam_cli.networks.network import Network, imagenet_names, looks_like_file, of_size, seeded
 from lcam_cli.networks.weights.file import WeightsFile
@@ -47,9 +48,12 @@ def timm_network(name: str, weights: str, seed: int) -> Network:
     else:
         config = _config(timm, architecture, "" if weights == "DEFAULT" else weights)
         network = Network(_download(timm, name, architecture, config), name, config.tag)
-    network.preprocess = _preprocess(timm, name, network.module, config)
-    if side := _side(network.module):
-        network.preprocess = of_size(network.preprocess, side)
+    channels = _channels(network.module, config)
+    preprocess = _preprocess(timm, network.module, config)
+    network.preprocess = preprocess.with_channels(channels)
+    network.normalisation_known = preprocess.channels == channels
+    if size := _size(network.module):
+        network.preprocess = of_size(network.preprocess, size)
     network.class_names = imagenet_names(network.module)
     network.grid = _grid(network.module)
     return network
@@ -59,9 +63,7 @@ def _timm() -> ModuleType:
     try:
         import timm  # noqa: PLC0415 (an extra)
     except ImportError:
-        raise LcamError(
-            "timm is not installed", "pip install timm, or in lcam's clone: pip install '.[timm]'"
-        ) from None
+        raise not_installed("timm", "timm") from None
     module: ModuleType = timm
     return module
 
@@ -99,7 +101,8 @@ def _from_file(
 ) -> Network:
     """Build the network around the file's weights.
 
-    The file decides the number of classes and, by its position embeddings, the picture's size.
+    The file decides the number of classes, that of the picture's channels and, by its position
+    embeddings, the picture's size.
     """
     file = WeightsFile(weights)
     options: dict[str, Any] = {"num_classes": config.num_classes}
@@ -109,39 +112,62 @@ def _from_file(
     last, own = (names.get(f"{classifier}.weight") for names in (state, module.state_dict()))
     if is_plain(last) and len(last) and own is not None and last.shape[1:] == own.shape[1:]:
         options["num_classes"] = len(last)
-    if side := _side_in(state, module):
-        options["img_size"] = side
+    weight = state.get(f"{_first_layer(config)}.weight")
+    if (
+        is_plain(weight)
+        and weight.ndim == 4
+        and weight.shape[1] not in (0, _channels(module, config))
+    ):
+        options["in_chans"] = int(weight.shape[1])
+    if size := _size_in(state, module):
+        options["img_size"] = size
     if options != {"num_classes": config.num_classes}:
         module = timm.create_model(architecture, pretrained=False, **options)
     file.load_into(module, file.fit(module, name), name)
     return Network(module, name, file.identity, file.found_at)
 
 
-def _side_in(state: dict[str, Any], module: Any) -> int | None:
-    """The picture's side that position embeddings are for; None if it is the module's, or unknown.
+def _size_in(state: dict[str, Any], module: Any) -> tuple[int, int] | None:
+    """(H, W) that position embeddings are for; None if it is the module's, or unknown.
 
     Args:
         state: The file's entries.
         module: The network at the size that its name says.
     """
     own, there = getattr(module, "pos_embed", None), state.get("pos_embed")
-    side = _side(module)
-    if side is None or own is None or own.ndim != 3 or not is_plain(there):
+    size = _size(module)
+    if size is None or own is None or own.ndim != 3 or not is_plain(there):
         return None
     if (*there.shape[:1], *there.shape[2:]) != (1, own.shape[2]):
         return None
-    tokens = own.shape[1] - module.patch_embed.num_patches  # those that are no patches
-    cells = math.isqrt(max(there.shape[1] - tokens, 0))
-    if cells == 0 or cells**2 + tokens != there.shape[1]:
+    P, Q = module.patch_embed.grid_size
+    tokens = own.shape[1] - P * Q  # those that are no patches
+    cells = there.shape[1] - tokens
+    scale = math.sqrt(max(cells, 0) / (P * Q))
+    rows, columns = round(P * scale), round(Q * scale)
+    if cells <= 0 or rows * columns != cells:
         return None
-    found: int = cells * side // math.isqrt(module.patch_embed.num_patches)
-    return None if found == side else found
+    found = (rows * size[0] // P, columns * size[1] // Q)
+    return None if found == size else found
 
 
-def _side(module: Any) -> int | None:
-    """The side of the pictures that a network of patches is built for; None for any size."""
+def _size(module: Any) -> tuple[int, int] | None:
+    """(H, W) of the pictures that a network of patches is built for; None for any size."""
     size = getattr(getattr(module, "patch_embed", None), "img_size", None)
-    return int(size[0]) if isinstance(size, tuple) else None
+    return (int(size[0]), int(size[1])) if isinstance(size, tuple) else None
+
+
+def _first_layer(config: Any) -> str:
+    """The name of the layer that sees the picture."""
+    first = config.first_conv or ""
+    return first if isinstance(first, str) else str(first[0])
+
+
+def _channels(module: nn.Module, config: Any) -> int:
+    """C of the pictures that a network is built for."""
+    layer = dict(module.named_modules()).get(_first_layer(config))
+    channels = getattr(layer, "in_channels", config.input_size[0])
+    return int(channels) if isinstance(channels, int) else int(config.input_size[0])
 
 
 def _grid(module: Any) -> str:
@@ -152,15 +178,14 @@ def _grid(module: Any) -> str:
     return f"{P}x{Q}"
 
 
-def _preprocess(timm: ModuleType, name: str, module: nn.Module, config: Any) -> Preprocess:
+def _preprocess(timm: ModuleType, module: nn.Module, config: Any) -> Preprocess:
     """Translate timm's data configuration of these weights."""
     data = timm.data.resolve_model_data_config(module, pretrained_cfg=config.to_dict())
-    channels, height, width = data["input_size"]
-    if channels != 3 or height != width:
-        raise LcamError(f"{name} sees {channels}×{height}×{width}, not a square of RGB")
+    _, height, width = data["input_size"]
+    shorter = min(height, width)
     return Preprocess(
-        image_size=height,
-        resize=max(height, math.floor(height / data["crop_pct"])),
+        image_size=(height, width),
+        resize=max(shorter, math.floor(shorter / data["crop_pct"])),
         mean=tuple(data["mean"]),
         std=tuple(data["std"]),
         interpolation=data["interpolation"],

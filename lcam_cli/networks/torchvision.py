@@ -11,7 +11,7 @@ import torchvision
 from torch import nn
 from torchvision.models import VisionTransformer
 
-from lcam_cli.errors import LcamError
+from lcam_cli.errors import LcamError, plural
 from lcam_cli.images.preprocess import Preprocess
 from lcam_cli.networks.network import (
     Network,
@@ -58,7 +58,8 @@ def torchvision_network(name: str, weights: str, seed: int) -> Network:
         network.preprocess = _preset(entry)
     elif looks_like_file(weights):
         network = _from_file(name, weights)
-        network.preprocess = _preset(next(iter(known)))
+        channels = _first_layer(network.module)[1].in_channels
+        network.preprocess = _preset(next(iter(known))).with_channels(channels)
         if isinstance(network.module, VisionTransformer):
             network.preprocess = of_size(network.preprocess, network.module.image_size)
     else:
@@ -107,19 +108,30 @@ def _from_file(name: str, weights: str) -> Network:
         options = {"init_weights": False, "transform_input": True}
     skeleton = _shapes_only(name, **options)
     state = file.named_for(skeleton)
+    channels = _channels_in(state, skeleton)
+    if channels is not None and "transform_input" in options:
+        options["transform_input"] = False  # it is between the means of three colours
     classes = _class_count_in(state, skeleton)
     if classes is not None:
         options["num_classes"] = classes
     if isinstance(skeleton, VisionTransformer):
         options["image_size"] = _image_size_in(state, skeleton)
-    module = _shapes_only(name, **options)
+    module = _shapes_only(name, channels, **options)
     fit = file.fit(module, name, passed_over=_AUXILIARY)  # before any memory is taken
     if all(k.endswith("num_batches_tracked") for k in fit.missing):
         module.to_empty(device="cpu")  # the file brings every value that is read
     else:
-        module = _without_auxiliary_heads(_build(name, **options))
+        module = _for_channels(_without_auxiliary_heads(_build(name, **options)), channels)
     file.load_into(module, fit, name)
-    if "transform_input" in options:
+    if channels is not None:
+        log.warning(
+            "%s is for pictures of %s: the first layer of %s, %s, is one for them",
+            file.path,
+            plural(channels, "channel"),
+            name,
+            _first_layer(module)[0],
+        )
+    if options.get("transform_input"):
         log.warning(
             "%s gets its input as torchvision's own weights do (transform_input); if these were "
             "trained without: --backbone net.py:build, --image-size %d, and in net.py: "
@@ -130,17 +142,55 @@ def _from_file(name: str, weights: str) -> Network:
             name,
             class_count(module),
         )
-    return Network(module, name, file.identity, file.found_at)
+    network = Network(module, name, file.identity, file.found_at)
+    network.normalisation_known = channels is None
+    return network
 
 
-def _shapes_only(name: str, **options: Any) -> nn.Module:
+def _shapes_only(name: str, channels: int | None = None, **options: Any) -> nn.Module:
     """The classifier without its values, where it can be built so."""
     try:
         with torch.device("meta"):
             module = _build(name, **options)
     except NotImplementedError:  # RegNets compute their widths with tensors
         module = _build(name, **options)
-    return _without_auxiliary_heads(module)
+    with torch.device("meta"):
+        return _for_channels(_without_auxiliary_heads(module), channels)
+
+
+def _first_layer(module: nn.Module) -> tuple[str, nn.Conv2d]:
+    """The convolution that sees the picture, with its name."""
+    return next((n, m) for n, m in module.named_modules() if isinstance(m, nn.Conv2d))
+
+
+def _channels_in(state: dict[str, Any], skeleton: nn.Module) -> int | None:
+    """For how many channels the state dict's first layer is; None if for the skeleton's number."""
+    path, layer = _first_layer(skeleton)
+    weight = state.get(f"{path}.weight")
+    if not is_plain(weight) or weight.ndim != 4:
+        return None
+    own, there = tuple(layer.weight.shape), tuple(weight.shape)
+    same_but_for_channels = (own[0], *own[2:]) == (there[0], *there[2:])
+    return there[1] if same_but_for_channels and there[1] not in (0, own[1]) else None
+
+
+def _for_channels(module: nn.Module, channels: int | None) -> nn.Module:
+    """Exchange the first layer for one of so many channels; None leaves it as it is."""
+    if channels is None:
+        return module
+    path, own = _first_layer(module)
+    layer = nn.Conv2d(
+        channels,
+        own.out_channels,
+        own.kernel_size,  # type: ignore[arg-type]
+        own.stride,  # type: ignore[arg-type]
+        own.padding,  # type: ignore[arg-type]
+        own.dilation,  # type: ignore[arg-type]
+        bias=own.bias is not None,
+    )
+    parent, _, last = path.rpartition(".")
+    setattr(module.get_submodule(parent), last, layer)
+    return module
 
 
 def _class_count_in(state: dict[str, Any], skeleton: nn.Module) -> int | None:

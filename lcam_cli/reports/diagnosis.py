@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from lcam_cli.errors import plural
 from lcam_cli.measures.diagnose import Diagnosis, Mistake
 from lcam_cli.measures.error_groups import Group, Rules
 from lcam_cli.measures.suspicion import ClassErrors, class_errors
@@ -17,7 +18,6 @@ from lcam_cli.reports.table import natural_width
 from lcam_cli.reports.text import (
     csv_text,
     markdown_text,
-    plural,
     printable,
     short_weights,
     tiled_words,

@@ -13,17 +13,23 @@ from lcam_cli.maps.overlay import overlay
 from lcam_cli.maps.record import Floats
 from lcam_cli.measures.diagnose import ExplainedMistake
 from lcam_cli.measures.error_groups import Group
-from lcam_cli.reports.sheet import GAP, LETTERS, SMALL_LETTERS, TILE, font, save_figure, shortened
+from lcam_cli.reports.sheet import (
+    GAP,
+    LETTERS,
+    SMALL_LETTERS,
+    font,
+    save_figure,
+    shortened,
+    tile_size,
+)
 from lcam_cli.reports.text import printable
 
 PER_GROUP = 4
 """Pictures of each group in the figure."""
 
-# Pixels: a line of small letters, a tile with its line, a group's title, a group.
+# Pixels: a line of small letters, a group's title.
 _LINE = round(1.5 * SMALL_LETTERS)
-_STEP = TILE + _LINE + GAP
 _HEAD = 2 * LETTERS
-_BAND = _HEAD + 3 * _STEP + GAP
 
 
 class WorstMistakes:
@@ -69,34 +75,39 @@ def draw_diagnosis(target: Path, worst: WorstMistakes, class_names: Sequence[str
     rows = ("picture", "true class", "predicted")
     left = round(max(font(LETTERS).getlength(name) for name in rows)) + 3 * GAP
     columns = max(len(examples) for _, examples in bands)
+    wide, high = tile_size(*bands[0][1][0].view.shape[:2])
+    step = high + _LINE + GAP  # a tile with its line
+    band = _HEAD + 3 * step + GAP
     sheet = Image.new(
-        "RGB", (left + columns * (TILE + GAP) + GAP, len(bands) * _BAND + GAP), "white"
+        "RGB", (left + columns * (wide + GAP) + GAP, len(bands) * band + GAP), "white"
     )
     draw = ImageDraw.Draw(sheet)
     for number, (group, examples) in enumerate(bands):
-        top = number * _BAND
+        top = number * band
         draw.text((GAP, top + _HEAD // 2), group.words, "black", font(LETTERS), anchor="lm")
         for row, name in enumerate(rows):
-            middle = top + _HEAD + row * _STEP + TILE // 2
+            middle = top + _HEAD + row * step + high // 2
             draw.text((left - 2 * GAP, middle), name, "black", font(LETTERS), anchor="rm")
         for column, shown in enumerate(examples):
-            x = left + column * (TILE + GAP)
-            for row, (tile, label) in enumerate(_tiles(shown, class_names)):
-                y = top + _HEAD + row * _STEP
+            x = left + column * (wide + GAP)
+            for row, (tile, label) in enumerate(_tiles(shown, class_names, (wide, high))):
+                y = top + _HEAD + row * step
                 sheet.paste(tile, (x, y))
-                place = (x + TILE // 2, y + TILE + _LINE // 2)
-                text = shortened(label, TILE)
+                place = (x + wide // 2, y + high + _LINE // 2)
+                text = shortened(label, wide)
                 draw.text(place, text, "black", font(SMALL_LETTERS), anchor="mm")
     save_figure(sheet, target)
 
 
-def _tiles(shown: ExplainedMistake, class_names: Sequence[str]) -> list[tuple[Image.Image, str]]:
+def _tiles(
+    shown: ExplainedMistake, class_names: Sequence[str], size: tuple[int, int]
+) -> list[tuple[Image.Image, str]]:
     """The picture and its two maps, each with what stands below it."""
     found = shown.mistake
-    view = Image.fromarray(shown.view).resize((TILE, TILE), Image.Resampling.LANCZOS)
+    view = Image.fromarray(shown.view).resize(size, Image.Resampling.LANCZOS)
 
     def under(V: Floats) -> Image.Image:
-        return overlay(view, np.clip(V, 0, 1), (0, 0, TILE, TILE))
+        return overlay(view, np.clip(V, 0, 1), (0, 0, *size))
 
     def score_of(class_index: int, score: float) -> str:
         return f"{printable(class_names[class_index])} {score:.1%}"

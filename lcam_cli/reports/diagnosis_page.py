@@ -42,6 +42,7 @@ class DiagnosisPage:
     def __init__(self, folder: Path) -> None:
         self._pages = PageFolder(folder, ("diagnosis.css", "diagnosis.js"), (_PICTURES,))
         self._count = 0
+        self._size = (_SIDE, _SIDE)  # width and height of all of them
 
     def add(self, shown: ExplainedMistake) -> None:
         """Write the next misclassified picture: as the network sees it, and under each map.
@@ -51,6 +52,7 @@ class DiagnosisPage:
         """
         view = Image.fromarray(shown.view)
         view.thumbnail((_SIDE, _SIDE))
+        self._size = view.size
         drawn = (view, _under(view, shown.true_map), _under(view, shown.predicted_map))
         for kind, picture in zip(_KINDS, drawn, strict=True):
             data = io.BytesIO()
@@ -87,7 +89,7 @@ class DiagnosisPage:
             percent=percent,
             groups=list(Group),
             pictures=pictures,
-            side=_SIDE,
+            size=self._size,
         )
 
 

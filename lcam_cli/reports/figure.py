@@ -16,7 +16,15 @@ from PIL import Image, ImageDraw
 from lcam_cli.errors import LcamError
 from lcam_cli.maps.overlay import CropBox, overlay
 from lcam_cli.maps.record import Floats
-from lcam_cli.reports.sheet import GAP, LETTERS, SMALL_LETTERS, TILE, font, save_figure, shortened
+from lcam_cli.reports.sheet import (
+    GAP,
+    LETTERS,
+    SMALL_LETTERS,
+    font,
+    save_figure,
+    shortened,
+    tile_size,
+)
 from lcam_cli.reports.text import printable
 
 _GROUP_GAP = 36  # pixels
@@ -94,39 +102,44 @@ class _Sheet:
         lines = max((len(row.means) for row in rows), default=0)  # as many as below a map
         self._below = round(_LINE * lines)
         self._classes = len(examples[0].class_names)
+        # A figure without methods shows pictures alone, as squares.
+        H, W = rows[0].maps.shape[-2:] if rows else (1, 1)
+        self._tile = tile_size(H, W)
         self._heads = 2 * round(1.3 * SMALL_LETTERS) + GAP
 
     def drawn(self) -> Image.Image:
-        last = len(self._examples) - 1
-        width = self._x(last, self._classes - 1) + TILE + GAP
+        last, (wide, high) = len(self._examples) - 1, self._tile
+        width = self._x(last, self._classes - 1) + wide + GAP
         height = self._y(len(self._rows))
         sheet = Image.new("RGB", (width, height), "white")
         draw = ImageDraw.Draw(sheet)
         for line, row in enumerate(self._rows):
             self._label(draw, line, row)
             for e, example in enumerate(self._examples):
-                view = _view(example)
+                view = _view(example, self._tile)
                 for c in range(self._classes):
-                    tile = overlay(view, np.clip(row.maps[e, c], 0, 1), (0, 0, TILE, TILE))
+                    tile = overlay(view, np.clip(row.maps[e, c], 0, 1), (0, 0, wide, high))
                     sheet.paste(tile, (self._x(e, c), self._y(line)))
                     for k, text in enumerate(row.numbers[e][c] if row.numbers else ()):
-                        y = self._y(line) + TILE + round(_LINE * (k + 0.5))
-                        _write(draw, self._x(e, c) + TILE // 2, y, shortened(text, TILE))
+                        y = self._y(line) + high + round(_LINE * (k + 0.5))
+                        _write(draw, self._x(e, c) + wide // 2, y, shortened(text, wide))
         for e, example in enumerate(self._examples):
-            first, after = self._x(e, 0), self._x(e, self._classes - 1) + TILE
+            first, after = self._x(e, 0), self._x(e, self._classes - 1) + wide
             top = GAP if self._classes > 1 else self._heads
-            sheet.paste(_view(example), ((first + after - TILE) // 2, top))
+            sheet.paste(_view(example, self._tile), ((first + after - wide) // 2, top))
             for c in range(self._classes):
                 self._head(draw, e, c)
         return sheet
 
     def _x(self, example: int, column: int) -> int:
-        group = self._classes * (TILE + GAP)
+        step = self._tile[0] + GAP
+        group = self._classes * step
         gap = _GROUP_GAP if self._classes > 1 else 0
-        return self._left + example * (group + gap) + column * (TILE + GAP)
+        return self._left + example * (group + gap) + column * step
 
     def _y(self, line: int) -> int:
-        return self._heads + 2 * GAP + TILE + line * (TILE + self._below + GAP)
+        high = self._tile[1]
+        return self._heads + 2 * GAP + high + line * (high + self._below + GAP)
 
     def _label(self, draw: ImageDraw.ImageDraw, line: int, row: MethodRow) -> None:
         """Write a method's name, and its means, to the left of its maps, half-way down."""
@@ -134,7 +147,7 @@ class _Sheet:
             *((text, LETTERS) for text in _wrapped(row.method)),
             *((text, SMALL_LETTERS) for text in row.means),
         ]
-        y = self._y(line) + (TILE - sum(1.3 * letters for _, letters in lines)) / 2
+        y = self._y(line) + (self._tile[1] - sum(1.3 * letters for _, letters in lines)) / 2
         for text, letters in lines:
             y += 1.3 * letters
             at = (self._left - 2 * GAP, round(y - 0.65 * letters))
@@ -143,9 +156,10 @@ class _Sheet:
     def _head(self, draw: ImageDraw.ImageDraw, e: int, c: int) -> None:
         """Write the class and its score above a column."""
         example = self._examples[e]
-        middle = self._x(e, c) + TILE // 2
-        top = GAP if self._classes == 1 else 2 * GAP + TILE
-        name = shortened(printable(example.class_names[c]), TILE)
+        wide, high = self._tile
+        middle = self._x(e, c) + wide // 2
+        top = GAP if self._classes == 1 else 2 * GAP + high
+        name = shortened(printable(example.class_names[c]), wide)
         for k, text in enumerate((name, f"{example.confidences[c]:.1%}")):
             _write(draw, middle, top + round(_LINE * (k + 0.5)), text)
 
@@ -154,9 +168,9 @@ def _write(draw: ImageDraw.ImageDraw, middle: int, y: int, text: str) -> None:
     draw.text((middle, y), text, fill="black", font=font(SMALL_LETTERS), anchor="mm")
 
 
-def _view(example: Example) -> Image.Image:
-    """What the network sees, from the picture's own pixels."""
-    return example.picture.resize((TILE, TILE), Image.Resampling.LANCZOS, box=_inside(example))
+def _view(example: Example, size: tuple[int, int]) -> Image.Image:
+    """What the network sees, from the picture's own pixels, of that width and height."""
+    return example.picture.resize(size, Image.Resampling.LANCZOS, box=_inside(example))
 
 
 def _inside(example: Example) -> CropBox:

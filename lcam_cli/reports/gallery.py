@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lcam_cli.engine.backbone import Backbone
+from lcam_cli.images.shown import as_rgb
 from lcam_cli.maps.overlay import DEFAULT_ALPHA, DEFAULT_COLORMAP, colour_table
 from lcam_cli.maps.png_encoder import encode_png
 from lcam_cli.maps.record import Floats
@@ -31,7 +32,7 @@ from lcam_cli.reports.text import printable
 
 PARTS = ("pictures", "maps")
 LARGEST_SIDE = 256
-"""Pixels: pictures and maps of larger inputs are reduced to this."""
+"""Pixels: pictures and maps of larger inputs are reduced until no side is longer."""
 
 _JPEG_QUALITY = 85
 _DIGITS = 5
@@ -46,7 +47,7 @@ class GalleryInfo:
         floor: The position among them of the one that others must beat; None where there is none.
         nus: Percentages ν that were scored.
         hidden: What hidden pixels become: R, G, B in 0 to 255.
-        side: Height and width of the network's input.
+        size: (H, W) of the network's input.
         class_names: The classifier's.
         measured: What each number of a row is of, K quantities.
         keep: ``"values"`` or ``"whole"``: whether kept pixels have the map's value, or are whole.
@@ -56,7 +57,7 @@ class GalleryInfo:
     floor: int | None
     nus: Sequence[float]
     hidden: tuple[int, int, int]
-    side: int
+    size: tuple[int, int]
     class_names: Sequence[str]
     measured: Sequence[Quantity] = ()
     keep: str = "values"
@@ -67,13 +68,13 @@ class GalleryInfo:
     ) -> GalleryInfo:
         """Return it for a backbone, methods and what is measured."""
         preprocess = backbone.preprocess
-        r, g, b = (round(255 * mean) for mean in preprocess.mean)
+        r, g, b = as_rgb(np.array(preprocess.mean, np.float32)).tolist()
         return cls(
             methods,
             floor,
             task.nus,
             (r, g, b) if task.space == "normalized" else (0, 0, 0),
-            preprocess.image_size,
+            preprocess.input_shape[1:],
             backbone.class_names,
             task.quantities,
             task.keep,
@@ -98,7 +99,7 @@ class Gallery:
         self.rows = 0
         self._folder = folder
         self._shown = shown
-        self._side = min(shown.side, LARGEST_SIDE)
+        self._size = reduced_size(shown.size)
         self._pictures = 0
         self._last_path: str | None = None
         with folder.disk_errors():
@@ -144,7 +145,8 @@ class Gallery:
             "floor": self._shown.floor,
             "nus": [float(nu_key(nu)) for nu in self._shown.nus],
             "hidden": self._shown.hidden,
-            "side": self._side,
+            "height": self._size[0],
+            "width": self._size[1],
             "colours": colours.tobytes().hex(),
             "alpha": DEFAULT_ALPHA,
             "keep": self._shown.keep,
@@ -176,10 +178,10 @@ class Gallery:
             for number, quantity in zip(row, self._shown.measured, strict=True)
         ]
 
-    def _jpeg(self, view: NDArray[np.uint8]) -> bytes:
-        picture = Image.fromarray(view)
-        if picture.width > self._side:
-            picture = picture.resize((self._side, self._side), Image.Resampling.LANCZOS)
+    def _jpeg(self, view: NDArray[Any]) -> bytes:
+        picture = Image.fromarray(as_rgb(view))
+        if self._size != self._shown.size:
+            picture = picture.resize(self._size[::-1], Image.Resampling.LANCZOS)
         encoded = io.BytesIO()
         picture.save(encoded, "JPEG", quality=_JPEG_QUALITY)
         return encoded.getvalue()
@@ -187,14 +189,20 @@ class Gallery:
     def _map(self, saliency: Floats) -> str:
         """V at 8 bits as a grey PNG, in base64."""
         levels = np.rint(saliency * np.float32(255)).astype(np.uint8)
-        if len(levels) > self._side:
-            small = Image.fromarray(levels).resize((self._side,) * 2, Image.Resampling.BOX)
+        if self._size != self._shown.size:
+            small = Image.fromarray(levels).resize(self._size[::-1], Image.Resampling.BOX)
             levels = np.asarray(small)
         return base64.b64encode(encode_png(levels)).decode("ascii")
 
     def _say(self, text: str) -> None:
         with self._folder.disk_errors():
             self._data.write(text.encode("ascii"))
+
+
+def reduced_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Return the (H, W) at which a gallery shows inputs of a size."""
+    scale = min(1.0, LARGEST_SIDE / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def _described(quantity: Quantity) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lcam_cli.errors import LcamError
+from lcam_cli.extras import install_hint
 from lcam_cli.maps.atomic import atomic_file, cannot_write
 from lcam_cli.measures.measure import Quantity
 from lcam_cli.measures.scored import ScoredRows
@@ -54,7 +55,7 @@ def _pyarrow() -> ModuleType:
     except ImportError:
         raise LcamError(
             "Parquet files need pyarrow, which is not installed",
-            "pip install pyarrow, or in lcam's clone: pip install '.[parquet]'; or name a *.csv",
+            f"{install_hint('parquet')}; or name a *.csv",
         ) from None
     module: ModuleType = pyarrow
     return module

@@ -11,7 +11,7 @@ from typing import Self
 from lcam_cli.measures.scored import ScoredBatch
 from lcam_cli.reports.chart import chart
 from lcam_cli.reports.columns import BEST, SECOND, UNDEFINED, Column, columns
-from lcam_cli.reports.gallery import LARGEST_SIDE, PARTS, Gallery, GalleryInfo
+from lcam_cli.reports.gallery import PARTS, Gallery, GalleryInfo, reduced_size
 from lcam_cli.reports.page import PageFolder
 from lcam_cli.reports.results import Results, nu_key
 from lcam_cli.reports.table import CLOSE, placing_words, undefined_words
@@ -80,7 +80,7 @@ class Report:
         """
         self._gallery.finish()
         shown = list(columns(results))
-        side = self._shown.side
+        height, width = reduced_size(self._shown.size)
         return self._folder.finish(
             "report.html.j2",
             command=self._command,
@@ -100,8 +100,7 @@ class Report:
             methods=len(self._shown.methods) - (self._shown.floor is not None),
             space=results.mask_space,
             keep=results.keep,
-            side=min(side, LARGEST_SIDE),
-            reduced=side > LARGEST_SIDE,
+            reduced=f"{height}×{width}" if (height, width) != self._shown.size else "",
         )
 
     def __enter__(self) -> Self:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lcam_cli.engine.cascade import Stage
+from lcam_cli.errors import plural
 from lcam_cli.measures.similarity import Similarity
 from lcam_cli.reports.columns import UNDEFINED
 from lcam_cli.reports.latex import escaped
@@ -18,7 +19,6 @@ from lcam_cli.reports.table import natural_width
 from lcam_cli.reports.text import (
     csv_text,
     markdown_text,
-    plural,
     printable,
     short_weights,
     tiled_words,

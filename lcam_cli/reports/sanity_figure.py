@@ -17,7 +17,15 @@ from lcam_cli.engine.cascade import Stage
 from lcam_cli.errors import LcamError
 from lcam_cli.maps.overlay import overlay
 from lcam_cli.measures.similarity import ShownPicture
-from lcam_cli.reports.sheet import GAP, LETTERS, SMALL_LETTERS, TILE, font, save_figure, shortened
+from lcam_cli.reports.sheet import (
+    GAP,
+    LETTERS,
+    SMALL_LETTERS,
+    font,
+    save_figure,
+    shortened,
+    tile_size,
+)
 from lcam_cli.reports.text import printable
 
 _COLUMNS = 16
@@ -59,13 +67,15 @@ def draw_sanity(
     labels = ["picture", "as trained", *map(_down_to, stages), "other class"]
     lines = [line for label in labels for line in label.split("\n")]
     left = round(max(font(LETTERS).getlength(line) for line in lines)) + 3 * GAP
-    band = len(pictures) * (TILE + GAP)
+    wide, high = size = tile_size(*pictures[0].view.shape[:2])
+    tops = [_HEAD + 2 * _LINE + GAP + row * (high + GAP) for row in range(len(labels) + 1)]
+    band = len(pictures) * (wide + GAP)
     width = left + len(methods) * (band + _BETWEEN_METHODS)
-    sheet = Image.new("RGB", (width, _top(len(labels))), "white")
+    sheet = Image.new("RGB", (width, tops[-1]), "white")
     draw = ImageDraw.Draw(sheet)
     for i, label in enumerate(labels):
         draw.multiline_text(
-            (left - 2 * GAP, _top(i) + TILE // 2),
+            (left - 2 * GAP, tops[i] + high // 2),
             label,
             fill="black",
             font=font(LETTERS),
@@ -77,15 +87,15 @@ def draw_sanity(
         place = (start + (band - GAP) // 2, _HEAD // 2)
         draw.text(place, printable(method), "black", font(LETTERS), anchor="mm")
         for p, picture in enumerate(pictures):
-            x = start + p * (TILE + GAP)
-            name = shortened(printable(class_names[picture.class_index]), TILE)
+            x = start + p * (wide + GAP)
+            name = shortened(printable(class_names[picture.class_index]), wide)
             for k, text in enumerate((name, f"{picture.confidence:.1%}")):
-                middle = (x + TILE // 2, _HEAD + k * _LINE + _LINE // 2)
+                middle = (x + wide // 2, _HEAD + k * _LINE + _LINE // 2)
                 draw.text(middle, text, "black", font(SMALL_LETTERS), anchor="mm")
-            view = Image.fromarray(picture.view).resize((TILE, TILE), Image.Resampling.LANCZOS)
-            sheet.paste(view, (x, _top(0)))
+            view = Image.fromarray(picture.view).resize(size, Image.Resampling.LANCZOS)
+            sheet.paste(view, (x, tops[0]))
             for i, V in enumerate(picture.maps[method], 1):
-                sheet.paste(_tile(view, V), (x, _top(i)))
+                sheet.paste(_tile(view, V), (x, tops[i]))
     save_figure(sheet, target)
 
 
@@ -94,11 +104,7 @@ def _down_to(stage: Stage) -> str:
     return "\n".join(["down to", *textwrap.wrap(printable(stage.last), 24)])
 
 
-def _top(row: int) -> int:
-    return _HEAD + 2 * _LINE + GAP + row * (TILE + GAP)
-
-
 def _tile(view: Image.Image, V: np.ndarray) -> Image.Image:
     if not np.isfinite(V).all():
-        return Image.new("RGB", (TILE, TILE), "lightgrey")
-    return overlay(view, V.astype(np.float32).clip(0, 1), (0, 0, TILE, TILE))
+        return Image.new("RGB", view.size, "lightgrey")
+    return overlay(view, V.astype(np.float32).clip(0, 1), (0, 0, *view.size))

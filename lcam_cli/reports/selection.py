@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from lcam_cli.errors import plural
 from lcam_cli.measures.score import Difference, Score
 from lcam_cli.measures.selection import SHOWN, CandidateScore, Selection
-from lcam_cli.reports.text import plural
 
 _FEW = 30
 """Fewer pictures than this tell little: resampling them says less than it seems to."""

@@ -1,4 +1,4 @@
-"""What figures are put together from: tiles of one size, letters, and a PNG for print."""
+"""What figures are put together from: tiles, all of one shape, letters, and a PNG for print."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ from lcam_cli.errors import LcamError
 from lcam_cli.maps.atomic import atomic_file
 
 # Pixels. At 300 dots an inch a tile is an inch wide, so that six fit a page's width.
-TILE = 300
+_TILE = 300
 GAP = 8
 LETTERS = 30
 SMALL_LETTERS = 25
 _DPI = (300, 300)
+
+
+def tile_size(height: int, width: int) -> tuple[int, int]:
+    """Return width and height of a tile that has the shape of a view, the longer side an inch."""
+    scale = _TILE / max(height, width)
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def save_figure(sheet: Image.Image, target: Path) -> None:

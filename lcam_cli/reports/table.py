@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from lcam_cli.errors import plural
 from lcam_cli.measures.measure import NO_NUMBERS
 from lcam_cli.measures.score import Difference, Score
 from lcam_cli.reports.columns import BEST, SECOND, Column, columns
@@ -14,7 +15,6 @@ from lcam_cli.reports.results import FLOOR, Results, Row, nu_key
 from lcam_cli.reports.text import (
     csv_text,
     markdown_text,
-    plural,
     printable,
     short_weights,
     tiled_words,

@@ -38,11 +38,6 @@ def csv_text(name: str) -> str:
     return f"'{printable(name)}" if formula else printable(name)
 
 
-def plural(count: int, what: str) -> str:
-    """Return ``"1 image"`` or ``"2 images"``."""
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
-
-
 def tiled_words(rows: Mapping[str, Tiled | None]) -> list[str]:
     """Return what is said of cells that are not placed by their receptive fields, if any.
 

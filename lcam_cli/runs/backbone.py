@@ -8,6 +8,7 @@ from pathlib import Path
 from torch.random import fork_rng
 
 from lcam_cli.engine.backbone import Backbone
+from lcam_cli.engine.channels import Channels
 from lcam_cli.engine.identity import Identity
 from lcam_cli.engine.recall import Given
 from lcam_cli.engine.tokens import parse_grid
@@ -16,6 +17,7 @@ from lcam_cli.images.preprocess import Preprocess
 from lcam_cli.methods.attention_file import holds_trained_head, load_attention
 from lcam_cli.methods.recall import recall_classifier
 from lcam_cli.networks.class_names import read_class_names
+from lcam_cli.networks.network import of_size
 from lcam_cli.networks.registry import load_network
 from lcam_cli.runs.options import BackboneOptions
 
@@ -33,20 +35,32 @@ def given_of(options: BackboneOptions) -> Given:
 
 
 def preprocess_of(options: BackboneOptions, own: Preprocess) -> Preprocess:
-    """Return the weights' own preprocessing, with what the options say in its place."""
-    resize = options.resize
-    if resize is None and options.image_size is not None:
+    """Return the weights' own preprocessing, with what the options say in its place.
+
+    What they say of channels and their normalisation is :func:`channels_of`.
+    """
+    if options.image_size is not None:
         # Another input size alone keeps the share of the picture that the crop shows.
-        resize = round(options.image_size * own.resize / own.image_size)
-    wanted = {
-        "image_size": options.image_size,
-        "resize": resize,
-        "mean": options.mean,
-        "std": options.std,
-        "fit": options.fit,
-    }
+        own = of_size(own, options.image_size)
+    wanted = {"resize": options.resize, "fit": options.fit, "window": options.window}
     changes = {name: value for name, value in wanted.items() if value is not None}
     return dataclasses.replace(own, **changes)  # type: ignore[arg-type]
+
+
+def channels_of(options: BackboneOptions) -> Channels:
+    """Return what the options say of the pictures' channels."""
+    return Channels(options.channels, options.mean, options.std)
+
+
+def says_other_preprocessing(options: BackboneOptions, own: Preprocess) -> bool:
+    """Whether the options contradict what a file brings.
+
+    Raises:
+        LcamError: They ask for what no preprocessing can be.
+    """
+    channels = channels_of(options)
+    count = options.channels or own.channels
+    return channels.applied_to(preprocess_of(options, own), count, "the file") != own
 
 
 def new_backbone(options: BackboneOptions, seed: int, *, redrawable: bool = False) -> Backbone:
@@ -86,6 +100,7 @@ def new_backbone(options: BackboneOptions, seed: int, *, redrawable: bool = Fals
         grid=options.grid or "",
         activation=options.activation,
         output=options.output or "",
+        channels=channels_of(options),
         redrawable=redrawable,
     )
 
@@ -106,18 +121,18 @@ def backbone_of_file(
     """
     # How a picture fits into the input is the user's choice every time.
     wanted = dataclasses.replace(preprocess, fit=options.fit or preprocess.fit)
-    if preprocess_of(options, wanted) != wanted:
+    if says_other_preprocessing(options, wanted):
         raise LcamError(
             f"{source} brings its own preprocessing",
-            "leave --image-size, --resize, --mean and --std out",
+            "leave --image-size, --channels, --resize, --mean, --std and --window out",
         )
     if options.classes is not None:
-        typed = read_class_names(options.classes)
-        if class_names is not None and typed != class_names:
+        names = read_class_names(options.classes)
+        if class_names is not None and names != class_names:
             raise LcamError(
                 f"{source} has other class names than {options.classes}", "leave --classes out"
             )
-        class_names = typed
+        class_names = names
     with fork_rng(devices=[]):  # as above
         return recall_classifier(
             source,

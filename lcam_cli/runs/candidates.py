@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -86,13 +86,23 @@ def choose_candidates(
     backbone = _backbone(files, backbone_options, method_options.seed, redrawable)
     trained = _trained(files)
     chosen = Candidates(backbone, {})
+    reasons: dict[str, dict[str, str]] = {}
     for name in [*_not_named(trained, wanted), *wanted]:
         if is_trained(name) or name in trained:
             chosen.methods |= {row: m for row, m in trained.items() if fits_name(row, name)}
         elif name != FLOOR or explicit:
-            method = _make(name, names, chosen, method_options, reporter)
-            if method is not None:
+            try:
+                method = make_method(name, backbone, options=method_options)
+            except LcamError as error:
+                if names is not None and names != [ALL]:
+                    raise
+                # Methods that fail for one reason differ in their own name alone.
+                same = reasons.setdefault(error.what.removeprefix(f"{name} "), {})
+                same[name] = error.what
+                continue
+            if names is not None or method.forward_passes == 1:
                 chosen.methods[name] = method
+    _say_left_out(reasons, names, chosen, reporter)
     if not chosen.methods:
         raise LcamError("no methods to compare", "name some, e.g. --methods gradcam,rise")
     if floor and FLOOR not in chosen.methods:
@@ -100,26 +110,29 @@ def choose_candidates(
     return chosen
 
 
-def _make(
-    name: str,
+def _say_left_out(
+    reasons: Mapping[str, Mapping[str, str]],
     names: list[str] | None,
     chosen: Candidates,
-    options: MethodOptions,
     reporter: Reporter,
-) -> Method | None:
-    """Make a method; None where it is not wanted after all, or cannot explain this backbone."""
-    try:
-        method = make_method(name, chosen.backbone, options=options)
-    except LcamError as error:
+) -> None:
+    """Say which methods cannot explain this backbone: those of one reason in one line.
+
+    Args:
+        reasons: By what their errors share, the names of methods and their errors.
+        names: As typed.
+        chosen: Has those that were asked for noted as left out.
+        reporter: Is told.
+    """
+    for shared, errors in reasons.items():
+        listed = ", ".join(errors)
+        own = errors.get(listed, shared)  # of one method, the error as it is
+        reason = own if own in errors.values() else f"each {shared}"
         if names == [ALL]:
-            reporter.warn(f"left out {name}: {error.what}")
-            chosen.left_out.append(name)
-        elif names is None:
-            reporter.info(f"without {name}: {error.what}")
+            reporter.warn(f"left out {listed}: {reason}")
+            chosen.left_out += errors
         else:
-            raise
-        return None
-    return None if names is None and method.forward_passes > 1 else method
+            reporter.info(f"without {listed}: {reason}")
 
 
 def _not_named(trained: dict[str, Method], wanted: list[str]) -> list[str]:

@@ -221,14 +221,38 @@ def percent(value: Any) -> float:
     return kept
 
 
-def colour(value: Any) -> tuple[float, float, float]:
-    """Three numbers: red, green, blue."""
-    wanted = "three numbers (R, G, B)"
-    found = several(number(), wanted)(value)
-    if len(found) != 3:
+def of_channels(value: Any) -> float | tuple[float, ...]:
+    """One finite number for all channels, or a tuple of one a channel."""
+    wanted = "a finite number, or one a channel, e.g. (0.5, 0.5, 0.5)"
+    if math.isfinite(kept := _as_float(value)):
+        return kept
+    found: tuple[float, ...] = several(number(), wanted)(value)
+    if not found:
         raise WrongValueError(wanted)
-    red, green, blue = found
-    return red, green, blue
+    return found
+
+
+def image_size(value: Any) -> int | tuple[int, int]:
+    """The side of a square in pixels, or (H, W)."""
+    wanted = "a whole number of pixels from 1, or two of them, (H, W)"
+    found = several(whole(1), wanted)(value)
+    if len(found) == 1:
+        return int(found[0])
+    if len(found) != 2:
+        raise WrongValueError(wanted)
+    height, width = found
+    return height if height == width else (height, width)
+
+
+def window(value: Any) -> Any:
+    """``"auto"``, or two finite numbers, the lower first."""
+    wanted = "'auto', or two finite numbers (LOW, HIGH), LOW below HIGH"
+    if isinstance(value, str) and value == "auto":
+        return "auto"
+    found = several(number(), wanted)(value)
+    if len(found) != 2 or not found[0] < found[1]:
+        raise WrongValueError(wanted)
+    return found
 
 
 def part(value: Any) -> tuple[int, int]:

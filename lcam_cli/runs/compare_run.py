@@ -134,9 +134,9 @@ class CompareRun:
     ) -> None:
         """Explain and score some pictures with the methods of a sweep, and keep what it gives."""
         what = self.comparison
-        side = what.engine.backbone.preprocess.image_size
+        size = what.engine.backbone.preprocess.input_shape[1:]
         fresh = [
-            Candidate(c.name, c.method, PictureScores.empty(what.task, side)) for c in together
+            Candidate(c.name, c.method, PictureScores.empty(what.task, size)) for c in together
         ]
         with self._written(fresh, pictures):
             sweep(
@@ -181,16 +181,14 @@ class CompareRun:
         part = None
         if len(pictures) < len(names):
             part = Shard.of(pictures, names, repr(what.task.choice))
-        side = backbone.preprocess.image_size
+        size = backbone.preprocess.input_shape[1:]
         with ExitStack() as stack:
             writers = []
             for candidate in together:
                 info = maps_info(backbone, candidate.method, what.found.root, what.task.choice)
                 info = replace(info, shard=part)
                 path = what.state.maps_path(candidate, pictures)
-                writer = Hdf5Writer(
-                    path, info, size=(side, side), capacity=capacity, overwrite=True
-                )
+                writer = Hdf5Writer(path, info, size=size, capacity=capacity, overwrite=True)
                 writers.append(stack.enter_context(writer))
                 candidate.write = writer.append
             yield

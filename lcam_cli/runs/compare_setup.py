@@ -68,7 +68,7 @@ def new_comparison(
         found,
         task,
         [
-            Candidate(name, method, PictureScores.empty(task, network.preprocess.image_size))
+            Candidate(name, method, PictureScores.empty(task, network.preprocess.input_shape[1:]))
             for name, method in chosen.methods.items()
         ],
         CompareState(options.state, engine, task),

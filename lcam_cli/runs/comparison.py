@@ -14,7 +14,7 @@ from lcam_cli.engine.engine import Engine
 from lcam_cli.errors import BadImageError
 from lcam_cli.images.decoder import read_whole
 from lcam_cli.images.find import Found
-from lcam_cli.images.preprocess import center_view
+from lcam_cli.images.preprocess import crop_box
 from lcam_cli.maps.hdf5.groups import join_methods
 from lcam_cli.maps.hdf5.reader import MapsFile
 from lcam_cli.maps.paths import stored_path
@@ -219,10 +219,11 @@ class Comparison:
         index = self.task.shown[place]
         scores = self.candidates[0].scores
         backbone = self.engine.backbone
-        picture = read_whole(self.task.paths[index], max_pixels)
+        preprocess = backbone.preprocess
+        picture = read_whole(self.task.paths[index], max_pixels, preprocess)
         return Example(
             picture,
-            center_view(picture, backbone.preprocess)[1],
+            crop_box(picture.size, preprocess),
             [backbone.class_names[r] for r in scores.classes[index]],
             [float(score) for score in scores.full[index]],
         )

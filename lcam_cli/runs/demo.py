@@ -39,7 +39,7 @@ def object_scores(maps: Path, masks: Path, shortcut: str) -> tuple[Mapping[str, 
         source = read_objects(None, masks, Run.of_rows(file.paths(), ""), None)
         assert isinstance(source, Masks)
         for rows in file.batches(64):
-            views = Views(rows.crop_box, np.full((len(rows), 2), SIZE, np.int32), file.size[0])
+            views = Views(rows.crop_box, np.full((len(rows), 2), SIZE, np.int32), file.size)
             classes = torch.from_numpy(rows.class_index.astype(np.int64))
             objects = source.in_views(views, rows.paths, classes)
             V, full = torch.from_numpy(rows.saliency), torch.from_numpy(rows.confidence)

@@ -32,6 +32,8 @@ def new_engine(backbone: Backbone, options: EngineOptions, reporter: Reporter) -
         f"{identity.name}, {where}, {backbone.num_classes} classes; "
         f"{engine.hardware.name}, {engine.hardware.precision}, batch {engine.batch_size}"
     )
+    if backbone.preprocess.channels == 1:
+        reporter.info(f"{identity.name} takes 1 channel: colour is taken as luminance")
     return engine
 
 
@@ -61,7 +63,9 @@ def place_maps(engine: Engine, methods: Iterable[Method], align: bool, reporter:
         layers = layers_of_cells(method, backbone)
         grid = grid_of_maps(engine, method)
         method.params["align"] = align if layers else None
-        method.params["grid"] = grid and {"start": [grid.start] * 2, "step": [grid.step] * 2}
+        method.params["grid"] = (
+            {"start": list(grid.start), "step": list(grid.step)} if grid else None
+        )
         if layers:
             made_of_cells.append(method.name)
         if layers and align and grid is None:

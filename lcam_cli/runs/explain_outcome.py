@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lcam_cli.errors import plural
 from lcam_cli.images.depth import narrow_pictures
 from lcam_cli.methods.explain import ClassChoice
-from lcam_cli.reports.text import plural
 from lcam_cli.runs.engine import new_engine, note_unused_gpus, place_maps
 from lcam_cli.runs.explain_options import ExplainOptions
 from lcam_cli.runs.explain_ranks import explain_by_ranks

@@ -206,13 +206,12 @@ def _join(run: ExplainRun, out: Path, attempt: int) -> int:
 def _expected(run: ExplainRun) -> ExpectedRun:
     task = run.task
     backbone = task.engine.backbone
-    side = backbone.preprocess.image_size
     return ExpectedRun(
         maps_info(backbone, task.method, task.found.root, task.choice),
         task.names,
         task.describe(range(0)).inputs,
         task.choice.per_picture,
         task.batch_size,
-        size=(side, side),
+        size=backbone.preprocess.input_shape[1:],
         map_dtype=run.options.map_dtype,
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lcam_cli.engine.engine import Engine
+from lcam_cli.errors import plural
 from lcam_cli.images.find import Skipped
 from lcam_cli.measures.drops import Measured, measure_drops
 from lcam_cli.measures.selection import DROPS, SHOWN, Selection, select
@@ -13,7 +14,6 @@ from lcam_cli.methods.base import Method
 from lcam_cli.methods.noise import RandomMap
 from lcam_cli.methods.registry import make_method
 from lcam_cli.reports.selection import selection_lines
-from lcam_cli.reports.text import plural
 from lcam_cli.runs.reporter import Reporter
 from lcam_cli.training.candidates import LEARNED, START, Choice
 from lcam_cli.training.settings import TrainingSettings

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torchvision
 
+from lcam_cli.engine.engine import no_gradients
 from lcam_cli.engine.identity import Identity
 from lcam_cli.errors import LcamError
 from lcam_cli.methods.attention_file import (
@@ -16,11 +17,13 @@ from lcam_cli.methods.attention_file import (
     load_attention,
     trained_files,
 )
+from lcam_cli.methods.registry import advice_without_gradients
 from lcam_cli.methods.trained import fits_name, names_of
 from lcam_cli.networks.class_names import read_class_names
+from lcam_cli.networks.registry import has_gradients
 from lcam_cli.networks.torchvision import torchvision_classifiers
 from lcam_cli.networks.weights.checkpoint import sha256_of_file
-from lcam_cli.runs.backbone import given_of, preprocess_of
+from lcam_cli.runs.backbone import given_of, new_backbone, says_other_preprocessing
 from lcam_cli.runs.options import BackboneOptions
 from lcam_cli.runs.reporter import Reporter
 
@@ -40,8 +43,13 @@ def newest_run(
             unless the classifier's own last step tells.
 
     Raises:
-        LcamError: There is none, or none fits; the message says how each differs.
+        LcamError: There is none, or none fits; the message says how each differs. Or the network
+            named can have none, since it has no gradients.
     """
+    if options.backbone is not None and not has_gradients(options.backbone):
+        backbone = new_backbone(options, 0)
+        advice = f"name a method; {advice_without_gradients(backbone)}"
+        raise no_gradients(backbone, "a trained attention", advice)
     paths = trained_files()
     differences = []
     for path in paths:
@@ -98,7 +106,7 @@ def _differences(
     if options.classes is not None and read_class_names(options.classes) != settings.class_names:
         yield f"has other class names than {options.classes}"
     own = dataclasses.replace(settings.preprocess, fit=options.fit or settings.preprocess.fit)
-    if preprocess_of(options, own) != own:
+    if says_other_preprocessing(options, own):
         yield "has its own preprocessing, not what was typed"
 
 

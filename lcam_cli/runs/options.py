@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from lcam_cli.runs import checks as c
 
 if TYPE_CHECKING:
-    from lcam_cli.images.preprocess import Fit
+    from lcam_cli.images.preprocess import Fit, Window
     from lcam_cli.maps.overlay_writer import OverlayFormat
 
 
@@ -19,15 +19,19 @@ class BackboneOptions:
     """The classifier, and how pictures become its input; None leaves a value to what is loaded.
 
     Attributes:
-        backbone: torchvision's name, ``timm/NAME``, ``FILE.pt2``, ``package.module:function`` or
-            ``file.py:function``.
+        backbone: torchvision's name, ``timm/NAME``, ``hf/ORG/NAME``, a Hugging Face folder,
+            ``FILE.pt2``, ``package.module:function`` or ``file.py:function``.
         weights: ``DEFAULT``, ``none``, or a file (``FILE#KEY`` for one of several state dicts).
         layer: The layer whose feature maps are weighed.
         classes: A file with the classes' names, one a line.
-        image_size: Side of the network's input, in pixels.
-        resize: Shorter side before the crop, in pixels.
-        mean: Mean of the colours (R, G, B), in 0-1.
-        std: Spread of the colours (R, G, B), in 0-1.
+        channels: C of the network's input; None for what its source says or its first layer takes.
+        image_size: Of the network's input, in pixels: the side of a square, or (H, W).
+        resize: Shorter side before the crop, in pixels; of an input that is no square, the
+            picture is resized until it covers the input times this over the input's shorter side.
+        mean: Mean of the channels' values, in 0-1: one number for all, or one a channel.
+        std: Their standard deviation, above 0: one number for all, or one a channel.
+        window: The values of a file that become 0 and 1, (low, high); ``"auto"`` for the file's
+            own, else its type's whole range.
         fit: ``"crop"`` sees the centre, ``"squash"`` all of the picture, distorted; None for that
             of the attention, else of the weights.
         grid: ``"PxQ"``, rows and columns of a transformer's patches.
@@ -42,10 +46,12 @@ class BackboneOptions:
     weights: str | None = None
     layer: str | None = None
     classes: Path | None = None
-    image_size: int | None = None
+    channels: int | None = None
+    image_size: int | tuple[int, int] | None = None
     resize: int | None = None
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
+    mean: float | tuple[float, ...] | None = None
+    std: float | tuple[float, ...] | None = None
+    window: Window | None = None
     fit: Fit | None = None
     grid: str | None = None
     activation: str | None = None
@@ -54,10 +60,12 @@ class BackboneOptions:
     CHECKS: ClassVar[dict[str, c.Check]] = {
         **dict.fromkeys(("backbone", "weights", "layer", "grid", "output"), c.optional(c.text)),
         "classes": c.optional(c.path),
-        "image_size": c.optional(c.whole(1)),
+        "channels": c.optional(c.whole(1)),
+        "image_size": c.optional(c.image_size),
         "resize": c.optional(c.whole(1)),
-        "mean": c.optional(c.colour),
-        "std": c.optional(c.colour),
+        "mean": c.optional(c.of_channels),
+        "std": c.optional(c.of_channels),
+        "window": c.optional(c.window),
         "fit": c.optional(c.choice("crop", "squash")),
         "activation": c.optional(c.choice("softmax", "sigmoid", "none")),
     }
@@ -144,6 +152,8 @@ class OverlayOptions:
         colormap: Any name matplotlib knows.
         alpha: Their strength where the map is 1, in 0-1.
         caption: Whether they show class name and score.
+        colorbar: Whether a strip below the picture shows the colours from 0 to 1, and the values of
+            ``window`` where they are given.
 
     Raises:
         LcamError: A value is of a wrong kind or out of range; the message names it.
@@ -154,6 +164,7 @@ class OverlayOptions:
     colormap: str = "inferno"
     alpha: float = 0.8
     caption: bool = True
+    colorbar: bool = False
 
     CHECKS: ClassVar[dict[str, c.Check]] = {
         "folder": c.optional(c.path),
@@ -161,6 +172,7 @@ class OverlayOptions:
         "colormap": c.text,
         "alpha": c.number(0, 1),
         "caption": c.flag,
+        "colorbar": c.flag,
     }
 
     def __post_init__(self) -> None:

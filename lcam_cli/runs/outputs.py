@@ -23,7 +23,7 @@ from lcam_cli.maps.flat import FlatSummary
 from lcam_cli.maps.hdf5.layout import Capacity
 from lcam_cli.maps.hdf5.resuming import pictures_done
 from lcam_cli.maps.hdf5.writer import Hdf5Writer
-from lcam_cli.maps.overlay_writer import OverlayWriter
+from lcam_cli.maps.overlay_writer import OverlayStyle, OverlayWriter
 from lcam_cli.maps.paths import stored_path
 from lcam_cli.maps.png import PngWriter
 from lcam_cli.maps.record import Map, MapBatch, MapsInfo
@@ -66,12 +66,12 @@ class Outputs:
         self.skipped_inputs = [] if part.pictures.start else found.skipped
         self._per_picture = task.choice.per_picture
         self._max_pixels = options.engine.max_pixels or MAX_PIXELS
+        self._preprocess = backbone.preprocess
         self._background: BackgroundCalls[list[Skipped]] = BackgroundCalls()
         self._drawing = ThreadPoolExecutor(workers, thread_name_prefix="lcam-draw")
         self._drawn_at_once = Budget(_PIXELS_DRAWN_AT_ONCE)
         info = maps_info(backbone, task.method, found.root, task.choice)
         info = replace(info, shard=part.shard)
-        side = backbone.preprocess.image_size
         to_hdf5 = is_hdf5(out)
         folder = overlay.folder or (None if to_hdf5 else out / "overlays")
         resume, overwrite = options.resume, options.overwrite
@@ -80,7 +80,7 @@ class Outputs:
             self._maps = Hdf5Writer(
                 out,
                 info,
-                size=(side, side),
+                size=backbone.preprocess.input_shape[1:],
                 capacity=self._capacity(task.names, found.skipped, backbone.class_names),
                 map_dtype=options.map_dtype,
                 resume=resume,
@@ -92,9 +92,13 @@ class Outputs:
             OverlayWriter(
                 folder,
                 overlay.picture_format,
-                colormap=overlay.colormap,
-                alpha=overlay.alpha,
-                caption=overlay.caption,
+                OverlayStyle(
+                    overlay.colormap,
+                    overlay.alpha,
+                    overlay.caption,
+                    overlay.colorbar,
+                    backbone.preprocess.window,
+                ),
                 may_exist=resume or overwrite,
                 shared=part.shard is not None,
             )
@@ -222,7 +226,8 @@ class Outputs:
         pixels = round((x0 + x1) * (y0 + y1))
         try:
             with self._drawn_at_once.taking(pixels):
-                self._overlays.write(read_whole(source, self._max_pixels), row)
+                picture = read_whole(source, self._max_pixels, self._preprocess)
+                self._overlays.write(picture, row)
         except BadImageError as error:
             return Skipped(source, f"no overlay: {error.reason}")
         return None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lcam_cli.engine.backbone import Backbone
-from lcam_cli.errors import LcamError
+from lcam_cli.errors import LcamError, plural
 from lcam_cli.images.depth import narrow_pictures
 from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.locks import lock_folder
@@ -17,7 +17,6 @@ from lcam_cli.measures.selection import Selection
 from lcam_cli.methods.attention_file import FILE_NAME
 from lcam_cli.methods.base import Method
 from lcam_cli.methods.learned import LCAM_MODES
-from lcam_cli.reports.text import plural
 from lcam_cli.runs.backbone import new_backbone
 from lcam_cli.runs.engine import new_engine, note_unused_gpus
 from lcam_cli.runs.kept_aside import KeptAside
@@ -37,6 +36,7 @@ from lcam_cli.training.kept_aside import FEWEST_PICTURES, choose_aside
 from lcam_cli.training.learnable import few_pictures
 from lcam_cli.training.loop import TrainingSettings, share_of_batches
 from lcam_cli.training.loop import train as train_on
+from lcam_cli.training.modes import check_gradients
 from lcam_cli.training.recipes import Recipe, recipe_for
 from lcam_cli.working_folder import RunPath
 
@@ -86,6 +86,7 @@ def train(
         found = ranks.share(lambda: find_pictures(inputs, options.pictures, reporter, options.seed))
         backbone = new_backbone(_backbone_options(options), options.seed)
         backbone.need_layer("lcam train")
+        check_gradients(backbone, settings.mode)  # refused before a run is begun
         paths = found.paths
         if options.labels is not None:
             paths, labels = _labelled(options.labels, paths, found.root, backbone, reporter)

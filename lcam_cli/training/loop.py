@@ -148,7 +148,7 @@ class TrainingRun:
         callbacks: Callbacks,
         sync: GradientSync,
     ) -> None:
-        check_gradients(engine, settings.mode)
+        check_gradients(engine.backbone, settings.mode)
         settings = fit_settings(settings, engine.backbone, len(paths))
         self._engine = engine
         self._paths = paths

@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from lcam_cli.engine.backbone import Backbone
-from lcam_cli.engine.engine import Engine, no_gradients
+from lcam_cli.engine.engine import no_gradients
 from lcam_cli.errors import LcamError, did_you_mean
 from lcam_cli.methods.bounded_logit import Kind
 from lcam_cli.methods.registry import advice_without_gradients
+from lcam_cli.networks.foreign import ForeignNetwork
 from lcam_cli.training import amg, bounded_logit, tame, trained_head
 from lcam_cli.training.learned import LearnedModule
 from lcam_cli.training.rows import Rows
@@ -93,14 +94,14 @@ def fit_settings(settings: TrainingSettings, backbone: Backbone, pictures: int) 
     return replace(settings, recipe=recipe, layers=layers)
 
 
-def check_gradients(engine: Engine, mode: str) -> None:
+def check_gradients(backbone: Backbone, mode: str) -> None:
     """Check that the loss of a mode can reach what is trained.
 
     Raises:
         LcamError: The network has no gradients on that way.
     """
-    backbone, needed = engine.backbone, find_mode(mode).gradients
-    if needed == "none":
+    needed = find_mode(mode).gradients
+    if needed == "none" and not isinstance(backbone.network, ForeignNetwork):
         return
     who = f"training in mode {mode}"
     instead = f"explain it without training; {advice_without_gradients(backbone)}"

@@ -116,7 +116,7 @@ def classifier_rows(engine: Engine, x: Tensor) -> Tensor:
 
     Args:
         engine: The engine.
-        x: Some pictures, (B, 3, H, W) in [0, 1].
+        x: Some pictures, (B, C, H, W) in [0, 1].
     """
     linear = engine.backbone.linear_head()
     if linear is not None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 
 from lcam_cli.engine.engine import Engine
 from lcam_cli.images.read import MAX_PIXELS
+from lcam_cli.maps.record import preprocess_of_0_1
 from lcam_cli.methods.attention_file import AttentionSettings
 from lcam_cli.training.recipes import Mode, Recipe
 
@@ -82,7 +83,7 @@ def fingerprint(engine: Engine, paths: Sequence[str], settings: TrainingSettings
     record = [
         training,
         identity,
-        described.preprocess.to_json(),
+        preprocess_of_0_1(described.preprocess.to_json()),
         hashlib.sha256("\0".join(paths).encode("utf-8", "surrogateescape")).hexdigest(),
     ]
     return json.dumps(record, sort_keys=True)

@@ -23,7 +23,7 @@ _SOFTNESS = 0.3
 _LEAST_DEVIATION = 0.01
 """Of a map that is flat, or nearly: its cut would be so steep that gradients overflow."""
 _SIDE = 56
-"""Pixels a side that are enough to find the value at which ν% are cut."""
+"""Pixels along the shorter side that are enough to find the value at which ν% are cut."""
 
 
 def shown_part(S: Tensor, draws: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ def shown_part(S: Tensor, draws: Tensor) -> Tensor:
     """
     what, u = draws.to(S).unbind(1)
     nu = _LOWEST + (_HIGHEST - _LOWEST) * u
-    step = max(1, S.shape[1] // _SIDE)
+    step = max(1, min(S.shape[1], S.shape[2]) // _SIDE)
     with torch.no_grad():
         some = S[:, step // 2 :: step, step // 2 :: step].flatten(1).sort(1, descending=True).values
         last = (nu * (some.shape[1] - 1)).long()

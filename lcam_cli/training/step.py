@@ -110,7 +110,7 @@ class Trainer:
         """Move the parameters once, by a batch's loss.
 
         Args:
-            x: Pictures, (B, 3, H, W) in [0, 1]: this rank's of the batch; B may be 0.
+            x: Pictures, (B, C, H, W) in [0, 1]: this rank's of the batch; B may be 0.
             lr_factor: What every learning rate is multiplied by in this step.
             labels: y (B,), int64, for modes that train a classifier; None for its own predictions.
             draws: Uniform in [0, 1), (B, 2), for recipes that show a part of the map; None draws

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lcam_cli.__main__ import run
-from lcam_cli.cli import options
+from lcam_cli.cli import backbone_options, options
 from lcam_cli.cli.app import add_command, new_app
 from lcam_cli.cli.console import Console, interruptible
 from lcam_cli.cli.measure_options import Nus, parse_nus
@@ -26,7 +26,7 @@ def train(
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first.")] = False,
     lambda_tv: float = 0.01,
     nu: Nus = None,
-    mean: options.Mean = None,
+    mean: backbone_options.Mean = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     batch_size: options.BatchSize = None,

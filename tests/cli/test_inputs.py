@@ -24,6 +24,7 @@ NET = ("--backbone", "own.py:net")
 SMALL = (*NET, "--image-size", "32", "--batch-size", "4", "--workers", "2")
 GRADCAM = (*SMALL, "--method", "gradcam")
 HEIC = bytes.fromhex("0000001c667479706865696300000000")
+JXL = b"\0\0\0\x0cJXL \r\n\x87\n"
 
 lcam = job.lcam
 
@@ -45,12 +46,12 @@ def rows(maps: str = "maps.h5") -> list[str]:
 
 def test_a_folder_that_has_been_on_a_phone_and_a_mac(folder: Path, lcam: Lcam) -> None:
     photos = Path("photos")
-    for name in ("IMG_1.HEIC", "._000.jpg", ".DS_Store", "Thumbs.db", "desktop.ini", "labels.csv"):
-        (photos / name).write_bytes(HEIC if name.endswith("HEIC") else b"\0\5\x16\7 Mac OS X")
+    for name in ("IMG_1.JXL", "._000.jpg", ".DS_Store", "Thumbs.db", "desktop.ini", "labels.csv"):
+        (photos / name).write_bytes(JXL if name.endswith("JXL") else b"\0\5\x16\7 Mac OS X")
     shutil.copy(photos / "005.jpg", photos / "no_extension")
     told = (
-        "warning: 1 file without an extension, 1 .heic in photos are not read (convert HEIC to "
-        "JPEG or PNG; name files without a picture's extension themselves)"
+        "warning: 1 file without an extension, 1 .jxl in photos are not read (convert other "
+        "formats to PNG; name files without a picture's extension themselves)"
     )
     Path("labels.txt").write_text("".join(f"00{k}.jpg {k % 4}\n" for k in range(6)))
     for words in (
@@ -76,26 +77,26 @@ def test_a_file_that_is_named_says_what_it_is(folder: Path, lcam: Lcam) -> None:
     done = lcam("explain", "photos/000.jpg", "phone.jpg", "a.nii.gz", "scan", "c.jpg", *GRADCAM)
     assert done.code == 3
     assert [line.removeprefix("warning: skipped ") for line in warnings(done)[:4]] == [
-        "phone.jpg: .heic is not read: convert HEIC to JPEG or PNG",
-        "a.nii.gz: .nii.gz is not read: of DICOM files and volumes, export slices as PNG or TIFF",
-        "scan: .dcm is not read: of DICOM files and volumes, export slices as PNG or TIFF",
+        "phone.jpg: truncated or damaged HEIC",
+        "a.nii.gz: .nii.gz is not read: of volumes, export slices as PNG or TIFF",
+        "scan: not DICOM, or damaged at its start",
         "c.jpg: not a picture, or damaged at its start",
     ]
 
 
 def test_a_tar_tells_too(folder: Path, lcam: Lcam) -> None:
-    Path("x.heic").write_bytes(HEIC)
+    Path("x.jxl").write_bytes(JXL)
     with tarfile.open("shard.tar", "w") as tar:
         tar.add("photos/000.jpg", "a.jpg")
         tar.add("photos/000.jpg", "a")
-        tar.add("x.heic", "b.heic")
+        tar.add("x.jxl", "b.jxl")
         for label in ("a.cls", "a.json", "a.txt", "__MACOSX/a.jpg", "._a.jpg"):
             tar.add("own.py", label)
     done = lcam("explain", "shard.tar", *GRADCAM)
     assert done.code == 0, done.err
     assert rows() == ["shard.tar/a.jpg"]
     assert warnings(done)[0].startswith(
-        "warning: 1 file without an extension, 1 .heic in shard.tar are not read ("
+        "warning: 1 file without an extension, 1 .jxl in shard.tar are not read ("
     )
 
 

@@ -51,7 +51,7 @@ def test_help_of_a_command_lists_options_and_defaults_without_control_codes(lcam
         (["train", "--batch-size", "0"], ["'0'", "auto"]),
         (["train", "--nu", "50,abc"], ["--nu", "'abc'"]),
         (["train", "--nu", "0"], ["--nu", "0"]),
-        (["train", "--mean", "1,2"], ["--mean", "'1,2'"]),
+        (["train", "--mean", "1,x"], ["--mean", "'1,x'"]),
         (["train", "a", "b"], ["b"]),
         (["act"], ["Missing argument"]),
     ],

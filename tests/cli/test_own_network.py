@@ -327,7 +327,7 @@ def eleven():
     return Small(channels=11)
 def grey_norm():
     return nn.Sequential(nn.BatchNorm2d(1), Small(channels=1))
-def grey_digits():
+def of_28_grey():
     return nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10))
 def volume(channels=1):
     class Volume(nn.Module):
@@ -870,11 +870,12 @@ def test_weights_saved_from_a_wrapped_part_fit_the_plain_one(folder: Path, lcam:
     [
         ("of_64", "fails on a (1, 3, 32, 32) input", "it takes 64×64: --image-size 64"),
         ("of_100", "fails on a (1, 3, 32, 32) input", "it takes 100×100: --image-size 100"),
-        ("of_180_320", "takes pictures of 180×320 (rows × columns), which are not square", "wrap"),
-        ("grey", "takes 1 channel, lcam gives 3 (RGB)", "x.mean(1, keepdim=True)"),
-        ("grey_norm", "takes 1 channel, lcam gives 3 (RGB)", "x.mean(1, keepdim=True)"),
-        ("grey_digits", "takes 1 channel, lcam gives 3 (RGB)", "x.mean(1, keepdim=True)"),
-        ("eleven", "takes 11 channels, lcam gives 3 (RGB)", "11 channels made from x"),
+        (
+            "of_180_320",
+            "fails on a (1, 3, 32, 32) input",
+            "it takes 180×320 (rows × columns): --image-size 180x320",
+        ),
+        ("of_28_grey", "fails on a (1, 1, 32, 32) input", "it takes 28×28: --image-size 28"),
         ("volume", "is a network for volumes (it begins with a Conv3d)", "two dimensions"),
         ("sequence", "is a network for sequences (it begins with a Conv1d)", "two dimensions"),
     ],
@@ -892,10 +893,30 @@ def test_the_size_that_is_named_works(folder: Path, lcam: Lcam) -> None:
     assert explain(lcam, "of_64", "--image-size", "64").code == 0
 
 
-def test_one_mean_is_answered_with_what_is_wanted(folder: Path, lcam: Lcam) -> None:
-    refused(explain(lcam, "plain", "--mean", "0.5"), "not three numbers", "")
+def test_one_mean_stands_for_all_channels(folder: Path, lcam: Lcam) -> None:
+    done = explain(lcam, "plain", "--mean", "0.5")
+    assert done.code == 0, done.err
+    assert json.loads(str(maps("plain")[2]["preprocess"]))["mean"] == [0.5] * 3
+
+
+def test_as_many_names_as_classes_are_wanted(folder: Path, lcam: Lcam) -> None:
     Path("names.txt").write_text("class\na\nb\nc\nd\n")
     refused(explain(lcam, "plain", "--classes", "names.txt"), "5 class names for 4 classes")
+
+
+@pytest.mark.parametrize(("name", "channels"), [("grey", 1), ("grey_norm", 1), ("eleven", 11)])
+def test_the_channels_of_the_first_layer_are_taken(
+    folder: Path, lcam: Lcam, name: str, channels: int
+) -> None:
+    done = explain(lcam, name)
+    assert done.code == (0 if channels == 1 else 3), done.err  # photographs have no eleven
+    assert done.err.count(f"own.py:{name} takes {channels} channel") == 1
+    numbers = "mean 0.449 and standard deviation 0.226, ImageNet's averages"
+    assert f"normalised with {numbers} (--mean, --std)" in done.err
+    if channels == 1:
+        assert len(maps(name)[0]) == 3
+    else:
+        assert done.err.count("it has 3 channels, the network takes 11") == 3
 
 
 # --- results that depend on the batch -------------------------------------------------------------

@@ -166,7 +166,7 @@ def test_what_cannot_be_written_is_refused_at_once(
     done = lcam(*words, "--per-image", "numbers.parquet")
     assert done.code == 2
     assert "Parquet files need pyarrow, which is not installed" in done.err
-    assert "pip install pyarrow, or in lcam's clone: pip install '.[parquet]'" in done.err
+    assert "pip install 'lcam-cli[parquet]', or in lcam's clone" in done.err
     done = lcam(*words, "--per-image", "page/lcam-files/a.csv", "--report", "page")
     assert done.code == 2
     assert "page/lcam-files/a.csv lies in a folder that --report replaces" in done.err

@@ -101,7 +101,7 @@ class Placed:
         return self._error_of(Grid((step - 1) / 2, step))
 
     def _error_of(self, grid: Grid) -> float:
-        expected = grid.start + grid.step * torch.arange(len(self.rows))
+        expected = grid.start[0] + grid.step[0] * torch.arange(len(self.rows))
         return max(float((seen - expected).abs().max()) for seen in (self.rows, self.columns))
 
 
@@ -156,7 +156,9 @@ def main() -> None:
     print("|---|---|---|---|---|")
     for name in names:
         placed = place(name)
-        grid = "tiles" if placed.grid is None else f"{placed.grid.start:g}, {placed.grid.step:g}"
+        grid = (
+            "tiles" if placed.grid is None else f"{placed.grid.start[0]:g}, {placed.grid.step[0]:g}"
+        )
         seen, why = f"{float(placed.rows[0]):.1f}", TILING.get(name, "")
         print(f"| {name} | {placed.layer} | {grid} | {seen} | {why} |", flush=True)
 

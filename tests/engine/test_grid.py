@@ -92,7 +92,7 @@ def test_a_cell_lies_in_the_middle_of_the_pixels_that_reach_it() -> None:
         seen = g[0, 0].abs().sum(0).nonzero().flatten()
         # A 2×2 maximum sees both, but its gradient goes to the lower right alone: half a step of 2.
         middle = (seen[0] + seen[-1]).item() / 2 - 1
-        assert middle == pytest.approx(grid.start + grid.step * cell)
+        assert middle == pytest.approx(grid.start[0] + grid.step[0] * cell)
 
 
 class _Same(nn.Conv2d):
@@ -120,8 +120,60 @@ def test_cells_behind_padding_that_depends_on_sizes(side: int) -> None:
     assert grid is not None
     (g,) = torch.autograd.grad(network(x)[0, 0, 4, 4], x)
     reached = g[0].abs().sum((0, 1)).nonzero().flatten()
-    assert (reached[0] + reached[-1]).item() / 2 == grid.start + grid.step * 4
+    assert (reached[0] + reached[-1]).item() / 2 == grid.start[0] + grid.step[0] * 4
     assert grid == (Grid(3, 4) if side == 64 else Grid(2, 4))
+
+
+class _Resized(nn.Module):
+    """Sees any rectangle as a square of 48×48."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Conv2d(2, 2, 3, stride=4, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        square = nn.functional.interpolate(x, (48, 48), mode="bilinear")
+        out: Tensor = self.last(square)
+        return out
+
+
+RECTANGLES: dict[str, tuple[Callable[[], nn.Module], tuple[int, int], float]] = {
+    # Of 63 rows TensorFlow's padding lacks another number than of 96 columns.
+    "padded by its size": (
+        lambda: nn.Sequential(_Same(2, 2, 3, stride=2), _Same(2, 2, 5, stride=2)), (63, 96), 0,
+    ),
+    "strides that differ": (
+        lambda: nn.Sequential(nn.Conv2d(2, 2, 3, (2, 1), 1), nn.Conv2d(2, 2, (3, 5), (2, 4))),
+        (60, 90),
+        0,
+    ),
+    "resized to a square": (_Resized, (96, 144), 0.5),
+    "one row of cells": (lambda: nn.Sequential(nn.Conv2d(2, 2, (24, 4), (24, 4))), (24, 80), 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", RECTANGLES)
+def test_cells_of_rectangles_by_their_gradients(what: str) -> None:
+    build, size, room = RECTANGLES[what]
+    network = build()
+    for parameter in network.parameters():
+        nn.init.constant_(parameter, 0.1)
+    x = torch.rand(1, 2, *size, requires_grad=True)
+    last = [name for name, _ in network.named_children()][-1]
+    grid = find_grid(network, last, x.detach())
+    assert grid is not None
+    out = network(x)
+    for axis in (0, 1):
+        cells = out.shape[2 + axis]
+        cell = cells // 2
+        line = (
+            out[0, 0, cell, out.shape[3] // 2] if axis == 0 else out[0, 0, out.shape[2] // 2, cell]
+        )
+        (g,) = torch.autograd.grad(line, x, retain_graph=True)
+        reached = g[0].abs().sum((0, 2 - axis)).nonzero().flatten()
+        middle = (reached[0] + reached[-1]).item() / 2
+        assert middle == pytest.approx(grid.start[axis] + grid.step[axis] * cell, abs=room)
+        assert cells > 1 or grid.step[axis] == size[axis]
 
 
 @pytest.mark.parametrize(
@@ -173,7 +225,7 @@ def test_cells_of_whole_networks_lie_where_their_gradients_reach(
         assert seen[0] > 0
         assert seen[-1] < side - 1, "reaches the picture's edge: choose an earlier layer"
         middle = (seen[0] + seen[-1]).item() / 2
-        assert middle == pytest.approx(grid.start + grid.step * cell)
+        assert middle == pytest.approx(grid.start[0] + grid.step[0] * cell)
 
 
 class _ReachedLayerError(Exception):
@@ -197,8 +249,13 @@ def test_what_is_not_known_gives_no_grid() -> None:
 
     picture = _picture(64, 1)
     assert find_grid(Shuffled(), "last", picture) is None
-    assert find_grid(nn.Sequential(nn.Conv2d(1, 1, (3, 5), padding=1)), "0", picture) is None
     assert find_grid(Skewed(), "last", picture) is None
+
+
+def test_the_axes_may_differ() -> None:
+    picture = _picture(64, 1)
+    network = nn.Sequential(nn.Conv2d(1, 1, (3, 5), padding=1))
+    assert find_grid(network, "0", picture) == Grid((0, 1), (1, 1))
 
 
 @pytest.mark.parametrize(("network", "step"), [(tiny_vit, 8), (tiny_swin, 8)])

@@ -49,7 +49,7 @@ def test_where_branches_differ_pixels_say_the_same_cell(name: str) -> None:
     assert placed.grid is not None
     # How much of it comes from which branch depends on the weights, so between them it may lie
     # anywhere: the most here are 8 pixels of 32.
-    assert placed.largest_error() <= placed.grid.step / 4 + 1e-3
+    assert placed.largest_error() <= placed.grid.step[0] / 4 + 1e-3
     nearer = placed.largest_error() < placed.error_of_tiles()
     assert nearer == (name not in NEARER_TILED)
 

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from lcam_cli.engine.backbone import load_backbone
+from lcam_cli.engine.calls import Call
 from lcam_cli.engine.engine import Engine
+from lcam_cli.engine.split import split
 from tests.tiny import tiny_backbone
 from tests.transformers import own_backbone, tiny_swin, tiny_vit
 
@@ -139,3 +141,37 @@ def test_transformers_of_torchvision_are_split(name: str) -> None:
 def test_transformers_of_timm_are_split(name: str) -> None:
     pytest.importorskip("timm")
     assert load_backbone(f"timm/{name}", "none").is_split
+
+
+class _ComparesTypes(nn.Module):
+    """Asks for types, as Hugging Face's do, and gives an index into a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Conv2d(3, 4, 3, padding=1)
+        self.head = nn.Linear(4, 5)
+        self.register_buffer("order", torch.tensor([1, 0, 2, 3]))
+        self.branches_on_values = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dtype != self.features.weight.dtype:
+            x = x.to(self.features.weight.dtype)
+        if x.shape[1] != 3:
+            raise ValueError("channels")
+        A = self.features(x)
+        if self.branches_on_values and A.max() == A.min():
+            A = A + 1
+        logits: Tensor = self.head(A.mean((2, 3))[:, self.order])
+        return logits
+
+
+def test_a_network_that_compares_types_is_cut_and_one_that_compares_values_is_not() -> None:
+    torch.manual_seed(0)
+    network = _ComparesTypes().eval()
+    picture = torch.randn(1, 3, 16, 16)
+    halves = split(network, Call("features", 0), picture)
+    assert halves is not None
+    A, *around = halves[0](picture)
+    torch.testing.assert_close(halves[1](A, *around), network(picture))
+    network.branches_on_values = True
+    assert split(network, Call("features", 0), picture) is None

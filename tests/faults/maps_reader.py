@@ -40,7 +40,7 @@ def main() -> None:
         signal.alarm(0)
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         print(json.dumps({"wrong": wrong, "memory": memory}), flush=True)
-    sandbox.SANDBOX.close()
+    sandbox.PROCESS.close()
     print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 
 

@@ -265,3 +265,15 @@ def test_crashes_leave_no_core_dumps(fresh: None, tmp_path: Path) -> None:
         assert resource.prlimit(decoder._process.pid, resource.RLIMIT_CORE) == (0, 0)
         decoder._process.send_signal(signal.SIGABRT)
         decoder._process.wait()
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs Linux's /proc")
+def test_memory_is_kept_between_pictures_unless_the_environment_says_other(
+    fresh: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
+    assert read_whole(picture(tmp_path / "a.png"), 10**6)
+    process = module._idle[0]._process.pid
+    given = Path(f"/proc/{process}/environ").read_text().split("\0")
+    assert "MALLOC_TRIM_THRESHOLD_=131072" in given
+    assert f"MALLOC_MMAP_THRESHOLD_={1 << 25}" in given

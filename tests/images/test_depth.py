@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lcam_cli.images.decoder import borrowed_decoder, read_whole
-from lcam_cli.images.depth import narrow_pictures
-from lcam_cli.images.read import read_picture, read_with_levels
+from lcam_cli.images.depth import fitting_window, narrow_pictures
+from lcam_cli.images.picture import ReadOptions
+from lcam_cli.images.pixels import Pixels
+from lcam_cli.images.read import MAX_PIXELS, read_picture, read_pixels
 from lcam_cli.images.request import Request
+from lcam_cli.images.rgb import Levels
 from tests.cli import job
 from tests.cli.job import Lcam
 from tests.tiny import SMALL
@@ -80,6 +83,10 @@ def write(path: Path, kind: str) -> None:
             Image.fromarray(GREY.astype(np.uint8)).point(lambda v: v // 16).save(path, "JPEG")
 
 
+def read_with_levels(path: Path) -> tuple[Pixels, Levels | None]:
+    return read_pixels(str(path), ReadOptions(MAX_PIXELS))
+
+
 @pytest.mark.parametrize(
     ("kind", "narrow"),
     [
@@ -104,11 +111,11 @@ def test_less_than_an_eighth_of_the_range_is_noticed(
 ) -> None:
     path = tmp_path / "a"
     write(path, kind)
-    picture, levels = read_with_levels(str(path))
+    picture, levels = read_with_levels(path)
     if narrow is None:
         assert levels is None or not levels.are_narrow
         if kind != "jpeg 8":
-            np.testing.assert_allclose(np.asarray(picture)[..., 0], GREY, atol=1)
+            np.testing.assert_allclose(picture.as_rgb()[..., 0], GREY, atol=1)
         return
     assert levels is not None
     assert levels.are_narrow
@@ -118,13 +125,29 @@ def test_less_than_an_eighth_of_the_range_is_noticed(
 def test_a_single_value_or_an_eighth_is_no_lost_picture(tmp_path: Path) -> None:
     for values in ([0, 0, 0], [700, 700, 700], [0, 8192, 1], [-4000, 0, 4000], [30000, 60000, 0]):
         Image.fromarray(np.array([values], np.int32)).save(tmp_path / "a.tif")
-        levels = read_with_levels(str(tmp_path / "a.tif"))[1]
+        levels = read_with_levels(tmp_path / "a.tif")[1]
         assert levels is not None
         assert not levels.are_narrow
     Image.fromarray(np.array([[30000, 31000]], np.int32)).save(tmp_path / "a.tif")
-    levels = read_with_levels(str(tmp_path / "a.tif"))[1]
+    levels = read_with_levels(tmp_path / "a.tif")[1]
     assert levels is not None
     assert levels.are_narrow  # grey all over, to the classifier
+
+
+@pytest.mark.parametrize(
+    ("levels", "window"),
+    [
+        ([Levels(3, 4011, 0, 65535)], (0, 4011)),
+        ([Levels(3, 3000, 0, 65535), Levels(200, 4095, 0, 65535)], (0, 4095)),
+        ([Levels(30000, 31000, 0, 65535)], (30000, 31000)),
+        ([Levels(-1024, 3071, -32768, 32767)], (-1024, 3071)),  # int16 of a scanner
+        ([Levels(0.25, 0.26, 0, 1)], (0.25, 0.26)),
+    ],
+)
+def test_the_window_that_is_named_fits_all(
+    levels: list[Levels], window: tuple[float, float]
+) -> None:
+    assert fitting_window(levels) == window
 
 
 @pytest.fixture
@@ -152,7 +175,8 @@ def test_a_program_is_told_at_once_and_once(
     (record,) = caplog.records
     assert record.getMessage().startswith(
         f"1 picture uses less than an eighth of the range of its type (e.g. {tmp_path}/a.png: 0 to "
-        "4095 of 65535): nearly black"
+        "4095 of 65535): nearly black, or without contrast, to the classifier; --window 0,4095 "
+        "shows them"
     )
     np.testing.assert_array_equal(
         np.asarray(read_whole(str(tmp_path / "a.png"), 10**6)),
@@ -180,8 +204,17 @@ def test_a_run_tells_of_them_once_with_their_number(
         assert len(warnings) == 1, words
         assert warnings[0].startswith("warning: 2 pictures use less than an eighth")
         assert "photos/xa.png: 0 to 4095 of 65535" in warnings[0]
+        assert warnings[0].endswith("--window 0,4095 shows them")
     Path("photos/xa.png").unlink()
     Path("photos/xb.png").unlink()
     assert (
         "eighth" not in lcam("explain", "photos", *small, "--method", "gradcam", "--overwrite").err
     )
+
+
+def test_no_window_is_named_that_fits_none(tmp_path: Path) -> None:
+    lines: list[str] = []
+    with narrow_pictures.reported_to(lines.append):
+        narrow_pictures.add(str(tmp_path / "ct"), Levels(-1024, 3071, -32768, 32767))
+        narrow_pictures.add(str(tmp_path / "dose"), Levels(0, 10**8, 0, 2**32 - 1))
+    assert "differ too much for one --window" in lines[0]

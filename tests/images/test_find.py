@@ -244,29 +244,29 @@ def write(folder: Path, **files: bytes) -> None:
 
 
 def test_pictures_and_scans_that_are_not_read_are_told_once(tmp_path: Path) -> None:
-    touch(tmp_path, "x.jpg", "deep/a.nii.gz", "B.NII.GZ", "c.dcm", "d.npy", "e.heic")
+    touch(tmp_path, "x.jpg", "deep/a.nii.gz", "B.NII.GZ", "c.mha", "d.npz", "e.jxl")
     touch(tmp_path, "deep/x.tar")
     found = find_images([str(tmp_path), str(tmp_path / "x.jpg"), f"{tmp_path}/."])
     unread = found.passed_over.unread
-    assert unread.extensions == {".nii.gz": 2, ".dcm": 1, ".npy": 1, ".heic": 1, ".tar": 1}
+    assert unread.extensions == {".nii.gz": 2, ".mha": 1, ".npz": 1, ".jxl": 1, ".tar": 1}
     assert unread.line() == (
-        f"2 .nii.gz, 1 .dcm, 1 .heic, 1 .npy, 1 .tar in {tmp_path} are not read (convert HEIC to "
-        "JPEG or PNG; of DICOM files and volumes, export slices as PNG or TIFF; save arrays as PNG "
-        "or TIFF; name a tar itself to have the pictures in it)"
+        f"2 .nii.gz, 1 .jxl, 1 .mha, 1 .npz, 1 .tar in {tmp_path} are not read (of volumes, export "
+        "slices as PNG or TIFF; save each array as .npy; convert other formats to PNG; name a tar "
+        "itself to have the pictures in it)"
     )
     assert found.skipped == []
 
 
 def test_what_a_file_without_a_picture_s_extension_is_its_beginning_tells(tmp_path: Path) -> None:
-    dicom, volume = bytes(128) + b"DICM", bytes(344) + b"n+1\0"
-    write(tmp_path, x__jpg=JPEG, no_extension=JPEG, scan1=dicom, scan2=volume, phone=HEIC)
+    volume = bytes(344) + b"n+1\0"
+    write(tmp_path, x__jpg=JPEG, no_extension=JPEG, scan=volume, phone=HEIC)
     write(tmp_path, photo__jpg_large=JPEG, README=b"Readme", Makefile=b"all:\n", word__doc=b"\xd0")
     write(tmp_path, label__txt=JPEG)  # never looked into
     os.mkfifo(tmp_path / "pipe")  # nor waited for
     found = find_images([str(tmp_path)])
-    assert found.passed_over.unread.extensions == {"": 4, ".jpg_large": 1}
+    assert found.passed_over.unread.extensions == {"": 3, ".jpg_large": 1}
     (line,) = found.passed_over.lines()
-    assert line.startswith("4 files without an extension, 1 .jpg_large in ")
+    assert line.startswith("3 files without an extension, 1 .jpg_large in ")
     assert line.endswith("are not read (name files without a picture's extension themselves)")
     assert find_images([str(tmp_path / "no_extension")]).passed_over.lines() == []
 
@@ -288,7 +288,7 @@ def test_a_folder_of_scans_alone_is_told_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(LcamError, match="no pictures in") as caught:
         find_images([str(tmp_path)])
     assert caught.value.hint.startswith(
-        "it has 2 other files (1 .csv, 1 .nii.gz); of DICOM files and volumes, export slices"
+        "it has 2 other files (1 .csv, 1 .nii.gz); of volumes, export slices as PNG or TIFF"
     )
 
 

@@ -21,7 +21,7 @@ from lcam_cli.images import formats
 from lcam_cli.images.find import find_images
 from lcam_cli.images.formats import GROUP, picture_extensions, plugin_formats
 from lcam_cli.images.picture import Picture, PictureFormat, ReadOptions
-from lcam_cli.images.read import read_picture, read_with_levels
+from lcam_cli.images.read import MAX_PIXELS, read_picture, read_pixels
 from lcam_cli.images.rgb import Levels
 from lcam_cli.images.tars import locate
 from tests.conftest import ROOT
@@ -117,10 +117,11 @@ def test_in_a_tar_the_name_is_that_of_the_member(install: Install, tmp_path: Pat
         member.size = 6
         tar.addfile(member, io.BytesIO(b"dots\x01\x02"))
     (path,) = find_images([str(tmp_path / "a.tar")]).paths
-    file, place = locate(path)
-    assert read_with_levels(file, place=place, name=path)[0].size == (2, 1)
+    file, place, *_ = locate(path)
+    options = ReadOptions(MAX_PIXELS)
+    assert read_pixels(file, options, place=place, name=path)[0].size == (2, 1)
     with pytest.raises(BadImageError, match="not a picture"):
-        read_with_levels(file, place=place)
+        read_pixels(file, options, place=place)
 
 
 def test_one_that_fails_is_named_and_leaves_the_others_alone(
@@ -145,7 +146,7 @@ def test_one_that_fails_is_named_and_leaves_the_others_alone(
         find_images([str(tmp_path)])
     assert [record.getMessage() for record in caplog.records] == [
         begin.format("broken") + "brought:broken is no class derived from PictureFormat",
-        begin.format("wordy") + "its extensions are not like ('.npy',)",
+        begin.format("wordy") + "its extensions are not like ('.fits',)",
     ]
 
 
@@ -188,23 +189,23 @@ class Odd(PictureFormat):
         sys.exit(7)
 
     def read(self, file: BinaryIO, options: ReadOptions) -> Picture:
-        black = Image.new("RGB", (4, 4))
-        match file.read(1):
+        match first := file.read(1):
             case b"x":
                 sys.exit(3)
             case b"k":
                 raise KeyboardInterrupt
             case b"r":
                 raise BadImageError("two\nlines")
-            case b"p":
-                return Picture(np.zeros((4, 4)))  # type: ignore[arg-type]
-            case b"l":
-                return Picture(black, levels=3)  # type: ignore[arg-type]
-            case b"o":
-                return Picture(black, levels=Levels(0, 4095, 0, 255))
-            case b"n":
-                return Picture(black, levels=Levels(0, float("nan"), 0, 1))
-        return Picture(black)
+        black = Image.new("RGB", (4, 4))
+        return {
+            b"p": Picture({}),  # type: ignore[arg-type]
+            b"a": Picture(np.zeros((4, 4, 4, 4))),
+            b"c": Picture(np.zeros((4, 4), np.complex64)),
+            b"i": Picture(black, inverted=1),  # type: ignore[arg-type]
+            b"l": Picture(black, levels=3),  # type: ignore[arg-type]
+            b"o": Picture(black, levels=Levels(0, 4095, 255, 0)),
+            b"n": Picture(black, levels=Levels(0, float("nan"), 0, 1)),
+        }.get(first, Picture(black))
 
 
 @pytest.mark.parametrize(
@@ -213,7 +214,10 @@ class Odd(PictureFormat):
         ("x", "the plug-in picture format 'odd' failed: it called sys.exit(3)"),
         ("k", "the plug-in picture format 'odd' failed: KeyboardInterrupt"),
         ("r", "two lines"),
-        ("p", "the plug-in picture format 'odd' failed: its pixels are a ndarray, no Pillow "),
+        ("p", "the plug-in picture format 'odd' failed: its pixels are a dict, no Pillow "),
+        ("a", "the plug-in picture format 'odd' failed: an array (4, 4, 4, 4) of float64 is no "),
+        ("c", "the plug-in picture format 'odd' failed: an array (4, 4) of complex64 is no pict"),
+        ("i", "the plug-in picture format 'odd' failed: inverted is 1, no bool"),
         ("l", "the plug-in picture format 'odd' failed: its levels are 3, no Levels with"),
         ("o", "the plug-in picture format 'odd' failed: its levels are Levels(low=0, high=4095"),
         ("n", "the plug-in picture format 'odd' failed: its levels are Levels(low=0, high=nan"),

@@ -19,10 +19,11 @@ import pytest
 from PIL import Image, features
 
 from lcam_cli.errors import BadImageError
+from lcam_cli.images.channels import pixels_of
 from lcam_cli.images.formats import picture_extensions
+from lcam_cli.images.picture import Picture
 from lcam_cli.images.pillow import readable_formats
 from lcam_cli.images.read import read_picture
-from lcam_cli.images.rgb import to_rgb
 
 
 def gradient(width: int = 40, height: int = 30) -> Image.Image:
@@ -406,6 +407,7 @@ def test_large_grey_pictures_are_scaled_as_a_whole_in_little_memory(tmp_path: Pa
     assert (read[600, 3], read[1099, 39]) == (255, 0)
     assert (np.delete(read.ravel(), [600 * 40 + 3, 1099 * 40 + 39]) == 128).all()
     tracemalloc.start()
-    to_rgb(Image.new("F", (2000, 2000), 0.5))
+    deep, _ = pixels_of(Picture(Image.new("F", (2000, 2000), 0.5)))
+    assert (deep.as_rgb() == 128).all()
     assert tracemalloc.get_traced_memory()[1] < 2000 * 2000 * 16
     tracemalloc.stop()

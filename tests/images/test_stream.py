@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lcam_cli.images import stream
+from lcam_cli.images import ordered
 from lcam_cli.images.find import find_images
 from lcam_cli.images.preprocess import Preprocess, center_view, training_view
 from lcam_cli.images.read import read_picture
@@ -136,7 +136,7 @@ def lend(monkeypatch: pytest.MonkeyPatch, decoder: FakeDecoder) -> None:
     class Lent:
         read, kill = decoder.read, decoder.kill
 
-    monkeypatch.setattr(stream, "borrowed_decoder", lambda: contextlib.nullcontext(Lent()))
+    monkeypatch.setattr(ordered, "borrowed_decoder", lambda: contextlib.nullcontext(Lent()))
 
 
 @pytest.mark.parametrize("end", ["close", "error"])

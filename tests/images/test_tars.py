@@ -83,7 +83,7 @@ def test_pictures_are_read_from_their_place(shards: list[Path]) -> None:
 
 def test_a_folder_named_like_a_tar_is_a_folder(tmp_path: Path) -> None:
     (path,) = write_pictures(tmp_path / "odd.tar", 1)
-    assert locate(path) == (path, None)
+    assert locate(path) == (path, None, None, path)
     assert find_images([str(tmp_path / "odd.tar")]).paths == [path]
 
 

@@ -27,12 +27,13 @@ BOX, IN_VIEW = (30, 20, 50, 60), [5, 5, 10, 15]
 
 @dataclass
 class Pictures:
-    """Pictures of 100 × 80, of which the network sees ``crop_box`` as 20 × 20."""
+    """Pictures of 100 × 80, of which the network sees ``crop_box`` as 20 × 20 pixels."""
 
     names: Sequence[str]
     root: str = "/photos"
     size: tuple[int, int] = (100, 80)
     crop_box: tuple[float, float, float, float] = (10.0, 0.0, 90.0, 80.0)
+    view_size: tuple[int, int] = (20, 20)
     backbone: Backbone | None = None
     warnings: list[str] = field(default_factory=list)
     source: Boxes | Masks | None = None
@@ -48,7 +49,7 @@ class Pictures:
         views = Views(
             np.tile(np.float32(self.crop_box), (len(names), 1)),
             np.full((len(names), 2), self.size, np.int32),
-            20,
+            self.view_size,
         )
         return self.source.in_views(views, names, torch.full((len(names),), explained))
 

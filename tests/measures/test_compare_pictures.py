@@ -45,7 +45,7 @@ def compared(
     engine = Engine(tiny_backbone(), device="cpu", precision="fp32", batch_size=4)
     task = Task(paths, choice, [100.0, 30.0])
     methods = {"choosy": Choosy(), "gradcam": GradCam(), "random": RandomMap(0)}
-    candidates = [Candidate(n, m, PictureScores.empty(task, 32)) for n, m in methods.items()]
+    candidates = [Candidate(n, m, PictureScores.empty(task, (32, 32))) for n, m in methods.items()]
     files = []
     capacity = Capacity.of(paths, ["class"], classes_per_picture=choice.per_picture)
     for candidate in candidates:
@@ -104,7 +104,7 @@ def test_maps_that_lack_rows_are_refused(tmp_path: Path) -> None:
     paths = write_pictures(tmp_path / "pictures", 6)
     _, task, candidates, files = compared(tmp_path, paths, ClassChoice())
     few = Task(paths[:3], ClassChoice(), task.nus)
-    candidate = Candidate("gradcam", GradCam(), PictureScores.empty(few, 32))
+    candidate = Candidate("gradcam", GradCam(), PictureScores.empty(few, (32, 32)))
     capacity = Capacity.of(paths, ["class"], classes_per_picture=1)
     with Hdf5Writer(files[1], INFO, size=(32, 32), capacity=capacity, overwrite=True) as writer:
         candidate.write = writer.append

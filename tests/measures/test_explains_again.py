@@ -74,7 +74,7 @@ def measured(
 ) -> Numbers:
     """The numbers of a sweep by the measure's name, (N, C), of the first ν."""
     task = Task(paths, ClassChoice(CLASSES), nus, make_measures(names), **more)
-    candidate = Candidate("one", method or GradCam(), PictureScores.empty(task, 32))
+    candidate = Candidate("one", method or GradCam(), PictureScores.empty(task, (32, 32)))
     sweep(new_engine(batch_size), [candidate], task, workers=1)
     assert candidate.scores.scored.all(), candidate.last_failure
     numbers: Numbers = {}
@@ -333,8 +333,8 @@ def test_a_method_that_fails_on_a_masked_picture_keeps_its_other_numbers(
     monkeypatch.setattr(logging.getLogger("lcam"), "propagate", True)
     names = ("ad", "coherency", "adcc", "sparseness")
     task = Task(paths, nus=(100.0, 50.0), measures=make_measures(names))
-    odd = Candidate("odd", FailsAgain(fail, on=1), PictureScores.empty(task, 32))
-    well = Candidate("gradcam", GradCam(), PictureScores.empty(task, 32))
+    odd = Candidate("odd", FailsAgain(fail, on=1), PictureScores.empty(task, (32, 32)))
+    well = Candidate("gradcam", GradCam(), PictureScores.empty(task, (32, 32)))
     with caplog.at_level(logging.WARNING, "lcam"):
         sweep(new_engine(), [odd, well], task, workers=1)
     assert odd.scores.scored.all()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from lcam_cli.errors import LcamError
@@ -123,7 +124,7 @@ def test_the_pixel_at_the_centre_counts() -> None:
     rng = np.random.default_rng(1)
     values = rng.random((7, 11)) < 0.5
     box, size, side = (-3.0, 1.3, 25.0, 17.9), (22, 21), 9
-    found = nearest(values, box, size, side)
+    found = nearest(values, box, size, (side, side))
     for i in range(side):
         for j in range(side):
             x = (box[0] + (j + 0.5) * (box[2] - box[0]) / side) * 11 / size[0]
@@ -265,3 +266,20 @@ def test_a_picture_is_not_its_own_mask_through_a_link_either(tmp_path: Path) -> 
     (tmp_path / "link").symlink_to("photos")
     with pytest.raises(LcamError, match=r"1\.png is a picture of this run, not its mask"):
         Pictures(["1.png"], root=str(tmp_path / "photos")).read(masks=tmp_path / "link")
+
+
+def test_boxes_and_masks_agree_in_a_view_that_is_no_square(tmp_path: Path) -> None:
+    seen = {"crop_box": (10.0, 20.0, 90.0, 60.0), "view_size": (10, 20)}
+    values = np.zeros((80, 100), np.uint8)
+    values[24:40, 30:70] = 255
+    (tmp_path / "masks").mkdir()
+    save(tmp_path / "masks" / "a.png", values)
+    (tmp_path / "boxes.csv").write_text("path,x0,y0,x1,y1\na.jpg,30,24,70,40\n")
+    by_mask = Pictures(["a.jpg"], **seen).read(masks=tmp_path / "masks").objects()  # type: ignore[arg-type]
+    by_box = Pictures(["a.jpg"], **seen).read(boxes=tmp_path / "boxes.csv").objects()  # type: ignore[arg-type]
+    expected = torch.zeros(1, 10, 20, dtype=torch.bool)
+    expected[0, 1:5, 5:15] = True  # 4 pixels of the picture are one of the view
+    assert torch.equal(by_mask.inside, expected)
+    assert torch.equal(by_box.inside, expected)
+    assert by_box.boxes[0].tolist() == [[5, 1, 15, 5]]
+    assert by_mask.boxes[0].tolist() == [[5, 1, 15, 5]]

@@ -81,7 +81,7 @@ def test_a_comparison_by_boxes_and_by_masks(tmp_path: Path, engine: Engine, kind
     )
     measures = make_measures(["pointing", "energy", "iou"], objects=True)
     task = Task(paths, ClassChoice((0, 1)), [100.0], measures, objects=source)
-    candidate = Candidate("top-left", TopLeft(), PictureScores.empty(task, 32))
+    candidate = Candidate("top-left", TopLeft(), PictureScores.empty(task, (32, 32)))
     sweep(engine, [candidate], task)
     (row,) = score_rows({"top-left": candidate.scores}, task)
     total = 208 + 104 + 48

@@ -67,7 +67,7 @@ def passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Cou
         monkeypatch.setattr(engine, "run", counted)
         task = Task(paths, ClassChoice((0, 1)), nus, measures, keep=keep)
         methods = (Cam(engine.backbone), RandomMap(seed=0))  # neither needs a pass of its own
-        candidates = [Candidate(m.name, m, PictureScores.empty(task, 32)) for m in methods]
+        candidates = [Candidate(m.name, m, PictureScores.empty(task, (32, 32))) for m in methods]
         sweep(engine, candidates, task, workers=1)
         assert all(candidate.scores.scored.all() for candidate in candidates)
         return sizes

@@ -252,7 +252,7 @@ def test_eight_passes_a_map_and_one_draw_of_noise_a_picture(
     monkeypatch.setattr(np.random, "default_rng", counted_draw)
     task = Task(paths, nus=(50.0,), measures=[Road()])
     methods = (Cam(running.backbone), RandomMap(seed=0))
-    candidates = [Candidate(m.name, m, PictureScores.empty(task, SIDE)) for m in methods]
+    candidates = [Candidate(m.name, m, PictureScores.empty(task, (SIDE, SIDE))) for m in methods]
     sweep(running, candidates, task, workers=1)
     assert sizes == {4: 2 * (1 + 2 * (1 + 8))}  # the pictures; each map at its ν, and ROAD's eight
     assert set(drawn.values()) == {1}
@@ -266,7 +266,7 @@ def test_a_run_gives_the_same_at_every_batch_size(tmp_path: Path, batch: int) ->
     def measured(size: int) -> np.ndarray:
         running = Engine(tiny_backbone(), device="cpu", precision="fp32", batch_size=size)
         task = Task(paths, nus=(50.0,), measures=[Road()])
-        candidate = Candidate("cam", Cam(running.backbone), PictureScores.empty(task, SIDE))
+        candidate = Candidate("cam", Cam(running.backbone), PictureScores.empty(task, (SIDE, SIDE)))
         sweep(running, [candidate], task, workers=1)
         return np.asarray(candidate.scores.numbers)
 

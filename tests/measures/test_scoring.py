@@ -120,7 +120,7 @@ def test_a_comparison_names_the_measure_and_not_the_methods(
 ) -> None:
     engine = Engine(tiny_backbone(), device="cpu")
     task = Task(write_pictures(tmp_path, 3), nus=(50.0,), measures=[Wants(wanted)])
-    cam = Candidate("cam", Cam(engine.backbone), PictureScores.empty(task, SMALL.image_size))
+    cam = Candidate("cam", Cam(engine.backbone), PictureScores.empty(task, SMALL.input_shape[1:]))
     with pytest.raises(MeasureError, match=f"^the measure kk {why}"):
         sweep(engine, [cam], task, workers=1)
     assert not cam.failed

@@ -30,7 +30,7 @@ from tests.tiny import tiny_backbone, write_pictures
 
 def terms(full: list[list[float]], masked: list[list[float]]) -> PictureScores:
     task = Task(["a"] * len(full), ClassChoice(tuple(range(len(full[0])))), [50.0])
-    made = PictureScores.empty(task, 4)
+    made = PictureScores.empty(task, (4, 4))
     made.full[:] = full
     made.masked[0] = masked
     both = torch.tensor(full), torch.tensor(masked)
@@ -79,7 +79,7 @@ def test_batches_do_not_matter_and_terms_survive_the_disk(tmp_path: Path) -> Non
         backbone = tiny_backbone()
         engine = Engine(backbone, device="cpu", precision="fp32", batch_size=batch_size)
         candidates = [
-            Candidate(m.name, m, PictureScores.empty(task, 32))
+            Candidate(m.name, m, PictureScores.empty(task, (32, 32)))
             for m in (GradCam(), RandomMap(seed=1))
         ]
         sweep(engine, candidates, task)
@@ -114,11 +114,11 @@ def test_parts_of_the_pictures_make_the_whole(tmp_path: Path, parts: list[range]
     engine = Engine(tiny_backbone(), device="cpu", precision="fp32", batch_size=2)
 
     def swept(pictures: range | None) -> PictureScores:
-        candidate = Candidate("random", RandomMap(seed=1), PictureScores.empty(task, 32))
+        candidate = Candidate("random", RandomMap(seed=1), PictureScores.empty(task, (32, 32)))
         sweep(engine, [candidate], task, pictures=pictures)
         return candidate.scores
 
-    whole, joined, seconds = swept(None), PictureScores.empty(task, 32), 0.0
+    whole, joined, seconds = swept(None), PictureScores.empty(task, (32, 32)), 0.0
     for part in parts:
         one = swept(part)
         assert one.scored.nonzero()[0].tolist() == list(part)
@@ -145,7 +145,9 @@ def test_a_picture_that_a_method_fails_on_does_not_change_the_others(tmp_path: P
     read = next(stream_batches(paths, engine.backbone.preprocess, 4, workers=1))
     fails = FailsOnOne()
     fails.corner = engine.pixels(read.images)[1, 0, 0, 0]
-    whole, parts = (Candidate(m.name, m, PictureScores.empty(task, 32)) for m in (GradCam(), fails))
+    whole, parts = (
+        Candidate(m.name, m, PictureScores.empty(task, (32, 32))) for m in (GradCam(), fails)
+    )
     sweep(engine, [whole, parts], task, workers=1)
     assert whole.scores.scored.all()
     assert parts.scores.scored.tolist() == [True, False, True, True]

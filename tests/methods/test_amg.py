@@ -92,7 +92,7 @@ def test_the_loss_is_eq6_on_the_masked_picture(engine: Engine, x: Tensor) -> Non
     gates = {n: t.requires_grad_(True) for n, t in module.fold().tensors().items()}
     total = torch.zeros(())
     net = engine.backbone.network
-    start, step = engine.backbone.grid.start, engine.backbone.grid.step
+    start, step = engine.backbone.grid.start[0], engine.backbone.grid.step[0]
     for X in x:
         y = int(net(engine.normalise(X[None])).argmax())
         L = _written_out(engine, X, y, gates)

@@ -116,7 +116,7 @@ def test_one_that_writes_in_place_leaves_the_other_rows_as_they_are(
 
     def scores(*methods: Any) -> list[PictureScores]:
         candidates = [
-            Candidate(m.name, m, PictureScores.empty(task, SMALL.image_size)) for m in methods
+            Candidate(m.name, m, PictureScores.empty(task, SMALL.input_shape[1:])) for m in methods
         ]
         lost: list[Skipped] = []
         sweep(engine, candidates, task, workers=1, skip=lost.append)
@@ -146,7 +146,7 @@ def test_one_that_changes_the_classifier_ends_the_run(
 ) -> None:
     task = Task(write_pictures(tmp_path, 2), nus=(50.0,))
     method = Foreign(act)
-    candidate = Candidate("mm", method, PictureScores.empty(task, SMALL.image_size))
+    candidate = Candidate("mm", method, PictureScores.empty(task, SMALL.input_shape[1:]))
     with pytest.raises(
         NetworkChangedError, match=f"the plug-in mm changes the classifier's {what}"
     ):

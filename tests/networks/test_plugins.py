@@ -30,6 +30,7 @@ LAST = "    return network"
         ("network.weights = None", "whose weights is None"),
         ("network.weights = '../x'", "whose weights is '../x', not none:seed=N, sha256:"),
         ("network.grid = 7", "whose grid is 7, not PxQ"),
+        ("network.activation = 'tanh'", "whose activation is 'tanh', not softmax, sigmoid"),
         (
             "raise SystemExit(3)",
             r"failed on zz/a: it called sys.exit\(3\) \(.*line 6\)",

@@ -8,9 +8,7 @@ import pytest
 
 from lcam_cli.errors import LcamError
 from lcam_cli.networks import users_code
-from lcam_cli.networks.demo import demo_network
 from lcam_cli.networks.function import function_network
-from lcam_cli.networks.program import program_network
 from lcam_cli.networks.registry import SOURCES, find_source, load_network, runs_user_code
 from lcam_cli.networks.timm import timm_network
 from lcam_cli.networks.torchvision import torchvision_network
@@ -32,9 +30,10 @@ def load(name, weights, seed):
 @pytest.mark.parametrize(
     ("name", "place"),
     [
-        ("lcam-demo", 0), ("net.pt2", 1), ("timm/resnet18", 2), ("timm/hf-hub:some/one", 2),
-        ("net.py:build", 3), ("package.module:build", 3), ("zoo/net.py:build", 3),
-        ("zoo/net.pt2", 1), ("resnet50", 4), ("vit_b_16", 4),
+        ("lcam-demo", 0), ("net.pt2", 1), ("net.onnx", 2), ("timm/resnet18", 3),
+        ("timm/hf-hub:some/one", 3), ("net.py:build", 4), ("package.module:build", 4),
+        ("zoo/net.py:build", 4), ("zoo/net.pt2", 1), ("zoo/net.onnx", 2), ("resnet50", 5),
+        ("vit_b_16", 5),
     ],
 )  # fmt: skip
 def test_every_name_has_its_source_whatever_is_installed(
@@ -44,9 +43,9 @@ def test_every_name_has_its_source_whatever_is_installed(
     install("lcam_thief", "raise RuntimeError", thief)
     source = find_source(name)
     assert source is SOURCES[place]
-    assert runs_user_code(name) == (place == 3)
-    loads = (demo_network, program_network, timm_network, function_network, torchvision_network)
-    assert source.load is loads[place] or place < 2
+    assert runs_user_code(name) == (place == 4)
+    loads = (None, None, None, timm_network, function_network, torchvision_network)
+    assert source.load is loads[place] or place < 3
     assert "lcam_thief" not in sys.modules
 
 
@@ -59,7 +58,10 @@ def test_a_packages_source_is_run_only_to_load_and_cannot_pass_for_another(
     assert not runs_user_code("other/a")
     with pytest.raises(LcamError, match="unknown backbone 'other/a'") as unknown:
         load_network("other/a")
-    assert "Also possible: timm/NAME, fine/NAME, file.py:function" in unknown.value.hint
+    assert (
+        "convnext_tiny. Also possible: timm/NAME, hf/NAME, fine/NAME, a Hugging Face folder, "
+        "FILE.onnx, FILE.pt2, file.py:function" in unknown.value.hint
+    )
     assert "lcam_fine" not in sys.modules
     network = load_network("fine/a", "none:seed=4")
     assert (network.name, network.weights) == ("fine/a", "none:seed=4")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -43,6 +44,30 @@ def test_a_cnn_and_transformers_are_cut_and_whole(
     torch.testing.assert_close(logits, own(x), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(backbone.head(A, around), own(x), rtol=1e-4, atol=1e-5)
     assert not torch.allclose(backbone.head(A.square() + A, around), logits, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
+def test_weights_for_other_channels_and_sizes(tmp_path: Path, name: str) -> None:
+    size = {"img_size": 96} if name == "test_vit" else {}
+    model = timm.create_model(name, in_chans=5, num_classes=3, **size).eval()
+    torch.save(model.state_dict(), tmp_path / "five.pt")
+    backbone = load_backbone(f"timm/{name}", str(tmp_path / "five.pt"))
+    assert backbone.preprocess.channels == 5
+    assert backbone.num_classes == 3
+    assert "normalised with mean" in backbone.notes[0]
+    if name == "test_resnet":
+        x = torch.rand(1, *backbone.preprocess.input_shape)
+        torch.testing.assert_close(backbone(x), model(x), rtol=1e-3, atol=1e-4)
+
+
+def test_a_default_input_that_is_no_square_of_rgb(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = timm.get_pretrained_cfg("test_resnet")
+    changed = dataclasses.replace(config, input_size=(3, 96, 160), crop_pct=0.8)
+    monkeypatch.setattr(timm, "get_pretrained_cfg", lambda _: changed)
+    own = load_network("timm/test_resnet", "none").preprocess
+    assert (own.image_size, own.resize) == ((96, 160), 120)
+    backbone = load_backbone("timm/test_resnet", "none")
+    assert backbone.feature_shape == (96, 3, 5)
 
 
 def test_the_preprocessing_is_timms() -> None:

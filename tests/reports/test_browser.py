@@ -107,7 +107,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     measured = results(*rows)
     ad, sparse = find_measure("ad"), find_measure("sparseness")
     quantities = [*(Quantity(ad, nu) for nu in NUS), Quantity(sparse, None)]
-    info = GalleryInfo(METHODS, 2, NUS, (0, 0, 0), SIDE, CLASSES, quantities)
+    info = GalleryInfo(METHODS, 2, NUS, (0, 0, 0), (SIDE, SIDE), CLASSES, quantities)
     with Report(folder, "compare", info) as one:
         one.add(ROWS_OF)
         return one.finish(measured)

@@ -12,7 +12,7 @@ from lcam_cli.measures.registry import find_measure, make_measures
 from lcam_cli.measures.score import Score, Scores
 from lcam_cli.reports.figure import Example, MethodRow, draw_figure
 from lcam_cli.reports.figure_numbers import mean_lines, number_lines, shown_quantities
-from lcam_cli.reports.sheet import TILE
+from lcam_cli.reports.sheet import tile_size
 
 NUS = (100.0, 50.0, 15.0)
 
@@ -55,5 +55,20 @@ def test_numbers_stand_below_their_maps(tmp_path: Path) -> None:
     below = dark[-2 * 33 - 8 :, :]  # the last row's two lines
     columns = below.any(0).nonzero()[0]
     width = dark.shape[1]
-    assert columns.min() > width - 2 * (TILE + 8), "below the first map"
-    assert columns.max() < width - TILE, "the second picture has none"
+    assert columns.min() > width - 2 * (tile_size(8, 8)[0] + 8), "below the first map"
+    assert columns.max() < width - tile_size(8, 8)[0], "the second picture has none"
+
+
+def test_tiles_have_the_shape_of_what_the_network_sees(tmp_path: Path) -> None:
+    assert tile_size(224, 224) == (300, 300)
+    assert tile_size(180, 320) == (300, 169)
+    assert tile_size(320, 180) == (169, 300)
+    assert tile_size(1, 4000) == (300, 1)
+    examples = [Example(Image.new("RGB", (64, 36), "white"), (0, 0, 64, 36), ["cat"], [0.5])]
+    sizes = []
+    for shape in ((18, 32), (32, 18)):
+        row = MethodRow("cam", np.zeros((1, 1, *shape), np.float32))
+        draw_figure(tmp_path / "f.png", examples, [row])
+        sizes.append(Image.open(tmp_path / "f.png").size)
+    assert sizes[0][0] - sizes[1][0] == 300 - 169
+    assert sizes[1][1] - sizes[0][1] == 2 * (300 - 169), "the picture and one map"

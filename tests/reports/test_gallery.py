@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import json
 import re
@@ -28,7 +29,13 @@ NASTY = '</script><script>alert(1)</script>\u2028"\\\udcff.jpg'
 
 def shown(side: int = 8, methods: int = 2) -> GalleryInfo:
     return GalleryInfo(
-        [f"m{k}" for k in range(methods)], None, (50.0, 12.5), (0, 0, 0), side, NAMES, MEASURED
+        [f"m{k}" for k in range(methods)],
+        None,
+        (50.0, 12.5),
+        (0, 0, 0),
+        (side, side),
+        NAMES,
+        MEASURED,
     )
 
 
@@ -80,7 +87,7 @@ def test_the_files_say_what_was_measured(tmp_path: Path) -> None:
     rows = batch(["a.jpg", "b/c.jpg"])
     data = written(tmp_path, rows)
     assert data["run"]["nus"] == [50, 12.5]
-    assert data["run"]["side"] == 8
+    assert (data["run"]["height"], data["run"]["width"]) == (8, 8)
     path, picture, index, name, predicted, full, masked, numbers = data["entries"][1]
     assert (path, picture, index, name, predicted) == ("b/c.jpg", 1, 1, "dog", "cat")
     assert full == pytest.approx(rows.full[1], abs=1e-5)
@@ -117,7 +124,7 @@ def test_the_classes_of_a_picture_share_it(tmp_path: Path) -> None:
 def test_large_inputs_are_reduced(tmp_path: Path) -> None:
     side = 2 * LARGEST_SIDE
     data = written(tmp_path, batch(["a.jpg"], side), side=side)
-    assert data["run"]["side"] == LARGEST_SIDE
+    assert (data["run"]["height"], data["run"]["width"]) == (LARGEST_SIDE, LARGEST_SIDE)
     assert {levels.shape for levels in maps_of(tmp_path, 0)} == {(LARGEST_SIDE, LARGEST_SIDE)}
     assert Image.open(tmp_path / FILES / "pictures" / "000000.jpg").width == LARGEST_SIDE
 
@@ -148,3 +155,23 @@ def test_memory_does_not_grow_with_the_pictures(tmp_path: Path) -> None:
 
     few, many = peak(20), peak(400)
     assert many < few + 20_000, "400 rows of two maps are 800,000 bytes, their paths 80,000"
+
+
+def test_rectangles_keep_their_shape(tmp_path: Path) -> None:
+    info = GalleryInfo(["m0"], None, (50.0,), (0, 0, 0), (180, 320), NAMES, MEASURED)
+    rng = np.random.default_rng(0)
+    square = batch(["a.jpg"], methods=1)
+    given = dataclasses.replace(
+        square,
+        images=rng.random((1, 180, 320, 5), np.float32),  # of five channels the first three
+        saliency=[rng.random((1, 180, 320), np.float32)],
+    )
+    gallery = Gallery(PageFolder(tmp_path, parts=PARTS), info)
+    gallery.add(given)
+    gallery.finish()
+    files = tmp_path / "lcam-files"
+    assert Image.open(files / "pictures" / "000000.jpg").size == (256, 144)
+    script = (files / "maps" / "000000.js").read_text()
+    (encoded,) = json.loads(script[script.index("[") : script.rindex("]") + 1])
+    assert Image.open(io.BytesIO(base64.b64decode(encoded))).size == (256, 144)
+    assert '"height":144' in (files / "data.js").read_text().replace(" ", "")

@@ -21,7 +21,7 @@ NASTY = '"><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7 * 7 }}'
 
 def page(folder: Path, measured: Results, space: str = "pixel", side: int = 32) -> str:
     names = [one.method for one in measured.rows]
-    shown = GalleryInfo(names, None, measured.nus, (0, 0, 0), side, ["cat"])
+    shown = GalleryInfo(names, None, measured.nus, (0, 0, 0), (side, side), ["cat"])
     with Report(folder, "compare", shown) as report:
         index = report.finish(replace(measured, mask_space=space))
     return index.read_text("utf-8")

@@ -60,7 +60,7 @@ def a_run(
         engine,
         Found(paths, [Skipped("gone.jpg", "is not there")], str(Path(paths[0]).parent)),
         task,
-        [Candidate(m.name, m, PictureScores.empty(task, 32)) for m in [*methods, slow]],
+        [Candidate(m.name, m, PictureScores.empty(task, (32, 32))) for m in [*methods, slow]],
         CompareState(state, engine, task),
         keep_maps=keep_maps,
     )
@@ -214,7 +214,7 @@ def test_a_method_is_given_up_where_no_rank_could_use_it(paths: list[str], tmp_p
         method.name = "sulking"
         task = run.comparison.task
         run.comparison.candidates.append(
-            Candidate("sulking", method, PictureScores.empty(task, 32))
+            Candidate("sulking", method, PictureScores.empty(task, (32, 32)))
         )
         return run
 
@@ -252,7 +252,7 @@ def test_a_part_is_tried_to_its_end(paths: list[str], tmp_path: Path) -> None:
     task = Task(more, ClassChoice(), [50.0])
 
     def run(rank: int, size: int, state: str) -> CompareRun:
-        candidate = Candidate("picky", FailsOnSome(), PictureScores.empty(task, 32))
+        candidate = Candidate("picky", FailsOnSome(), PictureScores.empty(task, (32, 32)))
         found = Found(more, [], str(tmp_path / "more"))
         kept = CompareState(tmp_path / state, engine, task)
         comparison = Comparison(engine, found, task, [candidate], kept, keep_maps=False)

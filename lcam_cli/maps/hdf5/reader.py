@@ -23,11 +23,10 @@ from numpy.typing import NDArray
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
 from lcam_cli.maps.flat import FlatSummary, find_flat_rows
-from lcam_cli.maps.hdf5 import attributes
+from lcam_cli.maps.hdf5 import attributes, sandbox
 from lcam_cli.maps.hdf5.checks import Kind
 from lcam_cli.maps.hdf5.class_names import read_class_names
 from lcam_cli.maps.hdf5.joined_file import JoinedFile, shards_of
-from lcam_cli.maps.hdf5.sandbox import SANDBOX
 from lcam_cli.maps.hdf5.texts import read_texts
 from lcam_cli.maps.paths import resolve_path
 from lcam_cli.maps.record import MapBatch, MapsInfo
@@ -97,7 +96,7 @@ class MapsFile:
         if not path.is_file():
             raise LcamError(f"no maps file {path}", "make one with lcam explain … --out FILE.h5")
         if not trusted:
-            SANDBOX.check(path, method)
+            sandbox.check(path, method)
         try:
             self._file = h5py.File(path, "r", locking=False)
         except (OSError, RuntimeError, ValueError, KeyError, MemoryError) as error:

@@ -68,13 +68,12 @@ class Boxes(KnownObjects):
 
     def in_views(self, views: Views, paths: Sequence[str], classes: Tensor) -> Objects:
         """Return the objects of pictures whose views are known; see :class:`KnownObjects`."""
-        side = views.side
         places = zip(views.crop_boxes, views.sizes, classes.tolist(), strict=True)
         found = [
-            self._in_view(self._place_of[path], crop_box, size, explained, side)
+            self._in_view(self._place_of[path], crop_box, size, explained, views.view_size)
             for path, (crop_box, size, explained) in zip(paths, places, strict=True)
         ]
-        inside = np.zeros((len(found), side, side), np.bool_)
+        inside = np.zeros((len(found), *views.view_size), np.bool_)
         for drawn, boxes in zip(inside, found, strict=True):
             for box in boxes:
                 _draw(drawn, box)
@@ -86,7 +85,12 @@ class Boxes(KnownObjects):
         )
 
     def _in_view(
-        self, place: int, crop_box: _Floats, size: NDArray[np.int32], explained: int, side: int
+        self,
+        place: int,
+        crop_box: _Floats,
+        size: NDArray[np.int32],
+        explained: int,
+        view_size: tuple[int, int],
     ) -> _Floats:
         """The boxes of a picture's objects of a class, (n, 4), in pixels of the view."""
         mine = slice(self._first[place], self._first[place + 1])
@@ -112,7 +116,10 @@ class Boxes(KnownObjects):
             return none
         edges = edges[meant & ~outside].clip(0, (width, height, width, height))
         corner, extent = crop_box[[0, 1, 0, 1]], crop_box[2:] - crop_box[:2]
-        in_view = ((edges - corner) * (side / extent[[0, 1, 0, 1]])).clip(0, side)
+        H, W = view_size
+        across_and_down = np.array([W, H, W, H], np.float32)
+        in_view = (edges - corner) * (across_and_down / extent[[0, 1, 0, 1]])
+        in_view = in_view.clip(0, across_and_down)
         in_view = in_view[(in_view[:, 2] > in_view[:, 0]) & (in_view[:, 3] > in_view[:, 1])]
         if len(edges) and not len(in_view):
             note(place, OUTSIDE_VIEW)

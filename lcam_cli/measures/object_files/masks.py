@@ -84,9 +84,8 @@ class Masks(KnownObjects):
         )
 
     def _read(self, views: Views, paths: Sequence[str]) -> NDArray[np.bool_]:
-        """Which pixels of the views lie on objects, (B, side, side)."""
-        side = views.side
-        inside = np.zeros((len(paths), side, side), np.bool_)
+        """Which pixels of the views lie on objects, (B, H, W)."""
+        inside = np.zeros((len(paths), *views.view_size), np.bool_)
         for drawn, path, box, size in zip(
             inside, paths, views.crop_boxes, views.sizes, strict=True
         ):
@@ -99,7 +98,7 @@ class Masks(KnownObjects):
                     self._max_pixels,
                     crop_box=(x0, y0, x1, y1),
                     picture_size=(width, height),
-                    side=side,
+                    view_size=views.view_size,
                 )
                 self._read_one(place, request, drawn)
         return inside

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from lcam_cli.errors import LcamError
 from lcam_cli.images.formats import extension_of, picture_extensions
+from lcam_cli.images.numbered import file_of
 from lcam_cli.measures.label_file import Line
 from lcam_cli.measures.label_match import match_lines
 from lcam_cli.measures.object_files.box import short_name
@@ -54,8 +55,8 @@ def match_pictures(
         LcamError: A name fits several pictures, or several names fit one picture.
     """
     result = Pictures()
-    whole = [name for name in names if extension_of(name) in picture_extensions()]
-    stems = [name for name in names if extension_of(name) not in picture_extensions()]
+    whole = [name for name in names if _extension(name) in picture_extensions()]
+    stems = [name for name in names if _extension(name) not in picture_extensions()]
     _match(result, whole, rows, lambda row: row, root, source)
     _match(result, stems, rows, _stem, root, source)
     name_of: dict[int, str] = {}
@@ -113,9 +114,15 @@ def _several(name: str, rows: Sequence[str], source: object) -> LcamError:
 
 
 def _stem(row: str) -> str:
-    """The name less a picture's extension."""
-    extension = extension_of(row)
-    return row[: -len(extension)] if extension in picture_extensions() else row
+    """The name less a picture's extension: ``scan#0003`` of ``scan.dcm#0003``."""
+    file, extension = file_of(row), _extension(row)
+    if extension not in picture_extensions():
+        return row
+    return file[: -len(extension)] + row[len(file) :]
+
+
+def _extension(name: str) -> str:
+    return extension_of(file_of(name))
 
 
 def _last(name: str) -> str:

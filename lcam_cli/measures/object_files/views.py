@@ -17,14 +17,14 @@ class Views:
     Attributes:
         crop_boxes: float32 (B, 4): x0, y0, x1, y1 of each in pixels of the upright picture.
         sizes: int32 (B, 2): width and height of the upright pictures.
-        side: Height and width of a view, in pixels.
+        view_size: (H, W) of a view, in pixels.
     """
 
     crop_boxes: NDArray[np.float32]
     sizes: NDArray[np.int32]
-    side: int
+    view_size: tuple[int, int]
 
     @classmethod
     def of(cls, read: Batch) -> Views:
         """The views of pictures as they were read."""
-        return cls(read.crop_boxes, read.sizes, read.images.shape[1])
+        return cls(read.crop_boxes, read.sizes, (read.images.shape[1], read.images.shape[2]))

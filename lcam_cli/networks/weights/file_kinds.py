@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import zipfile
 from pathlib import Path
@@ -38,7 +39,15 @@ _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
     ),
     (rb"(?s).{257}ustar", "a tar archive", "unpack it, and give what was in it"),
 )
-_ONNX_HINT = "give the PyTorch weights it was made from, or a function that returns the network"
+_ONNX_HINT = "it is a backbone itself, with its weights: --backbone FILE.onnx"
+
+
+def real_path(path: Path) -> Path:
+    """Where links lead; where they lead in a circle, the path itself.
+
+    ``Path.resolve`` raises there before Python 3.13.
+    """
+    return Path(os.path.realpath(path))
 
 
 def check_is_file(path: Path) -> None:
@@ -62,7 +71,9 @@ def check_is_file(path: Path) -> None:
             f"{path} is a folder, not a file of weights",
             "give a .pt, .pth or .safetensors file in it",
         )
-    raise LcamError(f"no such file: {path}", "give the path of a .pt, .pth or .safetensors file")
+    is_network = path.suffix.lower() in (".onnx", ".pt2")
+    hint = "check the path" if is_network else "give the path of a .pt, .pth or .safetensors file"
+    raise LcamError(f"no such file: {path}", hint)
 
 
 def check_kind(path: Path) -> None:
@@ -140,7 +151,10 @@ def _check_zip(path: Path) -> None:
             f"it is a backbone itself, with its weights: --backbone {path.with_suffix('.pt2')}",
         )
     if "model.weights.h5" in names:
-        raise LcamError(f"{path} is a Keras model", _SAVE)
+        raise LcamError(
+            f"{path} is a Keras model",
+            'export it: model.export("mine.onnx", format="onnx"), and --backbone mine.onnx',
+        )
     if names and all(name.endswith(".npy") for name in names):
         raise LcamError(f"{path} holds NumPy arrays", _SAVE)
     if names and not any(name.endswith("data.pkl") for name in names):

@@ -66,7 +66,7 @@
 
   const waiting = new Map();
   window.lcamMaps = (id, maps) => {
-    waiting.get(id)?.(Promise.all(maps.map((map) => lcamPixels.decoded(map, run.side))));
+    waiting.get(id)?.(Promise.all(maps.map((map) => lcamPixels.decoded(map, run.width, run.height))));
     waiting.delete(id);
   };
 
@@ -171,8 +171,9 @@
   function tile(entry, name, pairs, canvas, method) {
     const source = `lcam-files/pictures/${String(entry.picture).padStart(6, "0")}.jpg`;
     const alt = canvas ? "" : entry.path;
-    const picture = make("img", { alt, width: run.side, height: run.side, loading: "lazy", decoding: "async", src: source });
+    const picture = make("img", { alt, width: run.width, height: run.height, loading: "lazy", decoding: "async", src: source });
     const frame = make("div", { className: "picture" }, picture);
+    frame.style.aspectRatio = `${run.width} / ${run.height}`;
     if (canvas) frame.append(canvas);
     const made = make("li", {}, frame, make("span", { className: "method", textContent: name }), scores(pairs));
     if (canvas) made.append(measures(entry.numbers[method], method));
@@ -190,7 +191,7 @@
 
   function cardOf(entry) {
     const canvases = run.methods.map((method) => {
-      const canvas = make("canvas", { width: run.side, height: run.side });
+      const canvas = make("canvas", { width: run.width, height: run.height });
       canvas.setAttribute("role", "img");
       canvas.setAttribute("aria-label", `${method}: map of ${entry.path} for ${entry.name}`);
       return canvas;

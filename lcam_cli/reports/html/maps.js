@@ -65,16 +65,16 @@ const lcamPixels = (() => {
   }
 
   /* A grey PNG in base64 as its levels. */
-  async function decoded(base64, side) {
+  async function decoded(base64, width, height) {
     const png = new Image();
     png.src = `data:image/png;base64,${base64}`;
     await png.decode();
     const canvas = document.createElement("canvas");
-    canvas.width = canvas.height = side;
+    Object.assign(canvas, { width, height });
     const context = canvas.getContext("2d", { willReadFrequently: true });
     context.drawImage(png, 0, 0);
-    const { data } = context.getImageData(0, 0, side, side);
-    const levels = new Uint8Array(side * side);
+    const { data } = context.getImageData(0, 0, width, height);
+    const levels = new Uint8Array(width * height);
     for (let i = 0; i < levels.length; i += 1) levels[i] = data[4 * i];
     return levels;
   }

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from lcam_cli import sandbox
 from lcam_cli.errors import LcamError
-from lcam_cli.maps.hdf5 import sandbox as module
-from lcam_cli.maps.hdf5.sandbox import TOO_LARGE, Sandbox
+from lcam_cli.maps.hdf5.sandbox import PROCESS, TOO_LARGE, check
 from lcam_cli.maps.hdf5.sandbox_process import _is_for_memory
 from tests.maps.making import make_batch, writer
 
@@ -22,11 +22,11 @@ HANG = (
 GREEDY = f"import os, sys; sys.stdin.readline(); os._exit({TOO_LARGE})"
 
 
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    made = Sandbox()
-    yield made
-    made.close()
+@pytest.fixture(autouse=True)
+def _new_process() -> Iterator[None]:
+    PROCESS.close()
+    yield
+    PROCESS.close()
 
 
 @pytest.mark.parametrize(
@@ -34,22 +34,22 @@ def sandbox() -> Iterator[Sandbox]:
     [(CRASH, "crashes HDF5"), (HANG, "too long"), (GREEDY, "too much memory")],
 )
 def test_what_ends_the_process_is_refused(
-    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, says: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, says: str
 ) -> None:
     with writer(tmp_path / "maps.h5") as out:
         out.append(make_batch(0, 1))
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_START", code)
+        patch.setattr(sandbox, "_START", code)
         with pytest.raises(LcamError, match=says):
-            sandbox.check(tmp_path / "maps.h5", None)
-    sandbox.check(tmp_path / "maps.h5", None)
-    sandbox.check(tmp_path / "maps.h5", None)
+            check(tmp_path / "maps.h5", None)
+    check(tmp_path / "maps.h5", None)
+    check(tmp_path / "maps.h5", None)
 
 
-def test_what_is_in_no_order_is_left_to_the_reader(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_what_is_in_no_order_is_left_to_the_reader(tmp_path: Path) -> None:
     (tmp_path / "maps.h5").write_bytes(b"nothing")
-    sandbox.check(tmp_path / "maps.h5", None)
-    sandbox.check(tmp_path / "none.h5", None)
+    check(tmp_path / "maps.h5", None)
+    check(tmp_path / "none.h5", None)
 
 
 @pytest.mark.parametrize(

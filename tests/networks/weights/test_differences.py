@@ -84,7 +84,10 @@ def test_a_file_without_a_head(tmp_path: Path) -> None:
 def test_only_the_input(tmp_path: Path) -> None:
     model = get_model("resnet18", weights=None)
     model.conv1 = nn.Conv2d(1, 64, 7, 2, 3, bias=False)
-    error = _refused(tmp_path / "w.pt", model.state_dict(), "resnet18")
+    torch.save(model.state_dict(), tmp_path / "w.pt")
+    with pytest.raises(LcamError, match="only the input differs") as caught:
+        load_weights(get_model("resnet18", weights=None), str(tmp_path / "w.pt"), "own")
+    error = caught.value
     assert "only the input differs: conv1.weight is (64, 1, 7, 7) there" in error.what
     assert "for pictures of 1 channel" in error.what
     assert "conv1 = nn.Conv2d(1, 64, (7, 7), (2, 2), (3, 3), bias=False)" in error.hint

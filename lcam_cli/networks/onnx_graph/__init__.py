@@ -1,0 +1,1 @@
+"""ONNX graphs: read, checked, cut at a layer, and run by onnxruntime."""
