@@ -21,8 +21,9 @@ import side_by_side as s
 
 from lcam_cli.engine.backbone import load_backbone
 from lcam_cli.engine.engine import Engine
+from lcam_cli.images.picture import ReadOptions
 from lcam_cli.images.preprocess import center_view
-from lcam_cli.images.read import read_picture
+from lcam_cli.images.read import MAX_PIXELS, read_pixels
 from lcam_cli.maps.hdf5.layout import Capacity
 from lcam_cli.maps.hdf5.writer import Hdf5Writer
 from lcam_cli.maps.record import MapBatch, MapsInfo
@@ -36,7 +37,8 @@ def reading_seconds(photos: Path, engine: Engine) -> float:
     found = s.pictures_in(photos)[:50]
     start = time.process_time()
     for path in found:
-        center_view(read_picture(str(path)), engine.backbone.preprocess)
+        pixels, _ = read_pixels(str(path), ReadOptions(MAX_PIXELS))
+        center_view(pixels, engine.backbone.preprocess)
     return (time.process_time() - start) / len(found)
 
 

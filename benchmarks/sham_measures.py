@@ -128,11 +128,11 @@ def measure(
     comparison: Comparison, task: Task, workers: int, reporter: Reporter
 ) -> dict[str, PictureScores]:
     """Explain all pictures with all methods, and measure them."""
-    side = comparison.engine.backbone.preprocess.image_size
+    size = comparison.engine.backbone.preprocess.input_shape[1:]
     methods = {name: sham() for name, sham in zip(NAMES, SHAMS, strict=True)}
     methods |= {candidate.name: candidate.method for candidate in comparison.candidates}
     candidates = [
-        Candidate(name, method, PictureScores.empty(task, side)) for name, method in methods.items()
+        Candidate(name, method, PictureScores.empty(task, size)) for name, method in methods.items()
     ]
     sweep(
         comparison.engine,
