@@ -32,6 +32,7 @@ from tests.images.dicom_files import (
     compressed,
     dataset,
     dicom,
+    file_of_pydicom,
     item,
     read,
     reason,
@@ -98,7 +99,7 @@ def test_decoder_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> No
                                   "SC_rgb_jpeg_gdcm.dcm", "MR_small_jpeg_ls_lossless.dcm",
                                   "examples_palette.dcm", "MR_small_implicit.dcm"])  # fmt: skip
 def test_cut_anywhere(name: str) -> None:
-    data = (TEST_FILES / name).read_bytes()
+    data = file_of_pydicom(name).read_bytes()
     for part in range(1, 40):
         why = reason(data[: len(data) * part // 40])
         assert "internal" not in why

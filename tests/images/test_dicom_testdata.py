@@ -17,7 +17,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from lcam_cli.errors import BadImageError
 from lcam_cli.images.dicom import DicomFormat
 from lcam_cli.images.picture import ReadOptions
-from tests.images.dicom_files import MAX_PIXELS, TEST_FILES, read, shown
+from tests.images.dicom_files import MAX_PIXELS, TEST_FILES, file_of_pydicom, read, shown
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 
@@ -119,7 +119,7 @@ def test_it_shows_what_pydicoms_pipeline_shows(path: Path) -> None:
 
 
 def test_frames_of_a_film_are_told_apart() -> None:
-    path = TEST_FILES / "examples_ybr_color.dcm"
+    path = file_of_pydicom("examples_ybr_color.dcm")
     whole = pixel_array(path)
     data = path.read_bytes()
     for index in (0, 7, 29):
@@ -139,7 +139,8 @@ def resaved(path: Path) -> bytes | None:
 
 @pytest.mark.parametrize("name", ["CT_small.dcm", "examples_palette.dcm", "SC_rgb_small_odd.dcm"])
 def test_deflated_it_is_the_same(name: str) -> None:
-    data: Any = resaved(TEST_FILES / name)
-    plain = read((TEST_FILES / name).read_bytes())
+    path = file_of_pydicom(name)
+    data: Any = resaved(path)
+    plain = read(path.read_bytes())
     assert np.array_equal(np.asarray(read(data).pixels), np.asarray(plain.pixels))
     assert read(data).levels == plain.levels

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +229,8 @@ def test_old_and_new_names_are_one_processor(names: dict[str, Any], tmp_path: Pa
     write_folder(tmp_path, "vit")
     before = load_network(f"hf/{tmp_path}").preprocess
     edit_json(tmp_path / "preprocessor_config.json", **names)
+    if transformers.__version__ < "5" and "Fast" in str(names.get("image_processor_type")):
+        before = replace(before, crop_rounding="even")  # those crop as torchvision does
     assert load_network(f"hf/{tmp_path}").preprocess == before
 
 

@@ -217,7 +217,8 @@ def test_adapters_are_named(tmp_path: Path) -> None:
 
 def test_no_weight_is_left_random(vit: Path) -> None:
     path = vit / "model.safetensors"
-    whole = load_file(path)
+    # Copies: load_file maps the file, which is written anew below.
+    whole = {name: tensor.clone() for name, tensor in load_file(path).items()}
 
     def said(state: dict[str, torch.Tensor]) -> str:
         save_file(state, path)
