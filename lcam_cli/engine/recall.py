@@ -16,7 +16,7 @@ from lcam_cli.engine.backbone import Backbone, load_backbone
 from lcam_cli.engine.identity import Identity
 from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Preprocess
-from lcam_cli.networks.registry import find_source, runs_user_code
+from lcam_cli.networks.registry import names_a_file, runs_user_code
 from lcam_cli.networks.weights.state_dicts import split_key
 from lcam_cli.networks.wrappers import without_wrappers
 
@@ -108,12 +108,7 @@ def recall_backbone(
 
 def _is_moved(recorded: str, typed: str) -> bool:
     """Whether the user names the same file or folder by another path, as from another folder."""
-    is_path = (
-        find_source(recorded) is None
-        or runs_user_code(recorded)
-        or recorded.endswith((".onnx", ".pt2"))
-    )
-    return is_path and PurePath(recorded).name == PurePath(typed).name
+    return names_a_file(recorded) and PurePath(recorded).name == PurePath(typed).name
 
 
 def _plain(layer: str, known: str) -> str:

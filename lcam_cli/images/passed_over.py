@@ -47,18 +47,14 @@ class PassedOver:
         if self.linked:
             count = len(self.linked)
             folders = "1 link to a folder" if count == 1 else f"{count} links to folders"
-            shown = f"{min(self.linked)}{' …' if count > 1 else ''}"
-            lines.append(f"{folders} passed over: {shown} (named itself, a link is followed)")
-        if self.tables:
-            count = len(self.tables)
-            tables = "1 table" if count == 1 else f"{count} tables"
-            shown = f"{min(self.tables)}{' …' if count > 1 else ''}"
-            lines.append(f"{tables} without pictures passed over: {shown}")
-        if self.arrays:
-            count = len(self.arrays)
-            arrays = "1 array" if count == 1 else f"{count} arrays"
-            shown = f"{min(self.arrays)}{' …' if count > 1 else ''}"
-            lines.append(f"{arrays} of no picture's shape passed over: {shown}")
+            example = _example(self.linked)
+            lines.append(f"{folders} passed over: {example} (named itself, a link is followed)")
+        for found, what, why in (
+            (self.tables, "table", "without pictures"),
+            (self.arrays, "array", "of no picture's shape"),
+        ):
+            if found:
+                lines.append(f"{plural(len(found), what)} {why} passed over: {_example(found)}")
         if self.notes:
             path, note = min(self.notes.items())
             more = len(self.notes) - 1
@@ -72,3 +68,7 @@ class PassedOver:
         return ", ".join(
             f"{plural(count, kind)} in {folder}" for (kind, folder), count in self.own.items()
         )
+
+
+def _example(paths: list[str]) -> str:
+    return f"{min(paths)}{' …' if len(paths) > 1 else ''}"

@@ -35,6 +35,7 @@ class Source:
         has_gradients: Whether PyTorch computes its classifiers, so that they may have gradients.
         runs_user_code: Whether loading runs code that the user brings. A file that names such a
             classifier does not have it loaded: the user must name it too.
+        names_a_file: Whether its names are paths, which from elsewhere are other ones.
     """
 
     takes: Callable[[str], bool]
@@ -42,19 +43,25 @@ class Source:
     gives_logits: bool = False
     has_gradients: bool = True
     runs_user_code: bool = False
+    names_a_file: bool = False
 
 
 # The first that takes a name has it. What is an extra is imported where it is used.
 SOURCES = (
     Source(lambda name: name == "lcam-demo", lambda n, w, _: demo_network(n, w), gives_logits=True),
-    Source(lambda name: name.endswith(".pt2"), lambda n, w, _: program_network(n, w)),
+    Source(
+        lambda name: name.endswith(".pt2"),
+        lambda n, w, _: program_network(n, w),
+        names_a_file=True,
+    ),
     Source(
         lambda name: name.lower().endswith(".onnx"),
         lambda n, w, _: onnx_network(n, w),
         has_gradients=False,
+        names_a_file=True,
     ),
     Source(lambda name: name.startswith("timm/"), timm_network, gives_logits=True),
-    Source(lambda name: ":" in name, function_network, runs_user_code=True),
+    Source(lambda name: ":" in name, function_network, runs_user_code=True, names_a_file=True),
     Source(lambda name: name in torchvision_classifiers(), torchvision_network, gives_logits=True),
     Source(is_huggingface, huggingface_network, gives_logits=True),
 )
@@ -112,6 +119,12 @@ def has_gradients(name: str) -> bool:
     """Tell whether a backbone may have gradients, as far as its name tells."""
     source = find_source(name)
     return source is None or source.has_gradients
+
+
+def names_a_file(name: str) -> bool:
+    """Tell whether a name is a path: of a file that a source reads, or of a folder elsewhere."""
+    source = find_source(name)
+    return source is None or source.names_a_file
 
 
 def runs_user_code(name: str) -> bool:

@@ -9,7 +9,13 @@ import pytest
 from lcam_cli.errors import LcamError
 from lcam_cli.networks import users_code
 from lcam_cli.networks.function import function_network
-from lcam_cli.networks.registry import SOURCES, find_source, load_network, runs_user_code
+from lcam_cli.networks.registry import (
+    SOURCES,
+    find_source,
+    load_network,
+    names_a_file,
+    runs_user_code,
+)
 from lcam_cli.networks.timm import timm_network
 from lcam_cli.networks.torchvision import torchvision_network
 from tests.packages import Install
@@ -89,3 +95,10 @@ def test_two_packages_of_one_name_are_refused(
         install(module, FINE, {"same": f"{module}:load"})
     with pytest.raises(LcamError, match="several packages: lcam_one:load, lcam_two:load"):
         load_network("same/a")
+
+
+def test_which_names_are_paths() -> None:
+    for name in ("net.onnx", "a/net.pt2", "net.py:build", "a/folder/that/is/not/here"):
+        assert names_a_file(name)
+    for name in ("resnet18", "timm/resnet18", "hf/org/name", "lcam-demo"):
+        assert not names_a_file(name)
