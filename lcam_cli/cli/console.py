@@ -123,9 +123,14 @@ class Console(Reporter):
         self._interrupt = interrupt
         self._live: rich.console.Console | None = None
 
+    @property
+    def takes_info(self) -> bool:
+        """Whether anybody is told what is going on."""
+        return not (self.quiet or self._follows)
+
     def info(self, message: str) -> None:
         """Tell what is going on."""
-        if not (self.quiet or self._follows):
+        if self.takes_info:
             self._say(message)
 
     def warn(self, message: str, *, once: bool = False) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import cast
@@ -22,10 +23,11 @@ from lcam_cli.engine.channels import Channels
 from lcam_cli.engine.cut import Cut
 from lcam_cli.engine.gradients import find_end_of_gradients, for_autograd
 from lcam_cli.engine.grid import Grid, find_grids
+from lcam_cli.engine.half import NEAR, Exact, Way, apply, cast_network, in_float32, short
 from lcam_cli.engine.identity import Identity
 from lcam_cli.engine.layer_calls import LayerCalls
-from lcam_cli.engine.layers import choose_target, no_layer
-from lcam_cli.engine.optimise import optimise
+from lcam_cli.engine.layers import no_layer
+from lcam_cli.engine.optimise import cut_at_target
 from lcam_cli.engine.plain import plain_classifier, some_pictures
 from lcam_cli.engine.split import with_head
 from lcam_cli.engine.tokens import OnMaps, parse_grid
@@ -94,7 +96,6 @@ class Backbone:
         )
         self.preprocess = channels.applied_to(own, plain.channels, network.name)
         pictures = some_pictures(2, self.preprocess)
-        picture = pictures[:1]
         self.network, whole = plain.module, plain.logits
         self.notes, self.one_by_one = plain.notes, plain.one_by_one
         note = channels.note(
@@ -107,7 +108,16 @@ class Backbone:
         if note is not None:
             self.notes.insert(0, note)
         self._device = torch.device("cpu")
-        target = choose_target(self.network, network.name, layer, picture, patches)
+        if whole.shape[1] == 1 and plain.activation == "softmax":
+            raise LcamError(
+                f"{network.name} gives a single logit, whose softmax score is always 1",
+                "give --activation sigmoid",
+            )
+        known = cut_at_target(
+            plain, network.name, layer, pictures, patches, keep_modules=redrawable
+        )
+        self._cut = cut = known[0] if known else None
+        target = cut.target if cut else None
         self.identity = Identity(
             network.name,
             network.weights,
@@ -118,26 +128,25 @@ class Backbone:
             output,
             plain.probabilities,
         )
-        if whole.shape[1] == 1 and plain.activation == "softmax":
-            raise LcamError(
-                f"{network.name} gives a single logit, whose softmax score is always 1",
-                "give --activation sigmoid",
-            )
         self._grids: dict[str, Grid | None] = {}
         self._layer_calls = LayerCalls(
             self.network, self.identity.layer, target.layer_calls if target else {}
         )
-        self._cut: Cut | None = None
+        self._way = Way()
+        self._undo: Callable[[], None] | None = None
+        self._is_settled = False
+        self._takes_several = plain.takes_several
         self._shape = (0, *_CELLS)
         self.gradients_end = ""
-        if target is not None:
-            cut = self._cut = Cut(self.network, target)
-            some = pictures if plain.takes_several else picture
-            A, around = optimise(cut, some, network.name, keep_modules=redrawable)
+        if known is not None:
+            cut, found = known
+            A, around = found.A, found.around
             self._shape = (A.shape[1], A.shape[2], A.shape[3])
-            self.gradients_end = self._no_gradients or find_end_of_gradients(
-                self.network, A, lambda A: cut.head(A, around)
-            )
+            self.gradients_end = self._no_gradients
+            if not (found.differentiable or self.gradients_end):
+                self.gradients_end = find_end_of_gradients(
+                    self.network, A, lambda A: cut.head(A, around)
+                )
         self.class_names = network.class_names or [str(r) for r in range(whole.shape[1])]
         if len(self.class_names) != whole.shape[1]:
             raise LcamError(
@@ -197,7 +206,8 @@ class Backbone:
         """Those of some layers; a forward pass finds all that were not asked for before."""
         new = [layer for layer in dict.fromkeys(layers) if layer not in self._grids]
         if new:
-            found = find_grids(self.network, self.calls_of(new), self.blank(), self._patches)
+            with self._way.running(self._device):
+                found = find_grids(self.network, self.calls_of(new), self.blank(), self._patches)
             self._grids.update(zip(new, found, strict=True))
         return [self._grids[layer] for layer in layers]
 
@@ -261,13 +271,143 @@ class Backbone:
             part.to(device=device, memory_format=torch.channels_last)
         return self
 
+    @torch.no_grad()
+    def compute_in(self, dtype: torch.dtype, *, keep: bool = False) -> float:
+        """Cast the network, where it is, to another precision; A and logits stay float32.
+
+        Args:
+            dtype: float32, bfloat16 or float16.
+            keep: Whether its weights in float32 stay in memory too, for :meth:`in_float32` and
+                :meth:`restore`; else they are gone.
+
+        Returns:
+            How far features and logits of test pictures are from those in float32, as a share of
+            their norm; infinite where they are no numbers.
+
+        Raises:
+            LcamError: It does not run so, or its precision was settled.
+        """
+        if dtype == self._way.dtype or isinstance(self.network, ForeignNetwork):
+            return self._way.difference
+        if self._is_settled:
+            raise LcamError(
+                f"{self.identity.name} already computes in {short(self._way.dtype)}",
+                "load it anew for another precision",
+            )
+        pictures = some_pictures(2 if self._takes_several else 1, self.preprocess).to(self._device)
+
+        exact = Exact(*self.forward(pictures))
+
+        def run(way: Way) -> tuple[Tensor, list[Tensor]]:
+            self._way = way
+            A, logits, around = self.forward(pictures)
+            by_head = [self.head(A, around)] if self._cut else []
+            return A, [logits, self(pictures), *by_head]
+
+        try:
+            self._way, undo = cast_network(
+                self.network, self.identity.name, self._cut, exact, dtype, run
+            )
+        except Exception:
+            self._way = Way()  # it is as it was
+            raise
+        self._undo = undo if keep else None
+        return self._way.difference
+
+    def restore(self) -> None:
+        """Bring a network whose weights in float32 were kept back to them."""
+        if self._undo is not None:
+            self._undo()
+            self._way, self._undo = Way(), None
+
+    def settle_precision(self, *, keep: bool) -> None:
+        """Have it compute in its precision for good: whoever runs it counts on that.
+
+        Args:
+            keep: Whether weights in float32 that were kept stay in memory.
+        """
+        self._is_settled = True
+        if not keep:
+            self._undo = None
+
+    @property
+    def keeps_float32(self) -> bool:
+        """Whether it is in half precision and has its weights in float32 too."""
+        return self._undo is not None
+
+    @contextlib.contextmanager
+    def in_float32(self) -> Iterator[None]:
+        """Compute in float32 within the block; its weights in float32 were kept."""
+        way = self._way
+        self.restore()
+        try:
+            yield
+        finally:
+            self._way, self._undo = way, apply(way, self.network, self._cut)
+
+    @contextlib.contextmanager
+    def computing_in(self, dtype: torch.dtype) -> Iterator[None]:
+        """Compute in half precision within the block, and in float32 before and after it."""
+        settled, self._is_settled = self._is_settled, False
+        try:
+            self.compute_in(dtype, keep=True)
+            yield
+        finally:
+            self.restore()
+            self._is_settled = settled
+
+    @property
+    def precision_note(self) -> str:
+        """What the user should know of how it runs in half precision; mostly nothing."""
+        name, way = self.identity.name, self._way
+        if way.difference > NEAR:
+            return (
+                f"{short(way.dtype)} does not suit {name}: it changes features or logits by "
+                f"{way.difference:.0%} of their norm; --precision fp32 does not"
+                if math.isfinite(way.difference)
+                else f"{short(way.dtype)} does not suit {name}: numbers do not fit in it"
+            )
+        if not way.autocast:
+            return ""
+        why = way.failed or "its logits would be others"
+        return (
+            f"{name} does not run with all its weights in {short(way.dtype)} ({why}): PyTorch's "
+            "autocast runs it, which is slower"
+        )
+
+    @contextlib.contextmanager
+    def float32_head(self) -> Iterator[None]:
+        """Have :meth:`head` compute in float32, whatever the precision, within the block.
+
+        For what is a small difference of its logits. Weights stay as they were rounded.
+        """
+        cut, before = self._need_cut(), self._way
+        with in_float32(cut.halves[1] if cut.halves else self.network), cut.in_float32():
+            self._way = Way()
+            try:
+                yield
+            finally:
+                self._way = before
+
+    @property
+    def gradient_scale(self) -> float:
+        """How many times too large gradients at layers are while the network runs backward."""
+        return self._way.gradient_scale
+
     def __call__(self, x: Tensor) -> Tensor:
-        """Run the whole network: normalised (B, C, H, W) to logits (B, R)."""
-        return self._cut.whole(x) if self._cut else for_autograd(cast(Tensor, self.network(x)))
+        """Run the whole network: normalised (B, C, H, W) to logits (B, R), float32."""
+        with self._way.running(self._device):
+            x = self._way.enter(x)
+            cut = self._cut
+            logits = cut.whole(x) if cut else for_autograd(cast(Tensor, self.network(x)))
+            return self._way.leave(logits)
 
     def features(self, x: Tensor) -> Tensor:
         """Run the network up to the target layer: normalised (B, C, H, W) to A (B, K, P, Q)."""
-        return self._cut.features(x) if self._cut else self._no_features(x)
+        if self._cut is None:
+            return self._no_features(x)
+        with self._way.running(self._device):
+            return self._cut.features(self._way.enter(x)).float()
 
     def head(self, A: Tensor, around: Sequence[Tensor]) -> Tensor:
         """Run the rest of the network on A (B, K, P, Q): logits (B, R).
@@ -280,7 +420,9 @@ class Backbone:
             LcamError: It has no target layer; or it is run whole, and runs the layer less often
                 than it did.
         """
-        return self._need_cut().head(A, around)
+        cut, way = self._need_cut(), self._way
+        with way.running(self._device):
+            return way.leave(cut.head(way.enter_head(A), around))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """Features, logits and what goes around the layer, in one pass.
@@ -292,7 +434,11 @@ class Backbone:
         Raises:
             LcamError: The layer does not run on these pictures, or gives something else.
         """
-        return self._cut.forward(x) if self._cut else (self._no_features(x), self(x), ())
+        if self._cut is None:
+            return self._no_features(x), self(x), ()
+        with self._way.running(self._device):
+            A, logits, around = self._cut.forward(self._way.enter(x))
+            return A.float(), self._way.leave(logits), around
 
     def _no_features(self, x: Tensor) -> Tensor:
         return x.new_zeros(len(x), *self._shape)
@@ -319,11 +465,12 @@ class Backbone:
         last = linear[-1]
         generator = torch.Generator().manual_seed(0)
         count = 1 if self.one_by_one else 2
-        A = torch.randn(count, K, P, Q, generator=generator).to(last.weight)
+        A = torch.randn(count, K, P, Q, generator=generator).to(self._device)
         with torch.no_grad():
             *_, around = self.forward(self.blank().expand(count, -1, -1, -1))
-            pooled = last(A.mean((2, 3)))
-            close = torch.allclose(self.head(A, around), pooled, rtol=1e-3, atol=1e-4)
+            with self.float32_head():
+                pooled = last(A.mean((2, 3)))
+                close = torch.allclose(self.head(A, around), pooled, rtol=1e-3, atol=1e-4)
         return last if close else None
 
     def with_head(self, head: nn.Module, *, weights: str, weights_file: str) -> Backbone:
@@ -370,7 +517,8 @@ class Backbone:
 
     def blank(self) -> Tensor:
         """An input, (1, C, H, W), where the network is."""
-        return torch.zeros(1, *self.preprocess.input_shape, device=self._device)
+        blank = torch.zeros(1, *self.preprocess.input_shape, device=self._device)
+        return self._way.enter(blank)
 
 
 def load_backbone(

@@ -50,6 +50,7 @@ def _measured(engine: Engine, forward: Forward, y: Tensor) -> Tensor:
         changed[rows, channels] += step
         changed[n + rows, channels] -= step
         around = [t.repeat(2 * n, *[1] * (t.ndim - 1)) for t in forward.around]
-        logits: Tensor = engine.run(lambda A, *around: engine.head(A, around), changed, *around)
+        with engine.backbone.float32_head():
+            logits: Tensor = engine.run(lambda A, *rest: engine.head(A, rest), changed, *around)
         found.append((logits[:n, y] - logits[n:, y]) / (2 * step))
     return torch.cat(found)

@@ -10,7 +10,7 @@ reads or replaces the layer's output. What a transformer gives is read as featur
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import torch
@@ -31,12 +31,17 @@ class Cut:
         target: The target layer.
         halves: Two graphs that share the network's parameters (``engine.split``); None where the
             network is run whole.
+        dtype: The type of what the network is given.
+        head_dtype: The type in which the second graph takes A; None for the type that A has.
     """
 
     def __init__(self, network: nn.Module, target: Target) -> None:
         self.network = network
         self.target = target
         self.halves: tuple[nn.Module, nn.Module] | None = None
+        self.dtype = torch.float32
+        self.head_dtype: torch.dtype | None = None
+        self._is_exact = False
 
     @property
     def layout(self) -> Layout:
@@ -51,7 +56,7 @@ class Cut:
     def features(self, x: Tensor) -> Tensor:
         """Run the network up to the target layer: normalised (B, C, H, W) to A (B, K, P, Q)."""
         if self.halves:
-            return self._before(self.halves[0], x)[0]
+            return self.read(self.halves[0](x))[0]
         # To the end: only then is it known which of the layer's calls was the last.
         return self.forward(x)[0]
 
@@ -70,7 +75,7 @@ class Cut:
             if self.halves is None:
                 return self._head_of_whole(A, *around)
             # Copies: a head may begin with an in-place ReLU, or add to a residual in place.
-            given = [t.clone() for t in (A, *around)]
+            given = [A.to(self.head_dtype or A.dtype, copy=True), *map(self._copy, around)]
             prefix = 1 if self.layout.prefix else 0
             output = self.layout.to_output(given[0], *given[1 : 1 + prefix])
             return for_autograd(cast(Tensor, self.halves[1](output, *given[1 + prefix :])))
@@ -88,7 +93,7 @@ class Cut:
             LcamError: The layer does not run on these pictures, or gives something else.
         """
         if self.halves:
-            A, around = self._before(self.halves[0], x)
+            A, around = self.read(self.halves[0](x))
             return A, self.head(A, around), around
         call = self.target.call
         with self._keeping_gradients(), keep_outputs(self.network, [call]) as kept:
@@ -115,11 +120,11 @@ class Cut:
         A = A.clone()
 
         def put_back(output: Tensor) -> Tensor:
-            changed = self.layout.to_output(A, output)
+            changed = self.layout.to_output(A, output).to(output.dtype)
             return output.copy_(changed) if self.target.in_place else changed
 
         with replace_output(self.network, layer, number, put_back) as runs:
-            logits = cast(Tensor, self.network(x))
+            logits = cast(Tensor, self.network(x.to(self.dtype)))
         if runs.count <= number:
             raise LcamError(
                 f"layer {layer} ran {number + 1} times on a picture, and then {runs.count} "
@@ -129,11 +134,26 @@ class Cut:
             )
         return for_autograd(logits)
 
-    def _before(self, half: nn.Module, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """A, and what goes around it, of the first half of a network that is split."""
-        output, *around = (for_autograd(t) for t in half(x))
+    def read(self, given: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """A, and what goes around it, of what the first half of a network that is split gives."""
+        output, *around = (for_autograd(t) for t in given)
         n = self.layout.prefix
         return self.layout.to_maps(output), (*([output[:, :n]] if n else []), *around)
+
+    @contextlib.contextmanager
+    def in_float32(self) -> Iterator[None]:
+        """Give network and head float32 within the block."""
+        before = self.dtype, self.head_dtype, self._is_exact
+        self.dtype, self.head_dtype, self._is_exact = torch.float32, None, True
+        try:
+            yield
+        finally:
+            self.dtype, self.head_dtype, self._is_exact = before
+
+    def _copy(self, around: Tensor) -> Tensor:
+        """A copy of what goes around the layer: in half precision, as the network has it there."""
+        is_cast = self._is_exact and around.is_floating_point()
+        return around.float() if is_cast and around.element_size() < 4 else around.clone()
 
     @property
     def _output_axes(self) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from lcam_cli.engine.precision import Processor, Use, choices
 from lcam_cli.errors import LcamError
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -19,10 +20,17 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 @dataclass(frozen=True)
 class Hardware:
-    """The device and precision a run uses."""
+    """The device and precision a run uses.
+
+    Attributes:
+        device: Where the network runs.
+        precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``.
+        fallbacks: What ``auto`` takes, in this order, where the network is not right in that.
+    """
 
     device: torch.device
     precision: str
+    fallbacks: tuple[str, ...] = ()
 
     @property
     def dtype(self) -> torch.dtype:
@@ -41,20 +49,19 @@ class Hardware:
         return name
 
 
-def choose_hardware(device: str = "auto", precision: str = "auto") -> Hardware:
+def choose_hardware(device: str = "auto", precision: str = "auto", use: Use = "maps") -> Hardware:
     """Pick the device and precision.
 
-    ``auto`` takes the first of CUDA, Apple's MPS and the CPU that is there; bf16 on GPUs that
-    compute in it, else fp32. fp32 is what every measure is defined in; bf16 changes the predicted
-    class of a few pictures in a hundred (docs/performance.md).
+    ``auto`` takes the first of CUDA, Apple's MPS and the CPU that is there, and the precision that
+    suits it: see :func:`~.precision.choices`.
 
     Raises:
         LcamError: The device does not exist here, or cannot compute in that precision.
     """
     chosen = _device(device)
     if precision == "auto":
-        bf16 = chosen.type == "cuda" and torch.cuda.get_device_capability(chosen) >= (8, 0)
-        precision = "bf16" if bf16 else "fp32"
+        first, *others = choices(Processor.of(chosen), use)
+        return Hardware(chosen, first, tuple(others))
     if precision not in PRECISIONS:
         raise LcamError(f"unknown precision {precision!r}", "choose auto, fp32, bf16 or fp16")
     if precision == "fp16" and chosen.type == "cpu":

@@ -8,8 +8,8 @@ pixel is black whatever the normalisation.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,6 +22,8 @@ from lcam_cli.engine.activation import Activation, class_scores, confidence
 from lcam_cli.engine.backbone import Backbone, load_backbone
 from lcam_cli.engine.device import Hardware, choose_hardware, is_out_of_memory, prepare_cpu
 from lcam_cli.engine.grid import Grid
+from lcam_cli.engine.half import NEAR
+from lcam_cli.engine.precision import Use
 from lcam_cli.errors import LcamError
 from lcam_cli.networks.foreign import ForeignNetwork
 
@@ -87,6 +89,15 @@ class Forward:
 class Engine:
     """Runs a backbone over batches.
 
+    Args:
+        backbone: The classifier, or what :func:`~.backbone.load_backbone` makes one of.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
+        precision: ``"auto"``, ``"fp32"``, ``"bf16"`` or ``"fp16"``; see
+            :func:`~.precision.choices`.
+        batch_size: Pictures a batch; None for what suits the device.
+        align: See below.
+        use: What for; ``auto`` takes another precision where gradients go through the network.
+
     Attributes:
         backbone: The frozen classifier.
         hardware: Device and precision.
@@ -103,14 +114,16 @@ class Engine:
         precision: str = "auto",
         batch_size: int | None = None,
         align: bool = True,
+        use: Use = "maps",
     ) -> None:
         if not isinstance(backbone, Backbone):
             choose_hardware(device, precision)  # before what takes long
             backbone = load_backbone(backbone)
-        self.hardware: Hardware = hardware_for(backbone, device, precision)
+        self.hardware: Hardware = hardware_for(backbone, device, precision, use)
         if self.hardware.device.type == "cpu":
             prepare_cpu()
         self.backbone = backbone.to(self.hardware.device)
+        self._choose_precision()
         self.batch_size = batch_size or _BATCH_SIZE[self.hardware.device.type]
         self.align = align
         self._limit: int | None = None
@@ -122,6 +135,50 @@ class Engine:
         self._mean = torch.tensor(p.mean, device=self.device).view(1, -1, 1, 1)
         self._std = torch.tensor(p.std, device=self.device).view(1, -1, 1, 1)
 
+    def _choose_precision(self) -> None:
+        """Cast the network to the chosen precision, or to the first of auto's that is right."""
+        fallbacks = self.hardware.fallbacks
+        for precision in (self.hardware.precision, *fallbacks):
+            self.hardware = replace(self.hardware, precision=precision, fallbacks=())
+            keep = precision == "fp16" or bool(fallbacks)
+            try:
+                away = self.backbone.compute_in(self.hardware.dtype, keep=keep)
+            except LcamError:  # it does not run so at all
+                if not fallbacks:
+                    raise
+                continue
+            if away <= NEAR or not fallbacks:
+                break
+            self.backbone.restore()
+        # In fp16 alone numbers may not fit.
+        self.backbone.settle_precision(keep=self.hardware.precision == "fp16")
+        self._said_in_fp32 = False
+
+    @property
+    def can_compute_in_fp32(self) -> bool:
+        """Whether :meth:`in_fp32` makes a difference: in fp16, which not all numbers fit in."""
+        return self.hardware.precision == "fp16" and self.backbone.keeps_float32
+
+    @contextmanager
+    def in_fp32(self, picture: str) -> Iterator[None]:
+        """Compute in fp32 within the block, though the precision is fp16; said once.
+
+        Args:
+            picture: The first one on which fp16 gives no numbers.
+        """
+        if not self._said_in_fp32:
+            log.warning(
+                "fp16 gives no numbers on %s: it is computed in fp32, as are others like it",
+                picture,
+            )
+        self._said_in_fp32 = True
+        hardware, self.hardware = self.hardware, replace(self.hardware, precision="fp32")
+        try:
+            with self.backbone.in_float32():
+                yield
+        finally:
+            self.hardware = hardware
+
     def _warn_of_network(self) -> None:
         """Say once what the user should know of the network."""
         notes, self.backbone.notes = self.backbone.notes, []
@@ -132,6 +189,8 @@ class Engine:
                 else "what comes out depends on --batch-size"
             )
             notes.append(f"{self.backbone.one_by_one}: {how}")
+        if self.backbone.precision_note:
+            notes.append(self.backbone.precision_note)
         for note in notes:
             log.warning("%s", note, extra={"once": True})  # of several ranks
 
@@ -180,13 +239,7 @@ class Engine:
             A: The feature maps, possibly changed.
             around: Of the :class:`Forward` that A is from.
         """
-        with self.autocast():
-            return self.backbone.head(A, around).float()
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        """The context that the network runs in; it computes in the chosen precision."""
-        dtype = self.hardware.dtype
-        return torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
+        return self.backbone.head(A, around)
 
     def run(self, function: Callable[..., Any], *tensors: Tensor) -> Any:
         """Call ``function(*tensors)``, in halves where memory does not suffice.
@@ -287,9 +340,7 @@ class Engine:
                 given = self.normalise(apply_masks(x, masks))
             else:
                 given = apply_masks(self.normalise(x), masks)
-            with self.autocast():
-                logits = self.backbone(given)
-            return confidence(logits.float(), classes, self.activation)
+            return confidence(self.backbone(given), classes, self.activation)
 
         scores: Tensor = self.run(masked, x, masks, classes)
         return scores
@@ -315,18 +366,16 @@ class Engine:
         return g
 
     def _features_and_logits(self, x: Tensor) -> tuple[Tensor, ...]:
-        with self.autocast(), self.backbone.watch(self._watched) as others:
+        with self.backbone.watch(self._watched) as others:
             A, logits, around = self.backbone.forward(self.normalise(x))
         kept = [others[n].float() for n in self._watched]
-        around = tuple(t.float() if t.is_floating_point() else t for t in around)
-        return A.float(), logits.float(), *kept, *around
+        return A, logits, *kept, *around
 
     def _logits_of(self, x: Tensor) -> Tensor:
-        with self.autocast():
-            return self.backbone(self.normalise(x)).float()
+        return self.backbone(self.normalise(x))
 
 
-def hardware_for(backbone: Backbone, device: str, precision: str) -> Hardware:
+def hardware_for(backbone: Backbone, device: str, precision: str, use: Use = "maps") -> Hardware:
     """Pick the device and precision of a network: see :func:`~.device.choose_hardware`.
 
     One that another runtime computes runs where that can, in the precision that it was exported in.
@@ -336,7 +385,7 @@ def hardware_for(backbone: Backbone, device: str, precision: str) -> Hardware:
     """
     network = backbone.network
     if not isinstance(network, ForeignNetwork):
-        return choose_hardware(device, precision)
+        return choose_hardware(device, precision, use)
     chosen = choose_hardware(device)
     if chosen.device.type not in network.devices:
         if device != "auto":
@@ -352,7 +401,7 @@ def hardware_for(backbone: Backbone, device: str, precision: str) -> Hardware:
             f"--precision {precision} changes nothing: {backbone.identity.name} computes in the "
             "precision that it was exported in"
         )
-    return replace(chosen, precision="fp32")
+    return replace(chosen, precision="fp32", fallbacks=())
 
 
 def no_gradients(

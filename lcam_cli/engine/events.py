@@ -25,6 +25,8 @@ class Event:
         output: What it gave; the tensor itself, so that ``is`` tells equal ones.
         layout: How that is read as feature maps; None where it has no places.
         clues: What else tells how outputs are to be read.
+        version: How often the output had been changed in place when the call ended; None where it
+            is no tensor, or where PyTorch does not count.
     """
 
     name: str
@@ -34,11 +36,17 @@ class Event:
     output: object
     layout: Layout | None
     clues: Clues
+    version: int | None = None
 
     @property
     def own_layout(self) -> Layout | None:
         """The layout that its shape alone tells, whatever ``--grid`` says."""
         return find_layout(self.output, None, self.clues)
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether the output still holds what the call gave: nothing changed it in place since."""
+        return self.version is not None and self.version == _version_of(self.output)
 
     @property
     def in_place(self) -> bool:
@@ -77,7 +85,8 @@ def record(
             layout = find_layout(output, grid, clues)
             # Outputs stay referenced here, so `is` compares live tensors.
             first = given[0] if given else None
-            events.append(Event(name, number, module, first, output, layout, clues))
+            version = _version_of(output)
+            events.append(Event(name, number, module, first, output, layout, clues, version))
 
         return hook
 
@@ -93,3 +102,8 @@ def record(
         for handle in handles:
             handle.remove()
     return events, logits
+
+
+def _version_of(value: object) -> int | None:
+    """How often a tensor has been changed in place; None where that is not counted."""
+    return value._version if torch.is_tensor(value) and not value.is_inference() else None

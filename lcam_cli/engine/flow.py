@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -31,6 +32,21 @@ _PASS_THROUGH = (nn.Dropout, nn.Dropout2d, nn.Identity, nn.Flatten)
 _WEIGHTS_OF_PLACES = (nn.Softmax, nn.LogSoftmax)
 _ROUNDING = 1e-6
 """Logits that differ by less of their size are the same."""
+
+
+@dataclass(frozen=True)
+class OnePass:
+    """What a pass of the untouched network gave for one picture.
+
+    Attributes:
+        A: Feature maps of the target layer, (1, K, P, Q).
+        logits: (1, R).
+        gradient: Of a sum of the logits (:func:`~.gradients.gradient_of_logits`), at A.
+    """
+
+    A: Tensor
+    logits: Tensor
+    gradient: Tensor
 
 
 class Flow:
@@ -65,8 +81,12 @@ class Flow:
             with torch.no_grad():
                 self._given, self.events, self.logits = given, *record(network, given, grid)
 
-    def last(self) -> Event:
+    def last(self, *, by_gradients_alone: bool = False) -> Event:
         """The last call that gives features and that the logits depend on.
+
+        Args:
+            by_gradients_alone: Whether a gradient that is not zero is enough; else the network is
+                run again with what the call gives put back.
 
         Raises:
             LcamError: There is none.
@@ -83,7 +103,8 @@ class Flow:
                 if by_gradients and self._has_gradient(event) is False:
                     continue
                 named = _outermost([e for e in candidates if e.output is event.output])
-                if not self.reaches(named):
+                is_known = by_gradients_alone and self._has_gradient(named)
+                if not (is_known or self.reaches(named)):
                     continue
                 if self.are_features(named):
                     return named
@@ -127,6 +148,16 @@ class Flow:
         with torch.no_grad():
             others = [self.network(self.picture.clone()) for _ in range(2)]
         return not all(close(other, self.logits.detach()) for other in others)
+
+    def pass_at(self, event: Event) -> OnePass | None:
+        """What the pass gave at a call; None where that has changed, or has no gradient."""
+        if not event.is_unchanged or not self._has_gradient(event):
+            return None
+        output, to_maps = cast(Tensor, event.output), event.spatial_layout.to_maps
+        g = gradient_of_logits(self.logits, output, again=True)
+        if g is None or not g.isfinite().all():
+            return None
+        return OnePass(to_maps(output.detach().clone()), self.logits.detach(), to_maps(g))
 
     def reaches(self, event: Event) -> bool:
         """Whether A put back as it is gives the logits, and A changed gives others."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lcam_cli.engine.calls import Call
 from lcam_cli.engine.events import Event
-from lcam_cli.engine.flow import Flow, random_logits
+from lcam_cli.engine.flow import Flow, OnePass, random_logits
 from lcam_cli.engine.layer_calls import LayerCall, find_layer_calls, resolve_layer
 from lcam_cli.engine.patches import (
     GRID_HINT,
@@ -98,6 +98,32 @@ def choose_target(
     return None
 
 
+def target_by_gradients(
+    network: nn.Module, picture: Tensor, grid: tuple[int, int] | None
+) -> tuple[Target, OnePass] | None:
+    """The target layer as :func:`find_target` finds it, by one pass and its gradients alone.
+
+    That A put back in its place gives the logits is left to whoever cuts the network there.
+
+    Args:
+        network: The classifier, in eval mode, frozen.
+        picture: One input, (1, C, H, W).
+        grid: P and Q of a transformer's patches, where the user says so.
+
+    Returns:
+        The layer, and what the pass gave; None where more has to be tried.
+    """
+    if any(True for _ in _zero_weights(network)):
+        return None
+    try:
+        flow = Flow(network, picture, grid)
+        found = flow.last(by_gradients_alone=True)
+        known = flow.pass_at(found)
+        return None if known is None else (_checked_target(flow, found), known)
+    except LcamError:  # of which find_target tells
+        return None
+
+
 def no_layer(network: nn.Module, name: str, method: str) -> LcamError:
     """What to say of a method that looks at a layer, and a network that shows none."""
     if isinstance(network, ForeignNetwork):
@@ -144,10 +170,15 @@ def find_target(network: nn.Module, picture: Tensor, grid: tuple[int, int] | Non
         except LcamError:
             refuse_unknown_tokens(flow.events, flow.events, grid)
             raise
-        # What comes before is behind it: a --grid alone is held against all.
-        start = 0 if grid else next(i for i, e in enumerate(flow.events) if e is found)
-        refuse_unknown_tokens(flow.events[start:], flow.events, grid)
-        return _target(flow, found)
+        return _checked_target(flow, found)
+
+
+def _checked_target(flow: Flow, found: Event) -> Target:
+    """The target layer that was found; refused where tokens behind it are not known."""
+    # What comes before is behind it: a --grid alone is held against all.
+    start = 0 if flow.grid else next(i for i, e in enumerate(flow.events) if e is found)
+    refuse_unknown_tokens(flow.events[start:], flow.events, flow.grid)
+    return _target(flow, found)
 
 
 def locate_target(
@@ -205,7 +236,7 @@ def _with_random_for_zero_weights(network: nn.Module) -> Iterator[None]:
 
     Else the logits would depend on nothing.
     """
-    zero = [p for p in network.parameters() if p.ndim > 1 and p.is_floating_point() and not p.any()]
+    zero = list(_zero_weights(network))
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for p in zero:
@@ -216,6 +247,16 @@ def _with_random_for_zero_weights(network: nn.Module) -> Iterator[None]:
         with torch.no_grad():
             for p in zero:
                 p.zero_()
+
+
+def _zero_weights(network: nn.Module) -> Iterator[nn.Parameter]:
+    weights = (p for p in network.parameters() if p.ndim > 1 and p.is_floating_point())
+    return (p for p in weights if _is_zero(p))
+
+
+def _is_zero(weights: Tensor) -> bool:
+    """Whether all are zero; of most networks' the first number tells that they are not."""
+    return not (weights.numel() and bool(weights[(0,) * weights.ndim])) and not weights.any()
 
 
 def _no_places(event: Event, events: Sequence[Event], grid: tuple[int, int] | None) -> LcamError:

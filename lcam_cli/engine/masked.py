@@ -92,12 +92,7 @@ class MaskedForwards:
         return found
 
     def _confidence(self, masked: Tensor, classes: Tensor) -> Tensor:
-        return confidence(self._logits(masked), classes, self._engine.activation)
+        return confidence(self._engine.backbone(masked), classes, self._engine.activation)
 
     def _probabilities(self, masked: Tensor, _classes: Tensor) -> Tensor:
-        return class_scores(self._logits(masked), self._engine.activation)
-
-    def _logits(self, masked: Tensor) -> Tensor:
-        with self._engine.autocast():
-            logits: Tensor = self._engine.backbone(masked).float()
-        return logits
+        return class_scores(self._engine.backbone(masked), self._engine.activation)

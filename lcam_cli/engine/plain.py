@@ -48,7 +48,7 @@ class PlainClassifier:
         one_by_one: Why pictures must go through it one by one, in words; ``""`` where they need
             not.
         takes_several: Whether it takes several pictures at once at all.
-        channels: C of the pictures that it takes.
+        picture: What it was tried with, (1, C, H, W), of as many channels as it takes.
     """
 
     module: nn.Module
@@ -58,7 +58,12 @@ class PlainClassifier:
     notes: list[str] = field(default_factory=list)
     one_by_one: str = ""
     takes_several: bool = True
-    channels: int = 3
+    picture: Tensor = field(default_factory=lambda: torch.empty(1, 3, 0, 0))
+
+    @property
+    def channels(self) -> int:
+        """C of the pictures that it takes."""
+        return self.picture.shape[1]
 
 
 def some_pictures(count: int, preprocess: Preprocess) -> Tensor:
@@ -134,15 +139,17 @@ def plain_classifier(
     if choice.reshaped or choice.path or kind or copies:
         comes_off = kind != "" and _comes_off(module, choice, picture, kind)
         module = adapted(module, Adapter(choice, kind, comes_off, copies))
-    with torch.no_grad():
-        logits = module(picture.clone())
+        with torch.no_grad():
+            logits = module(picture.clone())
+    else:
+        logits = alone
     known = check_activation(network.activation) if network.activation and not kind else None
     scored_by = typed or known or _activation_of(kind)
     plain = PlainClassifier(module, logits, scored_by, kind, notes)
     if probe is not None:
         plain.one_by_one = probe.why_one_by_one(name, choice)
         plain.takes_several = probe.pair is not None
-    plain.channels = picture.shape[1]
+    plain.picture = picture
     return plain
 
 

@@ -48,8 +48,7 @@ def tap(engine: Engine, x: Tensor, layers: Sequence[str], classes: Tensor | None
     backbone.calls_of(layers)  # refuses what is no layer
 
     def read(x: Tensor, classes: Tensor | None = None) -> tuple[Tensor, ...]:
-        with engine.autocast():
-            return _read(backbone, layers, engine.normalise(x), classes)
+        return _read(backbone, layers, engine.normalise(x), classes)
 
     given = (x,) if classes is None else (x, classes)
     # One flat tuple, because the engine joins its columns where a batch had to be halved.
@@ -79,13 +78,15 @@ def _read(
         if not torch.is_tensor(output) or output.ndim != 4:
             kept[name].add(output)
             return None
+        dtype = output.dtype
         if classes is not None and not output.requires_grad:
-            output = output.detach().requires_grad_(True)  # the graph begins here
+            # The graph begins here; what gradients add up to is float32.
+            output = output.detach().float().requires_grad_(True)
         kept[name].add(output)
-        return output.clone()  # what follows may change it in place
+        return output.to(dtype, copy=True)  # what follows may change it in place
 
     with hook(backbone.network, kept, keep), torch.set_grad_enabled(classes is not None):
-        logits = backbone(x).float()
+        logits = backbone(x)
     outputs = []
     for layer, call in calls.items():
         output = kept[call.name].output
@@ -100,6 +101,7 @@ def _read(
     if classes is not None:
         chosen = logits.gather(1, classes.unsqueeze(1)).sum()
         gradients = _gradients(backbone, chosen, dict(zip(layers, outputs, strict=True)))
+    gradients = tuple(g.float() / backbone.gradient_scale for g in gradients)
     return logits.detach(), *(t.detach().float() for t in (*outputs, *gradients))
 
 

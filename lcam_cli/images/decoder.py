@@ -28,7 +28,15 @@ from lcam_cli.errors import BadImageError, LcamError
 from lcam_cli.images.depth import narrow_pictures
 from lcam_cli.images.formats import decoder_of
 from lcam_cli.images.preprocess import Preprocess
-from lcam_cli.images.request import CountRequest, Request, View, read_answer, read_count
+from lcam_cli.images.request import (
+    CountRequest,
+    PictureTask,
+    Request,
+    View,
+    read_answer,
+    read_count,
+    read_done,
+)
 from lcam_cli.images.tars import locate
 from lcam_cli.working_folder import absolute
 
@@ -59,8 +67,14 @@ _KEPT_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": str(1 << 26),
 }
 
-Q = TypeVar("Q", Request, CountRequest)
+Q = TypeVar("Q", Request, CountRequest, PictureTask)
 A = TypeVar("A")
+
+
+# Guards the lists of processes below. Each process has a condition of its own besides, so that a
+# process that becomes free wakes one thread, and not all.
+_lock = threading.Lock()
+_changed = threading.Condition(_lock)
 
 
 class _EndedError(Exception):
@@ -92,12 +106,19 @@ class Decoder:
             raise LcamError(
                 f"cannot start a process that reads pictures: {error.strerror}", _FEWER
             ) from None
-        self._ready = self._failed = False
+        self._ready = self._failed = self._closed = False
+        # Says when it is free, to those who need this very process.
+        self.freed = threading.Condition(_lock)
 
     @property
     def usable(self) -> bool:
         """Whether the process can be asked."""
         return not self._failed and self._process.poll() is None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process is gone, or is let go of."""
+        return self._closed or self._process.poll() is not None
 
     def read(self, request: Request) -> View:
         """Return the view that is asked for.
@@ -107,10 +128,7 @@ class Decoder:
             LcamError: The process did not start.
             RuntimeError: A mistake of ours.
         """
-        # Its own working folder is another.
-        at = locate(absolute(request.path))
-        here = replace(request, path=at.file, place=at.place, name=at.name, number=at.number)
-        view, levels = self._ask(here, read_answer)
+        view, levels = self._ask(_located(request), read_answer)
         if levels is not None:
             narrow_pictures.add(request.path, levels)
         return view
@@ -123,6 +141,13 @@ class Decoder:
         at = locate(absolute(path))
         return self._ask(CountRequest(at.file, at.place, at.name), read_count)
 
+    def do(self, task: PictureTask) -> str:
+        """Have something done with a whole picture; return what came of it.
+
+        Raises as :meth:`read` does.
+        """
+        return self._ask(replace(task, request=_located(task.request)), read_done)
+
     def _ask(self, request: Q, read: Callable[[Q, Callable[[memoryview], None]], A]) -> A:
         """Hand on a request and read its answer."""
         if not self._ready:
@@ -130,7 +155,7 @@ class Decoder:
         assert self._process.stdin is not None
         self._failed = True  # unless it gets to its answer's end
         try:
-            self._process.stdin.write(pickle.dumps(request))
+            self._send(pickle.dumps(request))
             answer = read(request, self._receive)
         except (_EndedError, BrokenPipeError):
             raise BadImageError(
@@ -146,12 +171,19 @@ class Decoder:
         self._failed = False
         return answer
 
+    def _send(self, message: bytes) -> None:
+        assert self._process.stdin is not None
+        rest = memoryview(message)
+        while rest:  # a signal may cut a write short
+            rest = rest[self._process.stdin.write(rest) :]
+
     def kill(self) -> None:
         """End the process at once; whoever waits for its answer sees it crash."""
         self._process.kill()
 
     def close(self) -> None:
         """End the process and release its pipes."""
+        self._closed = True
         self.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):  # where a file system hangs
             self._process.wait(1)
@@ -195,19 +227,29 @@ class Decoder:
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
+def _located(request: Request) -> Request:
+    """Return a request as a process understands it, whose working folder is another."""
+    at = locate(absolute(request.path))
+    return replace(request, path=at.file, place=at.place, name=at.name, number=at.number)
+
+
 _idle: list[Decoder] = []
-_lock = threading.Lock()
+_awaited: list[Decoder] = []
+"""Those that somebody needs, and no other: they are lent to nobody else meanwhile."""
+
+_lent_again: set[Decoder] = set()
 
 
 def start_decoders(count: int) -> None:
     """Start processes ahead of their use, e.g. while the network is being built."""
-    with _lock:
+    with _changed:
         _idle.extend(Decoder() for _ in range(count - len(_idle)))
+        _changed.notify_all()
 
 
 def idle_decoders() -> int:
     """Return how many processes wait for work."""
-    with _lock:
+    with _changed:
         return len(_idle)
 
 
@@ -215,24 +257,71 @@ def idle_decoders() -> int:
 def borrowed_decoder() -> Iterator[Decoder]:
     """Lend a process that nobody uses, a new one if there is none.
 
-    They live on between streams: training makes a stream an epoch.
+    They live on between streams: training makes a stream an epoch. While processes are at work on
+    pictures that they have kept, one of these is waited for: more processes than cores gain
+    nothing.
     """
-    decoder = None
-    with _lock:
-        while decoder is None and _idle:
-            decoder = _idle.pop()
-            if not decoder.usable:
-                decoder.close()
-                decoder = None
+    with _changed:
+        decoder = None
+        while decoder is None:
+            decoder = next((one for one in reversed(_idle) if one not in _awaited), None)
+            if decoder is not None:
+                _idle.remove(decoder)
+                if not decoder.usable:
+                    decoder.close()
+                    decoder = None
+            elif _lent_again or _awaited:
+                _changed.wait()
+            else:
+                break
     decoder = decoder or Decoder()
     try:
         yield decoder
     finally:
-        if decoder.usable:
-            with _lock:
-                _idle.append(decoder)
-        else:
-            decoder.close()
+        _give_back(decoder)
+
+
+@contextlib.contextmanager
+def borrowed_again(decoder: Decoder) -> Iterator[Decoder | None]:
+    """Lend this process, which has kept something; None where it has ended.
+
+    Waits while it is lent to somebody else; it comes here next.
+    """
+    there = False
+    with _changed:
+        _awaited.append(decoder)
+        try:
+            # Whether it is usable only tells who has it: it is not while it is at work.
+            decoder.freed.wait_for(lambda: decoder in _idle or decoder.ended)
+            there = decoder in _idle and decoder.usable
+            if there:
+                _idle.remove(decoder)
+                _lent_again.add(decoder)
+        finally:
+            _awaited.remove(decoder)
+            if not there:
+                _changed.notify_all()
+    if not there:
+        yield None
+        return
+    try:
+        yield decoder
+    finally:
+        _give_back(decoder)
+
+
+def _give_back(decoder: Decoder) -> None:
+    usable = decoder.usable
+    if not usable:
+        decoder.close()
+    with _changed:
+        _lent_again.discard(decoder)
+        if not usable:
+            decoder.freed.notify_all()
+            _changed.notify_all()
+            return
+        _idle.append(decoder)
+        (decoder.freed if decoder in _awaited else _changed).notify()
 
 
 @atexit.register

@@ -94,6 +94,17 @@ def find_images(inputs: Sequence[str], stdin_paths: Iterable[str] = ()) -> Found
     return found
 
 
+def check_there(inputs: Iterable[str]) -> None:
+    """Look for files and folders, as :func:`find_images` will, before anything that takes long.
+
+    Raises:
+        LcamError: One of them does not exist.
+    """
+    for path in (path for given in inputs for path in expand_braces(given)):
+        if path != "-" and split_number(path) is None:
+            _is_folder(path)
+
+
 def read_path_list(stream: BinaryIO, nul: bool) -> Iterator[str]:
     """Yield the paths of a list: one a line (LF or CRLF), or with ``nul`` separated by NUL bytes.
 
@@ -122,10 +133,7 @@ def _add(item: str, found: Found, seen: set[str]) -> str:
         file, item = in_file
         _take(item, found, seen)
         return os.path.abspath(os.path.dirname(file))
-    try:
-        is_folder = stat.S_ISDIR(os.stat(item).st_mode)
-    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
-        raise LcamError(f"cannot open {item}: {reason_of(error)}", "check the path") from error
+    is_folder = _is_folder(item)
     has_pictures = is_tar(item) and not is_folder  # or its damage is listed
     pictures: Iterable[str] = [item]
     walk = FolderWalk(item, seen, lambda *skipped: found.skipped.append(Skipped(*skipped)))
@@ -140,6 +148,18 @@ def _add(item: str, found: Found, seen: set[str]) -> str:
         raise LcamError(f"no pictures in {item}", walk.why_none())
     found.passed_over.add(walk.passed_over, item)
     return os.path.abspath(item if is_folder else os.path.dirname(item))
+
+
+def _is_folder(item: str) -> bool:
+    """Whether an input is a folder.
+
+    Raises:
+        LcamError: There is nothing of that name.
+    """
+    try:
+        return stat.S_ISDIR(os.stat(item).st_mode)
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
+        raise LcamError(f"cannot open {item}: {reason_of(error)}", "check the path") from error
 
 
 def _take(path: str, found: Found, seen: set[str]) -> None:

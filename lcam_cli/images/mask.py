@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lcam_cli.errors import BadImageError
 from lcam_cli.images.picture import ReadOptions
+from lcam_cli.images.pixels import Pixels
 from lcam_cli.images.preprocess import CropBox
 from lcam_cli.images.read import opened
 from lcam_cli.images.request import Request, View
@@ -33,7 +35,9 @@ class MaskRequest(Request):
     picture_size: tuple[int, int] = (1, 1)
     view_size: tuple[int, int] = (1, 1)
 
-    def view_with_levels(self) -> tuple[View, Levels | None]:
+    def view_with_levels(
+        self, also: Callable[[Pixels], None] = lambda pixels: None
+    ) -> tuple[View, Levels | None]:
         """Read the mask, a PNG, and show the view.
 
         Returns:
@@ -43,6 +47,7 @@ class MaskRequest(Request):
             BadImageError: It is no PNG, is damaged or too large; it shows no object at all; or it
                 has the size of the picture before that was turned upright.
         """
+        del also  # a mask is read for its view alone
         mask = _read(self.path, self.max_pixels)
         height, width = mask.shape
         if (height, width) == self.picture_size and height != width:

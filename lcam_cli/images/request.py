@@ -9,10 +9,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from lcam_cli.errors import BadImageError
 from lcam_cli.images.channels import pixels_of
@@ -40,7 +41,7 @@ class View(NamedTuple):
 # Kind; height and width, or a count or the text's length, and 0; channels, and whether they are
 # floats; crop box; the original's width and height; whether there are levels, and they.
 _HEADER = struct.Struct("<c3I?4d2I?4d")
-_VIEW, _COUNT, _UNREADABLE, _FAILED = b"v", b"c", b"u", b"f"
+_VIEW, _COUNT, _DONE, _UNREADABLE, _FAILED = b"v", b"c", b"d", b"u", b"f"
 _LONGEST_TEXT = 1 << 16
 _MOST_COUNTED = (1 << 32) - 1
 _NO_PIXELS = (0, 0, False)
@@ -53,6 +54,21 @@ _PLAIN = Preprocess()
 
 
 @dataclass(frozen=True)
+class Keep:
+    """What a reading process keeps of the pictures it has read, for a :class:`PictureTask`.
+
+    Attributes:
+        number: The picture's; numbers rise in the order in which pictures are needed again.
+        oldest: Nobody asks for pictures of lower numbers any more.
+        room: Bytes that a process may keep; a picture for which there is no room is not kept.
+    """
+
+    number: int
+    oldest: int = 0
+    room: int = 0
+
+
+@dataclass(frozen=True)
 class Request:
     """One picture, and which view of it.
 
@@ -60,6 +76,7 @@ class Request:
         path: The file.
         max_pixels: A picture with more is refused.
         preprocess: What makes the view; None for the whole picture with default settings.
+        keep: How the process keeps the whole picture after it has made the view; None to forget it.
         whole: The whole picture, upright, in 8-bit RGB, with the channels and the window of
             ``preprocess``.
         seeds: For a random view (``training_view``): they seed its generator. None for the centre.
@@ -78,6 +95,7 @@ class Request:
     name: str = ""
     number: int | None = None
     whole: bool = False
+    keep: Keep | None = None
 
     def view(self) -> View:
         """Read the picture and make the view.
@@ -87,10 +105,30 @@ class Request:
         """
         return self.view_with_levels()[0]
 
-    def view_with_levels(self) -> tuple[View, Levels | None]:
-        """The same, with the picture's values where they have more than 8 bits."""
+    def view_with_levels(
+        self, also: Callable[[Pixels], None] = lambda pixels: None
+    ) -> tuple[View, Levels | None]:
+        """The same, with the picture's values where they have more than 8 bits.
+
+        Args:
+            also: Is given the whole picture.
+        """
+        pixels, levels = self.read()
+        try:
+            view = self._view_of(pixels)
+            also(pixels)
+        except MemoryError as error:
+            raise BadImageError("not enough memory to resize it") from error
+        return view, levels
+
+    def read(self) -> tuple[Pixels, Levels | None]:
+        """Return the whole picture, with its values where they have more than 8 bits.
+
+        Raises:
+            BadImageError: The picture cannot be read.
+        """
         wanted = self.preprocess or _PLAIN
-        pixels, levels = read_pixels(
+        return read_pixels(
             self.path,
             ReadOptions(self.max_pixels, window=wanted.window),
             channels=wanted.channels,
@@ -98,10 +136,6 @@ class Request:
             name=self.name,
             number=self.number,
         )
-        try:
-            return self._view_of(pixels), levels
-        except MemoryError as error:
-            raise BadImageError("not enough memory to resize it") from error
 
     def _view_of(self, pixels: Pixels) -> View:
         size = pixels.size
@@ -147,6 +181,79 @@ class CountRequest:
         return count_pictures(self.path, place=self.place, name=self.name)
 
 
+class PictureWork(Protocol):
+    """Something that a reading process does with a whole picture; it is sent there as a pickle."""
+
+    def do(self, picture: Image.Image) -> str:
+        """Do it.
+
+        Args:
+            picture: RGB, upright; it may be drawn on.
+
+        Returns:
+            What came of it, in at most some thousand characters.
+
+        Raises:
+            BadImageError: It cannot be done with this picture.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class PictureTask:
+    """Work on a whole picture.
+
+    Attributes:
+        request: Which picture, and how it is read where the process has not kept it.
+        work: What is done.
+        keep: Its number, if it may have been kept.
+    """
+
+    request: Request
+    work: PictureWork
+    keep: Keep | None = None
+
+    @property
+    def path(self) -> str:
+        """The file."""
+        return self.request.path
+
+    @property
+    def name(self) -> str:
+        """What the picture is called, where it is in a tar."""
+        return self.request.name
+
+    def read(self) -> Image.Image:
+        """Return the whole picture, RGB, upright.
+
+        Raises:
+            BadImageError: The picture cannot be read.
+        """
+        return shown_whole(self.request.read()[0])
+
+    def do(self, picture: Image.Image) -> str:
+        """Do the work; see :class:`PictureWork`."""
+        try:
+            return self.work.do(picture)
+        except MemoryError as error:
+            raise BadImageError("not enough memory to draw on it") from error
+
+
+def shown_whole(pixels: Pixels) -> Image.Image:
+    """Return a whole picture for people: its own Pillow picture where that is RGB, else a new one.
+
+    Raises:
+        BadImageError: There is not enough memory.
+    """
+    plane = pixels.planes[0]
+    if len(pixels.planes) == 1 and isinstance(plane, Image.Image):
+        return plane.convert("RGB") if plane.mode != "RGB" else plane
+    try:
+        return Image.fromarray(pixels.as_rgb())
+    except MemoryError as error:
+        raise BadImageError("not enough memory to show it") from error
+
+
 @dataclass(frozen=True)
 class InMemoryPicture:
     """A picture that the program has itself, what makes its view, and what it is called."""
@@ -180,6 +287,11 @@ def counted(count: int, note: str) -> tuple[bytes, bytes]:
     count = max(0, min(count, _MOST_COUNTED))
     said = (count, len(body), 0, False)
     return _HEADER.pack(_COUNT, *said, *_NO_BOX, *_NO_SIZE, *_NO_LEVELS), body
+
+
+def done(result: str) -> tuple[bytes, bytes]:
+    """Return what came of a task as header and body."""
+    return _text(_DONE, result)
 
 
 def unreadable(reason: str) -> tuple[bytes, bytes]:
@@ -242,6 +354,19 @@ def read_count(request: CountRequest, receive: Callable[[memoryview], None]) -> 
     raise _error_of(request, kind, count, receive)
 
 
+def read_done(task: PictureTask, receive: Callable[[memoryview], None]) -> str:
+    """Read what came of ``task``.
+
+    Raises:
+        BadImageError: The picture cannot be read, or it cannot be done with this picture.
+        RuntimeError: The process reports a mistake of ours, or answers what was not asked.
+    """
+    kind, length, *_ = _receive_header(receive)
+    if kind == _DONE and length <= _LONGEST_TEXT:
+        return _receive_text(length, receive)
+    raise _error_of(task, kind, length, receive)
+
+
 def _receive_header(receive: Callable[[memoryview], None]) -> tuple[Any, ...]:
     header = bytearray(_HEADER.size)
     receive(memoryview(header))
@@ -249,7 +374,10 @@ def _receive_header(receive: Callable[[memoryview], None]) -> tuple[Any, ...]:
 
 
 def _error_of(
-    request: Request | CountRequest, kind: bytes, length: int, receive: Callable[[memoryview], None]
+    request: Request | CountRequest | PictureTask,
+    kind: bytes,
+    length: int,
+    receive: Callable[[memoryview], None],
 ) -> Exception:
     if kind not in (_UNREADABLE, _FAILED) or length > _LONGEST_TEXT:
         return RuntimeError(f"a reading process answered {kind!r} with {length}")

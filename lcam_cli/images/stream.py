@@ -15,6 +15,7 @@ from lcam_cli.errors import BadImageError
 from lcam_cli.images.find import Skipped
 from lcam_cli.images.ordered import Lend, in_order
 from lcam_cli.images.picture import Picture
+from lcam_cli.images.picture_tasks import PictureTasks
 from lcam_cli.images.preprocess import Preprocess
 from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.images.request import InMemoryPicture, Request, View
@@ -64,6 +65,7 @@ def stream_batches(
     workers: int,
     start: int = 0,
     max_pixels: int = MAX_PIXELS,
+    tasks: PictureTasks | None = None,
 ) -> Generator[Batch]:
     """Yield the centre views of ``paths[start:]``, files or pictures in memory, in order.
 
@@ -71,7 +73,8 @@ def stream_batches(
     that a resumed run makes the batches the interrupted one would have made. Closing the iterator
     early stops reading, at once or within a second.
 
-    Each of the ``workers`` is a process: a decoder that crashes or hangs loses one picture.
+    Each of the ``workers`` is a process: a decoder that crashes or hangs loses one picture. With
+    ``tasks`` it keeps the whole picture for these.
 
     Raises:
         ValueError: ``start`` is no multiple of ``batch_size``, or ``batch_size`` or ``workers`` is
@@ -85,10 +88,11 @@ def stream_batches(
         picture = paths[index]
         if isinstance(picture, Picture):
             return InMemoryPicture(picture, preprocess, f"picture {index}")
-        return Request(picture, max_pixels, preprocess)
+        keep = None if tasks is None else tasks.keep()
+        return Request(picture, max_pixels, preprocess, keep=keep)
 
     order = range(start, len(paths))
-    return _batches(order, wanted, preprocess, batch_size, workers)
+    return _batches(order, wanted, preprocess, batch_size, workers, tasks)
 
 
 def stream_training(
@@ -145,6 +149,7 @@ def _batches(
     preprocess: Preprocess,
     batch_size: int,
     workers: int,
+    tasks: PictureTasks | None = None,
 ) -> Generator[Batch]:
     def read(index: int, lend: Lend) -> View | Skipped:
         request = wanted(index)
@@ -152,7 +157,10 @@ def _batches(
             if isinstance(request, InMemoryPicture):
                 return request.view()
             with lend() as decoder:
-                return decoder.read(request)
+                view = decoder.read(request)
+            if tasks is not None and request.keep is not None:
+                tasks.note(request.path, decoder, request.keep)
+            return view
         except BadImageError as error:
             return Skipped(request.path, error.reason)
 

@@ -14,10 +14,21 @@ import pickle
 import resource
 import signal
 import traceback
+from functools import partial
 
 from lcam_cli.errors import BadImageError
+from lcam_cli.images.kept import KeptPixels
 from lcam_cli.images.pillow import readable_formats
-from lcam_cli.images.request import CountRequest, Request, answer, counted, failed, unreadable
+from lcam_cli.images.request import (
+    CountRequest,
+    PictureTask,
+    Request,
+    answer,
+    counted,
+    done,
+    failed,
+    unreadable,
+)
 
 READY = b"r"
 # Bytes: a pipe that holds an ordinary view lets this process go on without waiting for the reader.
@@ -44,15 +55,15 @@ def main(timeout: float) -> None:
     os.write(answers, READY)
     os.dup2(silence, 1)
     os.dup2(silence, 2)
+    kept = KeptPixels()
     with os.fdopen(0, "rb") as requests, contextlib.suppress(EOFError, BrokenPipeError):
         while True:
-            request: Request | CountRequest = pickle.load(requests)
+            request: Request | CountRequest | PictureTask = pickle.load(requests)
             # Not caught by Python: the kernel ends the process even inside a decoder's loop.
             signal.setitimer(signal.ITIMER_REAL, timeout)
-            message = _respond(request)
+            message, large = _respond(request, kept)
             signal.setitimer(signal.ITIMER_REAL, 0)
             _send(answers, message)
-            large = len(message[1]) > _LARGE
             del message  # a large picture is not kept until the next is asked for
             if large:
                 _give_back_memory()
@@ -64,16 +75,28 @@ def _give_back_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _respond(request: Request | CountRequest) -> tuple[bytes, bytes | memoryview]:
+def _respond(
+    request: Request | CountRequest | PictureTask, kept: KeptPixels
+) -> tuple[tuple[bytes, bytes | memoryview], bool]:
+    """Return the answer, and whether much memory was taken on the way."""
     try:
         if isinstance(request, CountRequest):
-            return counted(*request.count())
-        view, levels = request.view_with_levels()
-        return answer(view, levels if levels is not None and levels.are_narrow else None)
+            return counted(*request.count()), False
+        if isinstance(request, PictureTask):
+            return _do(request, kept)
+        view, levels = request.view_with_levels(partial(kept.add, request.keep))
+        message = answer(view, levels if levels is not None and levels.are_narrow else None)
+        return message, len(message[1]) > _LARGE
     except BadImageError as error:
-        return unreadable(error.reason)
+        return unreadable(error.reason), False
     except Exception:
-        return failed(traceback.format_exc())
+        return failed(traceback.format_exc()), False
+
+
+def _do(task: PictureTask, kept: KeptPixels) -> tuple[tuple[bytes, bytes], bool]:
+    picture = kept.take(task.keep) or task.read()
+    large = 4 * picture.width * picture.height > _LARGE
+    return done(task.do(picture)), large
 
 
 def _send(pipe: int, message: tuple[bytes, bytes | memoryview]) -> None:

@@ -19,13 +19,18 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def atomic_file(target: Path) -> Iterator[Path]:
+def atomic_file(target: Path, *, synced: bool = True) -> Iterator[Path]:
     """Give a temporary path beside ``target`` that becomes it when the block ends well.
 
     Whoever looks at ``target`` sees a whole file or none, also when the run is killed, and after
     the block it is on disk. Its folder is made. Only one run at a time may write a target: what
     another left under the temporary name is removed. A new file has the mode that umask gives; one
     that takes another's place keeps that one's.
+
+    Args:
+        target: The file.
+        synced: False leaves syncing to the caller, who does it before it says that the file is
+            there: until then a power failure may leave it empty.
 
     Raises:
         OSError: It cannot be written.
@@ -35,14 +40,22 @@ def atomic_file(target: Path) -> Iterator[Path]:
     temporary.unlink(missing_ok=True)  # it could even be a link
     try:
         yield temporary
-        # Without this the new name can reach the disk before the data does.
-        _sync(temporary)
+        if synced:  # without this the new name can reach the disk before the data does
+            sync(temporary)
         keep_mode(temporary, target)
         temporary.replace(target)
-        _sync_folder(target.parent)
+        if synced:
+            sync_folder(target.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def current_umask() -> int:
+    """Return the program's umask; the system tells it only when it is set."""
+    mask = os.umask(0o077)  # a file that another thread makes meanwhile is its owner's alone
+    os.umask(mask)
+    return mask
 
 
 def keep_mode(new: Path, old: Path) -> None:
@@ -56,13 +69,13 @@ def keep_mode(new: Path, old: Path) -> None:
             new.chmod(stat.S_IMODE(mode) | stat.S_IRUSR | stat.S_IWUSR)
 
 
-def write_atomically(target: Path, *pieces: bytes | memoryview) -> None:
-    """Write a file of some pieces, whole or not at all.
+def write_atomically(target: Path, *pieces: bytes | memoryview, synced: bool = True) -> None:
+    """Write a file of some pieces, whole or not at all; see :func:`atomic_file`.
 
     Raises:
         OSError: It cannot be written.
     """
-    with atomic_file(target) as temporary, temporary.open("wb") as file:
+    with atomic_file(target, synced=synced) as temporary, temporary.open("wb") as file:
         for piece in pieces:
             file.write(piece)
 
@@ -74,7 +87,7 @@ def remove(path: Path) -> None:
         OSError: It cannot be removed.
     """
     path.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -116,18 +129,20 @@ def _make_folder(folder: Path) -> None:
     if not folder.is_dir():
         _make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Bring a folder's names to the disk."""
     try:
-        _sync(folder)
+        sync(folder)
     except OSError as error:
         if error.errno != errno.EINVAL:  # some network file systems know no such thing
             raise
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Bring what is in a file to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

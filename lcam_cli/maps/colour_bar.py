@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from lcam_cli.images.depth import number_text
@@ -48,6 +49,13 @@ def with_colour_bar(picture: Image.Image, colormap: str, window: Window = "auto"
     Raises:
         LcamError: if there is no such colour map.
     """
+    return add_colour_bar(picture, colour_table(colormap), window)
+
+
+def add_colour_bar(
+    picture: Image.Image, table: NDArray[np.uint8], window: Window = "auto"
+) -> Image.Image:
+    """Do the same with a colour map as 256 RGB colours, uint8 ``(256, 3)``."""
     width, height = picture.size
     size = letter_size(picture.size)
     line = round(size * _LINE)
@@ -62,7 +70,7 @@ def with_colour_bar(picture: Image.Image, colormap: str, window: Window = "auto"
     top, bottom = height + (line - size) // 2, height + (line + size) // 2
     draw = ImageDraw.Draw(taller)
     draw.rectangle((bar.left - 1, top - 1, bar.right, bottom), fill=_EDGE)
-    taller.paste(_colours(colormap, bar.right - bar.left, bottom - top), (bar.left, top))
+    taller.paste(_colours(table, bar.right - bar.left, bottom - top), (bar.left, top))
     left, right = bar.labels
     draw.text((margin, middle), left, fill="white", font=font(size), anchor="lm")
     draw.text((width - margin, middle), right, fill="white", font=font(size), anchor="rm")
@@ -88,7 +96,7 @@ def _bar(width: int, margin: int, size: int) -> _Bar:
     return _Bar(margin, width - margin, ("", ""))
 
 
-def _colours(colormap: str, width: int, height: int) -> Image.Image:
+def _colours(table: NDArray[np.uint8], width: int, height: int) -> Image.Image:
     levels = np.rint(np.linspace(0, 255, width)).astype(np.uint8)
-    row = Image.fromarray(colour_table(colormap)[levels][None])
+    row = Image.fromarray(table[levels][None])
     return row.resize((width, height), Image.Resampling.NEAREST)

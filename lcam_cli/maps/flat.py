@@ -34,6 +34,13 @@ def is_flat(saliency: NDArray[Any]) -> NDArray[np.bool_]:
     return flat
 
 
+def find_flat(saliency: NDArray[Any]) -> NDArray[np.intp]:
+    """Return the places of flat maps, ascending, of maps (B, H, W) as they are stored."""
+    # A few lines tell nearly every map from a flat one.
+    perhaps = np.flatnonzero(is_flat(saliency[:, :: max(1, saliency.shape[1] // _LINES)]))
+    return perhaps[is_flat(saliency[perhaps])] if len(perhaps) else perhaps
+
+
 def find_flat_rows(saliency: h5py.Dataset, rows: int) -> list[int]:
     """Return which of the first rows of a dataset of maps are flat.
 

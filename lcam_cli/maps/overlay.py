@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -85,38 +87,73 @@ def overlay(
         ValueError: if alpha leaves [0, 1].
     """
     drawn = picture.copy()
-    draw_saliency(drawn, saliency, crop_box, colormap, alpha)
+    levels = np.rint(saliency * np.float32(255)).astype(np.uint8)
+    draw_levels(drawn, levels, crop_box, Colours.of(colormap, alpha))
     if caption:
         draw_caption(drawn, caption)
     return drawn
 
 
-def draw_saliency(
-    picture: Image.Image, saliency: Floats, crop_box: CropBox, colormap: str, alpha: float
+@dataclass(frozen=True)
+class Colours:
+    """A colour map and its strength, without the library that knows its name.
+
+    Attributes:
+        table: 256 RGB colours, uint8 ``(256, 3)``.
+        alpha: Weight of the colours where V is 1, in [0, 1].
+    """
+
+    table: NDArray[np.uint8]
+    alpha: float = DEFAULT_ALPHA
+
+    @classmethod
+    def of(cls, colormap: str, alpha: float = DEFAULT_ALPHA) -> Colours:
+        """Look up a colour map.
+
+        Raises:
+            LcamError: if there is no such colour map.
+            ValueError: if alpha leaves [0, 1].
+        """
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"alpha is {alpha}, not in [0, 1]")
+        return cls(colour_table(colormap), alpha)
+
+
+def draw_levels(
+    picture: Image.Image, levels: NDArray[np.uint8], crop_box: CropBox, colours: Colours
 ) -> None:
     """Draw V over a picture, in place; see :func:`overlay`.
 
     In bands of rows, so that a large picture needs but a byte a pixel more than it has.
+
+    Args:
+        picture: RGB.
+        levels: V times 255, rounded, uint8 ``(H, W)``.
+        crop_box: Where that lies in the picture, in pixels.
+        colours: How V is coloured.
     """
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha is {alpha}, not in [0, 1]")
     box = _pixels(crop_box, picture.size)
     for strip in _around(box, picture.size):
         for band in bands_of(strip, _PIXELS_AT_ONCE):
             picture.paste(picture.crop(band).convert("RGB", _DIM), band[:2])
     if box is None:
         return
-    colours = colour_table(colormap).tobytes()
-    weights = [round(alpha * level) for level in range(256)]
-    whole = _stretched(saliency, crop_box, box)
+    table = colours.table.tobytes()
+    weights = _weights(colours.alpha)
+    whole = _stretched(levels, crop_box, box)
     for band in bands_of(box, _PIXELS_AT_ONCE):
         left, top, right, bottom = band
         grey = whole.crop((left - box[0], top - box[1], right - box[0], bottom - box[1]))
         weight = grey.point(weights)
         # As a palette picture, so that Pillow looks the colours up.
-        grey.putpalette(colours)
-        seen = Image.composite(grey.convert("RGB"), picture.crop(band), weight)
-        picture.paste(seen, band[:2])
+        grey.putpalette(table)
+        picture.paste(grey.convert("RGB"), band[:2], weight)
+
+
+@functools.cache
+def _weights(alpha: float) -> list[int]:
+    """Return the weight of the colours for each level of V, in 0 to 255."""
+    return [round(alpha * level) for level in range(256)]
 
 
 def bands_of(box: Box, pixels: int) -> Iterator[Box]:
@@ -149,9 +186,9 @@ def _covered(begin: float, end: float, length: int) -> tuple[int, int] | None:
     return middle, middle + 1
 
 
-def _stretched(saliency: Floats, crop_box: CropBox, box: Box) -> Image.Image:
+def _stretched(levels: NDArray[np.uint8], crop_box: CropBox, box: Box) -> Image.Image:
     """Return V over the pixels of ``box``, resized bilinearly, as 8-bit grey."""
-    height, width = saliency.shape
+    height, width = levels.shape
     x0, y0, x1, y1 = crop_box
     across, down = width / (x1 - x0), height / (y1 - y0)
     # The part of V that lies over the box; rounding to whole pixels may reach a bit beyond V.
@@ -161,7 +198,7 @@ def _stretched(saliency: Floats, crop_box: CropBox, box: Box) -> Image.Image:
         min((box[2] - x0) * across, float(width)),
         min((box[3] - y0) * down, float(height)),
     )
-    grey = Image.fromarray(np.rint(saliency * np.float32(255)).astype(np.uint8))
+    grey = Image.fromarray(levels)
     return grey.resize((box[2] - box[0], box[3] - box[1]), Image.Resampling.BILINEAR, box=part)
 
 
@@ -183,6 +220,7 @@ def _around(box: Box | None, size: tuple[int, int]) -> list[Box]:
 # Below so many pixels no letter can be read, and the strip would hide the picture.
 _SMALLEST_CAPTIONED = 64
 _SMALLEST_LETTERS = 10
+_FONT = "fonts/ttf/DejaVuSans.ttf"
 
 
 def letter_size(size: tuple[int, int]) -> int:
@@ -193,10 +231,24 @@ def letter_size(size: tuple[int, int]) -> int:
 @functools.cache
 def font(size: int) -> ImageFont.FreeTypeFont:
     """Return letters of this height, in pixels."""
-    # DejaVu comes with matplotlib; Pillow's own font has no letter beyond ASCII.
-    import matplotlib  # noqa: PLC0415
+    return ImageFont.truetype(_font_file(), size)
 
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)
+
+@functools.cache
+def _font_file() -> Path:
+    """Return the file of DejaVu Sans, which comes with matplotlib.
+
+    Pillow's own font has no letter beyond ASCII.
+    """
+    # Importing matplotlib takes as long as drawing a hundred overlays.
+    found = importlib.util.find_spec("matplotlib")
+    if found is not None and found.origin is not None:
+        usual = Path(found.origin).with_name("mpl-data") / _FONT
+        if usual.is_file():
+            return usual
+    import matplotlib  # noqa: PLC0415 (some systems have its data elsewhere)
+
+    return Path(matplotlib.get_data_path(), _FONT)
 
 
 def draw_caption(picture: Image.Image, caption: str) -> None:

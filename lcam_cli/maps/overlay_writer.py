@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from PIL import Image
 
-from lcam_cli.errors import BadImageError
+from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Window
-from lcam_cli.maps.atomic import cannot_write, human_size, write_atomically
-from lcam_cli.maps.colour_bar import with_colour_bar
+from lcam_cli.maps.atomic import cannot_write, human_size
 from lcam_cli.maps.marks import mark_overlays
 from lcam_cli.maps.names import claim_folder, output_name
-from lcam_cli.maps.overlay import (
-    DEFAULT_ALPHA,
-    DEFAULT_COLORMAP,
-    bands_of,
-    colour_table,
-    draw_caption,
-    draw_saliency,
-)
-from lcam_cli.maps.png_encoder import encode_png_in_bands
+from lcam_cli.maps.overlay import DEFAULT_ALPHA, DEFAULT_COLORMAP, Colours
+from lcam_cli.maps.overlay_work import Overlay, OverlayFormat, OverlayLook, OverlayWork
 from lcam_cli.maps.record import Map
-
-OverlayFormat = Literal["png", "jpg", "webp"]
-
-_SAVE_OPTIONS: dict[str, dict[str, int]] = {
-    "jpg": {"quality": 90},
-    "webp": {"quality": 85, "method": 2},
-}
-_PILLOW_FORMAT = {"jpg": "JPEG", "webp": "WEBP"}
-_LONGEST_SIDE = {"jpg": 65500, "webp": 16383}  # of the format, and of the library
-
-# In a band of rows that is encoded; it shows in a PNG's bytes.
-_PIXELS_AT_ONCE = 1 << 22
+from lcam_cli.maps.syncing import Syncing
 
 
 @dataclass(frozen=True)
@@ -61,9 +41,15 @@ class OverlayStyle:
 
 _PLAIN = OverlayStyle()
 
+# Bytes that a disk which has no room for a name lacks at least.
+_LEAST = 4096
+
 
 class OverlayWriter:
     """Writes overlays to a folder that mirrors the folders of the pictures. Thread-safe.
+
+    A file is whole under its name, or not there, whatever kills the run. It is sure to outlive the
+    power too once :meth:`sync` has returned.
 
     Args:
         folder: The folder to write into; made with its parents.
@@ -86,19 +72,44 @@ class OverlayWriter:
         may_exist: bool = False,
         shared: bool = False,
     ) -> None:
-        colour_table(style.colormap)
+        colours = Colours.of(style.colormap, style.alpha)
         if not shared:
             claim_folder(folder, may_exist=may_exist)
         self.folder = folder
-        self._format = picture_format
-        self._style = style
+        self._look = OverlayLook(colours, picture_format, style.colorbar, style.window)
+        self._captions = style.caption
         self._marked = False
+        self._syncing = Syncing()
+
+    def work(self, rows: Sequence[Map]) -> OverlayWork:
+        """Return the work that draws a picture's rows, captioned with class and score.
+
+        Raises:
+            LcamError: if the disk is full or fails.
+        """
+        if not self._marked:  # before the first, so that no overlay is taken for a picture
+            try:
+                mark_overlays(self.folder)
+            except OSError as error:
+                raise self._failed(self.folder, error, 0) from error
+            self._marked = True
+        return OverlayWork(self._look, [self._overlay(row) for row in rows])
+
+    def take(self, work: OverlayWork, result: str) -> None:
+        """Take notice of what came of some work.
+
+        Raises:
+            LcamError: if the disk is full or fails.
+        """
+        if result:
+            number, code, size = map(int, result.split())
+            target = Path(work.overlays[number].target)
+            raise self._failed(target, OSError(code, ""), size)
+        for one in work.overlays:
+            self._syncing.add(Path(one.target))
 
     def write(self, picture: Image.Image, row: Map) -> Path:
-        """Draw a row over its picture, captioned with class and score, and save it.
-
-        A large picture needs about 8 bytes a pixel, those of ``picture`` included, and
-        12 with a colour bar.
+        """Draw a row over its picture and save it, in this process.
 
         Args:
             picture: The row's picture: RGB, upright. It is drawn on.
@@ -111,48 +122,36 @@ class OverlayWriter:
             LcamError: if the disk is full or fails.
             BadImageError: if the picture is too large for the format.
         """
-        style = self._style
-        draw_saliency(picture, row.saliency, row.crop_box, style.colormap, style.alpha)
-        if style.caption:
-            draw_caption(picture, f"{row.class_name} {row.confidence:.1%}")
-        if style.colorbar:
-            picture = with_colour_bar(picture, style.colormap, style.window)
-        target = self.folder / output_name(row.path, row.class_index, self._format)
-        pieces = _encoded(picture, self._format)
+        work = self.work([row])
+        self.take(work, work.do(picture))
+        return Path(work.overlays[0].target)
+
+    def sync(self) -> None:
+        """Wait until all that was written is on disk.
+
+        Raises:
+            LcamError: if the disk is full or fails.
+        """
         try:
-            if not self._marked:  # before the first, so that no overlay is taken for a picture
-                mark_overlays(self.folder)
-                self._marked = True
-            write_atomically(target, *pieces)
+            self._syncing.wait()
         except OSError as error:
-            raise cannot_write(
-                target,
-                error,
-                needed=f"at least {human_size(sum(map(len, pieces)))}",
-                hint="free some space, or choose another format or folder for the overlays; "
-                "what is there can go on with --resume",
-            ) from error
-        return target
+            raise self._failed(self.folder, error, 0) from error
 
+    def close(self) -> None:
+        """End the thread that syncs, after what it has to do."""
+        self._syncing.close()
 
-def _encoded(picture: Image.Image, picture_format: OverlayFormat) -> list[bytes | memoryview]:
-    """Return a file's bytes, in pieces."""
-    width, height = picture.size
-    if picture_format == "png":
-        bands = (
-            np.asarray(picture.crop(band))
-            for band in bands_of((0, 0, width, height), _PIXELS_AT_ONCE)
+    def _overlay(self, row: Map) -> Overlay:
+        levels = np.rint(row.saliency * np.float32(255)).astype(np.uint8)
+        caption = f"{row.class_name} {row.confidence:.1%}" if self._captions else ""
+        name = output_name(row.path, row.class_index, self._look.picture_format)
+        return Overlay(levels, row.crop_box, caption, str((self.folder / name).absolute()))
+
+    def _failed(self, target: Path, error: OSError, size: int) -> LcamError:
+        return cannot_write(
+            target,
+            error,
+            needed=f"at least {human_size(max(size, _LEAST))}",
+            hint="free some space, or choose another format or folder for the overlays; "
+            "what is there can go on with --resume",
         )
-        return list(encode_png_in_bands(height, bands))
-    longest = _LONGEST_SIDE[picture_format]
-    if max(width, height) > longest:
-        raise BadImageError(
-            f"it cannot be drawn as {picture_format}: of {width} × {height} pixels, a side has "
-            f"more than {longest}; --overlay-format png has no limit"
-        )
-    encoded = io.BytesIO()
-    try:
-        picture.save(encoded, _PILLOW_FORMAT[picture_format], **_SAVE_OPTIONS[picture_format])
-    except (OSError, ValueError) as error:
-        raise BadImageError(f"it cannot be drawn as {picture_format}: {error}") from error
-    return [encoded.getbuffer()]

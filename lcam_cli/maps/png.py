@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,6 +57,8 @@ class PngWriter:
         resume: Go on with what the folder holds.
         overwrite: Write into the folder whatever it holds. The maps of an older run are removed,
             other files stay.
+        before_lines: Called before a batch gets its lines; brings to the disk what has to be there
+            with them.
 
     Attributes:
         paths: The path of each row, in order.
@@ -69,7 +71,13 @@ class PngWriter:
     """
 
     def __init__(
-        self, folder: Path, info: MapsInfo, *, resume: bool = False, overwrite: bool = False
+        self,
+        folder: Path,
+        info: MapsInfo,
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        before_lines: Callable[[], None] = lambda: None,
     ) -> None:
         created = info.created or datetime.now(UTC).isoformat(timespec="seconds")
         self.folder = folder
@@ -77,6 +85,7 @@ class PngWriter:
         self.skipped: list[Skipped] = []
         self._info = dataclasses.replace(info, created=created)
         self._lines: list[dict[str, Any]] = []
+        self._before_lines = before_lines
         claim_folder(folder, may_exist=resume or overwrite)
         if overwrite:
             self._clear()
@@ -113,6 +122,7 @@ class PngWriter:
         try:
             with ThreadPoolExecutor(_THREADS) as pool:
                 lines = list(pool.map(in_this_context(self._write), batch))
+            self._before_lines()
             _append_lines(self.folder / ROWS_NAME, lines)
             _append_lines(self.folder / SKIPPED_NAME, map(dataclasses.asdict, batch.skipped))
         except OSError as error:
@@ -194,8 +204,8 @@ class PngWriter:
         saved = next(_read_lines(self.folder / INFO_NAME), {})
         names = {field.name for field in dataclasses.fields(MapsInfo)}
         # Softmax scores, patches found by themselves and whole runs were all there was at first,
-        # and nothing told the classes.
-        may_be_missing = {"grid", "activation", "output", "probabilities"}
+        # and nothing told the classes or the precision.
+        may_be_missing = {"grid", "activation", "output", "probabilities", "precision"}
         may_be_missing |= {"shard", "classes", "classes_explained"}
         classes = saved.get("classes", [])
         wrong = not isinstance(classes, list) or not all(isinstance(c, str) for c in classes)

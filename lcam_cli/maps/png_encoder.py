@@ -91,5 +91,5 @@ def _filtered(band: NDArray[np.uint8], above: NDArray[np.uint8] | None = None) -
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
-    check = zlib.crc32(data, zlib.crc32(kind))
+    check = deflate.crc32(data, deflate.crc32(kind))
     return b"".join((struct.pack(">I", len(data)), kind, data, struct.pack(">I", check)))

@@ -68,6 +68,8 @@ class MapsInfo:
             empty.
         probabilities: The last step that was taken off the classifier, such as ``"softmax"``;
             empty for none.
+        precision: What the classifier computed in, ``"fp32"``, ``"bf16"`` or ``"fp16"``; empty
+            where it is not known. Pictures on which fp16 gives no numbers are computed in fp32.
         preprocess: ``Preprocess.to_json()``: how a picture became the network's input.
         root: The folder that relative row paths start from.
         classes: The names of all classes, in the classifier's order; empty where the file does not
@@ -91,6 +93,7 @@ class MapsInfo:
     activation: str = "softmax"
     output: str = ""
     probabilities: str = ""
+    precision: str = ""
     classes: Sequence[str] = ()
     classes_explained: dict[str, Any] = field(default_factory=dict)
     lcam_version: str = __version__
@@ -128,16 +131,20 @@ class MapsInfo:
         Args:
             old: Of the maps that these go on from; :meth:`difference` names nothing.
         """
-        known = old.classes_explained and self.classes_explained
-        return replace(self, classes_explained=known, classes=old.classes and self.classes)
+        return replace(
+            self,
+            classes_explained=old.classes_explained and self.classes_explained,
+            classes=old.classes and self.classes,
+            precision=old.precision and self.precision,
+        )
 
     def difference(self, other: MapsInfo) -> str:
         """Name the first setting that makes maps of ``other`` no continuation of these.
 
         Returns:
             E.g. ``"method is 'rise', not 'lcam'"`` (these first); empty where none differs.
-            Where the weights' file lies, the version and the date may differ; and the classes
-            and their names where one of the two does not say which.
+            Where the weights' file lies, the version and the date may differ; and the classes,
+            their names and the precision where one of the two does not say which.
         """
         for name in (
             "method",
@@ -149,6 +156,7 @@ class MapsInfo:
             "activation",
             "output",
             "probabilities",
+            "precision",
             "preprocess",
             "root",
             "classes_explained",
@@ -160,7 +168,7 @@ class MapsInfo:
                 if differs := _prepared_otherwise(mine, theirs):
                     return differs
                 continue
-            if name == "classes_explained" and not (mine and theirs):
+            if name in ("classes_explained", "precision") and not (mine and theirs):
                 continue
             # As JSON, where a tuple is the list that it was read back as.
             if json.dumps(mine, sort_keys=True) != json.dumps(theirs, sort_keys=True):
@@ -326,6 +334,35 @@ class MapBatch:
             class_names=list(compress(self.class_names, rows)),
             confidence=self.confidence[rows],
             crop_box=self.crop_box[rows],
+        )
+
+    def merged(self, others: MapBatch, order: Sequence[str]) -> MapBatch:
+        """These rows and others of other pictures, as one batch without what was skipped.
+
+        Args:
+            others: Of the same method, with maps of the same size.
+            order: The paths of all pictures, in the order wanted.
+        """
+        if not (len(self) and len(others)):
+            return replace(self if len(self) else others, skipped=[])
+        place = {path: i for i, path in enumerate(order)}
+        paths = [*self.paths, *others.paths]
+        # A stable sort: the rows of a picture stay in their order.
+        rows = sorted(range(len(paths)), key=lambda row: place[paths[row]])
+
+        def both(name: str) -> NDArray[Any]:
+            return np.concatenate([getattr(self, name), getattr(others, name)])[rows]
+
+        class_names = [*self.class_names, *others.class_names]
+        return MapBatch(
+            saliency=both("saliency"),
+            cam=None if self.cam is None else both("cam"),
+            paths=[paths[row] for row in rows],
+            class_index=both("class_index"),
+            predicted_index=both("predicted_index"),
+            class_names=[class_names[row] for row in rows],
+            confidence=both("confidence"),
+            crop_box=both("crop_box"),
         )
 
     def check(self) -> None:

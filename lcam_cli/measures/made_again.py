@@ -95,9 +95,11 @@ def _check_differences(found: Tensor, method: Method, maps: MapsFile) -> None:
         )
     middle = float(found.nanmedian())
     if middle > TOLERANCE + _ROUNDED.get(maps.map_dtype, 0.0):
-        precision = (
-            "say in which --precision they were made, or else " if middle < _OTHER_PRECISION else ""
-        )
+        made_in, precision = maps.info.precision, ""
+        if middle < _OTHER_PRECISION and made_in:
+            precision = f"give --precision {made_in}, in which they were made, or else "
+        elif middle < _OTHER_PRECISION:
+            precision = "say in which --precision they were made, or else "
         raise LcamError(
             f"{method.name} as it is here is not the method of the maps in {maps.path}: they "
             f"differ by {middle:.2g}",

@@ -35,9 +35,8 @@ class AblationCam:
         """K passes through the head a picture, in full batches over channels and pictures."""
 
         def logit(A: Tensor, picture: Tensor) -> Tensor:
-            # In fp32 whatever the precision: α is a small difference of large numbers.
             around = [t[picture] for t in forward.around]
-            logits = engine.backbone.head(A, around).float()
+            logits = engine.backbone.head(A, around)
             return logits.gather(1, classes[picture, None])[:, 0]
 
         def without(picture: Tensor, channel: Tensor) -> Tensor:
@@ -45,13 +44,15 @@ class AblationCam:
             A[torch.arange(len(A), device=A.device), channel] = 0
             return logit(A, picture)
 
-        f: Tensor = engine.run(
-            logit, forward.A, torch.arange(len(forward.A), device=forward.A.device)
-        )
         alpha = forward.A.new_zeros(forward.A.shape[:2])
         active = (forward.A != 0).any(3).any(2).nonzero()
-        for start in range(0, len(active), engine.batch_size):
-            picture, channel = active[start : start + engine.batch_size].unbind(1)
-            drop = f[picture] - engine.run(without, picture, channel)
-            alpha[picture, channel] = drop / f[picture]
+        # In float32 whatever the precision: α is a small difference of large numbers.
+        with engine.backbone.float32_head():
+            f: Tensor = engine.run(
+                logit, forward.A, torch.arange(len(forward.A), device=forward.A.device)
+            )
+            for start in range(0, len(active), engine.batch_size):
+                picture, channel = active[start : start + engine.batch_size].unbind(1)
+                drop = f[picture] - engine.run(without, picture, channel)
+                alpha[picture, channel] = drop / f[picture]
         return Maps.of_cam(class_activation_map(forward.A, alpha).relu(), forward)

@@ -17,6 +17,7 @@ from lcam_cli.engine.engine import Engine, Forward
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
 from lcam_cli.images.inputs import pictures_of
+from lcam_cli.images.picture_tasks import PictureTasks
 from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.images.stream import Batch, stream_batches
 from lcam_cli.maps.record import MapBatch
@@ -108,6 +109,7 @@ def explain(
     start: int = 0,
     max_pixels: int = MAX_PIXELS,
     row_path: Callable[[str], str] = lambda path: path,
+    tasks: PictureTasks | None = None,
 ) -> Iterator[MapBatch]:
     """Explain pictures, batch by batch, in order.
 
@@ -122,6 +124,7 @@ def explain(
         start: The first picture to take, a multiple of :func:`pictures_at_once`.
         max_pixels: Pictures with more are skipped.
         row_path: What a path is called in the rows, e.g. relative to a root.
+        tasks: For what is done with whole pictures later, such as overlays; they are kept for it.
 
     Yields:
         Rows in the order of the pictures, the classes of a picture side by side; and the pictures
@@ -153,44 +156,93 @@ def explain(
         workers=workers,
         start=start,
         max_pixels=max_pixels,
+        tasks=tasks,
     )
     # A GPU gets its next batch before anybody waits for its last.
     outstanding = 1 if engine.device.type == "cuda" else 0
     begun: deque[Callable[[], MapBatch]] = deque()
+    explaining = _Explaining(engine, method, choice, paths, row_path)
     for batch in stream:
-        begun.append(_begin(engine, method, batch, choice, paths, row_path))
+        begun.append(explaining.begin(batch))
         if len(begun) > outstanding:
             yield begun.popleft()()
     for rows in begun:
         yield rows()
 
 
-def _begin(
-    engine: Engine,
-    method: Method,
-    batch: Batch,
-    choice: ClassChoice,
-    paths: Sequence[str],
-    row_path: Callable[[str], str],
-) -> Callable[[], MapBatch]:
-    """Start on a batch; what comes back waits for its rows and fetches them."""
-    if not batch.indices:
-        return partial(no_rows, engine, batch.skipped)
-    forward = engine.forward(engine.pixels(batch.images))
-    classes = choice.of(forward)
-    columns = (classes[:, c].contiguous() for c in range(classes.shape[1]))
-    try:
-        found = [run_method(engine, method, forward, column) for column in columns]
-    except Exception:
-        # Looked at here alone: on a GPU, a look is a wait.
-        if forward.finite.all():
-            raise
-        rest = with_numbers(engine, batch, forward, paths)
-        return _begin(engine, method, rest, choice, paths, row_path)
-    here = [paths[i] for i in batch.indices]
-    maps, names = [one.maps for one in found], [row_path(path) for path in here]
-    rows = partial(map_rows, engine, batch, forward, classes, maps, names)
-    return partial(_fetch, rows, found, engine, method.name, here, forward.finite)
+@dataclass(frozen=True)
+class _Explaining:
+    """How batches become rows: the arguments of :func:`explain`, with the pictures' paths."""
+
+    engine: Engine
+    method: Method
+    choice: ClassChoice
+    paths: Sequence[str]
+    row_path: Callable[[str], str]
+
+    def begin(self, batch: Batch) -> Callable[[], MapBatch]:
+        """Start on a batch; what comes back waits for its rows and fetches them."""
+        engine, method = self.engine, self.method
+        if not batch.indices:
+            return partial(no_rows, engine, batch.skipped)
+        forward = engine.forward(engine.pixels(batch.images))
+        classes = self.choice.of(forward)
+        columns = (classes[:, c].contiguous() for c in range(classes.shape[1]))
+        try:
+            found = [run_method(engine, method, forward, column) for column in columns]
+        except Exception:
+            # Looked at here alone: on a GPU, a look is a wait.
+            if forward.finite.all():
+                raise
+            if engine.can_compute_in_fp32:
+                rows_in_fp32 = self._in_fp32(batch)
+                return lambda: rows_in_fp32
+            return self.begin(with_numbers(engine, batch, forward, self.paths))
+        maps, names = [one.maps for one in found], self._names(batch)
+        rows = partial(map_rows, engine, batch, forward, classes, maps, names)
+        return partial(self._fetch, rows, found, batch, forward.finite)
+
+    def _names(self, batch: Batch) -> list[str]:
+        return [self.row_path(self.paths[i]) for i in batch.indices]
+
+    def _fetch(
+        self,
+        fetch: Callable[[], MapBatch],
+        found: Sequence[CheckedMaps],
+        batch: Batch,
+        scores_finite: Tensor,
+    ) -> MapBatch:
+        """Rows; where numbers are lacking, in fp32 or, if they still are, not at all."""
+        rows = fetch()
+        for one in found:
+            one.check_range()
+        scored = scores_finite.cpu().numpy()
+        per_picture = len(rows) // len(batch.indices)
+        has_map = rows.finite().reshape(-1, per_picture).all(axis=1)
+        finite = np.asarray(has_map & scored, np.bool_)
+        if finite.all():
+            return rows
+        kept = rows.only(np.repeat(finite, per_picture))
+        lost = np.flatnonzero(~finite).tolist()
+        if self.engine.can_compute_in_fp32:
+            again = self._in_fp32(batch.only(lost, ()))
+            kept = kept.merged(again, self._names(batch))
+            kept.skipped = rows.skipped + again.skipped
+        else:
+            why = f"{self.method.name}: its map is not finite{_in_precision(self.engine)}"
+            kept.skipped = rows.skipped + [
+                Skipped(
+                    self.paths[batch.indices[place]],
+                    why if scored[place] else not_numbers(self.engine),
+                )
+                for place in lost
+            ]
+        return kept
+
+    def _in_fp32(self, batch: Batch) -> MapBatch:
+        """The rows of a batch on which fp16 gives no numbers."""
+        with self.engine.in_fp32(self.paths[batch.indices[0]]):
+            return self.begin(batch)()
 
 
 def with_numbers(engine: Engine, batch: Batch, forward: Forward, paths: Sequence[str]) -> Batch:
@@ -198,35 +250,6 @@ def with_numbers(engine: Engine, batch: Batch, forward: Forward, paths: Sequence
     finite = forward.finite.cpu().numpy()
     lost = [Skipped(paths[i], not_numbers(engine)) for i in compress(batch.indices, ~finite)]
     return batch.only(finite.nonzero()[0].tolist(), batch.skipped + lost)
-
-
-def _fetch(
-    fetch: Callable[[], MapBatch],
-    found: Sequence[CheckedMaps],
-    engine: Engine,
-    method: str,
-    paths: Sequence[str],
-    scores_finite: Tensor,
-) -> MapBatch:
-    """Rows, less those of pictures whose maps or scores are no numbers: these are skipped."""
-    batch = fetch()
-    for one in found:
-        one.check_range()
-    rows_finite = batch.finite()
-    scored = scores_finite.cpu().numpy()
-    if rows_finite.all() and scored.all():
-        return batch
-    per_picture = len(batch) // len(paths)
-    finite = np.asarray(rows_finite.reshape(len(paths), per_picture).all(axis=1), np.bool_) & scored
-    why = f"{method}: its map is not finite{_in_precision(engine)}"
-    lost = [
-        Skipped(path, why if has_scores else not_numbers(engine))
-        for path, has_map, has_scores in zip(paths, finite, scored, strict=True)
-        if not has_map
-    ]
-    kept = batch.only(np.repeat(finite, per_picture))
-    kept.skipped = batch.skipped + lost
-    return kept
 
 
 def map_rows(

@@ -122,7 +122,7 @@ def _from_file(name: str, weights: str) -> Network:
         module.to_empty(device="cpu")  # the file brings every value that is read
     else:
         module = _for_channels(_without_auxiliary_heads(_build(name, **options)), channels)
-    file.load_into(module, fit, name)
+    file.load_into(module, fit, name, hand_over=True)
     if channels is not None:
         log.warning(
             "%s is for pictures of %s: the first layer of %s, %s, is one for them",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lcam_cli.locks import lock_file
 from lcam_cli.runs.checks import given
 from lcam_cli.runs.compare_options import CompareOptions
-from lcam_cli.runs.inputs import Inputs, listed
+from lcam_cli.runs.inputs import Inputs, check_there, listed
 from lcam_cli.runs.paths import pinned, plain
 from lcam_cli.runs.per_image import check_per_image
 from lcam_cli.runs.readers import start_readers
@@ -64,6 +64,7 @@ def compare_folder(
                 held.enter_context(claimed_report(options.report, options.overwrite))
             if options.per_image is not None:
                 held.enter_context(lock_file(options.per_image))
+        check_there(inputs)
         readers = start_readers(options.engine.workers)
         # It imports torch, which takes longer than the readers' start and than any refusal.
         from lcam_cli.runs.compare_outcome import compare  # noqa: PLC0415

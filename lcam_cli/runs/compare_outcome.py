@@ -22,6 +22,7 @@ from lcam_cli.runs.compare_options import CompareOptions
 from lcam_cli.runs.compare_run import CompareRun
 from lcam_cli.runs.compare_setup import new_comparison
 from lcam_cli.runs.comparison import Comparison
+from lcam_cli.runs.half_precision import COSTS_MEASURES, hint_at_bf16
 from lcam_cli.runs.labels import warn_of_label_order
 from lcam_cli.runs.log import log_to
 from lcam_cli.runs.reporter import Reporter
@@ -89,6 +90,11 @@ def compare(
                 plan = run.plan(resume=options.resume)
                 if plan.taken:
                     reporter.info(f"taken over from an earlier run: {', '.join(plan.taken)}")
+                if not options.resume:
+                    passes = comparison.forward_passes * len(comparison.found.paths)
+                    hint_at_bf16(
+                        comparison.engine, options.engine, passes, COSTS_MEASURES, reporter
+                    )
                 run.run(plan, reporter, workers=readers, max_pixels=max_pixels, skip=skip)
             except KeyboardInterrupt:
                 # At once: a batch of RISE can take an hour, and what is finished is saved already.

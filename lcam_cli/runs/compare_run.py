@@ -185,7 +185,7 @@ class CompareRun:
         with ExitStack() as stack:
             writers = []
             for candidate in together:
-                info = maps_info(backbone, candidate.method, what.found.root, what.task.choice)
+                info = maps_info(what.engine, candidate.method, what.found.root, what.task.choice)
                 info = replace(info, shard=part)
                 path = what.state.maps_path(candidate, pictures)
                 writer = Hdf5Writer(path, info, size=size, capacity=capacity, overwrite=True)

@@ -62,6 +62,12 @@ class Comparison:
     left_out: list[str] = field(default_factory=list)
 
     @property
+    def forward_passes(self) -> int:
+        """Forward passes a picture: each method's, and one a ν of its map."""
+        methods = [candidate.method for candidate in self.candidates]
+        return sum(max(1, m.forward_passes) + len(self.task.nus) for m in methods)
+
+    @property
     def is_new(self) -> bool:
         """Whether no earlier run has left anything of it."""
         return not any(self.state.parts(candidate) for candidate in self.candidates)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lcam_cli.locks import lock_file
 from lcam_cli.runs.checks import checked, given, text
 from lcam_cli.runs.diagnose_options import DiagnoseOptions
-from lcam_cli.runs.inputs import Inputs, listed
+from lcam_cli.runs.inputs import Inputs, check_there, listed
 from lcam_cli.runs.paths import pinned, plain
 from lcam_cli.runs.readers import start_readers
 from lcam_cli.runs.reporter import Reporter
@@ -60,6 +60,7 @@ def diagnose_folder(
         for target in (options.out, options.figure):
             if target is not None:
                 held.enter_context(lock_file(target))
+        check_there(inputs)
         readers = start_readers(options.engine.workers)
         # It imports torch, which takes longer than the readers' start and than any refusal.
         from lcam_cli.runs.diagnose_outcome import diagnose  # noqa: PLC0415

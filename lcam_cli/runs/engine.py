@@ -8,20 +8,25 @@ import torch
 
 from lcam_cli.engine.backbone import Backbone
 from lcam_cli.engine.engine import Engine
+from lcam_cli.engine.precision import Use
 from lcam_cli.methods.base import Method
 from lcam_cli.methods.placing import grid_of_maps, layers_of_cells
+from lcam_cli.runs.half_precision import warn_of_emulation
 from lcam_cli.runs.options import EngineOptions
 from lcam_cli.runs.reporter import Reporter
 from lcam_cli.scale.rank_info import RankInfo
 
 
-def new_engine(backbone: Backbone, options: EngineOptions, reporter: Reporter) -> Engine:
+def new_engine(
+    backbone: Backbone, options: EngineOptions, reporter: Reporter, use: Use = "maps"
+) -> Engine:
     """Make the engine, and say what it runs on."""
     engine = Engine(
         backbone,
         device=options.device,
         precision=options.precision,
         batch_size=options.batch_size,
+        use=use,
     )
     identity = backbone.identity
     where = "no layer"
@@ -32,6 +37,7 @@ def new_engine(backbone: Backbone, options: EngineOptions, reporter: Reporter) -
         f"{identity.name}, {where}, {backbone.num_classes} classes; "
         f"{engine.hardware.name}, {engine.hardware.precision}, batch {engine.batch_size}"
     )
+    warn_of_emulation(engine, reporter)
     if backbone.preprocess.channels == 1:
         reporter.info(f"{identity.name} takes 1 channel: colour is taken as luminance")
     return engine

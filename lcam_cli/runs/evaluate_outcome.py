@@ -37,6 +37,7 @@ from lcam_cli.runs.backbone import backbone_of_file
 from lcam_cli.runs.engine import new_engine
 from lcam_cli.runs.evaluate_options import EvaluateOptions
 from lcam_cli.runs.flat_maps import warn_of_flat_maps
+from lcam_cli.runs.half_precision import COSTS_MEASURES, hint_at_bf16
 from lcam_cli.runs.labels import true_classes, warn_of_label_order
 from lcam_cli.runs.log import log_to
 from lcam_cli.runs.method_of_maps import measures_with_method
@@ -127,6 +128,8 @@ def evaluate(
                 per_image = held.enter_context(
                     PerImage(options.per_image, methods, task.quantities, task.nus, truth)
                 )
+            passes = len(file) * (1 + len(options.nu))
+            hint_at_bf16(engine, options.engine, passes, COSTS_MEASURES, reporter)
             with reporter.progress(len(file), "evaluate", "maps") as bar:
                 outcome = evaluate_file(
                     engine,

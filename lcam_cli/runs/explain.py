@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lcam_cli.errors import LcamError
 from lcam_cli.runs.checks import checked, given, path
 from lcam_cli.runs.explain_options import ExplainOptions
-from lcam_cli.runs.inputs import Inputs, listed
+from lcam_cli.runs.inputs import Inputs, check_there, listed
 from lcam_cli.runs.paths import pinned, plain
 from lcam_cli.runs.readers import start_readers
 from lcam_cli.runs.reporter import Reporter
@@ -53,6 +53,7 @@ def explain_folder(
     if options.shard and RankInfo.of_environment().size > 1:
         raise LcamError("--shard does not go with torchrun", "leave it out: ranks share all alone")
     with working_folder_kept():
+        check_there(inputs)
         readers = start_readers(options.engine.workers)
         # It imports torch, which takes longer than the readers' start.
         from lcam_cli.runs.explain_outcome import explain  # noqa: PLC0415

@@ -16,6 +16,7 @@ from lcam_cli.runs.explain_ranks import explain_by_ranks
 from lcam_cli.runs.explain_run import ExplainRun, PartResult
 from lcam_cli.runs.explain_task import ExplainTask, Part
 from lcam_cli.runs.flat_maps import reason_of_picture, warn_of_flat_maps
+from lcam_cli.runs.half_precision import COSTS_MAPS, hint_at_bf16
 from lcam_cli.runs.log import log_to
 from lcam_cli.runs.method import backbone_and_method
 from lcam_cli.runs.outputs import check_shared, locks_of
@@ -89,6 +90,9 @@ def explain(
         skipped = SkippedPictures(reporter, options.pictures.strict)
         run = ExplainRun(task, options, skipped, workers)
         reporter.info(f"explaining {plural(len(part.pictures), 'image')} with {method.name}")
+        if not options.resume:  # what is there was begun in the precision that it has
+            passes = len(part.pictures) * max(1, method.forward_passes)
+            hint_at_bf16(engine, options.engine, passes, COSTS_MAPS, reporter)
         done = _explain(run, part, ranks, reporter, stop)
         if ranks.is_first and done is not None:
             _report_end(task, done, part.out, reporter)

@@ -207,7 +207,7 @@ def _expected(run: ExplainRun) -> ExpectedRun:
     task = run.task
     backbone = task.engine.backbone
     return ExpectedRun(
-        maps_info(backbone, task.method, task.found.root, task.choice),
+        maps_info(task.engine, task.method, task.found.root, task.choice),
         task.names,
         task.describe(range(0)).inputs,
         task.choice.per_picture,

@@ -101,6 +101,7 @@ class ExplainRun:
                 start=start,
                 max_pixels=self.options.engine.max_pixels or MAX_PIXELS,
                 row_path=task.row_path,
+                tasks=outputs.tasks,
             ):
                 rows += len(batch)
                 pending += [*batch.skipped, *outputs.append(batch)]

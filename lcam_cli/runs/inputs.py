@@ -23,3 +23,16 @@ def listed(name: str, inputs: Inputs) -> list[str]:
     """
     spelt: list[str] = checked(name, inputs, spellings)
     return spelt
+
+
+def check_there(inputs: Iterable[str]) -> None:
+    """Look for files and folders before torch is imported, which takes longer.
+
+    Raises:
+        LcamError: One of them does not exist.
+    """
+    # They import numpy, which options and help do without.
+    from lcam_cli.images import find  # noqa: PLC0415
+    from lcam_cli.runs.pipes import is_pipe  # noqa: PLC0415
+
+    find.check_there(path for path in inputs if not is_pipe(path))

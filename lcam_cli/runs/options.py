@@ -11,7 +11,7 @@ from lcam_cli.runs import checks as c
 
 if TYPE_CHECKING:
     from lcam_cli.images.preprocess import Fit, Window
-    from lcam_cli.maps.overlay_writer import OverlayFormat
+    from lcam_cli.maps.overlay_work import OverlayFormat
 
 
 @dataclass(frozen=True)

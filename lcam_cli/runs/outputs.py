@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
-from itertools import chain
+from itertools import chain, groupby
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from lcam_cli.engine.backbone import Backbone
+from lcam_cli.engine.engine import Engine
 from lcam_cli.errors import BadImageError, LcamError
-from lcam_cli.images.decoder import read_whole
 from lcam_cli.images.find import Skipped
+from lcam_cli.images.picture_tasks import PictureTasks
 from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.locks import lock_file, lock_folder
 from lcam_cli.maps.flat import FlatSummary
@@ -48,11 +48,12 @@ class Outputs:
         part: Which pictures, and where to.
         task: What is explained, and how.
         options: What is stored and drawn, and what becomes of what is there.
-        workers: Threads that draw.
+        workers: Processes that read pictures, and draw.
 
     Attributes:
         paths: The part's pictures.
         skipped_inputs: Inputs before its first picture that lead nowhere.
+        tasks: What has the overlays drawn, by the processes that read the pictures; None without.
     """
 
     def __init__(
@@ -65,16 +66,17 @@ class Outputs:
         self._root = found.root
         self.skipped_inputs = [] if part.pictures.start else found.skipped
         self._per_picture = task.choice.per_picture
-        self._max_pixels = options.engine.max_pixels or MAX_PIXELS
-        self._preprocess = backbone.preprocess
         self._background: BackgroundCalls[list[Skipped]] = BackgroundCalls()
-        self._drawing = ThreadPoolExecutor(workers, thread_name_prefix="lcam-draw")
+        # A picture is drawn by the process that keeps it. With a thread a process, several would
+        # often wait for the same one while the others have nothing to do.
+        self._drawing = ThreadPoolExecutor(4 * workers, thread_name_prefix="lcam-draw")
         self._drawn_at_once = Budget(_PIXELS_DRAWN_AT_ONCE)
-        info = maps_info(backbone, task.method, found.root, task.choice)
+        info = maps_info(task.engine, task.method, found.root, task.choice)
         info = replace(info, shard=part.shard)
         to_hdf5 = is_hdf5(out)
         folder = overlay.folder or (None if to_hdf5 else out / "overlays")
         resume, overwrite = options.resume, options.overwrite
+        self._overlays: OverlayWriter | None = None
         self._maps: Hdf5Writer | PngWriter
         if to_hdf5:
             self._maps = Hdf5Writer(
@@ -85,9 +87,16 @@ class Outputs:
                 map_dtype=options.map_dtype,
                 resume=resume,
                 overwrite=overwrite,
+                before_flush=self._sync_overlays,
             )
         else:
-            self._maps = PngWriter(out / "maps", info, resume=resume, overwrite=overwrite)
+            self._maps = PngWriter(
+                out / "maps",
+                info,
+                resume=resume,
+                overwrite=overwrite,
+                before_lines=self._sync_overlays,
+            )
         self._overlays = (
             OverlayWriter(
                 folder,
@@ -102,6 +111,11 @@ class Outputs:
                 may_exist=resume or overwrite,
                 shared=part.shard is not None,
             )
+            if folder
+            else None
+        )
+        self.tasks = (
+            PictureTasks(backbone.preprocess, options.engine.max_pixels or MAX_PIXELS, workers)
             if folder
             else None
         )
@@ -201,36 +215,56 @@ class Outputs:
         Raises:
             LcamError: The disk is full or fails; nothing is written from that batch on.
         """
-        return list(chain(*self._background.do(partial(self._write, batch))))
+        return list(chain(*self._background.do(partial(self._write, batch, self._begin(batch)))))
 
-    def _write(self, batch: MapBatch) -> list[Skipped]:
-        changed = self._write_overlays(batch)
+    def _write(self, batch: MapBatch, drawn: Callable[[], list[Skipped]]) -> list[Skipped]:
+        changed = drawn()
         unread = [Skipped(self.row_path(s.path), s.reason) for s in batch.skipped]
         if not self._maps.rows and not self._maps.skipped:
             unread = self.skipped_inputs + unread
         self._maps.append(replace(batch, skipped=unread))
         return changed
 
-    def _write_overlays(self, batch: MapBatch) -> list[Skipped]:
-        if self._overlays is None:
-            return []
-        return [
-            item for item in self._drawing.map(in_this_context(self._write_overlay), batch) if item
-        ]
+    def _begin(self, batch: MapBatch) -> Callable[[], list[Skipped]]:
+        """Begin to draw a batch, also while an earlier one is drawn; what comes back waits."""
+        overlays, tasks = self._overlays, self.tasks
+        if overlays is None or tasks is None:
+            return list
+        # A picture's classes lie side by side.
+        pictures = [list(rows) for _, rows in groupby(batch, lambda row: row.path)]
+        first = tasks.first_of([self._source(rows[0]) for rows in pictures])
+        draw = in_this_context(partial(self._draw, overlays, tasks))
+        drawing = [self._drawing.submit(draw, rows) for rows in pictures]
 
-    def _write_overlay(self, row: Map) -> Skipped | None:
-        assert self._overlays is not None
-        source = str(Path(self._root) / row.path)
+        def drawn() -> list[Skipped]:
+            if first is not None:  # all earlier batches are drawn
+                tasks.forget_before(first)
+            return [item for one in drawing if (item := one.result())]
+
+        return drawn
+
+    def _sync_overlays(self) -> None:
+        """A row says that its overlay is there, so that no resumed run draws it again."""
+        if self._overlays is not None:
+            self._overlays.sync()
+
+    def _draw(
+        self, overlays: OverlayWriter, tasks: PictureTasks, rows: list[Map]
+    ) -> Skipped | None:
+        source = self._source(rows[0])
         # The network sees the centre, so the picture is as large as both margins and the crop.
-        x0, y0, x1, y1 = row.crop_box
+        x0, y0, x1, y1 = rows[0].crop_box
         pixels = round((x0 + x1) * (y0 + y1))
         try:
             with self._drawn_at_once.taking(pixels):
-                picture = read_whole(source, self._max_pixels, self._preprocess)
-                self._overlays.write(picture, row)
+                work = overlays.work(rows)
+                overlays.take(work, tasks.do(source, work))
         except BadImageError as error:
             return Skipped(source, f"no overlay: {error.reason}")
         return None
+
+    def _source(self, row: Map) -> str:
+        return str(Path(self._root) / row.path)
 
     def settle(self) -> list[Skipped]:
         """Wait until all that was appended is written; return what :meth:`append` has not."""
@@ -250,8 +284,12 @@ class Outputs:
         trace: TracebackType | None,
     ) -> None:
         self._background.close()
-        self._drawing.shutdown()
-        self._maps.__exit__(kind, error, trace)
+        self._drawing.shutdown(cancel_futures=True)  # some are left where an earlier one failed
+        try:
+            self._maps.__exit__(kind, error, trace)
+        finally:
+            if self._overlays is not None:
+                self._overlays.close()
 
 
 def locks_of(out: Path, overlays: Path | None) -> list[AbstractContextManager[None]]:
@@ -274,9 +312,9 @@ def check_shared(out: Path) -> None:
         )
 
 
-def maps_info(backbone: Backbone, method: Method, root: str, choice: ClassChoice) -> MapsInfo:
+def maps_info(engine: Engine, method: Method, root: str, choice: ClassChoice) -> MapsInfo:
     """What all maps of a run have in common."""
-    identity = backbone.identity
+    backbone, identity = engine.backbone, engine.backbone.identity
     return MapsInfo(
         method=method.name,
         method_params={**method.params, "forward_passes": method.forward_passes},
@@ -288,6 +326,7 @@ def maps_info(backbone: Backbone, method: Method, root: str, choice: ClassChoice
         activation=identity.activation,
         output=identity.output,
         probabilities=identity.probabilities,
+        precision=engine.hardware.precision,
         preprocess=backbone.preprocess.to_json(),
         root=root,
         classes=tuple(backbone.class_names),

@@ -79,6 +79,11 @@ class Reporter:
         """Whether warnings go to the logger ``"lcam"``, for want of a callback."""
         return self._on_warning is None
 
+    @property
+    def takes_info(self) -> bool:
+        """Whether anybody is told what is going on."""
+        return self._on_info is not None
+
     def info(self, message: str) -> None:
         """Say what is going on."""
         if self._on_info is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lcam_cli.locks import lock_file
 from lcam_cli.runs.checks import given
-from lcam_cli.runs.inputs import Inputs, listed
+from lcam_cli.runs.inputs import Inputs, check_there, listed
 from lcam_cli.runs.paths import pinned, plain
 from lcam_cli.runs.readers import start_readers
 from lcam_cli.runs.reporter import Reporter
@@ -54,6 +54,7 @@ def sanity_check(
         for target in (options.out, options.figure):
             if target is not None:
                 held.enter_context(lock_file(target))
+        check_there(inputs)
         readers = start_readers(options.engine.workers)
         # It imports torch, which takes longer than the readers' start and than any refusal.
         from lcam_cli.runs.sanity_outcome import sanity  # noqa: PLC0415

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from lcam_cli.runs.checks import given
-from lcam_cli.runs.inputs import Inputs, listed
+from lcam_cli.runs.inputs import Inputs, check_there, listed
 from lcam_cli.runs.paths import pinned, plain
 from lcam_cli.runs.readers import start_readers
 from lcam_cli.runs.reporter import Reporter
@@ -45,6 +45,7 @@ def train_attention(
     reporter = given("reporter", reporter, Reporter)
     ending, inputs = Stop(stop), listed("data", data)
     with working_folder_kept():
+        check_there(inputs)
         readers = start_readers(options.engine.workers)
         # It imports torch, which takes longer than the readers' start.
         from lcam_cli.runs.train_outcome import train  # noqa: PLC0415

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lcam_cli.engine.backbone import Backbone
+from lcam_cli.engine.engine import Engine
 from lcam_cli.errors import LcamError, plural
 from lcam_cli.images.depth import narrow_pictures
 from lcam_cli.images.read import MAX_PIXELS
@@ -19,6 +20,7 @@ from lcam_cli.methods.base import Method
 from lcam_cli.methods.learned import LCAM_MODES
 from lcam_cli.runs.backbone import new_backbone
 from lcam_cli.runs.engine import new_engine, note_unused_gpus
+from lcam_cli.runs.half_precision import COSTS_TRAINING, hint_at_bf16
 from lcam_cli.runs.kept_aside import KeptAside
 from lcam_cli.runs.log import log_to
 from lcam_cli.runs.options import BackboneOptions
@@ -101,7 +103,7 @@ def train(
             reporter.info(f"nothing to resume in {folder}: starting anew")
         batch = settings.recipe.batch_size
         running = replace(options.engine, device=device, batch_size=batch)
-        engine = new_engine(backbone, running, reporter)
+        engine = new_engine(backbone, running, reporter, "training")
         note_unused_gpus(engine, rank_info, "train", reporter)
         skipped = SkippedPictures(reporter, options.pictures.strict)
         if ranks.is_first:
@@ -109,7 +111,7 @@ def train(
                 skipped(item)
         aside, paths = _apart(paths, settings)
         settings = replace(settings, recipe=settings.recipe.fitted(len(paths)))
-        _announce(reporter, options, settings.recipe, len(paths), len(aside))
+        _announce(reporter, options, settings.recipe, len(paths), len(aside), engine)
         kept_aside = KeptAside(aside, engine, settings, reporter, skipped, stop)
         sync = GradientSync(ranks)
         with ExitStack() as training:
@@ -208,9 +210,14 @@ def _apart(paths: Sequence[str], settings: TrainingSettings) -> tuple[list[str],
 
 
 def _announce(
-    reporter: Reporter, options: TrainOptions, recipe: Recipe, pictures: int, aside: int
+    reporter: Reporter,
+    options: TrainOptions,
+    recipe: Recipe,
+    pictures: int,
+    aside: int,
+    engine: Engine,
 ) -> None:
-    """Say what is trained, on how many pictures, and whether it will be known if that pays."""
+    """Say what is trained, on how many pictures, and what the user may want to change."""
     others = f" ({aside} more are kept aside)" if aside else ""
     reporter.info(
         f"training {_title(options)} on {plural(pictures, 'image')}{others}, "
@@ -224,6 +231,8 @@ def _announce(
             f"aside, as {FEWEST_PICTURES} would be: whether training pays will not be known",
             once=True,
         )
+    passes = pictures * recipe.epochs
+    hint_at_bf16(engine, options.engine, passes, COSTS_TRAINING, reporter)
 
 
 def _backbone_options(options: TrainOptions) -> BackboneOptions:

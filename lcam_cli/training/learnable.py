@@ -7,6 +7,7 @@ So what no run can learn from is refused, and what little can be learned from is
 from __future__ import annotations
 
 import logging
+from contextlib import closing
 
 import torch
 from torch import Tensor
@@ -60,19 +61,20 @@ def start_checked(data: StartingData) -> Rows | LearnedModule:
         LcamError: As :func:`~.modes.start`; or the feature maps are the same everywhere on all
             pictures, the classifier's rows are 0, or the start holds values that are no numbers.
     """
-    prospects = Prospects(data)
-    for forward in data.forwards():
-        prospects.add(forward)
-        if not prospects.unclear:
-            break
-    if prospects.flat:
-        raise LcamError(
-            f"the features of layer {prospects.layer} are the same everywhere in "
-            f"{prospects.of_all()}: no map can be made of them",
-            "give photographs, trained --weights, or another layer: --layer NAME",
-        )
-    module = start(data)
-    _check_start(module, data, prospects)
+    with closing(data):
+        prospects = Prospects(data)
+        for forward in data.forwards():
+            prospects.add(forward)
+            if not prospects.unclear:
+                break
+        if prospects.flat:
+            raise LcamError(
+                f"the features of layer {prospects.layer} are the same everywhere in "
+                f"{prospects.of_all()}: no map can be made of them",
+                "give photographs, trained --weights, or another layer: --layer NAME",
+            )
+        module = start(data)
+        _check_start(module, data, prospects)
     for line in prospects.warnings():
         log.warning("%s", line, extra={"once": True})
     return module

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from lcam_cli.engine.engine import Engine
 from lcam_cli.methods.attention import Attention
+from lcam_cli.training.head_gradients import head_gradients
 from lcam_cli.training.learned import Trainable
 from lcam_cli.training.recipes import Recipe
 
@@ -121,26 +122,7 @@ def classifier_rows(engine: Engine, x: Tensor) -> Tensor:
     linear = engine.backbone.linear_head()
     if linear is not None:
         return linear.weight.detach().float().clone()
-    forward = engine.forward(x)
-    with torch.enable_grad():
-        A = forward.A.detach().clone().requires_grad_(True)
-        totals = engine.head(A, forward.around).sum(0)
-        one_hot = torch.eye(len(totals), device=totals.device)
-        classes = torch.split(one_hot, _CLASSES_AT_ONCE)
-        return torch.cat([_mean_gradients(totals, A, some) for some in classes])
-
-
-def _mean_gradients(totals: Tensor, A: Tensor, chosen: Tensor) -> Tensor:
-    """Gradients (n, K) by A of the scores that the rows of ``chosen`` (n, R) pick.
-
-    Together they are matrix products; one by one each reads all weights of the head anew.
-    """
-    try:
-        g = torch.autograd.grad(totals, A, chosen, retain_graph=True, is_grads_batched=True)[0]
-    except RuntimeError:  # an operation of the head that cannot be batched
-        one_by_one = [torch.autograd.grad(totals, A, one, retain_graph=True)[0] for one in chosen]
-        g = torch.stack(one_by_one)
-    return g.mean((1, 3, 4))
+    return head_gradients(engine, engine.forward(x))
 
 
 def gaussian(n: int) -> Tensor:
@@ -214,5 +196,4 @@ class SharedRows(Rows):
 
 KERNEL_LR = 2.0
 """Times the base learning rate, of the kernels that spread maps."""
-_CLASSES_AT_ONCE = 64
 _START_SIZE = 0.05

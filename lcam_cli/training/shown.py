@@ -8,8 +8,11 @@ every picture and step, so that the order of all cells is learned.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 DRAWS = 2
 """Random numbers a picture and step."""
@@ -44,17 +47,42 @@ def shown_part(S: Tensor, draws: Tensor) -> Tensor:
     what, u = draws.to(S).unbind(1)
     nu = _LOWEST + (_HIGHEST - _LOWEST) * u
     step = max(1, min(S.shape[1], S.shape[2]) // _SIDE)
-    with torch.no_grad():
-        some = S[:, step // 2 :: step, step // 2 :: step].flatten(1).sort(1, descending=True).values
-        last = (nu * (some.shape[1] - 1)).long()
-        q = some.gather(1, last[:, None])[:, :, None]
-        deviation = some.std(1, correction=min(1, some.shape[1] - 1))  # of a single cell it is 0
-        width = _SOFTNESS * deviation.clamp_min(_LEAST_DEVIATION)[:, None, None]
-        cut = ((S - q) / width).sigmoid()
-        slope = cut * (1 - cut)
-        slope = slope / slope.sum((1, 2), keepdim=True).clamp_min(torch.finfo(S.dtype).tiny)
-    around = (slope * S).sum((1, 2), keepdim=True)
-    q = q + (around - around.detach())
-    cut = ((S - q) / width).sigmoid()
-    what = what[:, None, None]
-    return torch.where(what < _WHOLE, cut, torch.where(what < _WHOLE + _VALUES, S * cut, S))
+    some = S.detach()[:, step // 2 :: step, step // 2 :: step].flatten(1)
+    last = some.shape[1] - 1
+    highest = some.topk(1 + int(_HIGHEST * last), 1).values  # all that any ν asks for
+    q = highest.gather(1, (nu * last).long().clamp_max(highest.shape[1] - 1)[:, None])
+    deviation = some.std(1, correction=min(1, last))  # of a single cell it is 0
+    width = _SOFTNESS * deviation.clamp_min(_LEAST_DEVIATION)
+    whole = what < _WHOLE
+    all_of_it = what >= _WHOLE + _VALUES
+    which = torch.stack([whole, ~(whole | all_of_it), all_of_it]).to(S)
+    shown: Tensor = _Shown.apply(S, q[:, :, None], width[:, None, None], which[:, :, None, None])
+    return shown
+
+
+class _Shown(torch.autograd.Function):
+    """a·c + b·S·c + d·S with the cut c = σ((S − q)/w), and a, b and d each 0 or 1.
+
+    Written out because the step's own cost is here: maps have as many values as pictures have
+    pixels, and autograd would go over them some thirty times instead of ten.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, S: Tensor, q: Tensor, width: Tensor, which: Tensor) -> Tensor:
+        a, b, d = which
+        cut = (S - q).div_(width).sigmoid_()
+        ctx.save_for_backward(S, cut, width, which)
+        return torch.addcmul(a, b, S).mul_(cut).addcmul_(d, S)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None]:
+        S, cut, width, which = ctx.saved_tensors
+        a, b, d = which
+        of_cut = torch.addcmul(a, b, S).mul_(g)
+        # dc = slope·(dS − dq)/w, and dq is the mean of dS, weighted by the slope.
+        slope = torch.addcmul(cut, cut, cut, value=-1)
+        total = slope.sum((1, 2), keepdim=True).clamp_min(torch.finfo(S.dtype).tiny)
+        mean = (slope * of_cut).sum((1, 2), keepdim=True) / total
+        through_cut = of_cut.sub_(mean).mul_(slope).div_(width)
+        return torch.addcmul(d, b, cut).mul_(g).add_(through_cut), None, None, None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -23,13 +25,18 @@ from lcam_cli.training.rows import (
 )
 from lcam_cli.training.settings import TrainingSettings
 
+_PICTURES = 256
 _PICTURES_FOR_CLASSIFIER_ROWS = 4
-_PICTURES_FOR_SCALE = 256
+_KEPT_BYTES = 1 << 29
+"""What passes may take that are kept for the next who asks: all of usual pictures."""
 
 
 @dataclass(frozen=True)
 class StartingData:
     """What the start of a mode may look at.
+
+    Several look at the first pictures; each passes through the network once, as far as passes can
+    be kept.
 
     Attributes:
         engine: The engine with the frozen classifier.
@@ -40,21 +47,42 @@ class StartingData:
     engine: Engine
     paths: Sequence[str]
     settings: TrainingSettings
+    _kept: list[Forward] = field(default_factory=list, init=False, repr=False)
 
     def classifier_rows(self) -> Tensor:
         """W0 (R, K) on the CPU, from a few pictures: :func:`~.rows.classifier_rows`."""
-        first = next(self._forwards(_PICTURES_FOR_CLASSIFIER_ROWS))
-        return classifier_rows(self.engine, first.x).cpu()
+        first = next(self.forwards())
+        return classifier_rows(self.engine, first.x[:_PICTURES_FOR_CLASSIFIER_ROWS]).cpu()
 
     def forwards(self) -> Iterator[Forward]:
-        """Passes over enough pictures to know how large the features are."""
-        return self._forwards(_PICTURES_FOR_SCALE)
+        """Passes over enough pictures to know how large the features are, a batch each."""
+        kept = self._kept
+        yield from kept
+        rest: Iterator[Forward] = self._passes
+        if self._is_full:  # what was passed, and not kept, passes again
+            rest = itertools.islice(self._forwards(_PICTURES), len(kept), None)
+        for forward in rest:
+            if not self._is_full:
+                kept.append(forward)
+            yield forward
+
+    @property
+    def _is_full(self) -> bool:
+        return sum(map(_bytes, self._kept)) > _KEPT_BYTES
 
     def features(self) -> Iterator[Tensor]:
         """Feature maps (B, K, P, Q) of those pictures."""
         return (forward.A for forward in self.forwards())
 
-    def _forwards(self, count: int) -> Iterator[Forward]:
+    def close(self) -> None:
+        """Stop reading pictures."""
+        self._passes.close()
+
+    @cached_property
+    def _passes(self) -> Generator[Forward]:
+        return self._forwards(_PICTURES)
+
+    def _forwards(self, count: int) -> Generator[Forward]:
         """Passes over ``count`` pictures in all, chosen by the seed; fewer where some are left out.
 
         Raises:
@@ -100,6 +128,12 @@ def start_rows(data: StartingData) -> Rows:
     if recipe.rows == "free":
         return FreeRows(W, b, sparse=not (recipe.momentum or recipe.weight_decay))
     return SharedRows(W, feature_scale(data.features()).cpu(), recipe.kernel)
+
+
+def _bytes(forward: Forward) -> int:
+    """What a pass that is kept takes."""
+    kept = (forward.x, forward.A, forward.logits, *forward.others.values(), *forward.around)
+    return sum(t.element_size() * t.numel() for t in {id(t): t for t in kept}.values())
 
 
 def _forward(engine: Engine, x: Tensor) -> Forward:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lcam_cli.engine.backbone import Backbone
 from lcam_cli.engine.engine import Engine
+from lcam_cli.engine.grid import Grid
 from lcam_cli.engine.stages import stage_ends
 from lcam_cli.methods.attention import class_activation_map, spread
 from lcam_cli.methods.tame import Tame, fuse
@@ -76,19 +77,31 @@ class TameModule(LearnedModule):
 
     def loss(self, engine: Engine, batch: TrainingBatch, recipe: Recipe) -> Loss:
         """The loss with S made of the predicted class's map alone."""
-        forward, y = batch.forward, batch.y
-        features = engine.outputs_of(forward, self._layers)
-        grids = engine.backbone.grids_of(self._layers) if recipe.align else None
-        w, _ = self.fusion.rows(y)
+        grids = self._grids(engine, recipe)
+        S = mask_of(self.map_of(engine, batch, recipe), recipe)
+        logits = masked_logits(engine, batch, S, grids[0] if grids else None, recipe)
+        return weighted_loss(MaskedBatch(batch.forward, batch.y, S, logits), recipe)
+
+    def map_of(self, engine: Engine, batch: TrainingBatch, recipe: Recipe) -> Tensor:
+        """L (B, P, Q), in the cells of the first layer, with gradients.
+
+        Args:
+            engine: The engine with the frozen classifier.
+            batch: The pictures and their labels.
+            recipe: Whether maps are placed by the receptive fields of their cells.
+        """
+        features = engine.outputs_of(batch.forward, self._layers)
+        w, _ = self.fusion.rows(batch.y)
         rows, kernels = torch.split(w, self._sizes, 1), self.kernels or [None] * len(features)
         branches = zip(features, self.convs, self.norms, rows, kernels, strict=True)
         maps = [
             spread(class_activation_map((A + norm(conv(A))).relu(), row), kernel)
             for A, conv, norm, row, kernel in branches
         ]
-        S = mask_of(fuse(maps, grids), recipe)
-        logits = masked_logits(engine, batch, S, grids[0] if grids else None, recipe)
-        return weighted_loss(MaskedBatch(forward, y, S, logits), recipe)
+        return fuse(maps, self._grids(engine, recipe))
+
+    def _grids(self, engine: Engine, recipe: Recipe) -> list[Grid] | None:
+        return engine.backbone.grids_of(self._layers) if recipe.align else None
 
     def optimisers(self, recipe: Recipe) -> list[torch.optim.Optimizer]:
         """Those of the rows, and Adam for the branches."""

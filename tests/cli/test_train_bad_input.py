@@ -144,7 +144,7 @@ def test_of_many_pictures_some_are_looked_at(
     folder: Path, lcam: Lcam, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run of many pictures of one class is not read twice to find it out."""
-    monkeypatch.setattr("lcam_cli.training.start._PICTURES_FOR_SCALE", 8)
+    monkeypatch.setattr("lcam_cli.training.start._PICTURES", 8)
     write_pictures(folder / "photos", 20)
     (line,) = warnings_of(trained(lcam, "of_one_class"))
     assert re.match(r"each of 8 pictures \(of \d\d\) is of class '0' for the classifier", line)

@@ -14,7 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Window
 from lcam_cli.maps.colour_bar import window_text, with_colour_bar
-from lcam_cli.maps.overlay_writer import OverlayFormat, OverlayStyle, OverlayWriter
+from lcam_cli.maps.overlay_work import OverlayFormat
+from lcam_cli.maps.overlay_writer import OverlayStyle, OverlayWriter
 from tests.maps.making import make_batch
 
 DEJAVU = Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")

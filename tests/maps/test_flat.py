@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from lcam_cli.maps.flat import find_flat_rows, is_flat
+from lcam_cli.maps.flat import find_flat, find_flat_rows, is_flat
 from lcam_cli.maps.hdf5.groups import join_methods
 from lcam_cli.maps.hdf5.joining import join
 from lcam_cli.maps.hdf5.merging import merge
@@ -29,6 +29,17 @@ def some_flat(first: int, rows: int, *flat: int) -> MapBatch:
     for row in flat:
         batch.saliency[row - first] = 0 if row % 2 else 0.25
     return batch
+
+
+@pytest.mark.parametrize("height", [1, 2, 3, 4, 5, 6, 7, 8, 9, 224])
+def test_the_flat_maps_of_a_batch_are_found_wherever_the_others_differ(height: int) -> None:
+    """In a batch as tall as maps, one pixel anywhere else is enough for a map not to be flat."""
+    maps = np.full((3 * height, height, 5), 0.25, np.float16)
+    for line in range(height):
+        maps[3 * line + 1, line, line % 5] = 0.5
+    flat = [row for row in range(3 * height) if row % 3 != 1]
+    assert find_flat(maps).tolist() == flat == np.flatnonzero(is_flat(maps)).tolist()
+    assert find_flat(maps[1::3]).tolist() == [] == find_flat(maps[:0]).tolist()
 
 
 def count(path: Path) -> int:

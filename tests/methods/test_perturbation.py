@@ -14,7 +14,7 @@ from lcam_cli.engine.backbone import load_backbone
 from lcam_cli.engine.engine import Engine
 from lcam_cli.engine.stages import stage_ends
 from lcam_cli.methods.base import Method
-from lcam_cli.methods.groupcam import GroupCam
+from lcam_cli.methods.groupcam import GroupCam, blurred
 from lcam_cli.methods.sidu import Sidu
 from lcam_cli.methods.sise import Sise, fuse, otsu
 from tests.methods.seeded import likely, pictures, seeded_engine
@@ -132,6 +132,19 @@ def test_the_tiny_network_gets_the_definitions(batch_size: int) -> None:
             assert expected.max() == 1
             difference = float((ours - expected).abs().max())
             assert difference < 1e-4, f"{method.name} of picture {b}: {difference:.1e}"
+
+
+@pytest.mark.parametrize("size", [(224, 224), (60, 90), (33, 20), (2, 5), (1, 1)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_picture_is_blurred_as_torchvision_blurs(
+    size: tuple[int, int], layout: torch.memory_format
+) -> None:
+    x = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    x = x.contiguous(memory_format=layout)
+    kernel = min(51, 2 * min(size) - 1)
+    torch.testing.assert_close(
+        blurred(x), gaussian_blur(x, [kernel, kernel], [50.0, 50.0]), atol=1e-5, rtol=0
+    )
 
 
 @pytest.mark.slow

@@ -121,7 +121,7 @@ def test_it_runs_where_onnxruntime_can(
     backbone = load_backbone(tiny_file(tmp_path_factory.mktemp("device")), preprocess=SMALL)
     monkeypatch.setattr(backbone.network, "devices", ("cpu",))
 
-    def choose(device: str = "auto", precision: str = "auto") -> Hardware:
+    def choose(device: str = "auto", precision: str = "auto", _use: str = "maps") -> Hardware:
         return Hardware(torch.device("cpu" if device == "cpu" else "cuda"), "bf16")
 
     monkeypatch.setattr(engine_module, "choose_hardware", choose)

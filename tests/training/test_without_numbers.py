@@ -129,8 +129,7 @@ def test_where_all_are_so_one_error_says_so(
 def test_the_start_looks_further_where_its_first_pictures_are_so(
     engine: Engine, pictures: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lcam_cli.training.start._PICTURES_FOR_CLASSIFIER_ROWS", 1)
-    monkeypatch.setattr("lcam_cli.training.start._PICTURES_FOR_SCALE", 1)
+    monkeypatch.setattr("lcam_cli.training.start._PICTURES", 1)
     seed = next(s for s in range(99) if np.random.default_rng([s]).permutation(4)[0] > 1)
     run = replace(settings("img", "auto", epochs=1), seed=seed)
     for tensor in weights(engine, pictures[3:], tmp_path / "run", run):

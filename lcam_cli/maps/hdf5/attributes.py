@@ -44,6 +44,7 @@ def write_info(attributes: h5py.AttributeManager, info: MapsInfo) -> None:
         "activation": info.activation,
         "output": info.output,
         "probabilities": info.probabilities,
+        "precision": info.precision,
         "preprocess": json.dumps(info.preprocess, sort_keys=True),
         "root": info.root,
         "created": info.created,
@@ -74,7 +75,7 @@ def read_info(attributes: h5py.AttributeManager) -> MapsInfo:
         raise LcamError(f"it has schema version {version}, and this lcam reads {SCHEMA_VERSION}")
     needed = ("method", "backbone", "weights", "layer", "root")
     may_be_missing = (
-        *("weights_file", "grid", "activation", "output", "probabilities"),
+        *("weights_file", "grid", "activation", "output", "probabilities", "precision"),
         *("lcam_version", "created"),
     )
     optional = [n for n in may_be_missing if n in attributes]

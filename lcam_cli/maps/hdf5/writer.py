@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
 from lcam_cli.maps.atomic import atomic_file, cannot_write, human_size
-from lcam_cli.maps.flat import FlatSummary, is_flat
+from lcam_cli.maps.flat import FlatSummary, find_flat
 from lcam_cli.maps.hdf5 import layout
 from lcam_cli.maps.hdf5.layout import Capacity
 from lcam_cli.maps.hdf5.reader import OVERWRITE_HINT, MapsFile
@@ -50,6 +50,8 @@ class Hdf5Writer:
         resume: Go on with the file if there is one. Where it was begun for fewer inputs, its rows
             are copied to a larger one.
         overwrite: Replace the file if there is one.
+        before_flush: Called before rows become part of the file; brings to the disk what has to
+            be there with them.
 
     Attributes:
         paths: The path of each row, in order, those not yet flushed included.
@@ -73,6 +75,7 @@ class Hdf5Writer:
         map_dtype: MapDtype = "float16",
         resume: bool = False,
         overwrite: bool = False,
+        before_flush: Callable[[], None] = lambda: None,
     ) -> None:
         created = info.created or datetime.now(UTC).isoformat(timespec="seconds")
         self.path = path
@@ -84,6 +87,7 @@ class Hdf5Writer:
         self._size = size
         self._capacity = capacity
         self._dtype = map_dtype
+        self._before_flush = before_flush
         self._offsets: dict[str, int] = {}
         self._columns: list[layout.Column] = []
         self._cam_size: tuple[int, int] | None = None
@@ -113,8 +117,9 @@ class Hdf5Writer:
         if len(batch):
             with self._explained():
                 self._open(None if batch.cam is None else batch.cam.shape[1:])
-                self._write_rows(batch, self.rows)
-            flat = np.flatnonzero(is_flat(_stored_maps(batch, self._dtype)))
+                stored = _stored(batch, self._dtype)
+                self._write_rows(stored, self.rows)
+            flat = find_flat(stored["saliency"])
             self.flat_rows += [self.rows + int(row) for row in flat]
         self.paths += batch.paths
         self.skipped += batch.skipped
@@ -255,7 +260,7 @@ class Hdf5Writer:
         with MapsFile(self.path, trusted=True) as old:
             first = 0
             for batch in old.batches(_ROWS_AT_ONCE):
-                self._write_rows(batch, first)
+                self._write_rows(_stored(batch, self._dtype), first)
                 first += len(batch)
 
     def _attach(self, path: Path, cam_size: tuple[int, int] | None) -> None:
@@ -274,6 +279,7 @@ class Hdf5Writer:
     def _commit(self, path: Path) -> None:
         """Bring everything appended to the disk, and then make it part of the file."""
         assert self._descriptor is not None
+        self._before_flush()
         fresh = self.skipped[self._flushed_skipped :]
         if fresh:
             rows = layout.skipped_rows(fresh)
@@ -292,8 +298,7 @@ class Hdf5Writer:
             raise
         self._flushed_rows, self._flushed_skipped = self.rows, len(self.skipped)
 
-    def _write_rows(self, batch: MapBatch, first: int) -> None:
-        parts = _stored(batch, self._dtype)
+    def _write_rows(self, parts: dict[str, Any], first: int) -> None:
         names = {column.name for column in self._columns}
         if ("cam" in parts) != ("cam" in names):
             raise ValueError("all batches of a file have raw maps, or none has")

@@ -12,6 +12,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from torch import nn
@@ -19,7 +20,15 @@ from torch import nn
 from lcam_cli.errors import LcamError
 from lcam_cli.networks.weights.checkpoint import read_content, sha256_of_file
 from lcam_cli.networks.weights.differences import Mismatch, mismatch_error
-from lcam_cli.networks.weights.fitting import Fit, load, named_averaged, same_weights, try_loading
+from lcam_cli.networks.weights.file_kinds import check_is_file
+from lcam_cli.networks.weights.fitting import (
+    Fit,
+    can_be_handed_over,
+    load,
+    named_averaged,
+    same_weights,
+    try_loading,
+)
 from lcam_cli.networks.weights.renaming import (
     Renaming,
     Shapes,
@@ -49,8 +58,6 @@ class WeightsFile:
 
     Attributes:
         path: The file.
-        identity: ``"sha256:…"`` of the file; of it and the key, once :meth:`fit` has found that
-            several of its state dicts fit.
         found_at: The file's whole path, with the key where there is one, to find it again.
 
     Raises:
@@ -59,12 +66,35 @@ class WeightsFile:
 
     def __init__(self, weights: str) -> None:
         self.path, self._key = split_key(weights)
-        self.identity = sha256_of_file(self.path)
+        check_is_file(self.path)
         self.found_at = f"{self.path.resolve()}{'#' if self._key else ''}{self._key}"
-        content = read_content(self.path)
+        # Its hash takes as long as reading it and building the network.
+        pool = ThreadPoolExecutor(1, thread_name_prefix="lcam-hash")
+        self._sha256 = pool.submit(sha256_of_file, self.path)
+        pool.shutdown(wait=False)
+        try:
+            content = read_content(self.path)
+        except LcamError:
+            self._sha256.result()  # where the system refuses, that is the reason
+            raise
+        self._marked = ""
         self._candidates = list(find_candidates(content))
         if not self._candidates:
             raise no_state_dict(self.path, content)
+
+    @property
+    def identity(self) -> str:
+        """``"sha256:…"`` of the file; of it and the key, where several of its state dicts fit.
+
+        It waits for the hash, which another thread makes.
+
+        Raises:
+            LcamError: The file cannot be read.
+        """
+        sha256 = self._sha256.result()
+        if not self._marked:
+            return sha256
+        return "sha256:" + hashlib.sha256(f"{sha256}{self._marked}".encode()).hexdigest()
 
     def named_for(self, module: nn.Module) -> dict[str, Any]:
         """The entries of the likeliest state dict, as ``module`` names them.
@@ -114,8 +144,7 @@ class WeightsFile:
         if len(fits) > 1:
             if len(chosen) > 1:
                 self._warn_of_several(name, chosen)
-            marked = f"{self.identity}#{chosen[0].key}"
-            self.identity = "sha256:" + hashlib.sha256(marked.encode()).hexdigest()
+            self._marked = f"#{chosen[0].key}"
             self.found_at = f"{self.path.resolve()}#{chosen[0].key}"
         return chosen[0]
 
@@ -146,9 +175,17 @@ class WeightsFile:
                 mismatches.append(tried)
         return fits
 
-    def load_into(self, module: nn.Module, fit: Fit, name: str) -> None:
-        """Load what :meth:`fit` found, and name once what is left out."""
-        load(module, fit.state)
+    def load_into(self, module: nn.Module, fit: Fit, name: str, *, hand_over: bool = False) -> None:
+        """Load what :meth:`fit` found, and name once what is left out.
+
+        Args:
+            module: The network.
+            fit: What :meth:`fit` found.
+            name: What the user calls it.
+            hand_over: Whether the network may take the file's tensors for its own where they are
+                what it would make of them: the file is of no further use then.
+        """
+        load(module, fit.state, hand_over=hand_over and can_be_handed_over(module, fit.state))
         if fit.left_out:
             few, more = fit.left_out[:3], len(fit.left_out) - 3
             log.warning(

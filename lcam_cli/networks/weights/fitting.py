@@ -28,6 +28,7 @@ from lcam_cli.networks.weights.renaming import (
     weights_among,
 )
 from lcam_cli.networks.weights.state_dicts import Candidate
+from lcam_cli.networks.weights.tensors import is_plain
 
 # Of what is no weight (LEFTOVER), the entries that a network makes by itself and a file may lack.
 _MADE_BY_NETWORK = re.compile(
@@ -36,6 +37,7 @@ _MADE_BY_NETWORK = re.compile(
 )
 # What load_state_dict says of names and shapes, which are compared here.
 _COMPARED = re.compile(r"size mismatch for|Error\(s\) in loading|(Missing|Unexpected) key|\"")
+_ALIGNED = 64  # bytes
 _AVERAGED = re.compile(r"(?i)(?<![a-z])(ema|swa|avg|averaged?|averaged_model|teacher)(?![a-z])")
 
 
@@ -115,12 +117,46 @@ def try_loading(
     return Fit(candidate, renaming, state, left_out + others, missing)
 
 
-def load(module: nn.Module, state: Mapping[str, Any]) -> tuple[list[str], list[str], list[str]]:
-    """Load a state dict: the errors but for shapes, and the names missing and unexpected."""
+def can_be_handed_over(module: nn.Module, state: Mapping[str, Any]) -> bool:
+    """Whether a network may take a state dict's tensors themselves, and need not copy them.
+
+    They must be what a copy would be: of the same types, each the only one in its memory, in plain
+    order there, and beginning where PyTorch's own do, or products round in another order.
+    """
+    if type(module).load_state_dict is not nn.Module.load_state_dict:
+        return False
+    own = {k: v.dtype for k, v in module.state_dict().items() if isinstance(v, Tensor)}
+    tensors = {k: v for k, v in state.items() if k in own}
+    for name, value in tensors.items():
+        if type(value) is not Tensor or not is_plain(value) or value.dtype != own[name]:
+            return False
+    memory = {v.untyped_storage().data_ptr() for v in tensors.values()}
+    return len(memory) == len(tensors) and all(
+        v.is_contiguous()
+        and v.data_ptr() % _ALIGNED == 0
+        and v.untyped_storage().nbytes() == v.numel() * v.element_size()
+        for v in tensors.values()
+    )
+
+
+def load(
+    module: nn.Module, state: Mapping[str, Any], *, hand_over: bool = False
+) -> tuple[list[str], list[str], list[str]]:
+    """Load a state dict: the errors but for shapes, and the names missing and unexpected.
+
+    Args:
+        module: The network.
+        state: The state dict.
+        hand_over: Whether the network gets its tensors themselves, and not copies.
+    """
     try:
         with warnings.catch_warnings():  # that the meta device takes no values
             warnings.simplefilter("ignore")
-            result: Any = _strictly_or_not(module, state)
+            result: Any = (
+                module.load_state_dict(state, strict=False, assign=True)
+                if hand_over
+                else _strictly_or_not(module, state)
+            )
     except Exception as error:  # hooks and load_state_dict of a user's can raise anything
         lines = [line.strip() for line in str(error).splitlines()] or [type(error).__name__]
         errors = [line for line in lines if line and not _COMPARED.match(line)]

@@ -11,6 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -66,6 +67,35 @@ def test_round_trip(data: st.DataObject, dtype: Any, cam: bool) -> None:
         with MapsFile(path) as maps:
             assert (len(maps), maps.complete, maps.map_dtype) == (rows, True, dtype)
             assert_same(maps.rows(0, rows), batch, ERROR[dtype])
+
+
+@pytest.mark.parametrize("dtype", sorted(ERROR))
+def test_maps_are_stored_as_their_nearest_numbers(tmp_path: Path, dtype: Any) -> None:
+    """Every number of a type, those half-way between two and their neighbours; also once copied."""
+    # Half-way, it is the even one.
+    exact = {
+        "float32": lambda V: V,
+        "float16": lambda V: torch.from_numpy(V).half().numpy(),
+        "uint8": lambda V: np.array([round(float(v)) for v in (V * np.float32(255)).flat]),
+    }[dtype]
+    steps = np.arange(511, dtype=np.float32) / 510
+    halves = np.arange(0x3C01, dtype=np.uint16).view(np.float16).astype(np.float32)
+    values = np.concatenate([steps, halves, (halves[1:] + halves[:-1]) / 2])
+    near = [values, np.nextafter(values, np.float32(0)), np.nextafter(values, np.float32(1))]
+    V = np.resize(np.concatenate(near), (2, 200, 250))
+    batch = dataclasses.replace(make_batch(0, 2), saliency=V)
+    path = tmp_path / "maps.h5"
+    settings = {"map_dtype": dtype, "size": V.shape[1:], "resume": True}
+    with writer(path, capacity=Capacity.of(batch.paths, batch.class_names), **settings) as out:
+        out.append(batch)
+    with writer(path, **settings) as out:  # it has more room, so the rows are copied
+        out.append(dataclasses.replace(batch, saliency=V[::-1]))
+        out.finish()
+    with h5py.File(path) as file:
+        stored = file["saliency"][:]
+    wanted = exact(V).reshape(V.shape)
+    assert stored.dtype == dtype
+    np.testing.assert_array_equal(stored, np.concatenate([wanted, wanted[::-1]]))
 
 
 def test_plain_h5py_reads_what_the_format_says(tmp_path: Path) -> None:
