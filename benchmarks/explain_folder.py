@@ -1,11 +1,12 @@
 """`lcam explain` from JPEG to HDF5, over the bare forward pass and over what the parts allow.
 
-    python benchmarks/explain_folder.py mobilenet_v2 ../shared/real/photos
+    python benchmarks/explain_folder.py mobilenet_v2 ../shared/real/photos --precision bf16
 
-A round measures the bare forward pass at several batch sizes, then the real command from its third
-batch to the third before the last. The parts (decoding and resizing, forward, writing) are
-measured on one core each, so that their sum says what the machine's cores allow. Weights are
-random: no rate depends on them.
+A round measures the bare forward pass at several batch sizes, of the engine's network and of the
+quickest that one writes with PyTorch alone, cast once; the best counts. Then it measures the real
+command from its third batch to the third before the last. The parts (decoding and resizing,
+forward, writing) are measured on one core each, so that their sum says what the machine's cores
+allow. Weights are random: no rate depends on them.
 """
 
 from __future__ import annotations
@@ -28,8 +29,7 @@ from lcam_cli.maps.hdf5.layout import Capacity
 from lcam_cli.maps.hdf5.writer import Hdf5Writer
 from lcam_cli.maps.record import MapBatch, MapsInfo
 
-_BATCH_SIZES = (4, 8, 16, 32)
-_AROUND = 192
+_AROUND = 192  # pictures of the batches before the clock starts and after it stops
 
 
 def reading_seconds(photos: Path, engine: Engine) -> float:
@@ -77,9 +77,14 @@ def main() -> None:
     parser.add_argument("photos", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[4, 8, 16, 32])
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each bare batch size")
+    parser.add_argument("--compile", action="store_true", help="also time torch.compile, once")
     given = parser.parse_args()
 
-    engine = Engine(load_backbone(given.backbone, "none"))
+    engine = Engine(load_backbone(given.backbone, "none"), precision=given.precision)
+    plain = s.PlainNetwork(given.backbone, engine)
     cores = os.cpu_count() or 1
     rounds: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as name:
@@ -91,9 +96,10 @@ def main() -> None:
             *("--batch-size", "8", "--max-images", "8", "--out", work / "run", "--quiet"),
         )
         for _ in range(given.rounds):
-            bare = max(s.bare_rate(engine, n) for n in _BATCH_SIZES)
+            own = max(s.bare_rate(engine, n, given.seconds) for n in given.batch_sizes)
+            bare = max(own, *(plain.rate(n, given.seconds) for n in given.batch_sizes))
             explain = s.steady_rate(
-                *(folder, "--attention", work / "run"),
+                *(folder, "--attention", work / "run", "--precision", given.precision),
                 *("--out", work / "maps.h5", "--overwrite", "--quiet"),
             )
             parts = {
@@ -101,13 +107,17 @@ def main() -> None:
                 "writing": writing_seconds(work, engine),
             }
             (work / "written.h5").unlink()
-            rounds.append({"bare": bare, "explain": explain, **parts})
+            rounds.append({"bare": bare, "own": own, "explain": explain, **parts})
     print(s.machine())
     print(
         f"{given.backbone}, {engine.hardware.name}, {engine.hardware.precision}, {given.images} "
         f"pictures of {given.photos.name}, {given.rounds} rounds: median (lowest to highest)"
     )
     print(s.row("bare forward", [r["bare"] for r in rounds], "images/s"))
+    print(s.row("the engine's own network", [r["own"] for r in rounds], "images/s"))
+    if given.compile:
+        compiled = s.PlainNetwork(given.backbone, engine, compiled=True)
+        print(s.row("torch.compile, batch 32, once", [compiled.rate(32)], "images/s"))
     print(s.row("lcam explain", [r["explain"] for r in rounds], "images/s"))
     print(s.row("lcam explain / bare", [r["explain"] / r["bare"] for r in rounds]))
     print(s.row("reading and resizing", [1000 * r["reading"] for r in rounds], "core-ms"))

@@ -2,17 +2,17 @@
 
     python benchmarks/masked_forwards.py resnet50
 
-The three take turns, so that whatever else the machine does meets all of them; the ratios are
-taken within a round. Weights are random: no rate depends on them.
+Bare is the best of the engine's network and the quickest that one writes with PyTorch alone, of
+the same precision. All take turns, so that whatever else the machine does meets all of them; the
+ratios are taken within a round. Weights are random: no rate depends on them.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable
 
+import side_by_side as s
 import torch
 
 from lcam_cli.engine.backbone import load_backbone
@@ -32,30 +32,19 @@ class Counter:
         self.pictures += len(given[0])
 
 
-def bare(engine: Engine, batch: torch.Tensor, batches: int) -> None:
-    """Nothing but the network, on a batch that is ready."""
-    with torch.no_grad(), engine.autocast():
-        for _ in range(batches):
-            engine.backbone(batch)
+def best_bare(engine: Engine, plain: s.PlainNetwork, batch_size: int, seconds: float) -> float:
+    """Pictures a second of the better network, at the better of two batch sizes."""
+    sizes = (batch_size, max(1, batch_size // 2))
+    own = (s.bare_rate(engine, n, seconds) for n in sizes)
+    return max(*own, *(plain.rate(n, seconds) for n in sizes))
 
 
 def rate(engine: Engine, counter: Counter, work: Callable[[], object]) -> float:
     """Pictures through the network a second."""
     counter.pictures = 0
-    start = _now(engine)
+    start = s.now(engine)
     work()
-    return counter.pictures / (_now(engine) - start)
-
-
-def _now(engine: Engine) -> float:
-    if engine.device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-def _row(name: str, values: list[float], unit: str) -> str:
-    middle = statistics.median(values)
-    return f"{name:<24}{middle:>9.3f} {unit:<11} ({min(values):.3f} to {max(values):.3f})"
+    return counter.pictures / (s.now(engine) - start)
 
 
 def main() -> None:
@@ -67,6 +56,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each bare batch size")
     given = parser.parse_args()
 
     backbone = load_backbone(given.backbone, "none")
@@ -82,25 +72,27 @@ def main() -> None:
     # As many channels and masks as fill the batches of a turn, over two pictures.
     masks = given.batches * n // 2
     some = Forward(seen.x, seen.A[:, :masks], seen.logits)
+    plain = s.PlainNetwork(given.backbone, engine)
     methods: dict[str, Callable[[], object]] = {
-        "bare": lambda: bare(engine, batch, given.batches),
         "Score-CAM": lambda: ScoreCam(masks)(engine, some, classes),
         "RISE": lambda: Rise(masks)(engine, seen, classes),
     }
     for work in methods.values():
         work()
     rounds = [
-        {name: rate(engine, counter, work) for name, work in methods.items()}
+        {"bare": best_bare(engine, plain, n, given.seconds)}
+        | {name: rate(engine, counter, work) for name, work in methods.items()}
         for _ in range(given.rounds)
     ]
+    print(s.machine())
     print(
         f"{given.backbone}, {engine.hardware.name}, {engine.hardware.precision}, batch {n}, "
         f"{given.rounds} rounds: median (lowest to highest)"
     )
+    for name in ("bare", *methods):
+        print(s.row(name, [r[name] for r in rounds], "images/s"))
     for name in methods:
-        print(_row(name, [r[name] for r in rounds], "forwards/s"))
-    for name in ("Score-CAM", "RISE"):
-        print(_row(f"{name} / bare", [r[name] / r["bare"] for r in rounds], ""))
+        print(s.row(f"{name} / bare", [r[name] / r["bare"] for r in rounds]))
 
 
 if __name__ == "__main__":

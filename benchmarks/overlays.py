@@ -62,6 +62,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--loop-images", type=int, default=20)
     parser.add_argument("--overlay-format", default="png")
+    parser.add_argument("--precision", default="fp32", help="the command's; the loop has fp32")
     given = parser.parse_args()
 
     ours, theirs = [], []
@@ -81,11 +82,12 @@ def main() -> None:
                 s.steady_rate(
                     *(folder, "--attention", work / "run", "--out", work / "maps.h5"),
                     *("--overlays", work / "overlays", "--overlay-format", given.overlay_format),
-                    *("--overwrite", "--quiet"),
+                    *("--precision", given.precision, "--overwrite", "--quiet"),
                 )
             )
     print(s.machine())
-    print(f"{given.backbone}, overlays as {given.overlay_format}, {given.rounds} rounds")
+    what = f"{given.precision}, overlays as {given.overlay_format}"
+    print(f"{given.backbone}, {what}, {given.rounds} rounds")
     print(s.row("grad-cam, a plain loop", theirs, "images/s"))
     print(s.row("lcam explain --overlays", ours, "images/s"))
     print(s.row("lcam / grad-cam", [a / b for a, b in zip(ours, theirs, strict=True)]))
