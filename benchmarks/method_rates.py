@@ -16,7 +16,7 @@ import time
 from functools import partial
 
 import torch
-from masked_forwards import Counter, bare, rate
+from masked_forwards import Counter, rate
 
 from lcam_cli.engine.backbone import load_backbone
 from lcam_cli.engine.engine import Engine
@@ -24,6 +24,13 @@ from lcam_cli.errors import LcamError
 from lcam_cli.methods.base import Method
 from lcam_cli.methods.options import MethodOptions
 from lcam_cli.methods.registry import METHODS, make_method
+
+
+def bare(engine: Engine, batch: torch.Tensor, batches: int) -> None:
+    """Nothing but the network, on a batch that is ready."""
+    with torch.no_grad():
+        for _ in range(batches):
+            engine.backbone(batch)
 
 
 def explain(engine: Engine, method: Method, x: torch.Tensor) -> None:
