@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,11 +144,16 @@ def bare_rate(engine: Engine, batch_size: int, seconds: float = 2.0) -> float:
     batch = torch.rand(batch_size, 3, side, side, device=engine.device)
     batch = batch.contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
-        engine.backbone(batch)
-        start, done = now(engine), 0
-        while (spent := now(engine) - start) < seconds:
-            engine.backbone(batch)
-            done += batch_size
+        return _rate(engine, lambda: engine.backbone(batch), batch_size, seconds)
+
+
+def _rate(engine: Engine, run: Callable[[], object], count: int, seconds: float) -> float:
+    """How many of ``count`` a run are done a second, after one that is not counted."""
+    run()
+    start, done = now(engine), 0
+    while (spent := now(engine) - start) < seconds:
+        run()
+        done += count
     return done / spent
 
 
@@ -182,12 +187,7 @@ class PlainNetwork:
         batch = torch.rand(batch_size, 3, side, side, device=engine.device)
         batch = batch.to(engine.hardware.dtype).contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
-            self._network(batch)
-            start, done = now(engine), 0
-            while (spent := now(engine) - start) < seconds:
-                self._network(batch)
-                done += batch_size
-        return done / spent
+            return _rate(engine, lambda: self._network(batch), batch_size, seconds)
 
 
 def now(engine: Engine) -> float:

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from lcam_cli.images.depth import number_text
 from lcam_cli.images.preprocess import Window
-from lcam_cli.maps.overlay import colour_table, font, letter_size
+from lcam_cli.maps.overlay import font, letter_size
 
 # Neither end of a colour map is this grey, so that the bar shows from end to end.
 _GROUND = (56, 56, 56)
@@ -30,7 +30,9 @@ class _Bar(NamedTuple):
     labels: tuple[str, str]
 
 
-def with_colour_bar(picture: Image.Image, colormap: str, window: Window = "auto") -> Image.Image:
+def with_colour_bar(
+    picture: Image.Image, table: NDArray[np.uint8], window: Window = "auto"
+) -> Image.Image:
     """Return an overlay with a strip below it; nothing of the overlay changes.
 
     The bar shows the colour map from 0 to 1. (Over the picture the colours are as strong as
@@ -39,23 +41,13 @@ def with_colour_bar(picture: Image.Image, colormap: str, window: Window = "auto"
 
     Args:
         picture: RGB; it is not changed.
-        colormap: Any name matplotlib knows.
+        table: The colour map as 256 RGB colours, uint8 ``(256, 3)``.
         window: The values of the file that the picture shows as black and as white; ``"auto"``,
             where they are each file's own, is not written.
 
     Returns:
         RGB, as wide as ``picture`` and taller.
-
-    Raises:
-        LcamError: if there is no such colour map.
     """
-    return add_colour_bar(picture, colour_table(colormap), window)
-
-
-def add_colour_bar(
-    picture: Image.Image, table: NDArray[np.uint8], window: Window = "auto"
-) -> Image.Image:
-    """Do the same with a colour map as 256 RGB colours, uint8 ``(256, 3)``."""
     width, height = picture.size
     size = letter_size(picture.size)
     line = round(size * _LINE)

@@ -19,7 +19,7 @@ from PIL import Image
 from lcam_cli.errors import BadImageError
 from lcam_cli.images.preprocess import Window
 from lcam_cli.maps.atomic import current_umask, write_atomically
-from lcam_cli.maps.colour_bar import add_colour_bar
+from lcam_cli.maps.colour_bar import with_colour_bar
 from lcam_cli.maps.overlay import Colours, CropBox, bands_of, draw_caption, draw_levels
 from lcam_cli.maps.png_encoder import encode_png_in_bands
 
@@ -117,7 +117,7 @@ def draw_overlay(picture: Image.Image, one: Overlay, look: OverlayLook) -> Image
     if one.caption:
         draw_caption(picture, one.caption)
     if look.colorbar:
-        return add_colour_bar(picture, look.colours.table, look.window)
+        return with_colour_bar(picture, look.colours.table, look.window)
     return picture
 
 

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from lcam_cli.maps.colour_bar import with_colour_bar
+from lcam_cli.maps.overlay import colour_table
 from tests.cli import job
 from tests.cli.job import Lcam
 
@@ -39,9 +40,11 @@ def test_it_shows_the_window_that_was_given(lcam: Lcam) -> None:
     assert without.size == (240, 200)
     asked = drawn(lcam, "asked", *window, "--colorbar", "--colormap", "jet")
     plain = drawn(lcam, "plain", *window, "--colormap", "jet")
-    expected = with_colour_bar(plain, "jet", (0.0, 4095.0))
+    expected = with_colour_bar(plain, colour_table("jet"), (0.0, 4095.0))
     np.testing.assert_array_equal(np.asarray(asked), np.asarray(expected))
-    assert asked.height > with_colour_bar(plain, "jet").height, "a line for the window"
+    assert asked.height > with_colour_bar(plain, colour_table("jet")).height, (
+        "a line for the window"
+    )
 
 
 def test_from_lcam_toml_and_without_a_window(lcam: Lcam) -> None:
@@ -50,4 +53,5 @@ def test_from_lcam_toml_and_without_a_window(lcam: Lcam) -> None:
     plain = drawn(lcam, "plain", "--no-colorbar")
     assert plain.size == (240, 200)
     # No window is given, so there are no numbers.
-    np.testing.assert_array_equal(np.asarray(asked), np.asarray(with_colour_bar(plain, "inferno")))
+    expected = with_colour_bar(plain, colour_table("inferno"))
+    np.testing.assert_array_equal(np.asarray(asked), np.asarray(expected))

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Window
 from lcam_cli.maps.colour_bar import window_text, with_colour_bar
+from lcam_cli.maps.overlay import colour_table
 from lcam_cli.maps.overlay_work import OverlayFormat
 from lcam_cli.maps.overlay_writer import OverlayStyle, OverlayWriter
 from tests.maps.making import make_batch
@@ -29,7 +30,7 @@ def noise(width: int, height: int) -> Image.Image:
 def strip_of(
     width: int, height: int, window: Window = "auto", colormap: str = "inferno"
 ) -> np.ndarray:
-    drawn = with_colour_bar(noise(width, height), colormap, window)
+    drawn = with_colour_bar(noise(width, height), colour_table(colormap), window)
     return np.asarray(drawn)[height:]
 
 
@@ -52,7 +53,7 @@ def ink(part: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("window", ["auto", (0.0, 4095.0)])
 def test_the_overlay_itself_stays(size: tuple[int, int], window: Window) -> None:
     picture = noise(*size)
-    drawn = with_colour_bar(picture, "inferno", window)
+    drawn = with_colour_bar(picture, colour_table("inferno"), window)
     assert drawn.mode == "RGB"
     assert drawn.width == size[0]
     assert drawn.height > size[1]
@@ -116,7 +117,7 @@ def test_a_window_in_words(window: Window, text: str) -> None:
 
 def test_an_unknown_colour_map() -> None:
     with pytest.raises(LcamError, match="virdis"):
-        with_colour_bar(noise(8, 8), "virdis")
+        with_colour_bar(noise(8, 8), colour_table("virdis"))
 
 
 @pytest.mark.parametrize("extension", ["png", "jpg", "webp"])
