@@ -181,6 +181,11 @@ class PlainNetwork:
             self._network = torch.compile(self._network)
         self._engine = engine
 
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits (B, R) of a normalised batch in the engine's precision."""
+        logits: torch.Tensor = self._network(x)
+        return logits
+
     def rate(self, batch_size: int, seconds: float = 2.0) -> float:
         """Images a second, on a batch that is ready."""
         side, engine = self._engine.backbone.preprocess.image_size, self._engine

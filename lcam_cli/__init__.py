@@ -25,6 +25,7 @@ from lcam_cli.version import __version__
 
 if TYPE_CHECKING:
     from lcam_cli.engine.backbone import Backbone, load_backbone
+    from lcam_cli.engine.contrast import Contrast
     from lcam_cli.engine.engine import Engine, Forward
     from lcam_cli.errors import Interrupted, LcamError
     from lcam_cli.images.preprocess import Preprocess
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from lcam_cli.methods.options import MethodOptions
     from lcam_cli.methods.registry import make_method
     from lcam_cli.reports.diagnosis import DiagnosisReport
+    from lcam_cli.reports.methods import MethodList
     from lcam_cli.reports.results import Results
     from lcam_cli.reports.sanity import SanityReport
     from lcam_cli.runs.compare import compare_folder
@@ -56,6 +58,8 @@ if TYPE_CHECKING:
     from lcam_cli.runs.explain_options import ExplainOptions
     from lcam_cli.runs.explain_outcome import ExplainResult
     from lcam_cli.runs.merge import merge_shards
+    from lcam_cli.runs.methods import list_methods
+    from lcam_cli.runs.methods_options import MethodsOptions
     from lcam_cli.runs.options import (
         BackboneOptions,
         EngineOptions,
@@ -81,6 +85,7 @@ _WHERE = {
     "ClassChoice": "methods.explain",
     "CompareOptions": "runs.compare_options",
     "CompareResult": "runs.compare_outcome",
+    "Contrast": "engine.contrast",
     "DiagnoseOptions": "runs.diagnose_options",
     "DiagnoseResult": "runs.diagnose_outcome",
     "DiagnosisReport": "reports.diagnosis",
@@ -98,7 +103,9 @@ _WHERE = {
     "Maps": "methods.base",
     "MapsFile": "maps.hdf5.reader",
     "Method": "methods.base",
+    "MethodList": "reports.methods",
     "MethodOptions": "methods.options",
+    "MethodsOptions": "runs.methods_options",
     "OverlayOptions": "runs.options",
     "PictureOptions": "runs.options",
     "Preprocess": "images.preprocess",
@@ -120,6 +127,7 @@ _WHERE = {
     "evaluate_maps": "runs.evaluate",
     "explain": "methods.explain",
     "explain_folder": "runs.explain",
+    "list_methods": "runs.methods",
     "load_attention": "methods.attention_file",
     "load_backbone": "engine.backbone",
     "make_method": "methods.registry",
@@ -138,6 +146,7 @@ __all__ = [
     "ClassChoice",
     "CompareOptions",
     "CompareResult",
+    "Contrast",
     "DiagnoseOptions",
     "DiagnoseResult",
     "DiagnosisReport",
@@ -155,7 +164,9 @@ __all__ = [
     "Maps",
     "MapsFile",
     "Method",
+    "MethodList",
     "MethodOptions",
+    "MethodsOptions",
     "OverlayOptions",
     "PictureOptions",
     "Preprocess",
@@ -178,6 +189,7 @@ __all__ = [
     "evaluate_maps",
     "explain",
     "explain_folder",
+    "list_methods",
     "load_attention",
     "load_backbone",
     "make_method",

@@ -24,6 +24,20 @@ class LcamError(Exception):
         self.hint = hint
 
 
+class CannotExplainError(LcamError):
+    """A method cannot explain a network.
+
+    Args:
+        what: One line: why not.
+        hint: One line: what to do about it.
+        remedy: What would help apart from another method, as a part of a line; mostly nothing.
+    """
+
+    def __init__(self, what: str, hint: str = "", remedy: str = "") -> None:
+        super().__init__(what, hint)
+        self.remedy = remedy
+
+
 class BadImageError(Exception):
     """One picture that cannot be read; the run goes on without it.
 

@@ -16,6 +16,7 @@ from lcam_cli.cli.diagnose import diagnose
 from lcam_cli.cli.evaluate import evaluate
 from lcam_cli.cli.explain import explain
 from lcam_cli.cli.merge import merge
+from lcam_cli.cli.methods import methods
 from lcam_cli.cli.options import Config, Debug, Flags, Quiet
 from lcam_cli.cli.sanity import sanity
 from lcam_cli.cli.settings import key_of
@@ -123,6 +124,6 @@ def _before_the_command(
 def lcam_app() -> typer.Typer:
     """Return the command line with all its commands, in the order a user meets them."""
     app = new_app()
-    for command in (train, explain, evaluate, compare, sanity, diagnose, merge, demo):
+    for command in (train, explain, evaluate, compare, methods, sanity, diagnose, merge, demo):
         add_command(app, command)
     return app

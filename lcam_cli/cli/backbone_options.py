@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -101,6 +101,15 @@ Layer = Annotated[
         metavar="NAME",
         show_default="the last one that gives feature maps",
         help="The layer whose feature maps are weighed.",
+    ),
+]
+Layers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--layer",
+        metavar="NAME",
+        show_default="the last one that gives feature maps",
+        help="The layer whose feature maps are weighed. Repeatable: maps of several are fused.",
     ),
 ]
 Grid = Annotated[
@@ -202,6 +211,11 @@ _PARSERS: dict[str, Callable[[str], object]] = {
 }
 
 
+def several_layers(layers: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the layers whose maps are fused: those typed, where there are several."""
+    return tuple(layers) if layers and len(layers) > 1 else ()
+
+
 def backbone_options(params: Mapping[str, Any], **changes: Any) -> BackboneOptions:
     """Return what a command's parameters say of the backbone.
 
@@ -211,6 +225,8 @@ def backbone_options(params: Mapping[str, Any], **changes: Any) -> BackboneOptio
     """
     names = [field.name for field in dataclasses.fields(BackboneOptions)]
     given: dict[str, Any] = {name: params.get(name) for name in names} | changes
+    if not isinstance(given["layer"], str | None):  # of several, the last is the target layer
+        given["layer"] = next(reversed(given["layer"]), None)
     # Typer turns text into paths in the command's own arguments, not in the context's parameters.
     given["classes"] = None if given["classes"] is None else Path(given["classes"])
     for name, parse in _PARSERS.items():

@@ -28,9 +28,10 @@ def compare(
     methods: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME[,...]|all",
-            show_default="all of one forward pass",
-            help="What to compare: names of --list-methods of lcam explain, lcam-img, lcam-fm.",
+            metavar="NAME|GROUP[,...]",
+            show_default="one-pass",
+            help="What to compare: names or groups of lcam explain --list-methods, lcam-img, "
+            "lcam-fm; all; one-pass, what one forward pass serves.",
         ),
     ] = None,
     attention: Annotated[
@@ -104,7 +105,9 @@ def compare(
     strict: o.Strict = False,
     backbone: b.Backbone = None,
     weights: b.Weights = None,
-    layer: b.Layer = None,
+    layer: b.Layers = None,
+    contrast: o.Contrast = None,
+    fuse: o.Fuse = None,
     grid: b.Grid = None,
     activation: b.Activation = None,
     output: b.Output = None,
@@ -163,6 +166,9 @@ def compare(
         align=align,
         seed=seed,
         pictures=o.picture_options(context.params),
+        contrast=contrast,
+        layers=b.several_layers(layer),
+        fuse=fuse,
         backbone=b.backbone_options(context.params),
         engine=o.engine_options(context.params),
     )
@@ -181,4 +187,4 @@ def compare(
     show_results(result.results, format_, console, intervals=intervals)
     if result.results.skipped:
         console.warn(f"{result.results.skipped} of the inputs are in no row (exit code 3)")
-    raise typer.Exit(3 if result.results.skipped or result.left_out else 0)
+    raise typer.Exit(3 if result.results.skipped or result.failed else 0)

@@ -10,10 +10,12 @@ import typer
 from lcam_cli.cli import backbone_options as b
 from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console, Interrupt
+from lcam_cli.cli.methods import show_methods
 from lcam_cli.errors import LcamError
 from lcam_cli.images.depth import narrow_pictures
 from lcam_cli.runs.explain import explain_folder
 from lcam_cli.runs.explain_options import ExplainOptions
+from lcam_cli.runs.methods_options import MethodsOptions
 from lcam_cli.runs.options import OverlayOptions
 from lcam_cli.scale.rank_info import RankInfo
 from lcam_cli.scale.shares import parse_shard
@@ -81,7 +83,8 @@ def explain(
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     list_methods: Annotated[
-        bool, typer.Option("--list-methods", help="List the methods and leave.")
+        bool,
+        typer.Option("--list-methods", help="List the methods, as lcam methods does, and leave."),
     ] = False,
     shard: Annotated[
         str | None,
@@ -94,7 +97,9 @@ def explain(
     strict: o.Strict = False,
     backbone: b.Backbone = None,
     weights: b.Weights = None,
-    layer: b.Layer = None,
+    layer: b.Layers = None,
+    contrast: o.Contrast = None,
+    fuse: o.Fuse = None,
     grid: b.Grid = None,
     activation: b.Activation = None,
     output: b.Output = None,
@@ -125,7 +130,16 @@ def explain(
     interrupt = Interrupt()
     console = Console(quiet, follows=rank_info.rank > 0, interrupt=interrupt)
     if list_methods:
-        _list_methods(console)
+        of_network = MethodsOptions(
+            attention=attention,
+            contrast=contrast,
+            layers=b.several_layers(layer),
+            fuse=fuse,
+            seed=seed,
+            backbone=b.backbone_options(context.params),
+            engine=o.engine_options(context.params),
+        )
+        show_methods(of_network, "table", console)
         return
     if not images:
         raise LcamError("no pictures to explain", "name files or folders: lcam explain ./photos")
@@ -141,6 +155,9 @@ def explain(
         overwrite=overwrite,
         seed=seed,
         overlays=OverlayOptions(overlays, overlay_format, colormap, alpha, caption, colorbar),
+        contrast=contrast,
+        layers=b.several_layers(layer),
+        fuse=fuse,
         backbone=b.backbone_options(context.params),
         pictures=o.picture_options(context.params),
         engine=o.engine_options(context.params),
@@ -174,16 +191,3 @@ def _class_names(context: typer.Context, names: list[str] | None) -> tuple[str, 
             "name the classes, or ask for the best-scored ones: leave one out",
         )
     return () if strength > o.strength(context, "class_") else tuple(names)
-
-
-def _list_methods(console: Console) -> None:
-    from lcam_cli.methods.registry import known_methods
-    from lcam_cli.methods.trained import LCAM, SUMMARIES
-    from lcam_cli.runs.log import log_to
-
-    with log_to(console):
-        known = {name: entry.summary for name, entry in known_methods().items()}
-    everything = {LCAM: SUMMARIES[LCAM]} | known | SUMMARIES
-    width = max(map(len, everything))
-    for name, summary in everything.items():
-        console.result(f"{name:<{width}}  {summary}")

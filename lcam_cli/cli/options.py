@@ -59,6 +59,8 @@ def _load_settings(ctx: typer.Context, value: Path | None) -> Path | None:
 
 
 _SOURCES = ("DEFAULT", "DEFAULT_MAP", "ENVIRONMENT", "COMMANDLINE")
+TYPED = _SOURCES.index("COMMANDLINE")
+"""The strength of what stands on the command line."""
 
 
 def strength(context: typer.Context, name: str) -> int:
@@ -244,6 +246,22 @@ Strict = Annotated[
 
 
 # --- Methods ----------------------------------------------------------------------------------
+
+
+Contrast = Annotated[
+    str | None,
+    typer.Option(
+        metavar="K[:ALPHA]",
+        help="Gradients of what tells the class from the K nearest in score (Finer-CAM), e.g. 3:1.",
+    ),
+]
+Fuse = Annotated[
+    Literal["max", "mean", "product"] | None,
+    typer.Option(
+        show_default="max; product for refinecam",
+        help="How the maps of several --layer become one.",
+    ),
+]
 
 
 def parse_methods(values: list[str] | None) -> tuple[str, ...] | None:

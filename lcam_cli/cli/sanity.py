@@ -25,9 +25,10 @@ def sanity(
     methods: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME[,...]|all",
-            show_default="all of one forward pass",
-            help="What to check: names of --list-methods of lcam explain, lcam-img, lcam-fm.",
+            metavar="NAME|GROUP[,...]",
+            show_default="one-pass",
+            help="What to check: names or groups of lcam explain --list-methods, lcam-img, "
+            "lcam-fm; all; one-pass, what one forward pass serves.",
         ),
     ] = None,
     attention: Annotated[
@@ -161,4 +162,4 @@ def sanity(
     if result.missed_gates:
         raise typer.Exit(1)
     code = console.exit_code(result.skipped, result.skipped_what)
-    raise typer.Exit(3 if result.left_out else code)
+    raise typer.Exit(3 if result.failed else code)

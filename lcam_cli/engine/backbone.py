@@ -8,29 +8,27 @@ TorchScript, has none: then there are scores alone.
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from lcam_cli.engine.calls import Call
 from lcam_cli.engine.channels import Channels
-from lcam_cli.engine.cut import Cut
-from lcam_cli.engine.gradients import find_end_of_gradients, for_autograd
+from lcam_cli.engine.gradients import find_end_of_gradients
 from lcam_cli.engine.grid import Grid, find_grids
-from lcam_cli.engine.half import NEAR, Exact, Way, apply, cast_network, in_float32, short
 from lcam_cli.engine.identity import Identity
 from lcam_cli.engine.layer_calls import LayerCalls
-from lcam_cli.engine.layers import no_layer
+from lcam_cli.engine.layers import Target, choose_target
 from lcam_cli.engine.optimise import cut_at_target
 from lcam_cli.engine.plain import plain_classifier, some_pictures
+from lcam_cli.engine.runnable import Runnable
 from lcam_cli.engine.split import with_head
-from lcam_cli.engine.tokens import OnMaps, parse_grid
+from lcam_cli.engine.tokens import Layout, OnMaps, parse_grid
 from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Preprocess
 from lcam_cli.networks.class_names import find_class, read_class_names
@@ -47,7 +45,7 @@ _NOTHING_SAID = Channels()
 _COPY = "have the network hold nothing that copy.deepcopy cannot copy"
 
 
-class Backbone:
+class Backbone(Runnable):
     """A frozen classifier with a target layer.
 
     Attributes:
@@ -58,6 +56,8 @@ class Backbone:
         gradients_end: Why the logits have no gradient at A, in words; empty where they have one.
         notes: What the user should know of the network, a line each.
         one_by_one: Why pictures must go through it one by one; ``""`` where they need not.
+        writes_to_results: Whether its own code is known to change in place what gradients at some
+            layer need (``engine.taps``).
 
     One that is ``redrawable`` is a copy of the network given, which keeps all its modules, so that
     weights changed in place (``engine.cascade``) are those that it runs with.
@@ -75,6 +75,7 @@ class Backbone:
         channels: Channels = _NOTHING_SAID,
         redrawable: bool = False,
     ) -> None:
+        super().__init__()
         own = network.preprocess
         asked = channels.count or own.channels
         self._redrawable = redrawable
@@ -107,7 +108,6 @@ class Backbone:
         )
         if note is not None:
             self.notes.insert(0, note)
-        self._device = torch.device("cpu")
         if whole.shape[1] == 1 and plain.activation == "softmax":
             raise LcamError(
                 f"{network.name} gives a single logit, whose softmax score is always 1",
@@ -129,15 +129,14 @@ class Backbone:
             plain.probabilities,
         )
         self._grids: dict[str, Grid | None] = {}
+        self._others: dict[str, Target] = {}
         self._layer_calls = LayerCalls(
             self.network, self.identity.layer, target.layer_calls if target else {}
         )
-        self._way = Way()
-        self._undo: Callable[[], None] | None = None
-        self._is_settled = False
         self._takes_several = plain.takes_several
         self._shape = (0, *_CELLS)
         self.gradients_end = ""
+        self.writes_to_results = False
         if known is not None:
             cut, found = known
             A, around = found.A, found.around
@@ -164,15 +163,6 @@ class Backbone:
         """Whether it has a target layer; without, there are scores alone, and A has no channels."""
         return self._cut is not None
 
-    def need_layer(self, method: str) -> None:
-        """Check that a method that looks at the target layer has one.
-
-        Raises:
-            LcamError: There is none.
-        """
-        if self._cut is None:
-            raise no_layer(self.network, self.identity.name, method)
-
     @property
     def feature_shape(self) -> tuple[int, int, int]:
         """(K, P, Q) of A.
@@ -183,9 +173,14 @@ class Backbone:
         self.need_layer("this")
         return self._shape
 
-    def _need_cut(self) -> Cut:
-        self.need_layer("this")
-        return cast(Cut, self._cut)
+    @property
+    def layout(self) -> Layout:
+        """How what the target layer gives is read as A.
+
+        Raises:
+            LcamError: It has no target layer.
+        """
+        return self._need_cut().layout
 
     @cached_property
     def grid(self) -> Grid | None:
@@ -219,14 +214,66 @@ class Backbone:
         """
         return self._layer_calls.calls_of(layers)
 
-    def shapes_of(self, layers: Sequence[str]) -> list[tuple[int, int, int]]:
+    def layouts_of(self, layers: Sequence[str]) -> list[Layout | None]:
+        """How what other layers give is read: see :meth:`LayerCalls.layouts_of`."""
+        return self._layer_calls.layouts_of(layers)
+
+    def in_order(self, layers: Sequence[str]) -> list[str]:
+        """Some layers in the order in which they run: see :meth:`LayerCalls.in_order`."""
+        return self._layer_calls.in_order(layers)
+
+    def at(self, layer: str) -> Backbone:
+        """The same classifier with another target layer.
+
+        Both share the network, which the other runs whole, with features put in their place.
+
+        Args:
+            layer: Its name.
+
+        Raises:
+            LcamError: There is no such layer, it gives nothing with places, or nothing that the
+                logits depend on; or another runtime computes the network, and shows one layer.
+        """
+        if isinstance(self.network, ForeignNetwork):
+            raise LcamError(
+                f"{self.identity.name} shows one layer alone, {self.identity.layer}",
+                "name one --layer",
+            )
+        cut = copy.copy(self._need_cut())
+        if layer == self.identity.layer:
+            return self
+        if layer not in self._others:
+            # No blank one: where a network gives nothing, nothing depends on the layer.
+            picture = self.blank().copy_(some_pictures(1, self.preprocess))
+            name = self.identity.name
+            with self._way.running(self._device):
+                target = choose_target(self.network, name, layer, picture, self._patches)
+            assert target is not None  # of a layer that is named
+            self._others[layer] = target
+        target = self._others[layer]
+        other = copy.copy(self)
+        vars(other).pop("grid", None)  # of this layer
+        other.identity = dataclasses.replace(self.identity, layer=target.call.name)
+        other._layer_calls = LayerCalls(self.network, target.call.name, target.layer_calls)
+        other._cut = cut
+        cut.target, cut.halves = target, None
+        with torch.no_grad():
+            A, _, around = other.forward(self.blank())
+        other._shape = (A.shape[1], A.shape[2], A.shape[3])
+        other.gradients_end = self._no_gradients or find_end_of_gradients(
+            self.network, A, lambda A: other.head(A, around)
+        )
+        return other
+
+    def shapes_of(
+        self, layers: Sequence[str], *, anywhere: bool = False
+    ) -> list[tuple[int, int, int]]:
         """(K, P, Q) of the outputs of other layers: see :meth:`LayerCalls.shapes_of`.
 
         Raises:
-            LcamError: There is no such layer, or it gives no feature maps on the way to the target
-                layer.
+            LcamError: There is no such layer, or it gives no feature maps there.
         """
-        return self._layer_calls.shapes_of(layers)
+        return self._layer_calls.shapes_of(layers, anywhere=anywhere)
 
     def watch(self, layers: Sequence[str]) -> contextlib.AbstractContextManager[dict[str, Tensor]]:
         """Keep what other layers give while :meth:`forward` runs: see :meth:`LayerCalls.watch`."""
@@ -256,192 +303,6 @@ class Backbone:
         """The layout of pictures that the network is fastest with."""
         foreign = isinstance(self.network, ForeignNetwork)
         return torch.contiguous_format if foreign else torch.channels_last
-
-    @property
-    def is_split(self) -> bool:
-        """Whether ``head`` runs only what follows the layer, not the whole network."""
-        return self._cut is not None and self._cut.halves is not None
-
-    def to(self, device: torch.device) -> Backbone:
-        """Move the network to ``device``, in channels-last layout; returns itself."""
-        self._device = device
-        # The halves share parameters, which move with the network, but buffers are replaced in it.
-        halves = self._cut.halves if self._cut else None
-        for part in (self.network, *(halves or ())):
-            part.to(device=device, memory_format=torch.channels_last)
-        return self
-
-    @torch.no_grad()
-    def compute_in(self, dtype: torch.dtype, *, keep: bool = False) -> float:
-        """Cast the network, where it is, to another precision; A and logits stay float32.
-
-        Args:
-            dtype: float32, bfloat16 or float16.
-            keep: Whether its weights in float32 stay in memory too, for :meth:`in_float32` and
-                :meth:`restore`; else they are gone.
-
-        Returns:
-            How far features and logits of test pictures are from those in float32, as a share of
-            their norm; infinite where they are no numbers.
-
-        Raises:
-            LcamError: It does not run so, or its precision was settled.
-        """
-        if dtype == self._way.dtype or isinstance(self.network, ForeignNetwork):
-            return self._way.difference
-        if self._is_settled:
-            raise LcamError(
-                f"{self.identity.name} already computes in {short(self._way.dtype)}",
-                "load it anew for another precision",
-            )
-        pictures = some_pictures(2 if self._takes_several else 1, self.preprocess).to(self._device)
-
-        exact = Exact(*self.forward(pictures))
-
-        def run(way: Way) -> tuple[Tensor, list[Tensor]]:
-            self._way = way
-            A, logits, around = self.forward(pictures)
-            by_head = [self.head(A, around)] if self._cut else []
-            return A, [logits, self(pictures), *by_head]
-
-        try:
-            self._way, undo = cast_network(
-                self.network, self.identity.name, self._cut, exact, dtype, run
-            )
-        except Exception:
-            self._way = Way()  # it is as it was
-            raise
-        self._undo = undo if keep else None
-        return self._way.difference
-
-    def restore(self) -> None:
-        """Bring a network whose weights in float32 were kept back to them."""
-        if self._undo is not None:
-            self._undo()
-            self._way, self._undo = Way(), None
-
-    def settle_precision(self, *, keep: bool) -> None:
-        """Have it compute in its precision for good: whoever runs it counts on that.
-
-        Args:
-            keep: Whether weights in float32 that were kept stay in memory.
-        """
-        self._is_settled = True
-        if not keep:
-            self._undo = None
-
-    @property
-    def keeps_float32(self) -> bool:
-        """Whether it is in half precision and has its weights in float32 too."""
-        return self._undo is not None
-
-    @contextlib.contextmanager
-    def in_float32(self) -> Iterator[None]:
-        """Compute in float32 within the block; its weights in float32 were kept."""
-        way = self._way
-        self.restore()
-        try:
-            yield
-        finally:
-            self._way, self._undo = way, apply(way, self.network, self._cut)
-
-    @contextlib.contextmanager
-    def computing_in(self, dtype: torch.dtype) -> Iterator[None]:
-        """Compute in half precision within the block, and in float32 before and after it."""
-        settled, self._is_settled = self._is_settled, False
-        try:
-            self.compute_in(dtype, keep=True)
-            yield
-        finally:
-            self.restore()
-            self._is_settled = settled
-
-    @property
-    def precision_note(self) -> str:
-        """What the user should know of how it runs in half precision; mostly nothing."""
-        name, way = self.identity.name, self._way
-        if way.difference > NEAR:
-            return (
-                f"{short(way.dtype)} does not suit {name}: it changes features or logits by "
-                f"{way.difference:.0%} of their norm; --precision fp32 does not"
-                if math.isfinite(way.difference)
-                else f"{short(way.dtype)} does not suit {name}: numbers do not fit in it"
-            )
-        if not way.autocast:
-            return ""
-        why = way.failed or "its logits would be others"
-        return (
-            f"{name} does not run with all its weights in {short(way.dtype)} ({why}): PyTorch's "
-            "autocast runs it, which is slower"
-        )
-
-    @contextlib.contextmanager
-    def float32_head(self) -> Iterator[None]:
-        """Have :meth:`head` compute in float32, whatever the precision, within the block.
-
-        For what is a small difference of its logits. Weights stay as they were rounded.
-        """
-        cut, before = self._need_cut(), self._way
-        with in_float32(cut.halves[1] if cut.halves else self.network), cut.in_float32():
-            self._way = Way()
-            try:
-                yield
-            finally:
-                self._way = before
-
-    @property
-    def gradient_scale(self) -> float:
-        """How many times too large gradients at layers are while the network runs backward."""
-        return self._way.gradient_scale
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Run the whole network: normalised (B, C, H, W) to logits (B, R), float32."""
-        with self._way.running(self._device):
-            x = self._way.enter(x)
-            cut = self._cut
-            logits = cut.whole(x) if cut else for_autograd(cast(Tensor, self.network(x)))
-            return self._way.leave(logits)
-
-    def features(self, x: Tensor) -> Tensor:
-        """Run the network up to the target layer: normalised (B, C, H, W) to A (B, K, P, Q)."""
-        if self._cut is None:
-            return self._no_features(x)
-        with self._way.running(self._device):
-            return self._cut.features(self._way.enter(x)).float()
-
-    def head(self, A: Tensor, around: Sequence[Tensor]) -> Tensor:
-        """Run the rest of the network on A (B, K, P, Q): logits (B, R).
-
-        Args:
-            A: The feature maps, possibly changed.
-            around: What :meth:`forward` gave with them.
-
-        Raises:
-            LcamError: It has no target layer; or it is run whole, and runs the layer less often
-                than it did.
-        """
-        cut, way = self._need_cut(), self._way
-        with way.running(self._device):
-            return way.leave(cut.head(way.enter_head(A), around))
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """Features, logits and what goes around the layer, in one pass.
-
-        Returns:
-            A (B, K, P, Q), of no channels where there is no layer; logits (B, R); and what
-            :meth:`head` needs besides A, each with the batch first: :meth:`Cut.forward` tells.
-
-        Raises:
-            LcamError: The layer does not run on these pictures, or gives something else.
-        """
-        if self._cut is None:
-            return self._no_features(x), self(x), ()
-        with self._way.running(self._device):
-            A, logits, around = self._cut.forward(self._way.enter(x))
-            return A.float(), self._way.leave(logits), around
-
-    def _no_features(self, x: Tensor) -> Tensor:
-        return x.new_zeros(len(x), *self._shape)
 
     def class_index(self, name_or_index: str) -> int:
         """Find a class by its name, in any case where only one has it, or by its index.
@@ -514,11 +375,6 @@ class Backbone:
         )
         other.identity = dataclasses.replace(identity, weights=weights, weights_file=weights_file)
         return other
-
-    def blank(self) -> Tensor:
-        """An input, (1, C, H, W), where the network is."""
-        blank = torch.zeros(1, *self.preprocess.input_shape, device=self._device)
-        return self._way.enter(blank)
 
 
 def load_backbone(

@@ -10,13 +10,13 @@ reads or replaces the layer's output. What a transformer gives is read as featur
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from lcam_cli.engine.calls import keep_outputs, replace_output
+from lcam_cli.engine.calls import KeptOutput, keep_outputs, replace_output
 from lcam_cli.engine.gradients import KeepGradients, for_autograd
 from lcam_cli.engine.layers import Target
 from lcam_cli.engine.tokens import Layout
@@ -53,12 +53,13 @@ class Cut:
         with self._keeping_gradients():
             return for_autograd(cast(Tensor, self.network(x)))
 
-    def features(self, x: Tensor) -> Tensor:
-        """Run the network up to the target layer: normalised (B, C, H, W) to A (B, K, P, Q)."""
+    def up_to_layer(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Run the network up to the target layer: as :meth:`forward`, without logits."""
         if self.halves:
-            return self.read(self.halves[0](x))[0]
+            return self.read(self.halves[0](x))
         # To the end: only then is it known which of the layer's calls was the last.
-        return self.forward(x)[0]
+        A, _, around = self.forward(x)
+        return A, around
 
     def head(self, A: Tensor, around: Sequence[Tensor]) -> Tensor:
         """Run the rest of the network on A (B, K, P, Q): logits (B, R).
@@ -98,18 +99,36 @@ class Cut:
         call = self.target.call
         with self._keeping_gradients(), keep_outputs(self.network, [call]) as kept:
             logits = cast(Tensor, self.network(x))
-        output, number = kept[call.name].output, kept[call.name].number
-        if not torch.is_tensor(output) or output.ndim != self._output_axes or len(output) != len(x):
+        A = self._maps_of(kept[call.name], len(x))
+        number = kept[call.name].number
+        numbers = torch.full((len(x),), number, dtype=torch.int64, device=x.device)
+        return A, for_autograd(logits), (x, numbers)
+
+    @contextlib.contextmanager
+    def features_of_pass(self) -> Iterator[Callable[[int], Tensor]]:
+        """While it is active, note what the target layer gives in passes of the whole network.
+
+        Yields:
+            Tells A (B, K, P, Q) of the last pass, given B; without the graph.
+        """
+        call = self.target.call
+        with keep_outputs(self.network, [call]) as kept:
+            yield lambda count: self._maps_of(kept[call.name], count).detach()
+
+    def _maps_of(self, kept: KeptOutput, count: int) -> Tensor:
+        """A (B, K, P, Q) of what the target layer gave on B pictures.
+
+        Raises:
+            LcamError: It is nothing that can be read so.
+        """
+        output = kept.output
+        if not torch.is_tensor(output) or output.ndim != self._output_axes or len(output) != count:
             raise LcamError(
-                f"layer {call.name} does not give on these pictures what it gave at the start",
+                f"layer {self.target.call.name} does not give on these pictures what it gave at "
+                "the start",
                 "name a layer that runs on every picture: --layer NAME",
             )
-        numbers = torch.full((len(x),), number, dtype=torch.int64, device=x.device)
-        return (
-            self.layout.to_maps(for_autograd(output)),
-            for_autograd(logits),
-            (x, numbers),
-        )
+        return self.layout.to_maps(for_autograd(output))
 
     def _head_of_whole(self, A: Tensor, x: Tensor, numbers: Tensor) -> Tensor:
         """The head where the network is run again: call ``numbers`` (B,) of the layer gives A."""

@@ -7,6 +7,7 @@ pixel is black whatever the normalisation.
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,12 +21,17 @@ from torch import Tensor, nn
 
 from lcam_cli.engine.activation import Activation, class_scores, confidence
 from lcam_cli.engine.backbone import Backbone, load_backbone
+from lcam_cli.engine.contrast import Contrast, explained, near_classes
 from lcam_cli.engine.device import Hardware, choose_hardware, is_out_of_memory, prepare_cpu
+from lcam_cli.engine.graph import Graph
 from lcam_cli.engine.grid import Grid
 from lcam_cli.engine.half import NEAR
+from lcam_cli.engine.hardware import hardware_for
+from lcam_cli.engine.no_gradients import no_gradients
 from lcam_cli.engine.precision import Use
+from lcam_cli.engine.shared import Shared
+from lcam_cli.engine.tokens import Layout
 from lcam_cli.errors import LcamError
-from lcam_cli.networks.foreign import ForeignNetwork
 
 log = logging.getLogger("lcam")
 
@@ -42,9 +48,13 @@ class Forward:
         logits: Class scores, (B, R), float32.
         grid: Where the cells of A lie in the pictures; None for an even tiling.
         activation: What turns logits into scores.
-        others: Outputs of other layers, by name; for methods, by :meth:`Engine.outputs_of`.
+        others: Outputs of other layers as they gave them, by name; for methods, by
+            :meth:`Engine.outputs_of`.
         around: What the network's head needs besides A, each with the batch first: what goes around
             the target layer, see :meth:`Backbone.forward`.
+        contrast: What gradients are taken of instead of the logit of a class; None for that logit.
+        shared: Gradients that several methods ask for, where they are kept for the next.
+        graph: Of the pass, where the method's own first pass kept it (``engine.backward``).
     """
 
     x: Tensor
@@ -54,6 +64,9 @@ class Forward:
     activation: Activation = "softmax"
     others: dict[str, Tensor] = field(default_factory=dict)
     around: tuple[Tensor, ...] = ()
+    contrast: Contrast | None = None
+    shared: Shared | None = None
+    graph: Graph | None = None
 
     @property
     def predicted(self) -> Tensor:
@@ -83,6 +96,9 @@ class Forward:
             logits=self.logits[rows],
             others={name: output[rows] for name, output in self.others.items()},
             around=tuple(t[rows] for t in self.around),
+            contrast=self.contrast and self.contrast.only(rows),
+            shared=self.shared and Shared(),
+            graph=None,
         )
 
 
@@ -131,6 +147,7 @@ class Engine:
             self.batch_size = self._limit = 1
         self._warn_of_network()
         self._watched: tuple[str, ...] = ()
+        self._others: dict[str, Engine] = {}
         p = backbone.preprocess
         self._mean = torch.tensor(p.mean, device=self.device).view(1, -1, 1, 1)
         self._std = torch.tensor(p.std, device=self.device).view(1, -1, 1, 1)
@@ -173,11 +190,12 @@ class Engine:
             )
         self._said_in_fp32 = True
         hardware, self.hardware = self.hardware, replace(self.hardware, precision="fp32")
+        others, self._others = self._others, {}  # those in fp16, at other layers
         try:
             with self.backbone.in_float32():
                 yield
         finally:
-            self.hardware = hardware
+            self.hardware, self._others = hardware, others
 
     def _warn_of_network(self) -> None:
         """Say once what the user should know of the network."""
@@ -221,6 +239,22 @@ class Engine:
         # The permuted view already is channels-last, the layout the convolutions are fastest in.
         moved = given.to(self.device, non_blocking=on_gpu).permute(0, 3, 1, 2)
         return moved if moved.is_floating_point() else moved.float().div_(255)
+
+    def at(self, layer: str) -> Engine:
+        """The same engine with another target layer: see :meth:`Backbone.at`.
+
+        It shares the network, and runs where this one does.
+        """
+        if layer == self.backbone.identity.layer:
+            return self
+        if layer not in self._others:
+            other = copy.copy(self)
+            other.backbone = self.backbone.at(layer)
+            other._watched = ()
+            self._others[layer] = other
+        other = self._others[layer]
+        other.align, other.batch_size, other._limit = self.align, self.batch_size, self._limit
+        return other
 
     def normalise(self, x: Tensor) -> Tensor:
         """Apply the classifier's mean and standard deviation to pixels (B, C, H, W) in [0, 1]."""
@@ -300,13 +334,28 @@ class Engine:
     def outputs_of(self, forward: Forward, layers: Sequence[str]) -> list[Tensor]:
         """Outputs (B, K, P, Q), float32, of other layers on the pictures of ``forward``.
 
-        Whoever asks for the first time pays another forward pass; from then on :meth:`forward`
-        keeps them along the way.
+        Tokens are read as feature maps. Whoever asks for the first time pays another forward pass;
+        from then on :meth:`forward` keeps them along the way.
         """
+        return [
+            output if layout is None else layout.to_maps(output)
+            for output, layout in self._read(forward, layers)
+        ]
+
+    def class_tokens_of(self, forward: Forward, layers: Sequence[str]) -> list[Tensor | None]:
+        """The class tokens (B, K), float32, of the same outputs; None where a layer has not one."""
+        return [
+            output[:, 0] if layout is not None and layout.prefix == 1 else None
+            for output, layout in self._read(forward, layers)
+        ]
+
+    def _read(self, forward: Forward, layers: Sequence[str]) -> list[tuple[Tensor, Layout | None]]:
+        """What layers give on the pictures of ``forward``, and how it is read as feature maps."""
         if not all(layer in forward.others for layer in layers):
             self._watched = tuple(dict.fromkeys((*self._watched, *layers)))
             forward.others = self.forward(forward.x).others
-        return [forward.others[layer] for layer in layers]
+        outputs = [forward.others[layer] for layer in layers]
+        return list(zip(outputs, self.backbone.layouts_of(layers), strict=True))
 
     @torch.no_grad()
     def logits(self, x: Tensor) -> Tensor:
@@ -348,7 +397,33 @@ class Engine:
     def feature_gradients(self, forward: Forward, classes: Tensor) -> Tensor:
         """G = ∂f_y/∂A of the logits of ``classes`` (B,): (B, K, P, Q), float32.
 
-        Only the head is differentiated; nothing below the target layer is.
+        Of a forward pass with a ``contrast``, that of the contrast. Only the head is
+        differentiated; nothing below the target layer is.
+
+        Raises:
+            LcamError: The logits have no gradient there.
+        """
+        if forward.shared is None:
+            return self._feature_gradients(forward, classes)
+        return forward.shared.get(
+            str(forward.contrast), classes, lambda: self._feature_gradients(forward, classes)
+        )
+
+    def _feature_gradients(self, forward: Forward, classes: Tensor) -> Tensor:
+        if not self.backbone.differentiable:
+            raise no_gradients(self.backbone, "this method")
+
+        def gradients(A: Tensor, classes: Tensor, near: Tensor, *around: Tensor) -> Tensor:
+            return self._head_gradients(A, around, classes, near, forward.contrast)
+
+        near = near_classes(forward.contrast, classes)
+        g: Tensor = self.run(gradients, forward.A, classes, near, *forward.around)
+        return g
+
+    def gradients_at_layer(
+        self, given: Tensor, classes: Tensor, contrast: Contrast | None = None
+    ) -> Tensor:
+        """:meth:`feature_gradients` of normalised pictures (B, C, H, W), with no pass before.
 
         Raises:
             LcamError: The logits have no gradient there.
@@ -356,14 +431,36 @@ class Engine:
         if not self.backbone.differentiable:
             raise no_gradients(self.backbone, "this method")
 
-        def gradients(A: Tensor, classes: Tensor, *around: Tensor) -> Tensor:
-            with torch.enable_grad():
-                A = A.detach().clone().requires_grad_(True)
-                chosen = self.head(A, around).gather(1, classes.unsqueeze(1)).sum()
-                return torch.autograd.grad(chosen, A)[0]
+        def gradients(given: Tensor, classes: Tensor, near: Tensor) -> Tensor:
+            with torch.no_grad():
+                A, around = self.backbone.up_to_layer(given)
+            return self._head_gradients(A, around, classes, near, contrast)
 
-        g: Tensor = self.run(gradients, forward.A, classes, *forward.around)
+        g: Tensor = self.run(gradients, given, classes, near_classes(contrast, classes))
         return g
+
+    @torch.enable_grad()
+    def _head_gradients(
+        self,
+        A: Tensor,
+        around: Sequence[Tensor],
+        classes: Tensor,
+        near: Tensor,
+        contrast: Contrast | None,
+    ) -> Tensor:
+        A = A.detach().requires_grad_(True)
+        logits = self.head(A, around)
+        value = explained(logits, classes, near, contrast, self.activation)
+        return torch.autograd.grad(value.sum(), A)[0]
+
+    def logits_with_gradients(self, x: Tensor) -> Tensor:
+        """Logits (B, R), float32, of pixels (B, C, H, W), with the graph that leads back to them.
+
+        Not in halves where memory runs out: whoever calls it keeps the graph, and calls
+        :meth:`run`.
+        """
+        with torch.enable_grad():
+            return self._logits_of(x)
 
     def _features_and_logits(self, x: Tensor) -> tuple[Tensor, ...]:
         with self.backbone.watch(self._watched) as others:
@@ -373,55 +470,6 @@ class Engine:
 
     def _logits_of(self, x: Tensor) -> Tensor:
         return self.backbone(self.normalise(x))
-
-
-def hardware_for(backbone: Backbone, device: str, precision: str, use: Use = "maps") -> Hardware:
-    """Pick the device and precision of a network: see :func:`~.device.choose_hardware`.
-
-    One that another runtime computes runs where that can, in the precision that it was exported in.
-
-    Raises:
-        LcamError: There is no such device, for it or at all.
-    """
-    network = backbone.network
-    if not isinstance(network, ForeignNetwork):
-        return choose_hardware(device, precision, use)
-    chosen = choose_hardware(device)
-    if chosen.device.type not in network.devices:
-        if device != "auto":
-            raise LcamError(
-                f"{network.runtime} here computes on {' and '.join(network.devices)} alone, not on "
-                f"{chosen.device}",
-                f"--device cpu, or install {network.runtime} for that device",
-            )
-        chosen = choose_hardware("cpu")
-    if precision not in ("auto", "fp32"):
-        choose_hardware(str(chosen.device), precision)  # it must exist all the same
-        backbone.notes.append(
-            f"--precision {precision} changes nothing: {backbone.identity.name} computes in the "
-            "precision that it was exported in"
-        )
-    return replace(chosen, precision="fp32", fallbacks=())
-
-
-def no_gradients(
-    backbone: Backbone, who: str, hint: str = "", *, picture: bool = False
-) -> LcamError:
-    """What to say where ``who`` needs gradients that there are not.
-
-    Args:
-        backbone: The classifier.
-        who: What needs them.
-        hint: What to do about it.
-        picture: Whether they are needed at the picture, not at the target layer.
-    """
-    where = "at the picture" if picture else f"at layer {backbone.identity.layer}"
-    why = backbone.picture_gradients_end if picture else backbone.gradients_end
-    return LcamError(
-        f"{who} needs gradients, and the logits of {backbone.identity.name} have none {where}: "
-        f"{why}",
-        hint or "take a method that needs none, e.g. scorecam",
-    )
 
 
 def apply_masks(x: Tensor, masks: Tensor, out: Tensor | None = None) -> Tensor:

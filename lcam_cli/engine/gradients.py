@@ -40,6 +40,33 @@ class KeepGradients(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+class FreshResults(TorchFunctionMode):
+    """While it is active, what a ReLU or the like gives is a copy, which may be written to.
+
+    The gradient of such a function is computed from its result. A network whose own code changes
+    that in place, as ``y = relu(x); y += x``, could not go backward.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Copy the result of a function that keeps it."""
+        output = func(*args, **(kwargs or {}))
+        if getattr(func, "__name__", "") not in _KEEP_THEIR_RESULT:
+            return output
+        # What ran in place gives the tensor that it was given, which others may hold.
+        return output if any(output is one for one in args) else output.clone()
+
+
+_KEEP_THEIR_RESULT = frozenset(
+    {"relu", "sigmoid", "tanh", "exp", "sqrt", "rsqrt", "reciprocal", "softmax", "log_softmax"}
+)
+_WRITTEN_TO = "modified by an inplace operation"
+
+
+def fails_by_writing(error: BaseException) -> bool:
+    """Whether a backward pass failed because what it needs was written to in place."""
+    return isinstance(error, RuntimeError) and _WRITTEN_TO in str(error)
+
+
 def find_end_of_gradients(
     network: nn.Module, start: Tensor, run: Callable[[Tensor], Tensor]
 ) -> str:
@@ -113,14 +140,21 @@ def gradient_of_logits(logits: Tensor, at: Tensor, *, again: bool = False) -> Te
         at: Where it is wanted; requires gradients.
         again: Whether the graph is needed once more.
     """
+    return gradients_of_logits(logits, [at], again=again)[0]
+
+
+def gradients_of_logits(
+    logits: Tensor, at: Sequence[Tensor], *, again: bool = False
+) -> list[Tensor | None]:
+    """The same at several tensors, in one backward pass; None for all where one cannot be had."""
     generator = torch.Generator().manual_seed(0)
     weights = torch.randn(logits.shape, generator=generator).to(logits)
     try:
         with warnings.catch_warnings():  # of operations that pass none on
             warnings.simplefilter("ignore")
-            (g,) = torch.autograd.grad(
+            found = torch.autograd.grad(
                 (logits * weights).sum(), at, retain_graph=again, allow_unused=True
             )
     except RuntimeError:  # there is none, or what it needs was changed in place
-        return None
-    return g
+        return [None] * len(at)
+    return list(found)

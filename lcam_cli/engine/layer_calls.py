@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lcam_cli.engine.calls import Call, keep_outputs
 from lcam_cli.engine.events import Event
 from lcam_cli.engine.gradients import for_autograd
+from lcam_cli.engine.tokens import Layout
 from lcam_cli.errors import LcamError, did_you_mean
 
 
@@ -21,13 +22,17 @@ class LayerCall:
     """The call of a layer that counts.
 
     Attributes:
-        call: The last of its calls that gives feature maps on the way to A, or where there is none,
-            in the whole pass.
-        shape: (K, P, Q) of these, where they are on the way to A.
+        call: The last of its calls that gives feature maps, or else tokens, on the way to A, or
+            where there is none, in the whole pass.
+        shape: (K, P, Q) of these; tokens are read as maps. None where it gives nothing with places.
+        before: Whether they are on the way to A.
+        layout: How what it gives is read as feature maps; None where it has no places.
     """
 
     call: Call
     shape: tuple[int, int, int] | None
+    layout: Layout | None = None
+    before: bool = False
 
 
 class LayerCalls:
@@ -56,17 +61,39 @@ class LayerCalls:
         """
         return [self._layer_call(layer).call for layer in layers]
 
-    def shapes_of(self, layers: Sequence[str]) -> list[tuple[int, int, int]]:
-        """(K, P, Q) of the outputs of other layers.
+    def in_order(self, layers: Sequence[str]) -> list[str]:
+        """Some layers in the order in which their first calls end; those that never run last.
 
         Raises:
-            LcamError: There is no such layer, or it gives no feature maps on the way to the target
-                layer.
+            LcamError: There is no layer of that name.
+        """
+        places = {name: i for i, name in enumerate(self._layer_calls)}
+        names = {layer: resolve_layer(self._network, layer) for layer in layers}
+        return sorted(layers, key=lambda layer: places.get(names[layer], len(places)))
+
+    def layouts_of(self, layers: Sequence[str]) -> list[Layout | None]:
+        """How what each layer gives is read as feature maps; None where it has no places."""
+        return [self._layer_call(layer).layout for layer in layers]
+
+    def shapes_of(
+        self, layers: Sequence[str], *, anywhere: bool = False
+    ) -> list[tuple[int, int, int]]:
+        """(K, P, Q) of the outputs of other layers.
+
+        Args:
+            layers: Their names.
+            anywhere: Also of layers that are not on the way to the target layer.
+
+        Raises:
+            LcamError: There is no such layer, or it gives no feature maps there.
         """
         shapes = []
         for layer in layers:
-            shape = self._layer_call(layer).shape
-            if shape is None:
+            known = self._layer_call(layer)
+            shape = known.shape
+            if shape is None and anywhere:
+                raise LcamError(f"layer {layer!r} gives no feature maps", "name layers of features")
+            if shape is None or not (known.before or anywhere):
                 raise LcamError(
                     f"layer {layer!r} gives no feature maps before {self._target!r} does",
                     "name layers in the order of the network, the last one last",
@@ -103,14 +130,17 @@ def find_layer_calls(events: Sequence[Event], target: Event) -> dict[str, LayerC
         by_name.setdefault(event.name, []).append((i, event))
     layer_calls = {}
     for name, calls in by_name.items():
-        maps = [(i, e) for i, e in calls if e.layout is not None and e.layout.kind == "maps"]
+        places = [(i, e) for i, e in calls if e.layout is not None]
+        maps = [(i, e) for i, e in places if e.spatial_layout.kind == "maps"] or places
         before = [(i, e) for i, e in maps if i <= end]
         chosen = target if name == target.name else (before or maps or calls)[-1][1]
         shape = None
-        if before:
-            K, P, Q = cast(Tensor, chosen.output).shape[1:]
+        if maps:
+            K, P, Q = chosen.spatial_layout.to_maps(cast(Tensor, chosen.output)).shape[1:]
             shape = (K, P, Q)
-        layer_calls[name] = LayerCall(Call(name, len(calls) - 1 - chosen.number), shape)
+        layer_calls[name] = LayerCall(
+            Call(name, len(calls) - 1 - chosen.number), shape, chosen.layout, bool(before)
+        )
     return layer_calls
 
 

@@ -27,14 +27,14 @@ from lcam_cli.engine.patches import (
     with_other_corners,
 )
 from lcam_cli.engine.tokens import Layout
-from lcam_cli.errors import LcamError
+from lcam_cli.errors import CannotExplainError, LcamError
 from lcam_cli.networks.foreign import ForeignNetwork
 from lcam_cli.networks.torchscript import inside_script, scripts_in
 from lcam_cli.networks.wrappers import plain_layer
 
 SCORES_ALONE = (
-    "without --layer, rise and random work: they need scores alone; for other methods give the "
-    "network itself, or torch.export it"
+    "without --layer, rise, occlusion and random work: they need scores alone; for other methods "
+    "give the network itself, or torch.export it"
 )
 """The hint where there is no layer to look at."""
 
@@ -124,22 +124,24 @@ def target_by_gradients(
         return None
 
 
-def no_layer(network: nn.Module, name: str, method: str) -> LcamError:
+def no_layer(network: nn.Module, name: str, method: str) -> CannotExplainError:
     """What to say of a method that looks at a layer, and a network that shows none."""
     if isinstance(network, ForeignNetwork):
-        return LcamError(
+        return CannotExplainError(
             f"{method} looks at a layer, and {name} shows no feature maps by itself",
-            f"rise and random need none; {network.no_layer}",
+            f"rise, occlusion and random need none; {network.no_layer}",
+            network.no_layer,
         )
     scripts = scripts_in(network)
     parts = [part for part in scripts if part]
-    hint = f"if it gives feature maps: --layer {parts[-1]}; " if parts else ""
+    remedy = f"if it gives feature maps: --layer {parts[-1]}" if parts else ""
     if _is_quantised(network):
         why = f"the layers of {name} are quantised: they give no real numbers"
     else:
         script = "TorchScript" if "" in scripts else "partly TorchScript"
         why = f"{name} is {script}, whose layers cannot be seen from outside"
-    return LcamError(f"{method} looks at a layer, and {why}", hint + SCORES_ALONE)
+    hint = f"{remedy}; {SCORES_ALONE}" if remedy else SCORES_ALONE
+    return CannotExplainError(f"{method} looks at a layer, and {why}", hint, remedy)
 
 
 def find_target(network: nn.Module, picture: Tensor, grid: tuple[int, int] | None = None) -> Target:

@@ -10,7 +10,7 @@ from torch import nn
 from lcam_cli.engine.backbone import Backbone
 from lcam_cli.engine.calls import hook
 from lcam_cli.engine.tokens import Clues, Layout, find_layout
-from lcam_cli.errors import LcamError
+from lcam_cli.errors import CannotExplainError
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def stage_ends(backbone: Backbone) -> dict[str, int]:
         Their names with their channels K, in the order of the forward pass, the target layer last.
 
     Raises:
-        LcamError: The target layer gives no feature maps, as in a transformer.
+        CannotExplainError: The target layer gives no feature maps, as in a transformer.
     """
     layer = backbone.identity.layer
     clues = Clues.of(backbone.network, backbone.preprocess.input_shape[1:])
@@ -57,9 +57,10 @@ def stage_ends(backbone: Backbone) -> dict[str, int]:
     }
     found = {maps.name: maps.channels for maps in ends.values()}
     if list(found)[-1:] != [layer]:
-        raise LcamError(
+        raise CannotExplainError(
             f"{backbone.identity.name} has no stages of feature maps that end in {layer!r}",
             "choose a method that needs one layer alone, or name a convolutional --layer",
+            "name a convolutional --layer, if it has one",
         )
     return found
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ from lcam_cli.measures.task import Task
 from lcam_cli.measures.view import BatchView, FailedAgain, MapView
 from lcam_cli.methods.base import Method, flat_maps
 from lcam_cli.methods.explain import no_numbers, not_numbers, pictures_at_once
-from lcam_cli.methods.flat import why_flat
+from lcam_cli.methods.flat import named_for_flat, why_flat
 
 _NOT_MASKED = "the classifier's scores are not numbers on what the map leaves of this picture"
 
@@ -176,8 +177,11 @@ def evaluate(
 class _Tally:
     """One method's running sums."""
 
-    def __init__(self, name: str, measured: Sequence[Quantity], seed: int) -> None:
+    def __init__(
+        self, name: str, params: Mapping[str, Any], measured: Sequence[Quantity], seed: int
+    ) -> None:
         self.name = name
+        self._params = params
         self.summary = Summary(measured, seed)
         self.seconds = 0.0  # spent on scoring
         self.failed_again = FailedAgain()
@@ -196,9 +200,8 @@ class _Tally:
         flat = flat_maps(scores.V)
         self._flat += int(flat.sum())
         if self._flat and self._why_flat is None:
-            self._why_flat = why_flat(
-                view.engine, self.name, view.forward.only(flat), classes[flat]
-            )
+            name = named_for_flat(self.name, self._params)
+            self._why_flat = why_flat(view.engine, name, view.forward.only(flat), classes[flat])
         return numbers
 
     def score(self) -> MethodScore:
@@ -238,8 +241,10 @@ class _Run:
         self._pictures = _pictures(task.paths)
         self._measured = task.quantities
         self._kept = [Kept(nu) for nu in task.nus]
-        names = [maps.info.method, *([] if floor is None else [floor.name])]
-        self._tallies = [_Tally(name, self._measured, seed) for name in names]
+        rows = [(maps.info.method, maps.info.method_params)]
+        if floor is not None:
+            rows.append((floor.name, floor.params))
+        self._tallies = [_Tally(*row, self._measured, seed) for row in rows]
         self.outcome = Evaluation(accuracy=Accuracy() if labels is not None else None)
 
     @property

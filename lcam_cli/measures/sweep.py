@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from lcam_cli.engine.engine import Engine, Forward
+from lcam_cli.engine.shared import Shared
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
 from lcam_cli.images.read import MAX_PIXELS
@@ -82,19 +83,21 @@ class _Batch:
     classes: Tensor  # (B, C)
     full: Tensor  # (B, C)
     objects: Sequence[Objects | None]  # C of them; None where no measure asks
+    columns: Sequence[Tensor]  # C of (B,): the same tensors for all methods, which share gradients
     seconds: float = 0.0  # what each method would have taken to forward it by itself
 
     @classmethod
     def of(cls, engine: Engine, task: Task, read: Batch) -> _Batch:
         began = _now(engine)
         forward = engine.forward(engine.pixels(read.images))
+        forward.shared = Shared()
         classes = task.choice.of(forward)
         full = forward.scores.gather(1, classes)
         seconds = _now(engine) - began
         view = BatchView(engine, forward, task.space, task.keep)
         names = [task.paths[i] for i in read.indices]
         objects = [task.objects_of(read, names, one) for one in classes.unbind(1)]
-        return cls(task, read, view, classes, full, objects, seconds)
+        return cls(task, read, view, classes, full, objects, _columns(classes), seconds)
 
     @property
     def engine(self) -> Engine:
@@ -115,7 +118,13 @@ class _Batch:
             classes=self.classes[some],
             full=self.full[some],
             objects=[one and one.only(some) for one in self.objects],
+            columns=_columns(self.classes[some]),
         )
+
+
+def _columns(classes: Tensor) -> list[Tensor]:
+    """Classes (B, C) as C of (B,)."""
+    return [column.contiguous() for column in classes.unbind(1)]
 
 
 def sweep(
@@ -253,16 +262,19 @@ def _pieces(candidate: Candidate, batch: _Batch) -> list[tuple[_Batch, list[Maps
 def _explain_and_score(candidate: Candidate, batch: _Batch) -> list[Maps]:
     """Enter a batch into the scores, whole or not at all."""
     engine, task, forward = batch.engine, batch.task, batch.forward
+    shared = forward.shared or Shared()
     measured = task.quantities
     # The scores at every ν are kept, for galleries, whether or not a measure asks for them.
     kept = [Kept(nu) for nu in task.nus]
     explained, masked, numbers = [], [], []
     seconds = 0.0
     for c in range(batch.classes.shape[1]):
-        classes = batch.classes[:, c].contiguous()
+        classes = batch.columns[c]
+        saved = shared.saved
         began = _now(engine)
         checked = run_method(engine, candidate.method, forward, classes)
-        seconds += _now(engine) - began
+        # By itself it would have computed what others have shared with it.
+        seconds += _now(engine) - began + shared.saved - saved
         checked.check_range()
         maps, V = checked.maps, checked.maps.saliency
         if not (V.isfinite().all() and (maps.cam is None or maps.cam.isfinite().all())):

@@ -31,6 +31,7 @@ from lcam_cli.maps.atomic import write_atomically
 from lcam_cli.methods.attention import Attention
 from lcam_cli.methods.learned import LCAM_MODES, OF_TENSORS, Learned
 from lcam_cli.methods.tame import Tame, check_layers, layers_of
+from lcam_cli.methods.tame_file import Origin, check_origin, read_tame
 from lcam_cli.methods.trained_head import HEAD_MODES, TrainedHead
 from lcam_cli.networks.weights.checkpoint import read_checkpoint, sha256_of_file
 from lcam_cli.networks.weights.tensors import tensors_of
@@ -68,11 +69,26 @@ class AttentionSettings:
 
 @dataclass(frozen=True)
 class AttentionFile:
-    """An attention as read: the settings are None for the authors' checkpoints."""
+    """An attention as read.
+
+    Attributes:
+        path: The file.
+        attention: What it holds.
+        settings: What it was trained for; None for the authors' checkpoints.
+        origin: What a checkpoint of TAME's or T-TAME's authors says; None for every other file.
+    """
 
     path: Path
     attention: Learned
     settings: AttentionSettings | None
+    origin: Origin | None = None
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """Mode and numbers of the training; of the authors' checkpoints what is known of them."""
+        if self.settings is not None:
+            return self.settings.training
+        return {"mode": "tame", "layers": list(self.origin.layers)} if self.origin else {}
 
 
 def save_attention(path: Path, attention: Learned, settings: AttentionSettings) -> None:
@@ -142,19 +158,43 @@ def find_attention(given: Path | None, runs: Path = Path("runs")) -> Path:
 def load_attention(path: Path) -> AttentionFile:
     """Read an attention file of ours, or a checkpoint of the authors' projects.
 
-    The authors' hold ``attnM.op.weight`` (R, K, 1, 1) and ``attnM.op.bias`` in a ``state_dict``
-    with the whole backbone; T-TAME's hold names ending in ``attn_mech.op.weight`` and ``.bias``.
+    L-CAM's hold ``attnM.op.weight`` (R, K, 1, 1) and ``attnM.op.bias`` in a ``state_dict``
+    with the whole backbone; L-CAM's of the T-TAME project hold names ending in
+    ``attn_mech.op.weight`` and ``.bias``. TAME's and T-TAME's: :mod:`~lcam_cli.methods.tame_file`.
 
     Raises:
         LcamError: The file is missing or damaged, or holds no attention.
     """
-    mode = LCAM_MODES[0]
-    if path.suffix == ".safetensors":
-        mode, settings = _read_settings(path)
-        tensors = tensors_of(read_checkpoint(path))
-    else:
-        settings = None
-        tensors = _foreign_tensors(path)
+    if path.suffix != ".safetensors":
+        return _load_checkpoint(path)
+    mode, settings = _read_settings(path)
+    attention = _learned(path, mode, tensors_of(read_checkpoint(path)))
+    R = attention.classes
+    if R is not None and len(settings.class_names) != R:
+        raise LcamError(
+            f"{path} names {len(settings.class_names)} classes for {R} rows",
+            "the file is damaged; train it again",
+        )
+    if isinstance(attention, TrainedHead):
+        frozen = settings.identity
+        own = replace(frozen, weights=sha256_of_file(path), weights_file=str(path))
+        settings = replace(settings, identity=own, trained_on=frozen)
+    return AttentionFile(path, attention, settings)
+
+
+def _load_checkpoint(path: Path) -> AttentionFile:
+    """Read a checkpoint of the authors' projects."""
+    content = read_checkpoint(path)
+    found = read_tame(str(path), content)
+    if found is None:
+        return AttentionFile(path, _learned(path, LCAM_MODES[0], _lcam_tensors(content)), None)
+    tame, origin = found
+    _check_finite(path, tame)
+    return AttentionFile(path, tame, None, origin)
+
+
+def _learned(path: Path, mode: str, tensors: Mapping[str, torch.Tensor]) -> Learned:
+    """What a mode of training left in these tensors."""
     tensors = {name: tensor.float() for name, tensor in tensors.items()}
     try:
         attention = OF_TENSORS[mode](tensors)
@@ -163,19 +203,13 @@ def load_attention(path: Path) -> AttentionFile:
             f"{path} holds no attention: it needs {needed}",
             "give a file that lcam train or the authors' code wrote",
         ) from None
+    _check_finite(path, attention)
+    return attention
+
+
+def _check_finite(path: Path, attention: Learned) -> None:
     if not all(torch.isfinite(t).all() for t in attention.tensors().values()):
         raise LcamError(f"{path} holds values that are not finite", "train it again")
-    R = attention.classes
-    if settings is not None and R is not None and len(settings.class_names) != R:
-        raise LcamError(
-            f"{path} names {len(settings.class_names)} classes for {R} rows",
-            "the file is damaged; train it again",
-        )
-    if settings is not None and isinstance(attention, TrainedHead):
-        frozen = settings.identity
-        own = replace(frozen, weights=sha256_of_file(path), weights_file=str(path))
-        settings = replace(settings, identity=own, trained_on=frozen)
-    return AttentionFile(path, attention, settings)
 
 
 def holds_trained_head(path: Path) -> bool:
@@ -215,8 +249,11 @@ def check_fits(file: AttentionFile, backbone: Backbone) -> None:
                     "leave --backbone, --weights, --layer, --grid, --activation and --output out: "
                     "the file knows its own",
                 )
+    if file.origin is not None:
+        check_origin(str(file.path), file.origin, backbone)
     R, K = file.attention.classes, file.attention.channels
-    if backbone.feature_shape[0] != K:
+    # An authors' TAME may be explained beside methods of a later layer.
+    if file.origin is None and backbone.feature_shape[0] != K:
         raise LcamError(
             f"{file.path} expects {K} feature maps; "
             f"layer {here.layer} of {here.name} has {backbone.feature_shape[0]}",
@@ -228,8 +265,7 @@ def check_fits(file: AttentionFile, backbone: Backbone) -> None:
             "give the backbone and weights it was trained for",
         )
     if isinstance(file.attention, Tame):
-        training = file.settings.training if file.settings else {}
-        check_layers(str(file.path), file.attention, layers_of(training), backbone)
+        check_layers(str(file.path), file.attention, layers_of(file.training), backbone)
 
 
 def _read_settings(path: Path) -> tuple[str, AttentionSettings]:
@@ -268,9 +304,8 @@ def _read_settings(path: Path) -> tuple[str, AttentionSettings]:
     return mode, AttentionSettings(identity, [str(n) for n in names], preprocess, training)
 
 
-def _foreign_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """``weight`` (R, K) and ``bias`` (R,) of an authors' checkpoint; empty where it has none."""
-    content = read_checkpoint(path)
+def _lcam_tensors(content: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """``weight`` (R, K) and ``bias`` (R,) of an L-CAM's checkpoint; empty where it has none."""
     nested = content.get("state_dict")
     state = tensors_of(nested if isinstance(nested, Mapping) else content)
     for stem in ("attnM.op", "attn_mech.op"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from lcam_cli.engine.engine import Engine, Forward
 from lcam_cli.engine.grid import Grid
+from lcam_cli.errors import LcamError
 from lcam_cli.methods.attention import saliency_map
 
 
@@ -38,6 +40,32 @@ class Maps:
         if grid is None and L.shape[1:] == forward.A.shape[2:]:
             grid = forward.grid
         return cls(saliency_map(L, (forward.x.shape[2], forward.x.shape[3]), grid), L)
+
+
+def at_least_one(what: str, value: int) -> None:
+    """Check how many of something a method takes.
+
+    Raises:
+        LcamError: Fewer than one.
+    """
+    if value < 1:
+        raise LcamError(f"a method with {value} {what}", "give at least 1")
+
+
+def first_pass(engine: Engine, method: Method, x: Tensor) -> Forward:
+    """The forward pass that tells the class, and keeps what the method goes on with.
+
+    A method that differentiates the whole network, or looks inside it, has one of its own, so that
+    it takes no second one: ``first_pass(engine, x)``. Its ``whole_graph`` says that graphs of the
+    whole network are in memory until it has made its maps.
+
+    Args:
+        engine: The engine with the classifier.
+        method: What explains the pictures.
+        x: Pixels, (B, C, H, W).
+    """
+    own: Callable[[Engine, Tensor], Forward] | None = getattr(method, "first_pass", None)
+    return engine.forward(x) if own is None else own(engine, x)
 
 
 def flat_maps(V: Tensor) -> Tensor:

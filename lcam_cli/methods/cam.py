@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lcam_cli.engine.backbone import Backbone
 from lcam_cli.engine.engine import Engine, Forward
-from lcam_cli.errors import LcamError
+from lcam_cli.errors import CannotExplainError
 from lcam_cli.methods.attention import class_activation_map
 from lcam_cli.methods.base import Maps
 
@@ -20,7 +20,7 @@ class Cam:
     """L = Σ_k W[y,k]·A_k, with W the rows of the head's only linear layer.
 
     Raises:
-        LcamError: The head is not global average pooling and one linear layer.
+        CannotExplainError: The head is not global average pooling and one linear layer.
     """
 
     name = "cam"
@@ -31,7 +31,7 @@ class Cam:
         if linear is None:
             identity = backbone.identity
             instead = "gradcam" if backbone.differentiable else "scorecam"
-            raise LcamError(
+            raise CannotExplainError(
                 f"cam cannot explain {identity.name}: what follows layer {identity.layer} is not "
                 "average pooling and one linear layer",
                 f"take a method for any head, e.g. {instead}",

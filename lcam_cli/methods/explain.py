@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lcam_cli.engine.backward import graphs_at_once
 from lcam_cli.engine.engine import Engine, Forward
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
@@ -21,7 +22,7 @@ from lcam_cli.images.picture_tasks import PictureTasks
 from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.images.stream import Batch, stream_batches
 from lcam_cli.maps.record import MapBatch
-from lcam_cli.methods.base import Maps, Method
+from lcam_cli.methods.base import Maps, Method, first_pass
 from lcam_cli.methods.plugins import check_method
 from lcam_cli.methods.registry import make_method
 from lcam_cli.methods.run import CheckedMaps, run_method
@@ -92,11 +93,22 @@ def pictures_at_once(engine: Engine, method: Method) -> int:
     """How many pictures make a batch.
 
     Methods of many passes fill the engine's batches with masks by themselves; few pictures at a
-    time let their runs, which can take hours, show progress and be stopped.
+    time let their runs, which can take hours, show progress and be stopped. Those that
+    ``batches_pictures`` have nothing to fill them with but pictures.
     """
-    if method.forward_passes <= 1:
+    if method.forward_passes <= 1 or getattr(method, "batches_pictures", False):
         return engine.batch_size
     return min(engine.batch_size, _PICTURES_OF_MANY_PASSES)
+
+
+def explained_at_once(engine: Engine, method: Method) -> int:
+    """How many pictures :func:`explain` takes at once.
+
+    It lets a method keep the graph of its first pass until the maps are made, so there are fewer
+    where that graph is of the whole network.
+    """
+    count = pictures_at_once(engine, method)
+    return graphs_at_once(engine, count) if getattr(method, "whole_graph", False) else count
 
 
 def explain(
@@ -121,7 +133,7 @@ def explain(
             the rows, counted from 0.
         choice: Which classes of each.
         workers: Processes that read pictures.
-        start: The first picture to take, a multiple of :func:`pictures_at_once`.
+        start: The first picture to take, a multiple of :func:`explained_at_once`.
         max_pixels: Pictures with more are skipped.
         row_path: What a path is called in the rows, e.g. relative to a root.
         tasks: For what is done with whole pictures later, such as overlays; they are kept for it.
@@ -152,7 +164,7 @@ def explain(
     stream = stream_batches(
         given,
         preprocess,
-        pictures_at_once(engine, method),
+        explained_at_once(engine, method),
         workers=workers,
         start=start,
         max_pixels=max_pixels,
@@ -185,12 +197,15 @@ class _Explaining:
         engine, method = self.engine, self.method
         if not batch.indices:
             return partial(no_rows, engine, batch.skipped)
-        forward = engine.forward(engine.pixels(batch.images))
+        pixels = engine.pixels(batch.images)
+        own = is_own(method)  # what a plug-in is handed is the same everywhere
+        forward = first_pass(engine, method, pixels) if own else engine.forward(pixels)
         classes = self.choice.of(forward)
         columns = (classes[:, c].contiguous() for c in range(classes.shape[1]))
         try:
             found = [run_method(engine, method, forward, column) for column in columns]
         except Exception:
+            forward.graph = None
             # Looked at here alone: on a GPU, a look is a wait.
             if forward.finite.all():
                 raise
@@ -198,6 +213,7 @@ class _Explaining:
                 rows_in_fp32 = self._in_fp32(batch)
                 return lambda: rows_in_fp32
             return self.begin(with_numbers(engine, batch, forward, self.paths))
+        forward.graph = None  # its memory is the next batch's
         maps, names = [one.maps for one in found], self._names(batch)
         rows = partial(map_rows, engine, batch, forward, classes, maps, names)
         return partial(self._fetch, rows, found, batch, forward.finite)

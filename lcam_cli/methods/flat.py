@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -13,8 +16,19 @@ from lcam_cli.methods.base import flat_maps
 # Those whose maps are gradients times features, with what speaks against the class cut off.
 _BY_GRADIENT = frozenset(
     {"gradcam", "gradcam++", "xgradcam", "layercam", "smoothgradcam++", "integrated-gradcam"}
+    | {"hirescam", "shapleycam"}
 )
 _SUM_OF_PROBABILITIES = 1e-3
+
+
+def named_for_flat(name: str, params: Mapping[str, Any]) -> str:
+    """The name under which :func:`why_flat` knows a method: none for a contrast or several layers.
+
+    Args:
+        name: The method's.
+        params: Its settings, as recorded.
+    """
+    return "" if "contrast" in params or "fuse" in params else name
 
 
 def why_flat(engine: Engine, method: str, forward: Forward, classes: Tensor) -> str:
@@ -22,7 +36,7 @@ def why_flat(engine: Engine, method: str, forward: Forward, classes: Tensor) -> 
 
     Args:
         engine: The engine with the classifier.
-        method: The method's name.
+        method: The method's name, of :func:`named_for_flat`.
         forward: The pictures, B of them, all with flat maps.
         classes: The classes explained, (B,).
 

@@ -14,6 +14,8 @@ from lcam_cli.methods.base import Maps
 # gradients are below about 1e-3 it damps α.
 EPSILON = 1e-6
 
+_TINY = 1e-30  # a map of zeros stays one
+
 
 class GradCam:
     """Grad-CAM (Selvaraju et al., ICCV 2017): α_k = mean_pq g_kpq, L = ReLU(Σ_k α_k A_k)."""
@@ -82,3 +84,23 @@ class LayerCam:
         """One forward pass and one backward pass through the head."""
         g = engine.feature_gradients(forward, classes)
         return Maps.of_cam((g.relu() * forward.A).sum(1).relu(), forward)
+
+    @staticmethod
+    def scaled(L: Tensor) -> Tensor:
+        """Bring maps of several layers to one scale: tanh(2·L/max L) (Eq. 9 of the paper)."""
+        return (2 * L / L.amax((1, 2), keepdim=True).clamp_min(_TINY)).tanh()
+
+
+class HiResCam:
+    """HiResCAM (Draelos and Carin, arXiv 2011.08891): L = ReLU(Σ_k g_k·A_k), g not averaged."""
+
+    name = "hirescam"
+    forward_passes = 1
+
+    def __init__(self) -> None:
+        self.params: dict[str, Any] = {}
+
+    def __call__(self, engine: Engine, forward: Forward, classes: Tensor) -> Maps:
+        """One forward pass and one backward pass through the head."""
+        g = engine.feature_gradients(forward, classes)
+        return Maps.of_cam((g * forward.A).sum(1).relu(), forward)

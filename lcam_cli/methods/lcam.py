@@ -16,14 +16,13 @@ from lcam_cli.networks.weights.checkpoint import sha256_of_file
 
 def mode_name(file: AttentionFile) -> str:
     """``lcam-img``, ``lcam-fm``; ``lcam`` for the authors' checkpoints, which do not say."""
-    training = file.settings.training if file.settings else {}
+    training = file.training
     return f"lcam-{training['mode']}" if "mode" in training else "lcam"
 
 
 def params_of(file: AttentionFile) -> dict[str, Any]:
     """What the maps file records of a trained method: how it was trained, and the file's hash."""
-    training = file.settings.training if file.settings else {}
-    return {"training": training, "attention": sha256_of_file(file.path)}
+    return {"training": file.training, "attention": sha256_of_file(file.path)}
 
 
 class LCam:

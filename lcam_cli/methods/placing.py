@@ -8,8 +8,6 @@ from lcam_cli.engine.grid import Grid
 from lcam_cli.methods.base import Method
 from lcam_cli.methods.plugins import find_plugins
 from lcam_cli.methods.registry import METHODS, find_method
-from lcam_cli.methods.sise import Sise
-from lcam_cli.methods.tame import TameMethod
 from lcam_cli.plugins import is_own
 
 
@@ -20,8 +18,9 @@ def layers_of_cells(method: Method, backbone: Backbone) -> list[str]:
         Their names, the layer of ``/cam`` in a maps file first; empty where maps are not made of a
         layer's cells: RISE's, and those of a package's method that says so.
     """
-    if isinstance(method, TameMethod | Sise):
-        return method.layers
+    several: list[str] = getattr(method, "layers", []) if is_own(method) else []
+    if several:
+        return several
     known = method.name in METHODS if is_own(method) else method.name in find_plugins()
     made_of_cells = not known or find_method(method.name).cells
     return [backbone.identity.layer] if made_of_cells and backbone.has_layer else []
@@ -32,8 +31,15 @@ def grid_of_maps(engine: Engine, method: Method) -> Grid | None:
 
     Returns:
         The grid of the cells (those of ``/cam`` in a maps file); None where they tile the picture
-        evenly, or where the map has none.
+        evenly, as those of a method do that was trained so, or where the map has none.
     """
+    if always_tiles(method):
+        return None
     layers = layers_of_cells(method, engine.backbone)
     grids = engine.grids_of(layers) if layers else None
     return grids[0] if grids else None
+
+
+def always_tiles(method: Method) -> bool:
+    """Whether a method's cells tile the picture wherever their receptive fields lie."""
+    return is_own(method) and getattr(method, "tiles", False) is True

@@ -9,129 +9,55 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 
 from lcam_cli.engine.backbone import Backbone
-from lcam_cli.engine.engine import no_gradients
-from lcam_cli.errors import LcamError, did_you_mean
-from lcam_cli.methods.ablation import AblationCam
+from lcam_cli.engine.no_gradients import no_gradients
+from lcam_cli.engine.taps import check_gradients
+from lcam_cli.errors import CannotExplainError, LcamError, did_you_mean
 from lcam_cli.methods.base import Method
-from lcam_cli.methods.cam import Cam
-from lcam_cli.methods.copies import IntegratedGradCam, SmoothGradCamPlusPlus
-from lcam_cli.methods.gradient import GradCam, GradCamPlusPlus, LayerCam, XGradCam
-from lcam_cli.methods.groupcam import GroupCam
-from lcam_cli.methods.noise import RandomMap
+from lcam_cli.methods.contrasted import Contrasted
+from lcam_cli.methods.families import FAMILIES, FLOOR, GROUPS
+from lcam_cli.methods.fused import Fused, check_layers
 from lcam_cli.methods.options import MethodOptions
-from lcam_cli.methods.plugins import MakeMethod, find_plugins, load_plugin, make_plugin
-from lcam_cli.methods.rise import Rise
-from lcam_cli.methods.scorecam import ScoreCam
-from lcam_cli.methods.sidu import Sidu
-from lcam_cli.methods.sise import Sise
+from lcam_cli.methods.plugins import find_plugins, load_plugin, make_plugin
+from lcam_cli.methods.preferred import advice
+from lcam_cli.methods.refinecam import REFINECAM
+from lcam_cli.methods.table import METHODS, Entry
 from lcam_cli.methods.trained import is_trained
+from lcam_cli.plugins import TELL, plugin_name
+
+__all__ = [
+    "METHODS",
+    "Ability",
+    "Entry",
+    "abilities",
+    "find_method",
+    "known_methods",
+    "make_method",
+    "try_method",
+    "which_explain",
+]
 
 log = logging.getLogger("lcam")
 
 _DEFAULTS = MethodOptions()
 
-_NEEDS = {"layer": True, "gradients": False}
-"""What the function of a plug-in may say of its method, as a line here does, and the defaults.
-
-It may also say ``cells``; by default that is what ``layer`` is.
-"""
-
 
 @dataclass(frozen=True)
-class Entry:
-    """One line of ``--list-methods``: what it is, and how it is made.
+class Ability:
+    """Whether a method can explain a network.
 
     Attributes:
-        summary: The line.
-        make: Makes it for a backbone.
-        layer: Whether it looks at the target layer.
-        gradients: Whether it needs gradients of the logits at the target layer.
-        cells: Whether its maps are made of a layer's cells, and so are placed by where these lie.
-        plugin: The entry point, where a package brings it.
+        name: The method's.
+        entry: Its line.
+        method: Itself; None where it cannot.
+        why_not: Why it cannot, in a line.
+        remedy: What would help apart from another method; mostly nothing.
     """
 
-    summary: str
-    make: MakeMethod
-    layer: bool = True
-    gradients: bool = False
-    cells: bool = True
-    plugin: EntryPoint | None = None
-
-
-def _rise(backbone: Backbone, options: MethodOptions) -> Method:
-    is_vgg = backbone.identity.name.rpartition("/")[2].startswith("vgg")
-    masks = (4000 if is_vgg else 8000) if options.rise_masks is None else options.rise_masks
-    return Rise(masks, options.rise_cells, options.rise_p, options.seed)
-
-
-METHODS: dict[str, Entry] = {
-    "gradcam": Entry(
-        "gradients averaged to channel weights (Selvaraju 2017)",
-        lambda *_: GradCam(),
-        gradients=True,
-    ),
-    "gradcam++": Entry(
-        "positive gradients, weighted by position (Chattopadhay 2018)",
-        lambda *_: GradCamPlusPlus(),
-        gradients=True,
-    ),
-    "xgradcam": Entry(
-        "gradients averaged where the features are (Fu 2020)", lambda *_: XGradCam(), gradients=True
-    ),
-    "layercam": Entry(
-        "positive gradients, a weight a position (Jiang 2021)",
-        lambda *_: LayerCam(),
-        gradients=True,
-    ),
-    "smoothgradcam++": Entry(
-        "Grad-CAM++ on 25 noisy copies (Omeiza 2019)",
-        lambda _, options: SmoothGradCamPlusPlus(seed=options.seed),
-        gradients=True,
-    ),
-    "integrated-gradcam": Entry(
-        "Grad-CAM's weights averaged from black to the picture (Sattarzadeh 2021)",
-        lambda *_: IntegratedGradCam(),
-        gradients=True,
-    ),
-    "cam": Entry(
-        "weights of the linear head; needs one (Zhou 2016)", lambda backbone, _: Cam(backbone)
-    ),
-    "ablationcam": Entry(
-        "what the score loses without each channel, by the head alone (Desai 2020)",
-        lambda backbone, _: AblationCam(backbone.feature_shape[0]),
-    ),
-    "scorecam": Entry(
-        "feature maps as masks, a forward pass a channel (Wang 2020)",
-        lambda backbone, _: ScoreCam(backbone.feature_shape[0]),
-    ),
-    "groupcam": Entry(
-        "32 groups of feature maps against a blurred picture (Zhang 2021)",
-        lambda *_: GroupCam(),
-    ),
-    "sidu": Entry(
-        "feature maps as masks, by similarity and uniqueness (Muddamsetty 2020)",
-        lambda backbone, _: Sidu(backbone.feature_shape[0]),
-    ),
-    "sise": Entry(
-        "feature maps of several blocks as masks, fused (Sattarzadeh 2021)",
-        lambda backbone, _: Sise(backbone),
-        gradients=True,
-    ),
-    "adasise": Entry(
-        "sise with fewer masks, their number chosen by itself (Sudhakar 2021)",
-        lambda backbone, _: Sise(backbone, adaptive=True),
-        gradients=True,
-    ),
-    "rise": Entry(
-        "random masks, thousands of forward passes (Petsiuk 2018)", _rise, layer=False, cells=False
-    ),
-    "random": Entry(
-        "noise: the floor any method must beat",
-        lambda _, options: RandomMap(options.seed),
-        layer=False,
-    ),
-}
-"""The methods that come along. What is trained needs an attention file: see ``trained``."""
+    name: str
+    entry: Entry
+    method: Method | None
+    why_not: str = ""
+    remedy: str = ""
 
 
 def known_methods() -> dict[str, Entry]:
@@ -141,7 +67,7 @@ def known_methods() -> dict[str, Entry]:
     """
     known = dict(METHODS)
     for name, point in find_plugins().items():
-        if name in METHODS or is_trained(name):
+        if name in METHODS or name in GROUPS or is_trained(name):
             log.warning("the plug-in method %r (%s) takes a name of lcam's own", name, point.value)
             continue
         try:
@@ -151,8 +77,12 @@ def known_methods() -> dict[str, Entry]:
     return known
 
 
-def find_method(name: str) -> Entry:
+def find_method(name: str, *, or_groups: bool = False) -> Entry:
     """Find a method by name; only the plug-in that is named is loaded.
+
+    Args:
+        name: As ``--list-methods`` lists it.
+        or_groups: Whether the name of a group could have been meant.
 
     Raises:
         LcamError: No method has that name, or the plug-in that has it does not load.
@@ -164,13 +94,18 @@ def find_method(name: str) -> Entry:
             f"{name} comes from training",
             "in Python: LCam.of_file(load_attention(FILE)), for a file of lcam train",
         )
+    if name in GROUPS:
+        raise LcamError(
+            f"{name} is a group of methods, and one is wanted",
+            f"groups go with `lcam compare --methods {name}`; "
+            "`lcam explain --list-methods` lists their methods",
+        )
     plugins = find_plugins()
     if name in plugins:
         return _plugin_entry(plugins[name])
+    near = did_you_mean(name, [*METHODS, *plugins, *(GROUPS if or_groups else ())])
     raise LcamError(
-        f"unknown method {name!r}",
-        f"{did_you_mean(name, [*METHODS, *plugins])} "
-        "`lcam explain --list-methods` lists all.".strip(),
+        f"unknown method {name!r}", f"{near} `lcam explain --list-methods` lists all.".strip()
     )
 
 
@@ -190,32 +125,143 @@ def make_method(
         options: Its settings.
 
     Raises:
-        LcamError: No method has that name, it cannot explain this backbone (it may need gradients
-            that there are not), or a setting is out of range.
+        LcamError: No method has that name, or a setting is out of range.
+        CannotExplainError: It cannot explain this backbone; the hint says which methods can.
     """
     if seed is not None:
         options = dataclasses.replace(options, seed=seed)
+    try:
+        return try_method(name, backbone, options)
+    except CannotExplainError as error:
+        hints = filter(None, (error.remedy, which_explain(backbone, options, like=name)))
+        raise CannotExplainError(error.what, "; ".join(hints), error.remedy) from None
+
+
+def which_explain(backbone: Backbone, options: MethodOptions = _DEFAULTS, *, like: str = "") -> str:
+    """A hint: which methods can explain a backbone, and which of them to take.
+
+    Every method is tried, which takes some passes of one picture: it is for errors. Those of the
+    family of the method ``like`` come first.
+    """
+    family = find_method(like).family if like else ""
+    found = abilities(backbone, options)
+    able = [one for one in found if one.method and one.entry.family != FLOOR]
+    return advice([one.name for one in sorted(able, key=lambda one: one.entry.family != family)])
+
+
+def abilities(backbone: Backbone, options: MethodOptions = _DEFAULTS) -> list[Ability]:
+    """Try every method that needs no training on a backbone, the floor too."""
+    found = []
+    for name, entry in known_methods().items():
+        try:
+            made = try_method(name, backbone, options)
+        except CannotExplainError as error:
+            found.append(Ability(name, entry, None, error.what, error.remedy))
+        except LcamError as error:  # the options, or a package's own error
+            found.append(Ability(name, entry, None, error.what, error.hint))
+        else:
+            found.append(Ability(name, entry, made))
+    return found
+
+
+def try_method(name: str, backbone: Backbone, options: MethodOptions = _DEFAULTS) -> Method:
+    """As :func:`make_method`, but where it cannot explain the backbone, others are not tried.
+
+    Raises:
+        LcamError: As there.
+        CannotExplainError: It cannot explain this backbone.
+    """
     entry = find_method(name)
     if entry.layer:
         backbone.need_layer(name)
     if entry.gradients and not backbone.differentiable:
-        raise no_gradients(backbone, name, advice_without_gradients(backbone))
-    if entry.plugin is not None:
-        return make_plugin(entry.plugin, entry.make, backbone, options)
-    return entry.make(backbone, options)
+        raise no_gradients(backbone, name)
+    if entry.picture_gradients and backbone.picture_gradients_end:
+        raise no_gradients(backbone, name, picture=True)
+    contrast = options.contrast or entry.contrast
+    if contrast is not None and not entry.contrasts:
+        able = ", ".join(contrasting())
+        raise LcamError(f"{name} takes no --contrast", f"these do, by their gradients: {able}")
+    if contrast is not None and backbone.num_classes == 1:
+        raise CannotExplainError(
+            f"{name} tells a class from others, and {backbone.identity.name} has one",
+            remedy="" if entry.contrast else "leave --contrast out",
+        )
+    method = _made(name, entry, backbone, options)
+    return method if contrast is None else Contrasted(method, contrast, name)
 
 
-def advice_without_gradients(backbone: Backbone) -> str:
-    """A hint: the methods that come along and need no gradients, but for the floor."""
-    names = [n for n, entry in METHODS.items() if not entry.gradients and n != RandomMap.name]
-    if backbone.linear_head() is None:
-        names.remove(Cam.name)
-    return f"methods that need none: {', '.join(names)}"
+def _made(name: str, entry: Entry, backbone: Backbone, options: MethodOptions) -> Method:
+    """Make a method, of one layer or of several."""
+    if name == REFINECAM:
+        return entry.make(backbone, options)
+    check_layers(name, options.layers, options.fuse)
+    if len(options.layers) < 2 or not entry.layer:
+        if entry.plugin is not None:
+            return make_plugin(entry.plugin, entry.make, backbone, options)
+        return entry.make(backbone, options)
+    if not entry.fuses or entry.plugin is not None:
+        raise LcamError(
+            f"{name} cannot explain several layers and fuse its maps",
+            f"name one --layer, or a method that can: {', '.join(_fusing())}",
+        )
+    each = options.of_one_layer()
+    methods: dict[str, Method] = {}
+    for layer in options.layers:
+        at = backbone.at(layer)
+        if entry.gradients and not at.differentiable:
+            raise no_gradients(at, name, "name other layers")
+        methods[at.identity.layer] = entry.make(at, each)
+    if entry.reads and entry.gradients:
+        check_gradients(backbone, list(methods))
+    how = options.fuse or "max"
+    return Fused(methods, how, reads=entry.reads, gradients=entry.gradients)
+
+
+def is_classless(name: str) -> bool:
+    """Whether a method that comes along makes the same map of a picture for every class."""
+    return name in METHODS and METHODS[name].classless
+
+
+def contrasting() -> list[str]:
+    """The methods whose gradients may be those of a contrast."""
+    return [name for name, entry in METHODS.items() if entry.contrasts]
+
+
+def _fusing() -> list[str]:
+    return [name for name, entry in METHODS.items() if entry.fuses and entry.layer]
 
 
 def _plugin_entry(point: EntryPoint) -> Entry:
+    """The line of a plug-in, whose function may say of its method what the lines here say.
+
+    ``layer`` is true unless it says other, ``gradients`` and ``picture_gradients`` are not,
+    ``cells`` is what ``layer`` is, and ``family`` is ``"gradient"`` for a method that needs
+    gradients, ``"other"`` else.
+
+    Raises:
+        LcamError: The plug-in does not load, or says something else.
+    """
     make = load_plugin(point)
     lines = (inspect.getdoc(make) or "a plug-in").splitlines()
-    needs = {what: bool(getattr(make, what, default)) for what, default in _NEEDS.items()}
-    cells = bool(getattr(make, "cells", needs["layer"]))
-    return Entry(lines[0], make, **needs, cells=cells, plugin=point)
+
+    def says(what: str, default: bool) -> bool:
+        return bool(getattr(make, what, default))
+
+    layer, gradients = says("layer", True), says("gradients", False)
+    family = getattr(make, "family", "gradient" if gradients else "other")
+    if family not in FAMILIES:
+        raise LcamError(
+            f"{plugin_name(point, 'method')} says that its family is {family!r}",
+            f"{TELL}: it is one of {', '.join(FAMILIES)}",
+        )
+    return Entry(
+        lines[0],
+        make,
+        family,
+        layer=layer,
+        gradients=gradients,
+        picture_gradients=says("picture_gradients", False),
+        cells=says("cells", layer),
+        plugin=point,
+    )

@@ -136,6 +136,8 @@ def _copy(forward: Forward) -> Forward:
         logits=forward.logits.clone(),
         others={name: one.clone() for name, one in forward.others.items()},
         around=tuple(one.clone() for one in forward.around),
+        shared=None,  # what others of lcam's own go on with
+        graph=None,
     )
 
 

@@ -7,6 +7,7 @@ Explanation Maps of Convolutional Neural Networks, IEEE ISM 2022; T-TAME, IEEE A
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,7 +28,31 @@ from lcam_cli.methods.attention import (
 from lcam_cli.methods.base import Maps
 
 
-def fuse(maps: Sequence[Tensor], grids: Sequence[Grid] | None) -> Tensor:
+@dataclass(frozen=True)
+class Form:
+    """How features become maps, where the authors' trained files differ from ours.
+
+    Attributes:
+        tiles: The cells of all layers tile the picture, wherever their receptive fields lie.
+        largest: The most rows and columns of the fused map; None for those of the first layer.
+        times_class_token: Each patch is multiplied by its layer's class token, number by number
+            (T-TAME's version ``TTAME``; its ``TAME`` leaves class tokens out).
+        reads_anywhere: It may read layers behind the target layer too, whose patches the logits
+            may not depend on.
+    """
+
+    tiles: bool = False
+    largest: int | None = None
+    times_class_token: bool = False
+    reads_anywhere: bool = False
+
+
+OURS = Form()
+
+
+def fuse(
+    maps: Sequence[Tensor], grids: Sequence[Grid] | None, largest: int | None = None
+) -> Tensor:
     """Add up maps of several resolutions at the first one's, the largest.
 
     The paper upsamples the features, puts them side by side, and takes a 1×1 convolution of all.
@@ -36,17 +61,20 @@ def fuse(maps: Sequence[Tensor], grids: Sequence[Grid] | None) -> Tensor:
     Args:
         maps: One a layer, (B, P_i, Q_i), the largest first.
         grids: Where their cells lie; None where they tile the picture.
+        largest: See :class:`Form`; for maps that tile.
 
     Returns:
-        (B, P_0, Q_0).
+        (B, P_0, Q_0), or fewer rows and columns where ``largest`` says so.
     """
-    first = maps[0]
-    total = first
+    P, Q = maps[0].shape[1:]
+    if largest is not None:
+        P, Q = min(P, largest), min(Q, largest)
+    total = maps[0] if maps[0].shape[1:] == (P, Q) else upsample(maps[0], (P, Q))
     for i, coarse in enumerate(maps[1:], 1):
         within = None
         if grids is not None:
             within = grids[i].seen_from(grids[0])
-        total = total + upsample(coarse, (first.shape[1], first.shape[2]), within)
+        total = total + upsample(coarse, (P, Q), within)
     return total
 
 
@@ -60,6 +88,7 @@ class Tame:
         bias: Of the fusion, (R,).
         kernels: One a layer, which spreads its map over neighbouring cells (ours:
             :func:`~.attention.spread`), (n, n); empty for the paper's TAME.
+        form: How the authors' files differ.
     """
 
     def __init__(
@@ -69,12 +98,14 @@ class Tame:
         fusions: list[Tensor],
         bias: Tensor,
         kernels: Sequence[Tensor] = (),
+        form: Form = OURS,
     ) -> None:
         self.convs = convs
         self.conv_biases = conv_biases
         self.fusions = fusions
         self.bias = bias
         self.kernels = list(kernels)
+        self.form = form
 
     @classmethod
     def of_tensors(cls, tensors: Mapping[str, Tensor]) -> Tame:
@@ -140,7 +171,7 @@ class Tame:
         for A, conv, bias, fusion, kernel in branches:
             attended = (A + F.conv2d(A, conv[:, :, None, None], bias)).relu()
             maps.append(spread(class_activation_map(attended, fusion[classes]), kernel))
-        return fuse(maps, grids) + self.bias[classes][:, None, None]
+        return fuse(maps, grids, self.form.largest) + self.bias[classes][:, None, None]
 
     def to(self, device: torch.device) -> Tame:
         """The same on another device."""
@@ -150,6 +181,7 @@ class Tame:
             [fusion.to(device) for fusion in self.fusions],
             self.bias.to(device),
             [kernel.to(device) for kernel in self.kernels],
+            self.form,
         )
 
 
@@ -170,7 +202,8 @@ def check_layers(source: str, tame: Tame, layers: Sequence[str], backbone: Backb
             f"{source} names {len(layers)} layers for {len(tame.convs)} branches",
             "the file is damaged; train it again",
         )
-    for layer, conv, shape in zip(layers, tame.convs, backbone.shapes_of(layers), strict=True):
+    shapes = backbone.shapes_of(layers, anywhere=tame.form.reads_anywhere)
+    for layer, conv, shape in zip(layers, tame.convs, shapes, strict=True):
         if shape[0] != len(conv):
             raise LcamError(
                 f"{source} expects {len(conv)} feature maps of layer {layer}, which has {shape[0]}",
@@ -183,6 +216,7 @@ class TameMethod:
 
     Attributes:
         layers: Those it fuses, the largest outputs first.
+        tiles: Whether its cells tile the picture wherever their receptive fields lie.
     """
 
     name = "tame"
@@ -192,12 +226,20 @@ class TameMethod:
         self.params = params
         self._tame = tame
         self.layers = layers_of(params.get("training", {}))
+        self.tiles = tame.form.tiles
 
     def __call__(self, engine: Engine, forward: Forward, classes: Tensor) -> Maps:
         """L without the sigmoid."""
         self._tame = self._tame.to(engine.device)
-        grids = engine.grids_of(self.layers)
-        L = self._tame(engine.outputs_of(forward, self.layers), classes, grids)
+        grids = None if self.tiles else engine.grids_of(self.layers)
+        features = engine.outputs_of(forward, self.layers)
+        if self._tame.form.times_class_token:
+            tokens = engine.class_tokens_of(forward, self.layers)
+            features = [
+                A if token is None else A * token[:, :, None, None]
+                for A, token in zip(features, tokens, strict=True)
+            ]
+        L = self._tame(features, classes, grids)
         height, width = forward.x.shape[2:]
         # Not by forward.grid: these are no cells of the target layer.
         return Maps(saliency_map(L, (height, width), grids[0] if grids else None), L)

@@ -17,18 +17,22 @@ from lcam_cli.methods.trained_head import TrainedHead
 LCAM = "lcam"
 
 SUMMARIES = {
-    LCAM: "the trained attention of this project's run (Gkartzonika 2022); needs lcam train",
-    "bla": "positions the head needs, softly; needs lcam train --mode bla (Baumhauer 2021)",
+    LCAM: "the trained attention of this project's run (Gkartzonika 2022)",
+    "bla": "positions the head needs, softly; --mode bla (Baumhauer 2021)",
     "bla-hard": "a run of bla, the chosen positions alone, as many as the picture needs",
     "bla-head": "BLA inside a classifier whose head was trained too; --mode bla --train-head",
     "bla-head-hard": "a run of bla-head, the chosen positions alone",
     "bla-t-head": "bla-head with BLA-T's threshold; --mode bla-t --train-head",
     "bla-t-head-hard": "a run of bla-t-head, the chosen positions alone",
-    "l2x-f": "8 positions learned by sampling; needs lcam train --mode l2x-f (Baumhauer 2021)",
-    "amg": "Grad-CAM through two gates; needs lcam train --mode amg (An & Joe 2022)",
-    "tame": "several layers fused; needs lcam train --mode tame (Ntrougkas 2022)",
+    "l2x-f": "8 positions learned by sampling; --mode l2x-f (Baumhauer 2021)",
+    "amg": "Grad-CAM through two gates; --mode amg (An & Joe 2022)",
+    "tame": "several layers fused; --mode tame (Ntrougkas 2022)",
 }
 """The lines of ``--list-methods`` for what is trained."""
+
+
+COSTS = {"amg": "1 + backward"}
+"""What their maps cost in forward passes, where that is not one."""
 
 
 def is_trained(name: str) -> bool:

@@ -1,18 +1,22 @@
-"""``lcam-demo``: the small classifier that ships with the package, for ``lcam demo``."""
+"""``lcam-demo`` and ``lcam-demo-vit``: the small classifiers that ship with the package."""
 
 from __future__ import annotations
 
 from lcam_cli.demo import network as demo
+from lcam_cli.demo.vit import load_demo_vit
 from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Preprocess
 from lcam_cli.networks.network import Network
 
+DEMO_NETWORKS = {"lcam-demo": demo.load_demo_classifier, "lcam-demo-vit": load_demo_vit}
+"""The CNN of ``lcam demo``, and a vision transformer for the same pictures."""
+
 
 def demo_network(name: str, weights: str) -> Network:
-    """Load the demo's classifier.
+    """Load one of the demo's classifiers.
 
     Args:
-        name: What the user calls it.
+        name: One of ``DEMO_NETWORKS``.
         weights: ``"DEFAULT"``: there are no others.
 
     Raises:
@@ -23,7 +27,7 @@ def demo_network(name: str, weights: str) -> Network:
             f"{name} comes with its own weights, not {weights!r}", "leave --weights out"
         )
     return Network(
-        demo.load_demo_classifier(),
+        DEMO_NETWORKS[name](),
         name,
         "DEFAULT",
         class_names=list(demo.CLASSES),

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lcam_cli.networks.demo import demo_network
+from lcam_cli.networks.demo import DEMO_NETWORKS, demo_network
 from lcam_cli.networks.function import function_network
 from lcam_cli.networks.huggingface import huggingface_network
 from lcam_cli.networks.huggingface_folder import PREFIX, is_huggingface, is_moved_folder
@@ -48,7 +48,9 @@ class Source:
 
 # The first that takes a name has it. What is an extra is imported where it is used.
 SOURCES = (
-    Source(lambda name: name == "lcam-demo", lambda n, w, _: demo_network(n, w), gives_logits=True),
+    Source(
+        lambda name: name in DEMO_NETWORKS, lambda n, w, _: demo_network(n, w), gives_logits=True
+    ),
     Source(
         lambda name: name.endswith(".pt2"),
         lambda n, w, _: program_network(n, w),

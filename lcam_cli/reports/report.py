@@ -14,7 +14,7 @@ from lcam_cli.reports.columns import BEST, SECOND, UNDEFINED, Column, columns
 from lcam_cli.reports.gallery import PARTS, Gallery, GalleryInfo, reduced_size
 from lcam_cli.reports.page import PageFolder
 from lcam_cli.reports.results import Results, nu_key
-from lcam_cli.reports.table import CLOSE, placing_words, undefined_words
+from lcam_cli.reports.table import CLOSE, classless_words, placing_words, undefined_words
 from lcam_cli.reports.text import printable
 
 _ASSETS = ("report.css", "maps.js", "columns.js", "gallery.js")
@@ -149,6 +149,8 @@ def _facts(results: Results) -> dict[str, str]:
     }
     if words := placing_words(results):
         facts["Cells of the maps"] = "; ".join(words)
+    if words := classless_words(results):
+        facts["Of the methods"] = "; ".join(words)
     if words := undefined_words(results):
         facts["Left out"] = "; ".join(words)
     if results.keep == "whole":

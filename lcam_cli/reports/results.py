@@ -36,6 +36,7 @@ class Row:
         flat_maps: How many of the maps scored have one value everywhere; None where nobody counted.
         tiled: Why its cells tile the picture; None where they do not, there are none, or the maps'
             file does not say.
+        classless: Whether its map of a picture is the same whatever class is explained.
     """
 
     method: str
@@ -46,6 +47,7 @@ class Row:
     align: bool | None = None
     flat_maps: int | None = None
     tiled: Tiled | None = None
+    classless: bool = False
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,7 @@ def _row(results: Results, row: Row) -> dict[str, Any]:
         **{m.name: _plain(m, plain[m.name]) for m in results.plain_measures if m.name in plain},
         **({} if row.align is None else {"align": row.align}),
         **({} if row.flat_maps is None else {"flat_maps": row.flat_maps}),
+        **({"explains_no_class": True} if row.classless else {}),
     }
 
 

@@ -49,7 +49,7 @@ def caption(results: Results) -> str:
         if any(any(column.close) for column in columns(results))
         else ""
     )
-    tiled = "".join(f"; {words}" for words in placing_words(results))
+    tiled = "".join(f"; {words}" for words in [*placing_words(results), *classless_words(results)])
     hidden = "; hidden with the mean colour" if results.mask_space == "normalized" else ""
     kept = "; kept pixels shown whole" if results.keep == "whole" else ""
     return printable(
@@ -62,6 +62,12 @@ def caption(results: Results) -> str:
 def placing_words(results: Results) -> list[str]:
     """Return what is said of rows whose cells are not placed by their receptive fields, if any."""
     return tiled_words({row.method: row.tiled for row in results.rows if row.method != FLOOR})
+
+
+def classless_words(results: Results) -> list[str]:
+    """Return what is said of rows whose maps are the same for every class, if there are any."""
+    names = ", ".join(row.method for row in results.rows if row.classless)
+    return [f"explains no class: {names}"] if names else []
 
 
 def undefined_words(results: Results) -> list[str]:

@@ -19,22 +19,22 @@ from lcam_cli.methods.attention_file import (
 )
 from lcam_cli.methods.base import Method
 from lcam_cli.methods.options import MethodOptions
-from lcam_cli.methods.registry import find_method, known_methods, make_method
+from lcam_cli.methods.registry import find_method, make_method, try_method
 from lcam_cli.methods.trained import (
-    LCAM,
     fits_name,
     is_trained,
     method_of,
     names_of,
 )
 from lcam_cli.reports.results import FLOOR
+from lcam_cli.runs.authors_tame import with_their_backbone
 from lcam_cli.runs.backbone import backbone_of_file, new_backbone
+from lcam_cli.runs.method import refuse_for_trained
 from lcam_cli.runs.newest_run import newest_run
 from lcam_cli.runs.options import BackboneOptions
 from lcam_cli.runs.other_fit import check_one_fit, note_other_fit
 from lcam_cli.runs.reporter import Reporter
-
-ALL = "all"
+from lcam_cli.runs.wanted import Wanted, wanted_methods
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Candidates:
     Attributes:
         backbone: The classifier that all of them explain.
         methods: The methods by the name of their row, in the order of the rows.
-        left_out: Methods of ``--methods all`` that cannot explain this classifier.
+        left_out: Methods of a group that cannot explain this classifier.
     """
 
     backbone: Backbone
@@ -65,7 +65,7 @@ def choose_candidates(
     """Find the methods and load the backbone.
 
     Args:
-        names: As typed; None for every method of one forward pass, ``["all"]`` for every method.
+        names: Of methods and of groups, as typed; None for ``"one-pass"``.
         attentions: Trained attentions named by the user.
         backbone_options: The backbone as typed.
         method_options: What methods are made with.
@@ -76,100 +76,127 @@ def choose_candidates(
     Raises:
         LcamError: A method, attention or backbone does not exist or does not fit.
     """
-    explicit = names is not None and names != [ALL]
-    wanted = names if names is not None and explicit else [LCAM, *known_methods()]
-    for name in wanted:
-        if not is_trained(name):
-            find_method(name)  # a mistyped name is told before a backbone is downloaded
-    files = _attention_files(wanted, attentions, backbone_options, explicit, reporter)
+    every = wanted_methods(names)
+    for one in every:
+        if one.by_name and is_trained(one.name):
+            refuse_for_trained(one.name, method_options)
+        elif one.by_name:
+            # A mistyped name is told before a backbone is downloaded.
+            find_method(one.name, or_groups=True)
+    files = _attention_files(every, attentions, backbone_options, reporter)
+    files, backbone_options = with_their_backbone(files, backbone_options, reporter)
     note_other_fit(files, backbone_options.fit, reporter)
     backbone = _backbone(files, backbone_options, method_options.seed, redrawable)
     trained = _trained(files)
+    if attentions and trained:
+        refuse_for_trained(next(iter(trained)), method_options)
     chosen = Candidates(backbone, {})
     reasons: dict[str, dict[str, str]] = {}
-    for name in [*_not_named(trained, wanted), *wanted]:
-        if is_trained(name) or name in trained:
-            chosen.methods |= {row: m for row, m in trained.items() if fits_name(row, name)}
-        elif name != FLOOR or explicit:
-            try:
-                method = make_method(name, backbone, options=method_options)
-            except LcamError as error:
-                if names is not None and names != [ALL]:
-                    raise
-                # Methods that fail for one reason differ in their own name alone.
-                same = reasons.setdefault(error.what.removeprefix(f"{name} "), {})
-                same[name] = error.what
-                continue
-            if names is not None or method.forward_passes == 1:
-                chosen.methods[name] = method
-    _say_left_out(reasons, names, chosen, reporter)
+    for one in [*map(Wanted, _not_named(trained, every)), *every]:
+        try:
+            found = _methods_of(one, backbone, trained, method_options)
+        except LcamError as error:
+            if one.by_name:
+                raise
+            # Methods that fail for one reason differ in their own name alone.
+            shared = error.what.removeprefix(f"{one.name} ")
+            reasons.setdefault(shared, {})[one.name] = error.what
+            continue
+        for row, method in found.items():
+            if not one.one_pass or method.forward_passes == 1 or row in trained:
+                chosen.methods[_row(row, method_options, method)] = method
+    _say_left_out(reasons, chosen, reporter)
     if not chosen.methods:
         raise LcamError("no methods to compare", "name some, e.g. --methods gradcam,rise")
     if floor and FLOOR not in chosen.methods:
-        chosen.methods[FLOOR] = make_method(FLOOR, backbone, options=method_options)
+        chosen.methods |= _methods_of(Wanted(FLOOR), backbone, trained, method_options)
     return chosen
 
 
+def _methods_of(
+    wanted: Wanted, backbone: Backbone, trained: Mapping[str, Method], options: MethodOptions
+) -> dict[str, Method]:
+    """The rows that a name stands for: several where several runs are of that kind.
+
+    Raises:
+        LcamError: The method cannot explain the backbone, or not with these options.
+    """
+    name = wanted.name
+    if is_trained(name) or name in trained:
+        found = {row: method for row, method in trained.items() if fits_name(row, name)}
+        if found:
+            refuse_for_trained(name, options)
+        return found
+    if name == FLOOR:
+        options = options.of_one_layer()
+    if wanted.by_name:
+        return {name: make_method(name, backbone, options=options)}
+    return {name: try_method(name, backbone, options)}  # what a group leaves out needs no hint
+
+
+def _row(name: str, options: MethodOptions, method: Method) -> str:
+    """What a method's row is called: with the contrast that was asked for, where it takes one."""
+    asked = options.contrast is not None and "contrast" in method.params
+    return f"{name} ({method.params['contrast']})" if asked else name
+
+
 def _say_left_out(
-    reasons: Mapping[str, Mapping[str, str]],
-    names: list[str] | None,
-    chosen: Candidates,
-    reporter: Reporter,
+    reasons: Mapping[str, Mapping[str, str]], chosen: Candidates, reporter: Reporter
 ) -> None:
-    """Say which methods cannot explain this backbone: those of one reason in one line.
+    """Say which methods of groups cannot explain this backbone: those of one reason in one line.
 
     Args:
-        reasons: By what their errors share, the names of methods and their errors.
-        names: As typed.
-        chosen: Has those that were asked for noted as left out.
-        reporter: Is told.
+        reasons: By what their errors share, the methods' names and errors.
+        chosen: Has them noted as left out.
+        reporter: Is told. It is nobody's mistake, and changes no exit code.
     """
     for shared, errors in reasons.items():
         listed = ", ".join(errors)
         own = errors.get(listed, shared)  # of one method, the error as it is
-        reason = own if own in errors.values() else f"each {shared}"
-        if names == [ALL]:
-            reporter.warn(f"left out {listed}: {reason}")
-            chosen.left_out += errors
-        else:
-            reporter.info(f"without {listed}: {reason}")
+        reporter.info(f"left out {listed}: {own if own in errors.values() else f'each {shared}'}")
+        chosen.left_out += errors
 
 
-def _not_named(trained: dict[str, Method], wanted: list[str]) -> list[str]:
+def _not_named(trained: dict[str, Method], wanted: Sequence[Wanted]) -> list[str]:
     """The rows of attentions that ``--attention`` gives and ``--methods`` does not mention."""
     named = {
         method.params["attention"]
         for row, method in trained.items()
-        if any(fits_name(row, name) for name in wanted)
+        if any(fits_name(row, one.name) for one in wanted)
     }
     return [row for row, method in trained.items() if method.params["attention"] not in named]
 
 
 def _attention_files(
-    wanted: list[str],
+    wanted: Sequence[Wanted],
     given: Sequence[Path],
     options: BackboneOptions,
-    explicit: bool,
     reporter: Reporter,
 ) -> list[AttentionFile]:
-    asked = [name for name in wanted if is_trained(name)]
+    asked = [one for one in wanted if is_trained(one.name)]
     if given:
         files = [load_attention(find_attention(path)) for path in given]
         rows = [row for file in files for row in names_of(file)]
-        for name in asked:
-            if explicit and not any(fits_name(row, name) for row in rows):
+        for one in asked:
+            if one.by_name and not any(fits_name(row, one.name) for row in rows):
                 raise LcamError(
-                    f"none of the attentions given is {name}", f"they are {', '.join(rows)}"
+                    f"none of the attentions given is {one.name}", f"they are {', '.join(rows)}"
                 )
         return files
     files = []
-    for name in asked:
+    without = []
+    for one in asked:
+        name, softmax = one.name, options.backbone is not None
         try:
-            files.append(newest_run(name, options, reporter, softmax=options.backbone is not None))
+            files.append(newest_run(name, options, reporter, softmax=softmax))
         except LcamError:
-            if explicit:
+            if one.by_name:
                 raise
-            reporter.info("without lcam: no trained attention for this backbone under runs/")
+            without.append(name)
+    if without and not files:
+        reporter.info(
+            f"without {', '.join(without)}: no trained attention for this backbone under runs/"
+        )
     return list({file.path: file for file in files}.values())
 
 

@@ -9,7 +9,13 @@ from typing import ClassVar, Literal
 from lcam_cli.errors import LcamError
 from lcam_cli.measures.registry import DEFAULT, check_measures
 from lcam_cli.runs import checks as c
-from lcam_cli.runs.options import SHARED_CHECKS, BackboneOptions, EngineOptions, PictureOptions
+from lcam_cli.runs.options import (
+    METHOD_CHECKS,
+    SHARED_CHECKS,
+    BackboneOptions,
+    EngineOptions,
+    PictureOptions,
+)
 
 
 @dataclass(frozen=True)
@@ -17,8 +23,8 @@ class CompareOptions:
     """What is compared, and where the results go.
 
     Attributes:
-        methods: Names of methods, a row each; ``("all",)`` for all, None for all of one forward
-            pass.
+        methods: Names of methods, a row each, or of groups of them, as ``"gradient"``; ``"all"``
+            for all, None for ``"one-pass"``.
         attentions: Trained attentions, files or folders of runs; none for the newest run.
         nu: Percentages ν of the pixels kept, the brightest of the map, in (0, 100].
         metrics: Names of measures, or ``"all"``; ``"ad"`` and ``"ic"`` are always there.
@@ -31,6 +37,12 @@ class CompareOptions:
         rise_masks: Masks of ``rise``; None for the paper's number.
         rise_cells: Cells a side of its masks.
         rise_p: The share of its cells that is kept, in (0, 1).
+        contrast: ``"K"`` or ``"K:α"``: gradients are those of what tells the class from the K
+            classes nearest to it in score; None for those of the class.
+        layers: Several layers, whose maps are fused; the last is ``backbone.layer``, which may be
+            left out. Empty for ``backbone.layer`` alone.
+        fuse: ``"max"``, ``"mean"`` or ``"product"``: how their maps become one; None for the
+            method's own way.
         mask_space: What hidden pixels become: black for ``"pixel"``, the mean colour for
             ``"normalized"``.
         keep: Whether kept pixels have the map's ``"values"``, the paper's φ_ν, or are shown
@@ -67,6 +79,9 @@ class CompareOptions:
     rise_masks: int | None = None
     rise_cells: int = 7
     rise_p: float = 0.5
+    contrast: str | None = None
+    layers: tuple[str, ...] = ()
+    fuse: Literal["max", "mean", "product"] | None = None
     mask_space: Literal["pixel", "normalized"] = "pixel"
     keep: Literal["values", "whole"] = "values"
     boxes: Path | None = None
@@ -84,6 +99,7 @@ class CompareOptions:
 
     CHECKS: ClassVar[dict[str, c.Check]] = {
         **SHARED_CHECKS,
+        **METHOD_CHECKS,
         "methods": c.optional(c.names),
         "attentions": c.paths,
         "nu": c.percents,

@@ -39,8 +39,8 @@ class CompareResult:
     Attributes:
         state: The folder that keeps what was finished.
         results: The rows; None where the run was stopped, and on all ranks but the first.
-        left_out: Methods of ``methods=("all",)`` that are in no row, and methods that nobody named
-            and that explained nothing.
+        left_out: Methods of groups, as ``methods=("all",)``, that cannot explain this network.
+        failed: Methods of groups that can, and failed on every picture.
         page: The report's page, where one was asked for.
         per_image: The file of every picture's numbers, where one was asked for.
         interrupted: Whether ``stop`` ended the run; ``resume`` goes on from there.
@@ -50,6 +50,7 @@ class CompareResult:
     state: Path
     results: Results | None = None
     left_out: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
     page: Path | None = None
     per_image: Path | None = None
     interrupted: bool = False
@@ -108,7 +109,7 @@ def compare(
         if not ranks.is_first:
             return CompareResult(comparison.state.folder, is_first=False)
         run.collect(skip)
-        _leave_out_failed(comparison, options.methods or (), reporter)
+        failed = _leave_out_failed(comparison, options.methods or (), reporter)
         results = comparison.results(options.seed)
         page = _write_outputs(comparison, results, options, readers, reporter)
         comparison.drop_maps()
@@ -118,19 +119,28 @@ def compare(
         comparison.warn_of_flat_maps(reporter, results)
         names = comparison.engine.backbone.class_names
         warn_of_label_order(results.accuracy, names, reporter)
-        left_out = tuple(comparison.left_out)
         return CompareResult(
-            comparison.state.folder, results, left_out, page, per_image=options.per_image
+            comparison.state.folder,
+            results,
+            tuple(comparison.left_out),
+            failed,
+            page,
+            per_image=options.per_image,
         )
 
 
-def _leave_out_failed(comparison: Comparison, named: Sequence[str], reporter: Reporter) -> None:
+def _leave_out_failed(
+    comparison: Comparison, named: Sequence[str], reporter: Reporter
+) -> tuple[str, ...]:
     """Go on without the methods that explained nothing.
 
     Args:
         comparison: What is compared.
         named: The methods that were asked for by name.
         reporter: Is told which are left out.
+
+    Returns:
+        Their names.
 
     Raises:
         LcamError: One of them was asked for, or none explained anything.
@@ -148,8 +158,8 @@ def _leave_out_failed(comparison: Comparison, named: Sequence[str], reporter: Re
         if candidate.name in named:
             raise LcamError(f"gave {candidate.name} up: {candidate.failed}", "leave it out")
         reporter.warn(f"left out {candidate.name}: {candidate.failed}")
-        comparison.left_out.append(candidate.name)
         comparison.candidates.remove(candidate)
+    return tuple(candidate.name for candidate in failed)
 
 
 def _write_outputs(

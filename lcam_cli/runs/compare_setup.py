@@ -17,12 +17,12 @@ from lcam_cli.measures.registry import make_measures
 from lcam_cli.measures.sweep import Candidate
 from lcam_cli.measures.task import Task
 from lcam_cli.methods.explain import ClassChoice
-from lcam_cli.methods.options import MethodOptions
 from lcam_cli.runs.candidates import choose_candidates
 from lcam_cli.runs.compare_options import CompareOptions
 from lcam_cli.runs.comparison import Comparison
 from lcam_cli.runs.engine import new_engine, note_unused_gpus, place_maps
 from lcam_cli.runs.labels import true_classes
+from lcam_cli.runs.method import method_options, with_last_layer
 from lcam_cli.runs.pictures import find_pictures
 from lcam_cli.runs.reporter import Reporter
 from lcam_cli.scale.ranks import Ranks
@@ -49,8 +49,13 @@ def new_comparison(
     chosen = choose_candidates(
         None if options.methods is None else list(options.methods),
         options.attentions,
-        options.backbone,
-        MethodOptions(options.seed, options.rise_masks, options.rise_cells, options.rise_p),
+        with_last_layer(options.backbone, options.layers),
+        replace(
+            method_options(options.seed, options.contrast, options.layers, options.fuse),
+            rise_masks=options.rise_masks,
+            rise_cells=options.rise_cells,
+            rise_p=options.rise_p,
+        ),
         floor=options.floor,
         reporter=reporter,
     )

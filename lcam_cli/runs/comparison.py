@@ -26,6 +26,7 @@ from lcam_cli.measures.rows import common_pictures, compared_numbers, score_rows
 from lcam_cli.measures.sweep import Candidate
 from lcam_cli.measures.task import Task
 from lcam_cli.methods.placing import grid_of_maps
+from lcam_cli.methods.registry import is_classless
 from lcam_cli.reports.figure import Example, MethodRow, draw_figure
 from lcam_cli.reports.figure_numbers import mean_lines, number_lines, shown_quantities
 from lcam_cli.reports.gallery import GalleryInfo
@@ -49,7 +50,7 @@ class Comparison:
         keep_maps: Whether all maps are wanted in the end.
         labels: The true class of each picture of the task, None where it is unknown; None where
             nobody asked.
-        left_out: Methods that were to be compared and are in no row.
+        left_out: Methods of groups that cannot explain the classifier.
     """
 
     engine: Engine
@@ -89,6 +90,7 @@ class Comparison:
         passes = {candidate.name: candidate.method.forward_passes for candidate in self.candidates}
         aligned = {c.name: grid_of_maps(self.engine, c.method) is not None for c in self.candidates}
         tiled = {c.name: why_tiled(c.method.params) for c in self.candidates}
+        classless = {c.name: is_classless(c.method.name) for c in self.candidates}
         common = common_pictures(list(rows.values()))
         images = int(common.sum())
         identity = self.engine.backbone.identity
@@ -116,6 +118,7 @@ class Comparison:
                     aligned[s.name],
                     s.flat_maps,
                     tiled[s.name],
+                    classless[s.name],
                 )
                 for s in scores
             ],
@@ -132,7 +135,7 @@ class Comparison:
                 scores = rows[name].scores
                 picture, c = np.argwhere(scores.flat & common[:, None])[0]
                 path, class_index = self.task.paths[picture], int(scores.classes[picture, c])
-                why = reason_of_picture(self.engine, rows[name].method.name, path, class_index)
+                why = reason_of_picture(self.engine, rows[name].method, path, class_index)
                 break
         warn_of_flat_maps(reporter, counts, why)
 

@@ -19,6 +19,7 @@ from lcam_cli.measures.diagnose import Diagnosis, ExplainedMistake
 from lcam_cli.measures.diagnose import diagnose as diagnose_pictures
 from lcam_cli.measures.labels import labels_of_files
 from lcam_cli.methods.base import Method
+from lcam_cli.methods.options import MethodOptions
 from lcam_cli.reports.diagnosis import TEXT_FORMATS, DiagnosisReport, to_json
 from lcam_cli.reports.diagnosis_figure import WorstMistakes, draw_diagnosis
 from lcam_cli.reports.diagnosis_page import DiagnosisPage
@@ -76,7 +77,7 @@ def diagnose(
             options.method,
             options.attention,
             options.backbone,
-            options.seed,
+            MethodOptions(options.seed),
             reporter,
         )
         found = find_pictures(inputs, options.pictures, reporter, options.seed)

@@ -10,7 +10,7 @@ from lcam_cli.engine.backbone import Backbone
 from lcam_cli.engine.engine import Engine
 from lcam_cli.engine.precision import Use
 from lcam_cli.methods.base import Method
-from lcam_cli.methods.placing import grid_of_maps, layers_of_cells
+from lcam_cli.methods.placing import always_tiles, grid_of_maps, layers_of_cells
 from lcam_cli.runs.half_precision import warn_of_emulation
 from lcam_cli.runs.options import EngineOptions
 from lcam_cli.runs.reporter import Reporter
@@ -68,13 +68,14 @@ def place_maps(engine: Engine, methods: Iterable[Method], align: bool, reporter:
     for method in methods:
         layers = layers_of_cells(method, backbone)
         grid = grid_of_maps(engine, method)
-        method.params["align"] = align if layers else None
+        placed = align and not always_tiles(method)
+        method.params["align"] = placed if layers else None
         method.params["grid"] = (
             {"start": list(grid.start), "step": list(grid.step)} if grid else None
         )
         if layers:
             made_of_cells.append(method.name)
-        if layers and align and grid is None:
+        if layers and placed and grid is None:
             not_placed.append((method.name, layers))
     if not_placed:
         unknown = {one for _, layers in not_placed for one in layers if not backbone.grid_of(one)}

@@ -26,6 +26,7 @@ from lcam_cli.measures.object_files.read import Run, read_objects
 from lcam_cli.measures.registry import make_measures
 from lcam_cli.measures.task import Task
 from lcam_cli.methods.noise import RandomMap
+from lcam_cli.methods.registry import is_classless
 from lcam_cli.reports.gallery import GalleryInfo
 from lcam_cli.reports.gates import check_gates
 from lcam_cli.reports.output import text_formats
@@ -242,6 +243,7 @@ def _results(
                 align=aligned[s.name],
                 flat_maps=s.flat_maps,
                 tiled=info.tiled if s.name == info.method else None,
+                classless=is_classless(s.name),
             )
             for s in outcome.scores
         ],

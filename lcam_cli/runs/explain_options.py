@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from lcam_cli.errors import LcamError
 from lcam_cli.runs import checks as c
 from lcam_cli.runs.options import (
+    METHOD_CHECKS,
     SHARED_CHECKS,
     BackboneOptions,
     EngineOptions,
@@ -32,6 +33,12 @@ class ExplainOptions:
         top_k: Without ``class_names``, how many of the best-scored classes are explained.
         align: Whether maps are placed by the receptive fields of their cells; else these tile the
             picture evenly, as papers and other libraries draw them.
+        contrast: ``"K"`` or ``"K:α"``: gradients are those of what tells the class from the K
+            classes nearest to it in score; None for those of the class.
+        layers: Several layers, whose maps are fused; the last is ``backbone.layer``, which may be
+            left out. Empty for ``backbone.layer`` alone.
+        fuse: ``"max"``, ``"mean"`` or ``"product"``: how their maps become one; None for the
+            method's own way.
         map_dtype: How maps are stored in HDF5: ``"float16"``, ``"uint8"`` or ``"float32"``.
         shard: ``(i, n)``: explain part i, from 0, of n alone, into ``<out>.i-of-n.h5``.
         resume: Go on with an interrupted run.
@@ -52,6 +59,9 @@ class ExplainOptions:
     class_names: tuple[str, ...] = ()
     top_k: int = 1
     align: bool = True
+    contrast: str | None = None
+    layers: tuple[str, ...] = ()
+    fuse: Literal["max", "mean", "product"] | None = None
     map_dtype: MapDtype = "float16"
     shard: tuple[int, int] | None = None
     resume: bool = False
@@ -64,6 +74,7 @@ class ExplainOptions:
 
     CHECKS: ClassVar[dict[str, c.Check]] = {
         **SHARED_CHECKS,
+        **METHOD_CHECKS,
         "method": c.optional(c.text),
         "attention": c.optional(c.path),
         "class_names": c.names_or_indices,

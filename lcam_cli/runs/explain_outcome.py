@@ -18,7 +18,7 @@ from lcam_cli.runs.explain_task import ExplainTask, Part
 from lcam_cli.runs.flat_maps import reason_of_picture, warn_of_flat_maps
 from lcam_cli.runs.half_precision import COSTS_MAPS, hint_at_bf16
 from lcam_cli.runs.log import log_to
-from lcam_cli.runs.method import backbone_and_method
+from lcam_cli.runs.method import backbone_and_method, method_options, with_last_layer
 from lcam_cli.runs.outputs import check_shared, locks_of
 from lcam_cli.runs.pictures import find_pictures
 from lcam_cli.runs.reporter import Reporter
@@ -70,11 +70,12 @@ def explain(
     with ExitStack() as stack, together(rank_info, device) as ranks:
         stack.enter_context(narrow_pictures.reported_to(reporter.warn))
         stack.enter_context(log_to(reporter))
+        settings = method_options(options.seed, options.contrast, options.layers, options.fuse)
         backbone, method = backbone_and_method(
             options.method,
             options.attention,
-            options.backbone,
-            options.seed,
+            with_last_layer(options.backbone, options.layers),
+            settings,
             reporter,
         )
         classes = tuple(backbone.class_index(name) for name in options.class_names)
@@ -140,5 +141,5 @@ def _report_end(task: ExplainTask, done: PartResult, out: Path, reporter: Report
     if done.flat is not None:
         name = task.method.name
         path = str(Path(task.found.root) / done.flat.path)
-        why = reason_of_picture(task.engine, name, path, done.flat.class_index)
+        why = reason_of_picture(task.engine, task.method, path, done.flat.class_index)
         warn_of_flat_maps(reporter, {name: (done.flat.rows, done.rows)}, why)

@@ -11,7 +11,7 @@ from lcam_cli.images.find import Found
 from lcam_cli.maps.paths import stored_path
 from lcam_cli.maps.record import Shard
 from lcam_cli.methods.base import Method
-from lcam_cli.methods.explain import ClassChoice, pictures_at_once
+from lcam_cli.methods.explain import ClassChoice, explained_at_once
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class ExplainTask:
     @property
     def batch_size(self) -> int:
         """Pictures a batch."""
-        return pictures_at_once(self.engine, self.method)
+        return explained_at_once(self.engine, self.method)
 
     def row_path(self, path: str) -> str:
         """What a picture is called in the rows."""

@@ -11,7 +11,8 @@ from lcam_cli.engine.engine import Engine
 from lcam_cli.errors import LcamError
 from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.images.stream import stream_batches
-from lcam_cli.methods.flat import why_flat
+from lcam_cli.methods.base import Method
+from lcam_cli.methods.flat import named_for_flat, why_flat
 from lcam_cli.runs.reporter import Reporter
 
 
@@ -34,7 +35,7 @@ def warn_of_flat_maps(
     reporter.warn(f"flat maps, the same everywhere, say nothing ({listed}){why}")
 
 
-def reason_of_picture(engine: Engine, method: str, path: str, class_index: int) -> str:
+def reason_of_picture(engine: Engine, method: Method, path: str, class_index: int) -> str:
     """Find out why a method's map of a picture is flat, by reading the picture once more.
 
     Returns:
@@ -46,7 +47,7 @@ def reason_of_picture(engine: Engine, method: str, path: str, class_index: int) 
         ):
             if batch.indices:
                 forward = engine.forward(engine.pixels(batch.images))
-                return why_flat(
-                    engine, method, forward, torch.tensor([class_index], device=engine.device)
-                )
+                name = named_for_flat(method.name, method.params)
+                classes = torch.tensor([class_index], device=engine.device)
+                return why_flat(engine, name, forward, classes)
     return ""

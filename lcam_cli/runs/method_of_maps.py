@@ -10,9 +10,10 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, get_args
 
 from lcam_cli.engine.backbone import Backbone
+from lcam_cli.engine.contrast import Contrast
 from lcam_cli.engine.engine import Engine
 from lcam_cli.errors import LcamError
 from lcam_cli.images.read import MAX_PIXELS
@@ -28,10 +29,13 @@ from lcam_cli.methods.attention_file import (
     trained_files,
 )
 from lcam_cli.methods.base import Method
+from lcam_cli.methods.fused import Fuse
 from lcam_cli.methods.lent import NetworkChangedError
 from lcam_cli.methods.options import MethodOptions
 from lcam_cli.methods.registry import make_method
 from lcam_cli.methods.rise import Rise
+from lcam_cli.methods.tame import Tame, layers_of
+from lcam_cli.methods.tame_file import settled
 from lcam_cli.methods.trained import is_trained, method_of, names_of
 from lcam_cli.networks.weights.checkpoint import sha256_of_file
 from lcam_cli.runs import checks as c
@@ -152,6 +156,11 @@ def _trained_method(
             )
         path = found
     file = load_attention(path)
+    if file.origin is not None and isinstance(file.attention, Tame):
+        recorded = info.method_params.get("training")
+        layers = layers_of(recorded) if isinstance(recorded, dict) else []
+        origin = settled(str(path), file.attention, file.origin, backbone.identity.name, layers)
+        file = replace(file, origin=origin)
     check_fits(file, backbone)
     # A comparison adds the run's folder where several rows have one name.
     name = info.method.partition(" ")[0]
@@ -195,6 +204,13 @@ def _options(source: str, info: MapsInfo) -> MethodOptions:
     recorded = info.method_params
     seed = recorded.get("seed")
     options = MethodOptions(seed if _is_seed(seed) else MethodOptions.seed)
+    if "contrast" in recorded:
+        contrast = c.checked(f"contrast of {source}", recorded["contrast"], c.text)
+        options = replace(options, contrast=Contrast.parse(contrast))
+    if "fuse" in recorded:
+        fuse = c.checked(f"fuse of {source}", recorded["fuse"], c.choice(*get_args(Fuse)))
+        layers = c.checked(f"layers of {source}", recorded.get("layers"), c.names)
+        options = replace(options, fuse=fuse, layers=layers)
     if info.method != Rise.name:
         return options
 

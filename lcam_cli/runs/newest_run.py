@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torchvision
 
-from lcam_cli.engine.engine import no_gradients
 from lcam_cli.engine.identity import Identity
+from lcam_cli.engine.no_gradients import no_gradients
 from lcam_cli.errors import LcamError
 from lcam_cli.methods.attention_file import (
     NO_RUN_HINT,
@@ -17,7 +17,7 @@ from lcam_cli.methods.attention_file import (
     load_attention,
     trained_files,
 )
-from lcam_cli.methods.registry import advice_without_gradients
+from lcam_cli.methods.registry import which_explain
 from lcam_cli.methods.trained import fits_name, names_of
 from lcam_cli.networks.class_names import read_class_names
 from lcam_cli.networks.registry import has_gradients
@@ -48,7 +48,7 @@ def newest_run(
     """
     if options.backbone is not None and not has_gradients(options.backbone):
         backbone = new_backbone(options, 0)
-        advice = f"name a method; {advice_without_gradients(backbone)}"
+        advice = f"name a method: {which_explain(backbone)}"
         raise no_gradients(backbone, "a trained attention", advice)
     paths = trained_files()
     differences = []

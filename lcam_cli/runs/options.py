@@ -201,3 +201,10 @@ SHARED_CHECKS: dict[str, c.Check] = {
     **dict.fromkeys(("out", "report", "figure"), c.optional(c.path)),
 }
 """What fields of one name may hold in the options of several functions."""
+
+METHOD_CHECKS: dict[str, c.Check] = {
+    "contrast": c.optional(c.text),
+    "layers": c.names,
+    "fuse": c.optional(c.choice("max", "mean", "product")),
+}
+"""What fields about methods may hold where methods that need no training are chosen."""

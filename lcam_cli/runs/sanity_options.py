@@ -25,8 +25,8 @@ class SanityOptions:
     """Which methods are checked, how, and where the results go.
 
     Attributes:
-        methods: Names of methods, a row each; ``("all",)`` for all, None for all of one forward
-            pass.
+        methods: Names of methods, a row each, or of groups of them, as ``"gradient"``; ``"all"``
+            for all, None for ``"one-pass"``.
         attentions: Trained attentions, files or folders of runs; none for the newest run.
         stages: Into how many stages the network's layers are grouped at most, from 1 to 8.
         max_similarity: The highest mean rank correlation that passes at the last stage, in [-1, 1];

@@ -44,7 +44,8 @@ class SanityResult:
     Attributes:
         results: The rows; None where the run was stopped.
         missed_gates: A message for every method that is too similar.
-        left_out: Methods that nobody named and that are in no row.
+        left_out: Methods of groups that cannot explain this network.
+        failed: Methods of groups that can, and failed on every picture.
         skipped: How many inputs were left out.
         skipped_what: What is the matter with them, as the end of a sentence.
     """
@@ -52,6 +53,7 @@ class SanityResult:
     results: SanityReport | None
     missed_gates: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
     skipped: int = 0
     skipped_what: str = ""
 
@@ -136,7 +138,8 @@ def sanity(
         return SanityResult(
             results,
             tuple(results.missed_gates(options.max_similarity)),
-            (*chosen.left_out, *failed),
+            tuple(chosen.left_out),
+            tuple(failed),
             skipped.count,
             skipped.what,
         )

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from lcam_cli.engine.backbone import Backbone
-from lcam_cli.engine.engine import no_gradients
+from lcam_cli.engine.no_gradients import no_gradients
 from lcam_cli.errors import LcamError, did_you_mean
 from lcam_cli.methods.bounded_logit import Kind
-from lcam_cli.methods.registry import advice_without_gradients
+from lcam_cli.methods.registry import which_explain
 from lcam_cli.networks.foreign import ForeignNetwork
 from lcam_cli.training import amg, bounded_logit, tame, trained_head
 from lcam_cli.training.learned import LearnedModule
@@ -103,14 +103,13 @@ def check_gradients(backbone: Backbone, mode: str) -> None:
     needed = find_mode(mode).gradients
     if needed == "none" and not isinstance(backbone.network, ForeignNetwork):
         return
-    who = f"training in mode {mode}"
-    instead = f"explain it without training; {advice_without_gradients(backbone)}"
+    who, instead = f"training in mode {mode}", "explain it without training"
     if not backbone.differentiable:
-        raise no_gradients(backbone, who, instead)
+        raise no_gradients(backbone, who, f"{instead}: {which_explain(backbone)}")
     if needed == "picture" and backbone.picture_gradients_end:
-        raise no_gradients(
-            backbone, who, f"--mode fm needs them only behind the layer; or {instead}", picture=True
-        )
+        fm = "--mode fm needs them only after the layer"
+        hint = f"{fm}; or {instead}: {which_explain(backbone)}"
+        raise no_gradients(backbone, who, hint, picture=True)
 
 
 @contextmanager

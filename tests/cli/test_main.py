@@ -127,7 +127,8 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
 def test_the_commands_of_lcam_and_their_variables() -> None:
     group = typer.main.get_command(lcam_app())
     commands = group.commands  # type: ignore[attr-defined]
-    names = ["train", "explain", "evaluate", "compare", "sanity", "diagnose", "merge", "demo"]
+    names = ["train", "explain", "evaluate", "compare", "methods"]
+    names += ["sanity", "diagnose", "merge", "demo"]
     assert list(commands) == names
     for name, command in commands.items():
         assert command.help

@@ -515,8 +515,13 @@ def test_an_interrupted_run_says_how_to_resume(trained: Path, number: signal.Sig
 
 
 def test_list_methods(lcam: Lcam, folder: Path) -> None:
-    names = [line.split()[0] for line in lcam("explain", "--list-methods").out.splitlines()]
-    assert names[:2] == ["lcam", "gradcam"]
+    lines = lcam("methods").out.splitlines()
+    begin = {line.split(maxsplit=1)[0]: line for line in lines if line}
+    families = [word for word in begin if word.startswith("[")]
+    assert families[:2] == ["[learned]", "[gradient]"]
+    assert list(begin).index("lcam") < list(begin).index("[gradient]")
+    assert begin["gradcam"].split()[1:6] == ["1", "+", "backward", "gradients", "gradients"]
+    assert "explains no class" in begin["eigencam"]
 
 
 def test_a_signal_while_the_network_loads_ends_the_run_with_a_line(folder: Path) -> None:

@@ -668,7 +668,11 @@ def test_layers_are_named_with_the_wrapper_or_without(folder: Path, lcam: Lcam) 
 @pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_torchscript_is_explained_by_methods_without_a_layer(folder: Path, lcam: Lcam) -> None:
     why = "own.py:scripted is TorchScript, whose layers cannot be seen from outside"
-    refused(explain(lcam, "scripted"), f"gradcam looks at a layer, and {why}", "rise and random")
+    refused(
+        explain(lcam, "scripted"),
+        f"gradcam looks at a layer, and {why}",
+        "take occlusion; these explain it too: rise, saliency, ",
+    )
     refused(explain(lcam, "scripted", "--layer", "fc"), "layer 'fc' of own.py:scripted lies in a")
     own = ("--backbone", "own.py:scripted", *ON)
     refused(lcam("train", "photos", *own), why)

@@ -28,6 +28,7 @@ SCALED: dict[str, dict[str, str]] = {
     "train": {**SMALL, "max-images": "4", "epochs": "1"},
     "explain": SMALL,
     "compare": {**SMALL, "max-images": "2", "rise-masks": "8"},
+    "methods": {"image-size": "64", "batch-size": "4"},
     "sanity": {**SMALL, "max-images": "2", "stages": "2"},
     "diagnose": SMALL,
     "evaluate": {"batch-size": "4", "workers": "1"},

@@ -13,9 +13,10 @@ import torchvision
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lcam_cli.engine import engine as engines
+from lcam_cli.engine import hardware as hardwares
 from lcam_cli.engine.backbone import Backbone
 from lcam_cli.engine.cascade import Cascade
+from lcam_cli.engine.curvature import gradient_and_curvature
 from lcam_cli.engine.device import Hardware
 from lcam_cli.engine.engine import Engine
 from lcam_cli.engine.half import distance
@@ -70,7 +71,7 @@ def fp16_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     def hardware(_device: str = "", precision: str = "", _use: str = "") -> Hardware:
         return Hardware(torch.device("cpu"), precision)
 
-    monkeypatch.setattr(engines, "choose_hardware", hardware)
+    monkeypatch.setattr(hardwares, "choose_hardware", hardware)
 
 
 # --- cast once ------------------------------------------------------------------------------------
@@ -458,3 +459,28 @@ def test_methods_draw_nearly_the_same(method: str) -> None:
         assert V.dtype == torch.float32
         maps.append(V.flatten())
     assert float(torch.corrcoef(torch.stack(maps))[0, 1]) > 0.99
+
+
+@pytest.mark.usefixtures("fp16_on_cpu")
+def test_second_gradients_are_not_scaled_away_in_fp16() -> None:
+    own = nn.Sequential(*tiny_network()[:4], nn.GELU(), nn.Flatten(), nn.Linear(6 * 64, 4))
+    x, y = pictures(), torch.tensor([0, 1])
+    found = []
+    for precision in ("fp32", "fp16"):
+        engine = half_engine(own, precision, layer="3")
+        found.append(gradient_and_curvature(engine, engine.forward(x), y))
+    for exact, half in zip(*found, strict=True):
+        assert float(exact.norm()) > 1e-4
+        assert distance(half, exact) < 0.02
+
+
+@pytest.mark.usefixtures("fp16_on_cpu")
+def test_a_batch_in_fp32_is_so_at_other_layers_too() -> None:
+    x = pictures()
+    exact = half_engine(tiny_network(), "fp32", layer="3").at("1").forward(x)
+    engine = half_engine(tiny_network(), "fp16", layer="3")
+    before = engine.at("1").forward(x).A
+    assert 0 < distance(before, exact.A) < 0.01
+    with engine.in_fp32("p"):
+        assert distance(engine.at("1").forward(x).A, exact.A) < 1e-6
+    assert torch.equal(engine.at("1").forward(x).A, before)

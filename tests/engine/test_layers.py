@@ -24,6 +24,7 @@ from tests.tiny import tiny_backbone, write_pictures
 from tests.transformers import own_backbone, tiny_vit
 
 Y = torch.tensor([1, 0, 3])
+OF_TRANSFORMERS = [name for name, entry in METHODS.items() if entry.attention]
 
 
 def pictures() -> Tensor:
@@ -237,7 +238,9 @@ class SharedByValue(Shared):
 
 
 @pytest.mark.parametrize("kind", [SharedChecked, SharedByValue])
-@pytest.mark.parametrize("method", [n for n in METHODS if n not in ("rise", "cam", "random")])
+@pytest.mark.parametrize(
+    "method", [n for n in METHODS if n not in ("rise", "cam", "random", *OF_TRANSFORMERS)]
+)
 def test_a_shared_module_is_its_call_on_features(kind: type[nn.Module], method: str) -> None:
     x = pictures()
     maps = []
@@ -462,7 +465,10 @@ def test_gradients_that_a_network_switches_off_are_there(
     torch.testing.assert_close(maps[1], maps[0], rtol=0, atol=1e-5)
 
 
-NEED_NONE = "methods that need none: ablationcam, scorecam, groupcam, sidu, rise"
+NEED_NONE = (
+    "take reciprocam; these explain it too: eigencam, ablationcam, scorecam, groupcam, sidu, rise, "
+    "occlusion"
+)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
@@ -485,10 +491,12 @@ def test_without_gradients_methods_that_need_none_are_named(
             ) as caught:
                 make_method(name, backbone)
             assert caught.value.hint == NEED_NONE
-        elif name not in ("cam", "rise", "random"):
+        elif entry.picture_gradients or entry.attention:
+            continue  # of the picture, and of transformers: their own tests
+        elif name not in ("cam", "rise", "occlusion", "random"):
             works.append(name)
             assert make_method(name, backbone)(engine, seen, Y).saliency.isfinite().all()
-    assert works == ["ablationcam", "scorecam", "groupcam", "sidu"]
+    assert works == ["eigencam", "ablationcam", "reciprocam", "scorecam", "groupcam", "sidu"]
     with pytest.raises(LcamError, match="needs gradients"):
         engine.feature_gradients(seen, Y)
 
@@ -501,11 +509,14 @@ def test_which_methods_need_gradients() -> None:
         if name == "rise":  # thousands of passes
             assert not entry.gradients
             continue
+        if entry.attention:  # of transformers alone
+            continue
         made = make_method(name, backbone)
         with patch.object(torch.autograd, "grad", wraps=torch.autograd.grad) as grad:
             made(engine, seen, Y)
         # Group-CAM takes them where there are any.
-        assert grad.called == (entry.gradients or name == "groupcam"), name
+        needs = entry.gradients or entry.picture_gradients or name == "groupcam"
+        assert grad.called == needs, name
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")

@@ -19,6 +19,7 @@ from lcam_cli.engine.engine import Engine
 from lcam_cli.images.preprocess import Preprocess
 from lcam_cli.images.stream import stream_batches
 from lcam_cli.maps.hdf5.reader import MapsFile
+from lcam_cli.methods.registry import METHODS, make_method
 from lcam_cli.networks.network import Network
 from tests.conftest import ROOT
 from tests.docs.blocks import blocks_of
@@ -54,16 +55,17 @@ def load(monkeypatch: pytest.MonkeyPatch, name: str, code: str) -> ModuleType:
 
 
 def test_in_lcam(monkeypatch: pytest.MonkeyPatch) -> None:
-    load(monkeypatch, "lcam_cli.methods.hirescam", block("as lcam_cli/methods/hirescam.py"))
-    source = (ROOT / "lcam_cli" / "methods" / "registry.py").read_text()
-    added = changed(source, block("to lcam_cli/methods/registry.py"))
-    registry = load(monkeypatch, "lcam_cli.methods.changed_registry", added)
-    method = registry.make_method("hirescam", tiny_backbone())
-    assert method.name == "hirescam"
-    tests = load(monkeypatch, "test_hirescam", block("as tests/methods/test_hirescam.py"))
+    load(monkeypatch, "lcam_cli.methods.elementwise", block("as lcam_cli/methods/elementwise.py"))
+    source = (ROOT / "lcam_cli" / "methods" / "table.py").read_text()
+    added = changed(source, block("to lcam_cli/methods/table.py"))
+    table = load(monkeypatch, "lcam_cli.methods.changed_table", added)
+    monkeypatch.setitem(METHODS, "elementwise", table.METHODS["elementwise"])
+    method = make_method("elementwise", tiny_backbone())
+    assert method.name == "elementwise"
+    tests = load(monkeypatch, "test_elementwise", block("as tests/methods/test_elementwise.py"))
     tests.test_the_map_is_the_equation()
     docs = (ROOT / "docs" / "methods-gradient.md").read_text()
-    assert "`hirescam`" in changed(docs, block("to docs/methods-gradient.md"))
+    assert "`elementwise`" in changed(docs, block("to docs/methods-gradient.md"))
 
 
 def test_in_a_package(
@@ -73,24 +75,28 @@ def test_in_a_package(
     install: Install,
 ) -> None:
     project = tomllib.loads(block("as pyproject.toml"))["project"]
-    install("lcam_hirescam", block("as lcam_hirescam.py"), project["entry-points"]["lcam.methods"])
+    install(
+        "lcam_elementwise", block("as lcam_elementwise.py"), project["entry-points"]["lcam.methods"]
+    )
 
     assert run(lcam_app(), ["explain", "--list-methods"]) == 0
     listed = capsys.readouterr().out.splitlines()
-    assert next(line for line in listed if line.startswith("hirescam ")).endswith("(Draelos 2020)")
+    assert next(line for line in listed if line.startswith("elementwise ")).endswith(
+        "(Pillai 2021)"
+    )
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.py").write_text("from tests.tiny import tiny_network as net\n")
     write_pictures(tmp_path / "photos", 3)
-    words = "explain photos --method hirescam --backbone own.py:net --image-size 32 --layer 2"
+    words = "explain photos --method elementwise --backbone own.py:net --image-size 32 --layer 2"
     more = ["--top-k", "2", "--map-dtype", "float32", "--device", "cpu"]
     assert run(lcam_app(), [*words.split(), *more]) == 0
     with MapsFile(Path("maps.h5")) as maps:
-        assert (maps.info.method, maps.info.aligned) == ("hirescam", True)
+        assert (maps.info.method, maps.info.aligned) == ("elementwise", True)
         placed = maps.rows(0, 6).saliency
     assert run(lcam_app(), [*words.split(), *more, "--no-align", "--overwrite"]) == 0
     with MapsFile(Path("maps.h5")) as maps:
-        assert (maps.info.method, maps.info.aligned) == ("hirescam", False)
+        assert (maps.info.method, maps.info.aligned) == ("elementwise", False)
         rows, preprocess = maps.rows(0, 6), Preprocess.from_json(maps.info.preprocess)
     paths = sorted(str(path) for path in Path("photos").iterdir())
     (pictures,) = stream_batches(paths, preprocess, 3, workers=1)
@@ -106,12 +112,11 @@ def test_in_a_package(
 
 
 def written_out(engine: Engine, X: Tensor, y: int) -> Tensor:
-    """ζ(ReLU(Σ_k A_k ⊙ ∂f_y/∂A_k)) of one picture (3, H, W), channel by channel."""
+    """ζ(Σ_k ReLU(A_k ⊙ ∂f_y/∂A_k)) of one picture (3, H, W), channel by channel."""
     network = tiny_network()
     A = network[:3](engine.normalise(X[None])).detach().requires_grad_()
     (g,) = torch.autograd.grad(network[3:](A.clone())[0, y], A)
     L = torch.zeros(A.shape[2:])
     for k in range(A.shape[1]):
-        L += A.detach()[0, k] * g[0, k]
-    L = L.clamp_min(0)
+        L += (A.detach()[0, k] * g[0, k]).clamp_min(0)
     return (L - L.min()) / (L.max() - L.min())

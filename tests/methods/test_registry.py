@@ -16,6 +16,7 @@ from lcam_cli.networks.network import Network
 from tests.tiny import SMALL, tiny_backbone, tiny_network
 
 FEW = MethodOptions(rise_masks=40)
+OF_CONVOLUTIONS = [name for name, entry in METHODS.items() if not entry.attention]
 
 
 class Branching(nn.Module):
@@ -37,7 +38,7 @@ def explained(name: str, backbone: Backbone, precision: str = "fp32") -> Maps:
     return method(engine, engine.forward(x), torch.tensor([0, 3, 1]))
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", OF_CONVOLUTIONS)
 def test_networks_that_cannot_be_split_get_the_same_maps(name: str) -> None:
     whole = Backbone(Network(Branching(), "whole", "none", preprocess=SMALL), "inner.3")
     assert not whole.is_split
@@ -46,7 +47,7 @@ def test_networks_that_cannot_be_split_get_the_same_maps(name: str) -> None:
     torch.testing.assert_close(explained(name, whole).saliency, expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", OF_CONVOLUTIONS)
 def test_half_precision_stays_in_the_network(name: str) -> None:
     exact, rounded = (explained(name, tiny_backbone(), p).saliency for p in ("fp32", "bf16"))
     assert rounded.dtype == torch.float32
@@ -56,20 +57,28 @@ def test_half_precision_stays_in_the_network(name: str) -> None:
 
 
 def test_what_a_map_costs() -> None:
-    costs = {n: make_method(n, tiny_backbone(), options=FEW).forward_passes for n in METHODS}
+    costs = {
+        n: make_method(n, tiny_backbone(), options=FEW).forward_passes for n in OF_CONVOLUTIONS
+    }
     others = {
         "smoothgradcam++": 25,
         "integrated-gradcam": 20,
         "ablationcam": 6,
+        "reciprocam": 64,
+        "opticam": 100,
         "scorecam": 6,
         "groupcam": 33,
         "sidu": 6,
         "sise": 11,
         "adasise": 11,
         "rise": 40,
+        "occlusion": 225,  # of 5 pixels, 2 apart, in 32x32
+        "ig": 50,
+        "smoothgrad": 50,
+        "gradientshap": 20,
         "random": 0,
     }
-    assert costs == {**dict.fromkeys(METHODS, 1), **others}
+    assert costs == {**dict.fromkeys(OF_CONVOLUTIONS, 1), **others}
 
 
 def test_an_unknown_name_is_answered_with_near_ones() -> None:

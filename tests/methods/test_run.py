@@ -29,6 +29,7 @@ from lcam_cli.methods.run import run_method
 from lcam_cli.networks.network import Network
 from tests.packages import Install
 from tests.tiny import SMALL, tiny_backbone, tiny_network, write_pictures
+from tests.transformers import own_backbone, tiny_vit
 
 Act = Callable[[Engine, Forward], Any]
 
@@ -156,8 +157,9 @@ def test_one_that_changes_the_classifier_ends_the_run(
 
 @pytest.mark.parametrize("name", METHODS)
 def test_methods_of_our_own_leave_what_they_are_handed(name: str) -> None:
-    engine = Engine(tiny_backbone(), device="cpu", batch_size=16)
-    method = make_method(name, engine.backbone, options=MethodOptions(rise_masks=20))
+    backbone = own_backbone(tiny_vit()) if METHODS[name].attention else tiny_backbone()
+    engine = Engine(backbone, device="cpu", batch_size=16)
+    method = make_method(name, backbone, options=MethodOptions(rise_masks=20))
     forward = engine.forward(x())
     before = [one.clone() for one in (forward.x, forward.A, forward.logits)]
     run_method(engine, method, forward, torch.tensor([0, 3])).check_range()

@@ -92,8 +92,11 @@ def test_which_methods_work_and_what_is_said_of_the_others(tiny: str) -> None:
                 LcamError, match=r"needs gradients.* onnxruntime computes none"
             ) as e:
                 make_method(name, backbone)
-            listed = "cam, ablationcam, scorecam, groupcam, sidu, rise"
-            assert e.value.hint == f"methods that need none: {listed}"
+            listed = "eigencam, ablationcam, reciprocam, scorecam, groupcam, sidu, rise, occlusion"
+            assert e.value.hint == f"take cam; these explain it too: {listed}"
+        elif entry.picture_gradients or entry.attention:
+            with pytest.raises(LcamError):
+                make_method(name, backbone)
         else:
             make_method(name, backbone)
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from lcam_cli.engine import engine as engine_module
 from lcam_cli.engine.backbone import load_backbone
 from lcam_cli.engine.device import Hardware
 from lcam_cli.engine.engine import hardware_for
@@ -124,7 +123,7 @@ def test_it_runs_where_onnxruntime_can(
     def choose(device: str = "auto", precision: str = "auto", _use: str = "maps") -> Hardware:
         return Hardware(torch.device("cpu" if device == "cpu" else "cuda"), "bf16")
 
-    monkeypatch.setattr(engine_module, "choose_hardware", choose)
+    monkeypatch.setattr("lcam_cli.engine.hardware.choose_hardware", choose)
     assert hardware_for(backbone, "auto", "auto") == Hardware(torch.device("cpu"), "fp32")
     with pytest.raises(LcamError, match="onnxruntime here computes on cpu alone, not on cuda"):
         hardware_for(backbone, "cuda", "auto")

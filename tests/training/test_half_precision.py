@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lcam_cli.engine import engine as engines
 from lcam_cli.engine import half
+from lcam_cli.engine import hardware as hardwares
 from lcam_cli.engine.device import Hardware
 from lcam_cli.engine.engine import Engine
 from lcam_cli.errors import LcamError
@@ -44,7 +44,7 @@ def _fp16_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     def hardware(_device: str = "", precision: str = "", _use: str = "") -> Hardware:
         return Hardware(torch.device("cpu"), precision)
 
-    monkeypatch.setattr(engines, "choose_hardware", hardware)
+    monkeypatch.setattr(hardwares, "choose_hardware", hardware)
 
 
 def engine_of(precision: str, *, sure: float = 1.0) -> Engine:
