@@ -2,7 +2,7 @@
 
     python benchmarks/bla_sizes.py RUN PICTURES
 
-For each picture, the positions that a run of `--mode bla` (or `--train-head`) selects: their
+For each image, the positions that a run of `--mode bla` (or `--train-head`) selects: their
 number, and whether the head, given the mean of A over these positions alone, still has the plain
 classifier's top-1.
 """
@@ -69,15 +69,15 @@ def scores(engine: Engine, seen: Forward, a: Tensor, head: TrainedHead | None) -
 
 
 def tell(sizes: Tensor, agree: Tensor, positions: int) -> None:
-    """Print the agreement, quantiles of the sizes, and how many pictures have each size."""
+    """Print the agreement, quantiles of the sizes, and how many images have each size."""
     count = len(sizes)
-    print(f"{count} pictures, {positions} positions each")
+    print(f"{count} images, {positions} positions each")
     print(f"top-1 of the hard explanation is the plain classifier's: {agree.float().mean():.2%}")
     shares = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
     quantiles = sizes.float().quantile(torch.tensor(shares), interpolation="nearest")
     told = ", ".join(f"{s:.0%}: {int(q)}" for s, q in zip(shares, quantiles, strict=True))
     mean = float(sizes.float().mean())
-    print(f"positions at quantiles {told}; mean {mean:.1f} ({mean / positions:.1%} of the picture)")
+    print(f"positions at quantiles {told}; mean {mean:.1f} ({mean / positions:.1%} of the image)")
     edges = sorted({round(k * positions / 10) for k in range(11)})
     for low, high in itertools.pairwise(edges):
         inside = (sizes > low) & (sizes <= high)

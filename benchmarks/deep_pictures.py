@@ -1,9 +1,9 @@
-"""Reading pictures of more than 8 bits, against what the parts allow.
+"""Reading images of more than 8 bits, against what the parts allow.
 
     python benchmarks/deep_pictures.py            # 16-bit grey PNGs, made on the spot
-    python benchmarks/deep_pictures.py FOLDER     # pictures of one's own
+    python benchmarks/deep_pictures.py FOLDER     # images of one's own
 
-The parts, each measured alone: decoding by Pillow, resizing a picture of floats that is there, and
+The parts, each measured alone: decoding by Pillow, resizing an image of floats that is there, and
 handing a view over through a pipe. The whole is what a reading process does when it is asked for
 the view: it opens the file and scales the values besides. All are core-seconds of one process, so
 that others on the machine matter less; they take turns, and the ratio is taken within a round.
@@ -34,7 +34,7 @@ _PIPE_SIZE = 1 << 18
 
 
 def make_pngs(folder: Path, count: int, side: int) -> None:
-    """Write smooth pictures with noise in the lower bits, as of a scanner."""
+    """Write smooth images with noise in the lower bits, as of a scanner."""
     rng = np.random.default_rng(0)
     for k in range(count):
         coarse = Image.fromarray(rng.random((side // 32, side // 32), np.float32))
@@ -51,7 +51,7 @@ def decoding(paths: Sequence[str]) -> None:
 
 
 def resizing(planes: Sequence[Image.Image]) -> None:
-    """Make the view of each picture of floats."""
+    """Make the view of each image of floats."""
     for plane in planes:
         center_view(Pixels(plane.size, 1, (plane,)), _PREPROCESS)
 
@@ -64,7 +64,7 @@ def reading(requests: Sequence[Request]) -> None:
 
 
 def handing_over(request: Request, view: View, count: int) -> None:
-    """Send a view through a pipe, as often as there are pictures."""
+    """Send a view through a pipe, as often as there are images."""
     for _ in range(count):
         _hand_over(request, view, None)
 
@@ -107,7 +107,7 @@ def main() -> None:
 
 
 def measure(paths: Sequence[str], rounds: int) -> None:
-    """Measure some pictures, and print."""
+    """Measure some images, and print."""
     requests = [Request(path, preprocess=_PREPROCESS) for path in paths]
     planes = []
     for path in paths:
@@ -125,8 +125,8 @@ def measure(paths: Sequence[str], rounds: int) -> None:
         1000 * statistics.median(part) / len(paths) for part in zip(*found[1:], strict=True)
     )
     ratios = [(parts[0] + parts[1] + parts[2]) / parts[3] for parts in found[1:]]
-    print(f"decode {decode:.2f} ms, resize {resize:.2f} ms, hand over {hand:.2f} ms a picture")
-    print(f"all of it {whole:.2f} ms a picture, {1000 / whole:.0f} pictures a second")
+    print(f"decode {decode:.2f} ms, resize {resize:.2f} ms, hand over {hand:.2f} ms an image")
+    print(f"all of it {whole:.2f} ms an image, {1000 / whole:.0f} images a second")
     print(f"of what the parts allow: {statistics.median(ratios):.3f} ", end="")
     print(f"(rounds from {min(ratios):.3f} to {max(ratios):.3f})")
 

@@ -1,4 +1,4 @@
-"""A DICOM picture from file to the network's view, over what its parts take by themselves.
+"""A DICOM image from file to the network's view, over what its parts take by themselves.
 
     python benchmarks/dicom_rate.py
 
@@ -109,7 +109,7 @@ def ours(path: Path) -> NDArray[np.float32]:
 
 
 def measured(one: Callable[[Path], object], path: Path, pictures: int) -> float:
-    """Processor seconds a picture. The file changes its time each time, so no header is kept."""
+    """Processor seconds an image. The file changes its time each time, so no header is kept."""
     begun = time.process_time()
     for number in range(pictures):
         os.utime(path, ns=(number, time.time_ns()))

@@ -29,11 +29,11 @@ from lcam_cli.maps.hdf5.layout import Capacity
 from lcam_cli.maps.hdf5.writer import Hdf5Writer
 from lcam_cli.maps.record import MapBatch, MapsInfo
 
-_AROUND = 192  # pictures of the batches before the clock starts and after it stops
+_AROUND = 192  # images of the batches before the clock starts and after it stops
 
 
 def reading_seconds(photos: Path, engine: Engine) -> float:
-    """Core-seconds to read, decode, turn, resize and crop a picture."""
+    """Core-seconds to read, decode, turn, resize and crop an image."""
     found = s.pictures_in(photos)[:50]
     start = time.process_time()
     for path in found:

@@ -1,10 +1,10 @@
-"""What imputing a masked picture costs, as a share of a forward pass.
+"""What imputing a masked image costs, as a share of a forward pass.
 
     python benchmarks/imputation.py mobilenet_v2
 
 The two take turns in one process, so that whatever else the machine does meets both, and the
 ratios are taken within a round: by the clock, and by processor time, which other programs disturb
-less. An imputation is one of the eight that ROAD asks for of a map, on pictures with the spectrum
+less. An imputation is one of the eight that ROAD asks for of a map, on images with the spectrum
 of photographs: of smooth maps, upsampled from 7×7 cells as class activation maps are, and of noise.
 Weights are random: no rate depends on them.
 """
@@ -52,7 +52,7 @@ def removals(kind: str, count: int, side: int) -> list[Tensor]:
 
 
 def seconds(engine: Engine, work: Callable[[], object], pictures: int) -> tuple[float, float]:
-    """Of one picture: by the clock, and of processor time."""
+    """Of one image: by the clock, and of processor time."""
 
     def now() -> tuple[float, float]:
         if engine.device.type == "cuda":
@@ -112,9 +112,9 @@ def main() -> None:
         for i, what in enumerate(("by the clock", "processor time")):
             passes, imputed = ([one[j][i] * 1e3 for one in rounds] for j in (0, 1))
             print(_row(f"a forward pass, {what}", passes, "ms"))
-            print(_row(f"an imputed picture, {what}", imputed, "ms"))
+            print(_row(f"an imputed image, {what}", imputed, "ms"))
             ratios = [b / a for a, b in zip(passes, imputed, strict=True)]
-            print(_row(f"imputed picture / forward pass, {what}", ratios))
+            print(_row(f"imputed image / forward pass, {what}", ratios))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python benchmarks/many_images.py mobilenet_v2 ../shared/real/photos
 
-Both folders hold the same pictures, as links. Rates are steady states.
+Both folders hold the same images, as links. Rates are steady states.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from lcam_cli.methods.scorecam import ScoreCam
 
 
 class Counter:
-    """Counts the pictures that go through a network."""
+    """Counts the images that go through a network."""
 
     def __init__(self, network: torch.nn.Module) -> None:
         self.pictures = 0
@@ -69,7 +69,7 @@ def main() -> None:
     batch = batch.contiguous(memory_format=torch.channels_last)
     seen = engine.forward(batch[:2])
     classes = seen.predicted
-    # As many channels and masks as fill the batches of a turn, over two pictures.
+    # As many channels and masks as fill the batches of a turn, over two images.
     masks = given.batches * n // 2
     some = Forward(seen.x, seen.A[:, :masks], seen.logits)
     plain = s.PlainNetwork(given.backbone, engine)

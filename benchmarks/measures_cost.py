@@ -5,7 +5,7 @@
 Maps are Grad-CAM's, at three ν. AD and IC alone take turns with AD, IC and one measure more (`ag`,
 which costs no pass, among them), so that whatever else the machine does meets both; ratios are
 taken within a round. On a processor the seconds that this process computes are counted, of all its
-threads, so that others count little. The pictures' own forward pass is made before. Weights are
+threads, so that others count little. The images' own forward pass is made before. Weights are
 random: no time depends on them. Measures that ask for objects are left out.
 """
 
@@ -32,7 +32,7 @@ NUS = (100.0, 50.0, 15.0)
 
 
 class CountingEngine(Engine):
-    """Counts the pictures that go through the network: each is normalised once."""
+    """Counts the images that go through the network: each is normalised once."""
 
     pictures = 0
 

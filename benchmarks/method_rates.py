@@ -56,7 +56,7 @@ _HEADS = 16
 
 @dataclass(frozen=True)
 class Cost:
-    """Passes of each kind that a picture takes; ``forward`` has the one that tells the class."""
+    """Passes of each kind that an image takes; ``forward`` has the one that tells the class."""
 
     forward: float = 0
     head: float = 0
@@ -67,14 +67,14 @@ class Cost:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a method is timed where it makes ``n`` masks, channels or draws of a picture.
+    """How a method is timed where it makes ``n`` masks, channels or draws of an image.
 
     Attributes:
         cost: Its passes.
         make: Makes the method with n; None where there is no such setting.
         only: What of a forward pass it is handed, so that it takes n.
         exchanged: What stands in for a name of a module meanwhile, so that it takes n.
-        fixed: Whether n is always the method's own, or there are fewer pictures.
+        fixed: Whether n is always the method's own, or there are fewer images.
     """
 
     cost: Callable[[int], Cost]
@@ -145,7 +145,7 @@ PLANS: dict[str, Plan] = {
     "sidu": _MASKED(only=_channels),
     "groupcam": Plan(
         lambda n: Cost(forward=1 + n, back=1),
-        exchanged=lambda n: (groupcam, "_GROUPS", n - 1),  # and the blurred picture
+        exchanged=lambda n: (groupcam, "_GROUPS", n - 1),  # and the blurred image
     ),
     "opticam": Plan(lambda n: Cost(forward=1, whole=n), lambda _, n: OptiCam(n)),
     "sise": Plan(
@@ -167,7 +167,7 @@ PLANS: dict[str, Plan] = {
 
 
 class Bare:
-    """Seconds that a picture takes in bare loops, each timed again when it is old.
+    """Seconds that an image takes in bare loops, each timed again when it is old.
 
     Args:
         name: The network, of torchvision.
@@ -195,7 +195,7 @@ class Bare:
         self._known: dict[str, tuple[float, float]] = {}  # when, and how long
 
     def seconds(self, cost: Cost, layer: str) -> float:
-        """What these passes take, of one picture; ``layer`` is the earliest of several."""
+        """What these passes take, of one image; ``layer`` is the earliest of several."""
         self._loops["layers"] = (lambda: self._to_layer(layer),)
         spent = {kind: self._of(kind) for kind in vars(cost) if getattr(cost, kind)}
         if cost.back:
@@ -259,7 +259,7 @@ class Timed:
     """A method about to be timed.
 
     Attributes:
-        work: Explains the pictures, from the first forward pass to maps.
+        work: Explains the images, from the first forward pass to maps.
         pictures: How many.
         cost: The passes of one.
         layer: The earliest of several that the method reads; empty where it reads none.
@@ -277,7 +277,7 @@ def prepare(engine: Engine, name: str, x: Tensor, passes: int | None) -> Timed:
     Args:
         engine: The engine.
         name: The method.
-        x: Pictures; it takes as many of them as ``lcam explain`` does at once, or fewer.
+        x: Images; it takes as many of them as ``lcam explain`` does at once, or fewer.
         passes: About how many passes it may take in all; None for all of its own.
 
     Raises:
@@ -330,7 +330,7 @@ def main() -> None:
     print(
         f"{given.backbone}, {engine.hardware.name}, {engine.hardware.precision}, batch {len(x)}, "
         f"{given.rounds} rounds: the passes' bare time over the method's, median (lowest to "
-        "highest); and the passes of a picture"
+        "highest); and the passes of an image"
     )
     bare = Bare(given.backbone, engine, x)
     for name in (given.methods or ",".join(METHODS)).split(","):

@@ -3,7 +3,7 @@
     python benchmarks/onnx_rate.py net.onnx
 
 onnxruntime runs the file as it is, on a batch that is ready; RISE runs it as `lcam explain` does,
-from pictures to maps. They take turns in one process, with the same batch size and as many threads,
+from images to maps. They take turns in one process, with the same batch size and as many threads,
 and the ratios are taken within a round: of seconds, and of the cores' seconds, which what else the
 machine does disturbs less.
 """
@@ -48,7 +48,7 @@ def main() -> None:
     batch = np.random.default_rng(0).standard_normal((n, *shape)).astype(np.float32)
     seen = engine.forward(torch.rand(n, *shape))
     classes = seen.predicted
-    masks = given.batches  # of each of a batch's pictures
+    masks = given.batches  # of each of a batch's images
 
     def bare() -> None:
         for _ in range(given.batches):

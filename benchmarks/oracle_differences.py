@@ -6,9 +6,9 @@ WEIGHTS is a state dict of torchvision's MobileNetV2, PHOTOS a folder of photogr
 --pictures are taken. The oracles are those of the tests (``tests/methods/oracles.py``): grad-cam,
 captum, torchcam, or the paper's equation written out slowly, in the environment of the tests. Where
 an oracle cannot take MobileNetV2, or would give the same as Grad-CAM on it, the network is another:
-ConvNeXt-T with random weights, or the demo's vision transformer on pictures of its own.
+ConvNeXt-T with random weights, or the demo's vision transformer on images of its own.
 
-A difference is the largest anywhere in the maps of all pictures, each in [0, 1]. The last column is
+A difference is the largest anywhere in the maps of all images, each in [0, 1]. The last column is
 how far the oracle's own map in float32 is from its map in float64, where it can compute in both:
 gradients at pixels jump where a ReLU opens, and 100 steps of an optimiser carry rounding far.
 """
@@ -44,10 +44,10 @@ DRAWS = 10
 
 @dataclass(frozen=True)
 class Job:
-    """A network and its pictures.
+    """A network and its images.
 
     Attributes:
-        engine: Whose maps tile the picture.
+        engine: Whose maps tile the image.
         x: Pixels, (B, C, H, W) in [0, 1].
         y: The classes that are explained, (B,).
         network: What it is, in words.
@@ -125,18 +125,18 @@ def of_channels(job: Job, curved: Job) -> list[Line]:
     g = job.engine.feature_gradients(forward, job.y)
     for name, given in (("eigencam", forward.A), ("eigengradcam", g * forward.A)):
         difference = apart(job.cells(name), zeta(oracles.first_component(given)))
-        lines.append(Line(name, "grad-cam's projection, its sign set", job.network, difference))
+        lines.append(Line(name, "grad-cam's projection, sign fixed", job.network, difference))
     network = job.engine.backbone.network
     with torch.no_grad():
         A = network.features(job.engine.normalise(job.x))
         theirs = oracles.reciprocam(lambda A: network.classifier(A.mean((2, 3))), A, job.y)
     difference = apart(job.cells("reciprocam"), zeta(theirs))
-    lines.append(Line("reciprocam", "a pass of the head a cell", job.network, difference))
+    lines.append(Line("reciprocam", "one pass of the head per cell", job.network, difference))
     return lines
 
 
 def opticam(job: Job) -> Iterator[Line]:
-    """The optimisation of one picture, its beginning and the whole."""
+    """The optimisation of one image, its beginning and the whole."""
     one = Job(job.engine, job.x[:1], job.y[:1], f"{job.network}, one picture")
     A = one.engine.forward(one.x).A[0]
     for steps in (12, 100):
@@ -180,13 +180,13 @@ def of_attention(job: Job) -> list[Line]:
             found.append((rows if name == "legrad" else rows[0])[1:])
         side = round(len(found[0]) ** 0.5)
         theirs = zeta(torch.stack(found).view(-1, side, side))
-        what = "the authors' algorithm on the weights alone"
+        what = "the authors' algorithm, from the weights only"
         lines.append(Line(name, what, job.network, apart(job.cells(name), theirs)))
     return lines
 
 
 def of_pixels(job: Job) -> Iterator[Line]:
-    """Methods of the picture itself; captum's draws are ours."""
+    """Methods of the image itself; captum's draws are ours."""
     few = Job(job.engine, job.x[:2], job.y[:2], job.network)
     drawn = {"draws": DRAWS, "seed": 0}
     for name, at, package, given in (
@@ -228,7 +228,7 @@ def random_convnext() -> Job:
 
 
 def demo_vit() -> Job:
-    """One picture of each class of the demo."""
+    """One image of each class of the demo."""
     engine = Engine(load_backbone("lcam-demo-vit"), device="cpu", align=False)
     pictures = centre(views([(c, 0, 2026, None) for c in range(len(CLASSES))]))
     x = pictures[:, :3] / 255
@@ -243,7 +243,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=4)
     given = parser.parse_args()
     job = real(given.weights, given.photos, given.pictures)
-    print("| method | oracle | network | largest difference | the oracle's own rounding |")
+    print("| method | reference | network | largest difference | the reference's own rounding |")
     print("|---|---|---|---|---|", flush=True)
     for lines in (
         lambda: of_channels(job, random_convnext()),

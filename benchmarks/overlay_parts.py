@@ -31,12 +31,15 @@ from lcam_cli.images.request import shown_whole
 from lcam_cli.maps import overlay as o
 from lcam_cli.maps import png_encoder
 from lcam_cli.maps.atomic import write_atomically
+from lcam_cli.maps.caption import caption_strip
 from lcam_cli.maps.overlay_work import Overlay, OverlayLook, draw_overlay, encoded
 
 T = TypeVar("T")
+Drawn = tuple[Image.Image, list[Image.Image]]
+"""An image with its map, and the strips that stand below it."""
 
 _CELLS = 7
-_CAPTION = "American lobster, Northern lobster 97.3%"
+_CAPTION = ["American lobster, Northern lobster 97.3%"]
 
 
 class Clock:
@@ -71,19 +74,19 @@ class Clock:
 
 
 def reading(clock: Clock, path: Path) -> Image.Image:
-    """Time what reading takes, once for network and overlay; return the picture."""
+    """Time what reading takes, once for network and overlay; return the image."""
     pixels, _ = clock("read and decode", lambda: read_pixels(str(path), ReadOptions(MAX_PIXELS)))
     clock("make the network's view", lambda: center_view(pixels, Preprocess()))
-    clock("hand over the whole picture as bytes (0.1.0)", pixels.as_rgb)
+    clock("hand over the whole image as bytes (0.1.0)", pixels.as_rgb)
     return shown_whole(pixels).copy()
 
 
-def drawing(clock: Clock, picture: Image.Image, one: Overlay, look: OverlayLook) -> Image.Image:
+def drawing(clock: Clock, picture: Image.Image, one: Overlay, look: OverlayLook) -> Drawn:
     """Time what drawing takes, step by step; return the overlay."""
-    box = o._pixels(one.crop_box, picture.size)
+    box = o.pixels_in(one.crop_box, picture.size)
     assert box is not None
     clock("hand over the map", lambda: pickle.loads(pickle.dumps(one)))
-    grey = clock("stretch the map", lambda: o._stretched(one.levels, one.crop_box, box))
+    grey = clock("stretch the map", lambda: o.stretched(one.levels, one.crop_box, box))
     weights = [round(look.colours.alpha * level) for level in range(256)]
     weight = clock("weights", lambda: grey.point(weights))
     palette = grey.copy()
@@ -102,17 +105,23 @@ def drawing(clock: Clock, picture: Image.Image, one: Overlay, look: OverlayLook)
     kept = picture.copy()
     clock("dim what was not seen", dim)
     picture.paste(kept)
-    clock("caption", lambda: o.draw_caption(picture.copy(), one.caption))
-    return clock("all of drawing", lambda: draw_overlay(kept.copy(), one, look))
+    clock("caption", lambda: caption_strip(picture.size, one.caption))
+
+    def whole() -> Drawn:
+        drawn = kept.copy()
+        return drawn, draw_overlay(drawn, one, look)
+
+    return clock("all of drawing", whole)
 
 
-def encoding(clock: Clock, drawn: Image.Image) -> bytes:
+def encoding(clock: Clock, overlay: Drawn) -> bytes:
     """Time what encoding takes; return a PNG."""
+    drawn, strips = overlay
     array = np.asarray(drawn)
     filtered = clock("PNG: filter", lambda: png_encoder._filtered(array))
     clock("PNG: deflate and its checksum", lambda: png_encoder.deflate.compress(filtered, 1))
-    png = clock("all of PNG", lambda: b"".join(encoded(drawn, "png")))
-    clock("all of JPEG", lambda: b"".join(map(bytes, encoded(drawn, "jpg"))))
+    png = clock("all of PNG", lambda: b"".join(encoded(drawn, strips, "png")))
+    clock("all of JPEG", lambda: b"".join(map(bytes, encoded(drawn, strips, "jpg"))))
     return png
 
 
@@ -175,7 +184,7 @@ def main() -> None:
             one = Overlay(levels, box, _CAPTION, os.devnull)
             drawn = drawing(clock, picture, one, look)
             writing(clock, encoding(clock, drawn), Path(name))
-            other_ways(other, path, picture, drawn)
+            other_ways(other, path, picture, drawn[0])
     print(s.machine())
     clock.print()
     print("\nother ways")

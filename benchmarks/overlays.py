@@ -2,10 +2,10 @@
 
     python benchmarks/overlays.py mobilenet_v2 ../shared/real/photos
 
-The loop reads a picture, explains it with GradCAM and saves an overlay, one after the other, as
+The loop reads an image, explains it with GradCAM and saves an overlay, one after the other, as
 that package's examples do, in a process of its own; only its loop is timed. The command is timed
 from its third batch to the third before the last. The loop's overlays are 224 pixels wide, the
-command's as wide as the picture.
+command's as wide as the image.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ cam = GradCAM(model=model, target_layers=[model.get_submodule(layer)])
 for k, path in enumerate(sorted(Path(folder).iterdir())[: int(count) + 2]):
     if k == 2:
         start = time.perf_counter()
-    picture = Image.open(path).convert("RGB")
+    image = Image.open(path).convert("RGB")
     scale = 256 / min(picture.size)
-    picture = picture.resize([round(side * scale) for side in picture.size])
-    left, top = (picture.width - 224) // 2, (picture.height - 224) // 2
-    pixels = np.float32(picture.crop((left, top, left + 224, top + 224))) / 255
+    image = image.resize([round(side * scale) for side in picture.size])
+    left, top = (image.width - 224) // 2, (image.height - 224) // 2
+    pixels = np.float32(image.crop((left, top, left + 224, top + 224))) / 255
     x = preprocess_image(pixels, mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
     map = cam(input_tensor=x, targets=None)[0]
     Image.fromarray(show_cam_on_image(pixels, map, use_rgb=True)).save(Path(out) / f"{k}.png")

@@ -1,4 +1,4 @@
-"""Pictures in a Parquet file against the same pictures in a folder: rate and memory of reading.
+"""Pictures in a Parquet file against the same images in a folder: rate and memory of reading.
 
     python benchmarks/parquet_rate.py PHOTOS
 

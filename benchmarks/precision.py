@@ -36,7 +36,7 @@ from lcam_cli.methods.attention import class_activation_map, saliency_map
 
 NUS = (100, 50, 15)
 BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
-# The last of the stages that a network's pictures get smaller between.
+# The last of the stages that a network's images get smaller between.
 LAST_STAGE = {"mobilenet_v2": "features.14", "timm/tf_efficientnet_lite0": "blocks.5"}
 
 
@@ -442,7 +442,7 @@ def main() -> None:
     parser.add_argument("backbone", choices=list(LAST_STAGE))
     parser.add_argument("weights")
     parser.add_argument("photos", type=Path)
-    parser.add_argument("--more", type=Path, help="a folder of pictures for agreement alone")
+    parser.add_argument("--more", type=Path, help="a folder of images for agreement alone")
     parser.add_argument("--count", type=int, default=600, help="of those")
     parser.add_argument("--variants", help="some of them, by semicolons")
     parser.add_argument("--no-drops", action="store_true")

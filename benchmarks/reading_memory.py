@@ -1,8 +1,8 @@
-"""Reading processes that keep memory between pictures, beside those that give it back.
+"""Reading processes that keep memory between images, beside those that give it back.
 
     python benchmarks/reading_memory.py PHOTOS
 
-Two reading processes take turns, one of each kind. Prints processor time a picture, its ratio
+Two reading processes take turns, one of each kind. Prints processor time an image, its ratio
 (given back over kept) over the rounds, and the peak memory of both.
 """
 

@@ -6,7 +6,7 @@ For those who change a recipe. REAL is a folder of real data, laid out like this
     train/, photos/, val/                                                       photographs
     few/train/, few/val/                                                        in class folders
 
-Jobs are NETWORK (trained on ``train/``), NETWORK-N (on N of its pictures, others for every seed)
+Jobs are NETWORK (trained on ``train/``), NETWORK-N (on N of its images, others for every seed)
 and NETWORK-few (a head of the classes of ``few/train/``, which is fine-tuned here first). During
 development a fifth of ``train/`` is held out and measured together with ``photos/``, and of
 ``few/train/`` a third; with --final all of it is trained on, and ``val/`` and ``few/val/`` are
@@ -18,13 +18,13 @@ measured. Choose nothing by those.
 
 It prints a table, writes it to OUT/table.md with every number in OUT/results.json, and keeps in OUT
 what it has trained and measured: a run that was stopped goes on, and another recipe in the same OUT
-measures its own rows alone. A run is known by its recipe, seed, pictures and weights; where the
+measures its own rows alone. A run is known by its recipe, seed, images and weights; where the
 code of training changed, name another OUT.
 
-Measuring a row takes about 5 forward passes a picture for AD, IC and AG, 20 for ROAD and 60 for the
+Measuring a row takes about 5 forward passes an image for AD, IC and AG, 20 for ROAD and 60 for the
 curves; training takes about 4 an epoch. Counted at 85 passes a second (MobileNetV2, one core), that
 is an hour for one mode and seed of all six jobs of development, most of it ROAD, and 5 hours for
-three modes and seeds with --final. --road 200 takes ROAD on 200 pictures, --road 0 leaves it out.
+three modes and seeds with --final. --road 200 takes ROAD on 200 images, --road 0 leaves it out.
 Rows that need no training are measured once for all jobs of a network.
 """
 
@@ -97,7 +97,7 @@ CURVE = ("mobilenet",)
 
 @dataclass(frozen=True)
 class Job:
-    """A classifier, and the pictures that an attention is trained and measured on.
+    """A classifier, and the images that an attention is trained and measured on.
 
     Attributes:
         name: ``NETWORK``, ``NETWORK-few`` or ``NETWORK-N``.
@@ -120,7 +120,7 @@ class Job:
         return cls(name, NETWORKS[network], kind == "few", int(kind) if kind.isdecimal() else None)
 
     def split(self, real: Path, part: float, *, final: bool) -> tuple[list[str], list[str]]:
-        """The pictures to train on and those to measure, in an order that chance has made."""
+        """The images to train on and those to measure, in an order that chance has made."""
         if self.few:
             classes = sorted(path for path in (real / "few/train").iterdir() if path.is_dir())
             found, others = [shuffled(folder) for folder in classes], shuffled(real / "few/val")
@@ -136,11 +136,11 @@ class Job:
         return mixed(trained), mixed(measured + photos)
 
     def drawn(self, paths: Sequence[str], seed: int) -> list[str]:
-        """As many of the pictures as the job trains on; other ones for every seed."""
+        """As many of the images as the job trains on; other ones for every seed."""
         if self.pictures is None:
             return list(paths)
         if self.pictures > len(paths):
-            raise SystemExit(f"{self.name}: there are {len(paths)} pictures to train on")
+            raise SystemExit(f"{self.name}: there are {len(paths)} images to train on")
         return random.Random(seed).sample(list(paths), self.pictures)
 
 
@@ -165,9 +165,9 @@ class Settings:
         changes: Fields of the recipe that are changed.
         part: The share of ``train/`` that is held out.
         final: Whether all of it is trained on, and ``val/`` is measured.
-        limit: Pictures to train on and to measure at most; None for all.
-        road: Pictures that ROAD is measured on; None for all.
-        curves: Pictures that insertion and deletion are measured on.
+        limit: Images to train on and to measure at most; None for all.
+        road: Images that ROAD is measured on; None for all.
+        curves: Images that insertion and deletion are measured on.
         engine: Where the networks run.
     """
 
@@ -293,7 +293,7 @@ def train(
 def measure(
     job: Job, runs: Sequence[Trained], paths: Sequence[str], weights: Path, settings: Settings
 ) -> dict[str, dict[str, t.Numbers]]:
-    """Measure all rows on the same pictures: by kind of measure and row, a number a picture."""
+    """Measure all rows on the same images: by kind of measure and row, a number an image."""
     kinds: dict[str, tuple[int | None, dict[str, Any]]] = {
         "values": (None, {"metrics": ("ad", "ic", "ag")}),
         "whole": (None, {"metrics": ("ad",), "nu": (50.0, 15.0), "keep": "whole"}),
@@ -448,7 +448,7 @@ def main(words: Sequence[str] | None = None) -> None:
         results.append(run_job(job, settings))
         write_json(settings.out / "results.json", results)
         (settings.out / "table.md").write_text(t.table(results) + "\n")
-    kind = "val/ and few/val/" if settings.final else "held-out pictures and photos/"
+    kind = "val/ and few/val/" if settings.final else "held-out images and photos/"
     recipe = " ".join([settings.recipe, *given.set])
     print(f"{machine()}\nrecipe {recipe}; measured on {kind}\n\n{t.table(results)}")
     if given.plot:

@@ -1,4 +1,4 @@
-"""The numbers of ``recipes.py``: means, differences picture by picture, a table and a plot."""
+"""The numbers of ``recipes.py``: means, differences image by image, a table and a plot."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ UNTRAINED = ("cam", "gradcam", "gradcam++", "layercam")
 FLOOR = "random"
 
 Numbers = Mapping[str, NDArray[np.float64]]
-"""By column of ``--per-image``, a number a picture; NaN where a measure is not defined."""
+"""By column of ``--per-image``, a number an image; NaN where a measure is not defined."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,9 @@ def summary(
 
     Returns:
         Values for JSON: of each row and measure the ``mean`` and its 95% bootstrap interval
-        ``ci95`` over the pictures; of each learned method and measure the mean over its seeds, the
-        lowest and highest of them, and the difference to ``best`` and to CAM. A picture's number is
-        the mean over the seeds there, so that intervals are of pictures, not of seeds.
+        ``ci95`` over the images; of each learned method and measure the mean over its seeds, the
+        lowest and highest of them, and the difference to ``best`` and to CAM. An image's number is
+        the mean over the seeds there, so that intervals are of images, not of seeds.
     """
     measured = [one for one in MEASURED if one.kind in numbers]
     rows = {
@@ -134,8 +134,8 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
         [
             *(f"| {' | '.join(cells)} |" for cells in lines),
             "",
-            "In brackets: pictures that are measured; lowest to highest of the seeds; 95% intervals"
-            " of differences to the best untrained row, paired by picture (**bold**: 0 is not in).",
+            "In brackets: images that are measured; lowest to highest of the seeds; 95% intervals"
+            " of differences to the best untrained row, paired by image (**bold**: 0 is not in).",
             f"Significantly behind the best untrained row: {'; '.join(behind) or 'nowhere'}.",
         ]
     )
@@ -194,9 +194,9 @@ def _behind(job: Mapping[str, Any], there: Iterable[Measured]) -> list[str]:
 
 
 def plot(results: Sequence[Mapping[str, Any]], target: Path) -> None:
-    """AD(50) of what was learned by the number of pictures, and CAM's.
+    """AD(50) of what was learned by the number of images, and CAM's.
 
-    Intervals are those of the difference to CAM, picture by picture, drawn around CAM's AD(50):
+    Intervals are those of the difference to CAM, image by image, drawn around CAM's AD(50):
     where one leaves CAM's line out, training made a difference.
     """
     title = "AD(50)"

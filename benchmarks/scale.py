@@ -45,7 +45,7 @@ def main() -> None:
             rounds.append(measured)
     print(s.machine())
     print(
-        f"{given.backbone}, {given.images} pictures of {given.photos.name}, {given.rounds} rounds: "
+        f"{given.backbone}, {given.images} images of {given.photos.name}, {given.rounds} rounds: "
         "median (lowest to highest)"
     )
     print(s.row("one process", [r["one"] for r in rounds], "images/s"))

@@ -2,8 +2,8 @@
 
     python benchmarks/sham_measures.py ../shared/real/photos --backbone mobilenet_v2
 
-A row a measure, a column a method. What is marked is set against Grad-CAM, picture by picture.
-Measures that ask where the objects are need --boxes or --masks; the demo's pictures have masks
+A row a measure, a column a method. What is marked is set against Grad-CAM, image by image.
+Measures that ask where the objects are need --boxes or --masks; the demo's images have masks
 (`lcam demo`, then photos with --masks masks/photos --backbone lcam-demo).
 """
 
@@ -49,7 +49,7 @@ class Line:
         title: The measure, at its ν, and which end is better.
         digits: Decimals.
         sign: 1 where low is better, −1 where high is.
-        scores: By method. That of Grad-CAM is over all pictures; each other is over those that both
+        scores: By method. That of Grad-CAM is over all images; each other is over those that both
             have a number of, with its difference to Grad-CAM.
     """
 
@@ -127,7 +127,7 @@ def tasks_of(task: Task) -> list[Task]:
 def measure(
     comparison: Comparison, task: Task, workers: int, reporter: Reporter
 ) -> dict[str, PictureScores]:
-    """Explain all pictures with all methods, and measure them."""
+    """Explain all images with all methods, and measure them."""
     size = comparison.engine.backbone.preprocess.input_shape[1:]
     methods = {name: sham() for name, sham in zip(NAMES, SHAMS, strict=True)}
     methods |= {candidate.name: candidate.method for candidate in comparison.candidates}
@@ -214,7 +214,7 @@ def main(words: Sequence[str] | None = None) -> None:
         ),
         engine=EngineOptions(device=given.device, batch_size=given.batch_size),
     )
-    # The classifier, the pictures and what is measured are those of lcam compare.
+    # The classifier, the images and what is measured are those of lcam compare.
     ranks = Ranks(RankInfo())
     comparison = new_comparison(given.pictures, options, given.device, ranks, reporter)
     start = time.perf_counter()
@@ -227,9 +227,9 @@ def main(words: Sequence[str] | None = None) -> None:
 
     backbone = comparison.engine.backbone.identity
     print(
-        f"{s.machine()}\n{backbone.name}, {backbone.weights}, {backbone.layer}; {images} pictures, "
+        f"{s.machine()}\n{backbone.name}, {backbone.weights}, {backbone.layer}; {images} images, "
         f"one run of {minutes:.1f} min\n\n{table(lines)}\n\n"
-        "**bold**: significantly better than Grad-CAM (95%, paired over pictures); ≈: no "
+        "**bold**: significantly better than Grad-CAM (95%, paired over images); ≈: no "
         "significant difference; –: undefined for these maps.\n\n"
         f"{summary(lines)}"
     )

@@ -48,9 +48,9 @@ class Frame:
 
 
 class Noise:
-    """Uniform noise, a number a pixel, and the same for all pictures: it never moves.
+    """Uniform noise, a number a pixel, and the same for all images: it never moves.
 
-    ``random``, lcam's floor, is noise of a few cells that is drawn anew for each picture.
+    ``random``, lcam's floor, is noise of a few cells that is drawn anew for each image.
     """
 
     name = "noise"
@@ -66,7 +66,7 @@ class Noise:
 
 
 class MeanColour:
-    """How far each pixel's colour is from the picture's mean colour: V = ‖X − mean‖₂ / max."""
+    """How far each pixel's colour is from the image's mean colour: V = ‖X − mean‖₂ / max."""
 
     name = "mean-colour"
     forward_passes = 0
@@ -80,7 +80,7 @@ class MeanColour:
 
 
 class Edges:
-    """The magnitude of Sobel's gradient of the grey picture: V = ‖∇X‖₂ / max.
+    """The magnitude of Sobel's gradient of the grey image: V = ‖∇X‖₂ / max.
 
     Adebayo et al. (NeurIPS 2018) show that people take an edge detector's output for an
     explanation.
@@ -116,5 +116,5 @@ SHAMS: tuple[type[Method], ...] = (Black, Frame, Noise, MeanColour, Edges, Brigh
 
 
 def _by_highest(V: Tensor) -> Tensor:
-    """V (B, H, W) by its highest value a picture; a picture of one colour stays zero."""
+    """V (B, H, W) by its highest value an image; an image of one colour stays zero."""
     return V / V.amax((1, 2), keepdim=True).clamp_min(torch.finfo(V.dtype).tiny)

@@ -86,7 +86,7 @@ def steady_rate(*arguments: str | Path, ranks: int = 1) -> float:
 
     The real command runs, in a process of its own, with a clock in it; starting takes seconds that
     vary more than the rate does. Reading is two batches ahead at either end, so that as many
-    pictures are read in between as are explained.
+    images are read in between as are explained.
     """
     with tempfile.NamedTemporaryFile("w", suffix=".py") as script:
         script.write(_STEADY)
@@ -115,12 +115,12 @@ def pictures_in(photos: Path) -> list[Path]:
     kinds = (".jpg", ".jpeg", ".png", ".webp")
     found = sorted(path for path in photos.rglob("*") if path.suffix.lower() in kinds)
     if not found:
-        raise SystemExit(f"no pictures in {photos}")
+        raise SystemExit(f"no images in {photos}")
     return found
 
 
 def folder_of(photos: Path, count: int, folder: Path) -> Path:
-    """Fill ``folder`` with ``count`` pictures, those of ``photos`` in turn.
+    """Fill ``folder`` with ``count`` images, those of ``photos`` in turn.
 
     Each is copied once and then hard-linked: what symbolic links name twice is explained once.
     """

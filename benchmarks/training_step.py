@@ -36,7 +36,7 @@ HEAD, BRANCHES = "head there and back", "branches there and back"
 
 
 def turns_of(engine: Engine, x: Tensor, modes: Sequence[Mode]) -> dict[str, Turn]:
-    """The passes and the steps of an engine on pictures (B, 3, H, W)."""
+    """The passes and the steps of an engine on images (B, 3, H, W)."""
     given = engine.normalise(x)
     recipe = recipe_for("auto", engine.backbone.identity.name)
     W0 = classifier_rows(engine, x[:2]).cpu()
@@ -83,7 +83,7 @@ def turns_of_tame(engine: Engine, x: Tensor, W0: Tensor, recipe: Recipe) -> dict
 
 
 def step(trainer: Trainer, x: Tensor) -> Turn:
-    """A turn of a step with pictures (B, 3, H, W)."""
+    """A turn of a step with images (B, 3, H, W)."""
     return lambda: trainer.step(x, 1.0)
 
 

@@ -1,8 +1,8 @@
-"""Draw the pictures of the methods' pages: every method on the same generated photographs.
+"""Draw the images of the methods' pages: every method on the same generated photographs.
 
     python docs/make_pictures.py [FAMILY ...]
 
-Of all families it takes some minutes: learned methods are trained first, on the demo's pictures.
+Of all families it takes some minutes: learned methods are trained first, on the demo's images.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class CannotExplainError(LcamError):
 
 
 class BadImageError(Exception):
-    """One picture that cannot be read; the run goes on without it.
+    """One image that cannot be read; the run goes on without it.
 
     Args:
         reason: A short phrase, e.g. ``"truncated JPEG"``; it is listed beside the path.
@@ -58,14 +58,21 @@ class Interrupted(KeyboardInterrupt):
     """
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(f"what was finished is saved in {folder}")
+        super().__init__(f"finished results are saved in {folder}")
         self.folder = folder
 
 
-def near_names(name: str, known: Iterable[str], count: int = 3) -> list[str]:
-    """Return up to ``count`` of the ``known`` names that look like ``name``, best first."""
+def near_names(name: str, known: Iterable[str], count: int = 3, cutoff: float = 0.5) -> list[str]:
+    """Return up to ``count`` of the ``known`` names that look like ``name``, best first.
+
+    Args:
+        name: What was typed.
+        known: What could have been meant.
+        count: How many to return, at most.
+        cutoff: How alike they must be, from 0 to 1, as difflib's ratio tells.
+    """
     by_lower = {k.lower(): k for k in known}
-    near = difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=0.5)
+    near = difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=cutoff)
     containing = [low for low in by_lower if name.lower() in low and low not in near]
     return [by_lower[low] for low in (near + containing)[:count]]
 

@@ -100,13 +100,15 @@ def _lock(output: Path, descriptor: int, wait: bool) -> None:
     except BlockingIOError:
         owner = os.pread(descriptor, _LONGEST_OWNER, 0).decode("utf-8", "replace")
         raise LcamError(
-            f"{output} is being written by another run, {owner or 'which has just begun'}",
+            f"{output} is being written by another run, {owner or 'which has just started'}",
             "wait for it, or use another output",
         ) from None
     except OSError as error:
         if error.errno not in _NO_LOCKS_HERE:
             raise
-        log.warning("the file system of %s has no locks: let no other run write there", output)
+        log.warning(
+            "the file system of %s has no locks: make sure that no other run writes there", output
+        )
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

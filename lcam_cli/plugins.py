@@ -1,4 +1,4 @@
-"""What other installed packages bring: methods, measures, network sources and picture formats.
+"""What other installed packages bring: methods, measures, network sources and image formats.
 
 A package names it in an entry point of a group of ours, as ``lcam.methods``; the entry point's name
 is what users type. None of the package's code runs before :func:`load`. Wherever it runs, it runs
@@ -16,7 +16,7 @@ from typing import Any
 
 from lcam_cli.errors import LcamError, one_line, shown_path
 
-TELL = "tell its author"
+TELL = "report this to its author"
 """The hint where a plug-in gives what it must not."""
 
 RUNNING = (LcamError, KeyboardInterrupt)
@@ -96,7 +96,9 @@ def load(entry_point: EntryPoint, kind: str) -> object:
         )
     begin = f"{plugin_name(entry_point, kind)} does not load"
     if entry_point.pattern.match(entry_point.value) is None:
-        raise LcamError(f"{begin}: {entry_point.value!r} is not like package.module:object")
+        raise LcamError(
+            f"{begin}: {entry_point.value!r} does not have the form package.module:object"
+        )
     with plugin_code(begin, entry_point.module, hint="", but=()):
         return entry_point.load()
 
@@ -110,7 +112,7 @@ def load_function(entry_point: EntryPoint, kind: str) -> Callable[..., Any]:
     loaded = load(entry_point, kind)
     if not callable(loaded):
         raise LcamError(
-            f"{plugin_name(entry_point, kind)} does not load: {entry_point.value} is no function"
+            f"{plugin_name(entry_point, kind)} does not load: {entry_point.value} is not a function"
         )
     return loaded
 
@@ -137,7 +139,7 @@ def _readable(group: str) -> Iterator[EntryPoint]:
         except Exception:
             if f"[{group}]" in (package.read_text("entry_points.txt") or ""):
                 log.warning(
-                    "the entry points of a package are malformed and left out: %s",
+                    "the entry points of a package are malformed and ignored: %s",
                     getattr(package, "_path", name),
                     extra={"once": True},
                 )

@@ -65,7 +65,7 @@ def test_a_malformed_list_takes_nothing_from_other_packages(
         (info / "entry_points.txt").write_text(f"[{group}]\nx\n")
     write_package(tmp_path, "lcam_fine", "make = print", "lcam.methods", {"fine": "lcam_fine:make"})
     assert load(entry_points_of("lcam.methods")["fine"], "method") is print
-    begin = "the entry points of a package are malformed and left out"
+    begin = "the entry points of a package are malformed and ignored"
     assert {record.getMessage() for record in caplog.records} == {
         f"{begin}: {tmp_path}/lcam_odd-1.0.dist-info"
     }
@@ -73,5 +73,7 @@ def test_a_malformed_list_takes_nothing_from_other_packages(
 
 
 def test_a_value_that_names_nothing_is_named() -> None:
-    with pytest.raises(LcamError, match=r"'odd' .* does not load: '::' is not like package"):
+    with pytest.raises(
+        LcamError, match=r"'odd' .* does not load: '::' does not have the form package"
+    ):
         load(EntryPoint("odd", "::", "lcam.methods"), "method")

@@ -1,4 +1,4 @@
-"""A network small enough for tests that train, and pictures for it."""
+"""A network small enough for tests that train, and images for it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def tiny_network(classes: int = 4, channels: int = 6) -> nn.Module:
 
 
 class Standardised(nn.Module):
-    """Divides each picture by its own range: 0/0 on a picture of one colour."""
+    """Divides each image by its own range: 0/0 on an image of one colour."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ def tiny_backbone(classes: int = 4, layer: str = "3") -> Backbone:
 
 
 def write_pictures(folder: Path, count: int, seed: int = 0) -> list[str]:
-    """Small smooth pictures, as JPEG."""
+    """Small smooth images, as JPEG."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     paths = []
@@ -66,7 +66,7 @@ def write_pictures(folder: Path, count: int, seed: int = 0) -> list[str]:
 
 
 def training_batch(engine: Engine, x: Tensor) -> TrainingBatch:
-    """What a step learns from pictures (B, 3, H, W): the classifier's own labels, some draws."""
+    """What a step learns from images (B, 3, H, W): the classifier's own labels, some draws."""
     forward = engine.forward(x)
     draws = torch.rand(len(x), DRAWS, generator=torch.Generator().manual_seed(0))
     return TrainingBatch(forward, forward.predicted, draws)

@@ -13,7 +13,7 @@ from tests.tiny import SMALL
 
 
 def tiny_vit(classes: int = 4) -> nn.Module:
-    """Three blocks over 4×4 patches of a 32×32 picture, and a class token."""
+    """Three blocks over 4×4 patches of a 32×32 image, and a class token."""
     return _seeded(
         lambda: VisionTransformer(
             image_size=32,
@@ -28,7 +28,7 @@ def tiny_vit(classes: int = 4) -> nn.Module:
 
 
 def tiny_swin(classes: int = 4) -> nn.Module:
-    """Two stages of two blocks: 8×8 windows' places, then 4×4, of a 32×32 picture."""
+    """Two stages of two blocks: 8×8 windows' places, then 4×4, of a 32×32 image."""
     return _seeded(
         lambda: SwinTransformer(
             patch_size=[4, 4],

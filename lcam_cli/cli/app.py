@@ -7,14 +7,17 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
+from lcam_cli.cli.clean import clean
 from lcam_cli.cli.compare import compare
 from lcam_cli.cli.console import Console, results_alone
 from lcam_cli.cli.demo import demo
 from lcam_cli.cli.diagnose import diagnose
 from lcam_cli.cli.evaluate import evaluate
 from lcam_cli.cli.explain import explain
+from lcam_cli.cli.help import WIDTH, write_help
+from lcam_cli.cli.info import info
 from lcam_cli.cli.merge import merge
 from lcam_cli.cli.methods import methods
 from lcam_cli.cli.options import Config, Debug, Flags, Quiet
@@ -41,6 +44,10 @@ class Command(TyperCommand):
             param.show_envvar = False  # type: ignore[attr-defined]
             param.envvar = f"LCAM_{self.name}_{key_of(param)}".upper()  # type: ignore[arg-type]
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write ``--help``."""
+        write_help(self, ctx, formatter)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command, if it can be run the way it was started.
 
@@ -51,7 +58,7 @@ class Command(TyperCommand):
         rank_info = RankInfo.of_environment()
         if self.name not in _BY_RANKS and rank_info.size > 1:
             raise LcamError(
-                f"lcam {self.name} runs in one process, and this is one of {rank_info.size}",
+                f"lcam {self.name} runs in one process, but this is one of {rank_info.size}",
                 "start it without torchrun",
             )
         self._check_variables()
@@ -70,9 +77,17 @@ class Command(TyperCommand):
         for name in os.environ:
             if name.startswith(prefix) and name not in known:
                 raise LcamError(
-                    f"{name} is in the environment, and lcam {self.name} has no such option",
+                    f"{name} is in the environment, but lcam {self.name} has no such option",
                     did_you_mean(name, known) or f"`lcam {self.name} --help` lists them",
                 )
+
+
+class Commands(TyperGroup):
+    """The commands, with a help page of their own."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write ``--help``."""
+        write_help(self, ctx, formatter)
 
 
 def _is_from_file(ctx: Any, param: Any) -> bool:
@@ -85,10 +100,10 @@ def new_app() -> typer.Typer:
     """Return the frame of the command line, without commands."""
     frame = typer.Typer(
         name="lcam",
-        # Plain help: quick to start, and the same on a terminal, in a pipe and in the docs.
-        rich_markup_mode=None,
+        cls=Commands,
+        rich_markup_mode=None,  # the help is written here: in groups, plain in a pipe
         pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDTH},
     )
     frame.callback()(_before_the_command)
     return frame
@@ -114,16 +129,21 @@ def _before_the_command(
     debug: Debug = False,
     config: Config = None,
 ) -> None:
-    """Explain image classifiers in bulk: train, apply and score L-CAM activation maps.
+    """Explain image classifiers in bulk: where did they look?
 
-    Any option can also stand in lcam.toml, under the name of its command, or in the environment
-    as LCAM_<COMMAND>_<OPTION>.
+    New here? lcam demo shows it all. lcam COMMAND --help lists the options of a command.
+
+    Options can also be set in lcam.toml, in [defaults] or in a section named after the command, or
+    in the environment, as LCAM_<COMMAND>_<OPTION>.
     """
 
 
 def lcam_app() -> typer.Typer:
     """Return the command line with all its commands, in the order a user meets them."""
     app = new_app()
-    for command in (train, explain, evaluate, compare, methods, sanity, diagnose, merge, demo):
+    for command in (
+        *(train, explain, evaluate, compare, methods, sanity, diagnose),
+        *(merge, info, clean, demo),
+    ):
         add_command(app, command)
     return app

@@ -1,4 +1,4 @@
-"""Options that say what the backbone is and how its pictures are prepared, for several commands.
+"""Options that say what the backbone is and how its images are prepared, for several commands.
 
 A command takes them as parameters, as it does those of ``options``.
 """
@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from lcam_cli.cli import completion
 from lcam_cli.runs.options import BackboneOptions
 
 
@@ -25,7 +26,7 @@ def parse_channels(text: str) -> float | tuple[float, ...]:
         numbers = ()
     if not numbers or not all(map(math.isfinite, numbers)):
         raise typer.BadParameter(
-            f"{text!r} is neither a number nor one a channel with commas between (R,G,B)."
+            f"{text!r} is not a number, or one per channel separated by commas (R,G,B)."
         )
     return numbers if len(numbers) > 1 else numbers[0]
 
@@ -42,7 +43,7 @@ def parse_image_size(text: str) -> int | tuple[int, int]:
     sides = [int(side) for side in match.groups() if side is not None] if match else []
     if not sides or min(sides) < 1:
         raise typer.BadParameter(
-            f"{text!r} is neither N nor HxW, rows by columns in pixels (e.g. 224, or 180x320)."
+            f"{text!r} is not N or HxW, rows by columns in pixels (e.g. 224, or 180x320)."
         )
     return sides[0] if len(set(sides)) == 1 else (sides[0], sides[1])
 
@@ -55,7 +56,7 @@ def parse_window(text: str) -> Literal["auto"] | tuple[float, float]:
         low, high = (float(part) for part in text.split(","))
     except ValueError:
         raise typer.BadParameter(
-            f"{text!r} is neither auto nor two values of a file, LOW,HIGH (e.g. 0,4095)."
+            f"{text!r} is not auto or two values of a file, LOW,HIGH (e.g. 0,4095)."
         ) from None
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise typer.BadParameter(f"{text!r}: LOW must be below HIGH, and both finite.")
@@ -74,33 +75,39 @@ def _checked(parse: Callable[[str], object]) -> Callable[[str | None], str | Non
 
 
 _BACKBONE = (
-    "The classifier: torchvision's name, timm/NAME, hf/ORG/NAME or a Hugging Face folder, "
-    "FILE.onnx, an exported program FILE.pt2, package.module:function, or file.py:function."
+    "The classifier: a torchvision name, timm/NAME, hf/ORG/NAME, a Hugging Face folder, "
+    "FILE.onnx, FILE.pt2 (exported program), package.module:function, or file.py:function."
 )
-_WEIGHTS_OWN = "the weights' own"
+_WEIGHTS_OWN = "that of the weights"
 
 Backbone = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME", show_default="an attention's or a maps file's own", help=_BACKBONE
+        metavar="NAME",
+        autocompletion=completion.backbone,
+        show_default="that of the attention or maps file",
+        help=_BACKBONE,
     ),
 ]
-BackboneToTrain = Annotated[str | None, typer.Option(metavar="NAME", help=_BACKBONE)]
+BackboneToTrain = Annotated[
+    str | None, typer.Option(metavar="NAME", autocompletion=completion.backbone, help=_BACKBONE)
+]
 Weights = Annotated[
     str | None,
     typer.Option(
         metavar="DEFAULT|none|FILE",
-        show_default="DEFAULT, a download; with an attention or a maps file, its own",
-        help="Its weights: those it is known with, random ones, or a state dict (.pt, .pth, "
-        ".safetensors). FILE#KEY takes one of several in a file.",
+        show_default="that of the attention or maps file, else DEFAULT",
+        help="Its weights: DEFAULT (pretrained), none (random), or a state dict (.pt, .pth, "
+        ".safetensors). FILE#KEY picks one of several in a file.",
     ),
 ]
 Layer = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        show_default="the last one that gives feature maps",
-        help="The layer whose feature maps are weighed.",
+        autocompletion=completion.layer,
+        show_default="the last one with feature maps",
+        help="The target layer: its feature maps are weighted.",
     ),
 ]
 Layers = Annotated[
@@ -108,8 +115,10 @@ Layers = Annotated[
     typer.Option(
         "--layer",
         metavar="NAME",
-        show_default="the last one that gives feature maps",
-        help="The layer whose feature maps are weighed. Repeatable: maps of several are fused.",
+        autocompletion=completion.layer,
+        show_default="the last one with feature maps",
+        help="The target layer: its feature maps are weighted. Repeatable: the maps of several "
+        "layers are fused.",
     ),
 ]
 Grid = Annotated[
@@ -117,32 +126,31 @@ Grid = Annotated[
     typer.Option(
         metavar="PxQ",
         show_default="from the number of tokens",
-        help="Rows and columns of a transformer's patches.",
+        help="Rows and columns of a transformer's patch grid.",
     ),
 ]
 Activation = Annotated[
     Literal["softmax", "sigmoid", "none"] | None,
     typer.Option(
-        show_default="softmax, or what the network ends with",
-        help="What turns logits into scores: sigmoid for several classes a picture, or one logit; "
-        "none where the network gives scores.",
+        show_default="what the network ends with, else softmax",
+        help="What turns logits into scores: sigmoid for several classes per image or a single "
+        "logit; none if the network gives scores.",
     ),
 ]
 Output = Annotated[
     str | None,
     typer.Option(
         metavar="KEY|INDEX",
-        show_default="logits, or the only one that can be them",
-        help="Which of a network's several outputs are the logits; dots between where nested.",
+        show_default="found, if there is only one",
+        help="Which output holds the logits, if the network has several; a.b for nested ones.",
     ),
 ]
 Classes = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        show_default="an attention's own; ImageNet's for torchvision's and timm's 1000; "
-        "else numbers",
-        help="The classes' names, one a line.",
+        show_default="those of the attention or the weights, else numbers",
+        help="Class names, one per line.",
     ),
 ]
 Channels = Annotated[
@@ -150,9 +158,9 @@ Channels = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        show_default="the weights' own, or what the network's first layer takes",
-        help="Channels of the network's input: 1 takes colour as luminance, 3 grey three times; "
-        "others need pictures of as many.",
+        show_default="that of the weights or of the first layer",
+        help="Channels of the network's input. 1 turns colour into grey, 3 repeats grey; other "
+        "numbers need images with that many.",
     ),
 ]
 ImageSize = Annotated[
@@ -161,8 +169,7 @@ ImageSize = Annotated[
         metavar="N|HxW",
         callback=_checked(parse_image_size),
         show_default=_WEIGHTS_OWN,
-        help="Size of the network's input, in pixels: the side of a square, or rows by columns, "
-        "e.g. 180x320.",
+        help="Input size in pixels: the side of a square, or HEIGHTxWIDTH, e.g. 180x320.",
     ),
 ]
 Resize = Annotated[
@@ -170,8 +177,8 @@ Resize = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        show_default="the weights' own, in proportion to --image-size",
-        help="Shorter side before the crop, in pixels.",
+        show_default="that of the weights, scaled with --image-size",
+        help="Resize the shorter side to N pixels before the crop.",
     ),
 ]
 Mean = Annotated[
@@ -180,7 +187,7 @@ Mean = Annotated[
         metavar="X|R,G,B",
         callback=_checked(parse_channels),
         show_default=_WEIGHTS_OWN,
-        help="Mean of the channels, subtracted from pixels in 0-1: one number, or one each.",
+        help="Subtracted from pixels in 0-1: one number, or one per channel.",
     ),
 ]
 Std = Annotated[
@@ -189,7 +196,7 @@ Std = Annotated[
         metavar="X|R,G,B",
         callback=_checked(parse_channels),
         show_default=_WEIGHTS_OWN,
-        help="Standard deviation of the channels, which the difference is divided by.",
+        help="Pixels are then divided by this: one number, or one per channel.",
     ),
 ]
 Window = Annotated[
@@ -197,8 +204,9 @@ Window = Annotated[
     typer.Option(
         metavar="LOW,HIGH|auto",
         callback=_checked(parse_window),
-        show_default="auto: the file's own, else its type's whole range",
-        help="Values of a file that become 0 and 1, e.g. 0,4095 for 12 bits; others are clipped.",
+        show_default="auto, the file's own, else the full range",
+        help="Pixel values that become 0 and 1, e.g. 0,4095 for 12 bits; values outside are "
+        "clipped.",
     ),
 ]
 
@@ -214,6 +222,12 @@ _PARSERS: dict[str, Callable[[str], object]] = {
 def several_layers(layers: Sequence[str] | None) -> tuple[str, ...]:
     """Return the layers whose maps are fused: those typed, where there are several."""
     return tuple(layers) if layers and len(layers) > 1 else ()
+
+
+def own_backbone(params: Mapping[str, Any]) -> list[str]:
+    """Return what has to be typed again for a network that no file can name for the user."""
+    name = params.get("backbone")
+    return ["--backbone", name] if name and ":" in name else []
 
 
 def backbone_options(params: Mapping[str, Any], **changes: Any) -> BackboneOptions:

@@ -1,4 +1,4 @@
-"""``lcam compare``: several methods on the same pictures, side by side."""
+"""``lcam compare``: several methods on the same images, side by side."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 import typer
 
 from lcam_cli.cli import backbone_options as b
+from lcam_cli.cli import completion
+from lcam_cli.cli import gate_options as g
 from lcam_cli.cli import measure_options as m
 from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console
@@ -15,7 +17,7 @@ from lcam_cli.cli.measure_list import show_measures
 from lcam_cli.errors import Interrupted, LcamError
 from lcam_cli.images.depth import narrow_pictures
 from lcam_cli.runs.compare import compare_folder
-from lcam_cli.runs.compare_options import CompareOptions
+from lcam_cli.runs.compare_options import DEFAULT_STATE, CompareOptions
 from lcam_cli.scale.rank_info import RankInfo
 
 
@@ -23,15 +25,16 @@ def compare(
     context: typer.Context,
     images: Annotated[
         list[str] | None,
-        typer.Argument(metavar="IMAGES", help="Pictures, folders of them, or - for stdin."),
+        typer.Argument(metavar="IMAGES", help="Image files, folders, or - for a list on stdin."),
     ] = None,
     methods: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME|GROUP[,...]",
+            autocompletion=completion.methods,
             show_default="one-pass",
             help="What to compare: names or groups of lcam explain --list-methods, lcam-img, "
-            "lcam-fm; all; one-pass, what one forward pass serves.",
+            "lcam-fm, all, or one-pass (methods that share one forward pass).",
         ),
     ] = None,
     attention: Annotated[
@@ -39,7 +42,7 @@ def compare(
         typer.Option(
             metavar="FILE|DIR",
             show_default="the newest run",
-            help="A trained attention. Repeatable.",
+            help="A trained attention, from lcam train. Repeatable.",
         ),
     ] = None,
     nu: m.Nus = None,
@@ -57,48 +60,81 @@ def compare(
     labels: m.Labels = None,
     max_images: o.MaxImages = None,
     format_: Annotated[
-        Literal["table", "json", "csv", "markdown", "latex"],
-        typer.Option("--format", help="Of the result."),
-    ] = "table",
+        Literal["table", "json", "csv", "markdown", "latex"] | None,
+        typer.Option(
+            "--format", show_default="that of --out, else table", help="Format of the result."
+        ),
+    ] = None,
     intervals: m.Intervals = False,
     per_image: m.PerImageFile = None,
+    by_class: m.ByClass = None,
     out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.h5", help="Keep all maps, a group a method."),
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE|-",
+            show_default="stdout",
+            help="FILE.h5 saves all maps, one HDF5 group per method. Other files get the result, "
+            "in the format of their extension (.json, .csv, .md, .tex, .txt); - is stdout. "
+            "Repeatable.",
+        ),
     ] = None,
     figure: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.png", help="Draw some maps: pictures across, methods down."),
+        typer.Option(
+            metavar="FILE.png|pdf|svg",
+            help="Draw some maps: a column per image, a row per method.",
+        ),
+    ] = None,
+    show: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[,...]",
+            show_default="8 images, all methods",
+            help="What --figure shows: images by file name (cat.jpg), and methods.",
+        ),
     ] = None,
     report: o.Report = None,
     rise_masks: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", show_default="the paper's", help="Masks of rise."),
+        typer.Option(
+            min=1,
+            metavar="N",
+            show_default="4000 or 8000, as the paper",
+            help="Number of masks of rise.",
+        ),
     ] = None,
     rise_cells: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Cells a side of rise's masks.")
+        int, typer.Option(min=1, metavar="N", help="Cells per side of rise's masks.")
     ] = 7,
     rise_p: Annotated[
-        float, typer.Option(metavar="X", help="Share of rise's cells that are kept.")
+        float, typer.Option(metavar="X", help="Share of cells that rise's masks keep.")
     ] = 0.5,
+    max_ad: g.MaxAd = None,
+    min_ic: g.MinIc = None,
+    worse_than: g.WorseThan = None,
+    by: g.By = None,
     mask_space: m.MaskSpace = "pixel",
     keep: m.Keep = "values",
     boxes: m.Boxes = None,
     masks: m.Masks = None,
     floor: Annotated[
-        bool, typer.Option("--floor/--no-floor", help="Compare random maps too, as the floor.")
+        bool, typer.Option("--floor/--no-floor", help="Include random maps as the floor.")
     ] = True,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Take over what an earlier run finished.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     state: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where what is finished is kept for --resume.")
-    ] = Path("runs/compare"),
+        Path, typer.Option(metavar="DIR", help="Folder that keeps finished methods for --resume.")
+    ] = DEFAULT_STATE,
+    state_limit: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            metavar="GB",
+            help="Size of all comparisons kept in that folder; the oldest are deleted first.",
+        ),
+    ] = 10,
     overwrite: Annotated[
         bool,
-        typer.Option(
-            "--overwrite", help="Replace what --out, --figure, --report and --per-image name."
-        ),
+        typer.Option("--overwrite", help="Replace existing output."),
     ] = False,
     fit: o.Fit = None,
     align: o.Align = True,
@@ -129,18 +165,19 @@ def compare(
     debug: o.Debug = False,
     config: o.Config = None,
 ) -> None:
-    """Compare methods on the same pictures: the paper's Table 1 and Fig. 3.
+    """Compare methods on the same images (the paper's Table 1).
 
-    A row a method: Average Drop and Increase in Confidence at each ν, forward passes, speed. Rows
-    marked ≈ do not differ significantly from the best.
+    One row per method: Average Drop and Increase in Confidence at each ν, forward passes, speed.
+    Rows marked ≈ do not differ significantly from the best.
     """
     rank_info = RankInfo.of_environment()
     console = Console(quiet, follows=rank_info.rank > 0)
     if list_metrics:
-        show_measures(format_, console)
+        show_measures(format_ or "table", console)
         return
     if not images:
-        raise LcamError("no pictures to compare on", "name files or folders: lcam compare ./photos")
+        raise LcamError("no images to compare on", "pass files or folders: lcam compare ./photos")
+    targets = o.result_targets(context, maps=True)
     options = CompareOptions(
         methods=o.parse_methods(methods),
         attentions=tuple(attention or ()),
@@ -148,8 +185,11 @@ def compare(
         metrics=m.parse_metrics(metrics),
         class_names=tuple(class_ or ()),
         labels=labels,
-        out=out,
+        out=targets.files,
+        format=targets.file_format,
+        intervals=intervals,
         figure=figure,
+        show=o.parse_methods(show) or (),
         report=report,
         rise_masks=rise_masks,
         rise_cells=rise_cells,
@@ -159,9 +199,15 @@ def compare(
         boxes=boxes,
         masks=masks,
         per_image=per_image,
+        by_class=by_class,
+        max_ad=g.parse_thresholds(max_ad),
+        min_ic=g.parse_thresholds(min_ic),
+        worse_than=worse_than,
+        by=by,
         floor=floor,
         resume=resume,
         state=state,
+        state_limit=state_limit,
         overwrite=overwrite,
         align=align,
         seed=seed,
@@ -172,6 +218,7 @@ def compare(
         backbone=b.backbone_options(context.params),
         engine=o.engine_options(context.params),
     )
+    context.with_resource(console.working())
     context.with_resource(narrow_pictures.reported_to(console.warn))
     try:
         result = compare_folder(images, options, reporter=console)
@@ -182,9 +229,18 @@ def compare(
         raise typer.Exit(130) from None
     if result.results is None:  # the first rank has it
         return
-    from lcam_cli.reports.output import show_results
+    if targets.shown:
+        from lcam_cli.reports.output import show_results
 
-    show_results(result.results, format_, console, intervals=intervals)
+        show_results(result.results, targets.shown_format, console, intervals=intervals)
+    if result.page is None and not result.missed_gates:
+        console.info("next: the same line with --report DIR, for a page with every image")
+    for message in result.missed_gates:
+        console.error(message)
+    if not result.missed_gates and (max_ad, min_ic, worse_than) != (None, None, None):
+        console.info("all gates passed")
     if result.results.skipped:
-        console.warn(f"{result.results.skipped} of the inputs are in no row (exit code 3)")
+        console.warn(f"{result.results.skipped} of the inputs are not in any row (exit code 3)")
+    if result.missed_gates:
+        raise typer.Exit(1)
     raise typer.Exit(3 if result.results.skipped or result.failed else 0)

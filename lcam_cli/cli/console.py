@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from contextvars import ContextVar
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, TextIO
 
+from lcam_cli.cli.progress import Bar, PlainProgress, Silent, Spinner, live_progress
 from lcam_cli.errors import LcamError
-from lcam_cli.reports.text import printable
+from lcam_cli.reports.text import printable, wrapped
 from lcam_cli.runs.reporter import Counter, Reporter
 
 if TYPE_CHECKING:
     import rich.console
     import rich.progress
     from rich.console import RenderableType
+
+typed_command: ContextVar[str] = ContextVar("typed_command", default="")
+"""The command line at work, as it was typed."""
 
 _results: TextIO | None = None  # where results go while stdout is everybody else's stderr
 
@@ -72,7 +78,7 @@ def written_to(results: TextIO) -> Iterator[None]:
     except OSError as error:
         drop(results)
         raise LcamError(
-            f"cannot write the result to stdout: {error.strerror}", "send it somewhere else"
+            f"cannot write the result to stdout: {error.strerror}", "redirect it elsewhere"
         ) from None
 
 
@@ -118,10 +124,12 @@ class Console(Reporter):
         self, quiet: bool = False, *, follows: bool = False, interrupt: Interrupt | None = None
     ) -> None:
         super().__init__(on_warning=self.warn)
+        self.command = typed_command.get()
         self.quiet = quiet
         self._follows = follows
         self._interrupt = interrupt
         self._live: rich.console.Console | None = None
+        self._spinner: Spinner | None = None
 
     @property
     def takes_info(self) -> bool:
@@ -143,8 +151,17 @@ class Console(Reporter):
         if not (self.quiet or (once and self._follows)):
             self._say(f"warning: {message}")
 
+    def next(self, *words: str | Path) -> None:
+        """Tell what to type next.
+
+        Args:
+            words: The command, a word each; what a shell would take apart is quoted.
+        """
+        self.info(f"next: {shlex.join(map(str, words))}")
+
     def error(self, what: str, hint: str = "") -> None:
         """Tell what went wrong and, on a second line, what to do about it."""
+        self._end_spinner()
         self._say(f"error: {what}")
         if hint:
             self._say(hint)
@@ -162,7 +179,11 @@ class Console(Reporter):
 
     def result(self, text: str) -> None:
         """Write a finished text (JSON, CSV, Markdown) to stdout as it is."""
-        _stdout().write(text if text.endswith("\n") else f"{text}\n")
+        self._end_spinner()
+        out = _stdout()
+        with written_to(out):  # at once: in a log, messages that follow stand below it
+            out.write(text if text.endswith("\n") else f"{text}\n")
+            out.flush()
 
     @property
     def width(self) -> int | None:
@@ -171,6 +192,7 @@ class Console(Reporter):
 
     def table(self, renderable: RenderableType) -> None:
         """Draw a Rich table on stdout: styled on a terminal, plain and uncut elsewhere."""
+        self._end_spinner()
         import rich.console
 
         on_terminal = _stdout().isatty()
@@ -197,12 +219,12 @@ class Console(Reporter):
         """
         with interruptible(self._interrupt) if self._interrupt else nullcontext():
             if self.quiet or self._follows:
-                yield _Silent()
+                yield Silent()
             elif sys.stderr.isatty():
-                with _live_progress(what, unit) as bar:
-                    self._live = bar.console
+                with self._spinner_away(), live_progress(unit) as display:
+                    self._live = display.console
                     try:
-                        yield _Bar(bar, bar.add_task(printable(what), total=total))
+                        yield Bar(display, total, what)
                     finally:
                         self._live = None
             else:
@@ -210,8 +232,46 @@ class Console(Reporter):
                 yield lines
                 lines.close()
 
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Show on a terminal that the command is at work, while no progress is shown.
+
+        It starts before torch is imported, which takes seconds, and ends with the first result.
+        """
+        if not self.takes_info or not sys.stderr.isatty():
+            yield
+            return
+        self._spinner = Spinner()
+        self._show_spinner()
+        try:
+            yield
+        finally:
+            self._end_spinner()
+
+    @contextmanager
+    def _spinner_away(self) -> Iterator[None]:
+        """Make room for a bar."""
+        if self._spinner is None:
+            yield
+            return
+        self._spinner.stop()
+        try:
+            yield
+        finally:
+            self._show_spinner()
+
+    def _show_spinner(self) -> None:
+        if self._spinner is not None:
+            self._spinner.start()
+            self._live = self._spinner.console
+
+    def _end_spinner(self) -> None:
+        if self._spinner is not None:
+            self._spinner.stop()
+            self._spinner = self._live = None
+
     def _say(self, message: str) -> None:
-        line = printable(message)
+        line = _wrapped(printable(message))
         if self._live is None:
             sys.stderr.write(f"{line}\n")
             sys.stderr.flush()
@@ -219,97 +279,18 @@ class Console(Reporter):
             self._live.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
+def _wrapped(line: str) -> str:
+    """Break a line between words where a terminal would break it within one.
+
+    Commands stay in one line, so that they can be copied.
+    """
+    if line.startswith("next: ") or not sys.stderr.isatty():
+        return line
+    return "\n".join(wrapped(line, shutil.get_terminal_size().columns))
+
+
 def _stdout() -> TextIO:
     return _results or sys.stdout
-
-
-class PlainProgress:
-    """Progress for logs and pipes: a plain line now and then, and one at the end.
-
-    Args:
-        total: How many units there are to do.
-        what: What is being done.
-        unit: What is counted.
-        out: Where the lines go.
-        every: Seconds between two lines, at least.
-        clock: A clock in seconds.
-    """
-
-    def __init__(
-        self,
-        total: int,
-        what: str,
-        unit: str,
-        out: TextIO,
-        every: float = 10.0,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._total, self._what, self._unit = total, printable(what), unit
-        self._out, self._every, self._clock = out, every, clock
-        self._done = 0
-        self._start = self._last = clock()
-
-    def advance(self, count: int = 1) -> None:
-        """Note that ``count`` more units are done; write a line if the last is long ago."""
-        self._done += count
-        now = self._clock()
-        if now - self._last >= self._every and self._done < self._total:
-            self._last = now
-            left = (self._total - self._done) * (now - self._start) / max(self._done, 1)
-            self._line(now, f"{_minutes(left)} left")
-
-    def close(self) -> None:
-        """Write the last line."""
-        now = self._clock()
-        self._line(now, f"{_minutes(now - self._start)} in all")
-
-    def _line(self, now: float, when: str) -> None:
-        rate = self._done / max(now - self._start, 1e-9)
-        self._out.write(
-            f"{self._what}: {self._done}/{self._total} {self._unit}, "
-            f"{rate:.1f} {self._unit}/s, {when}\n"
-        )
-        self._out.flush()
-
-
-class _Silent:
-    def advance(self, count: int = 1) -> None:
-        """Say nothing."""
-
-
-class _Bar:
-    def __init__(self, bar: rich.progress.Progress, task: rich.progress.TaskID) -> None:
-        self._bar, self._task = bar, task
-
-    def advance(self, count: int = 1) -> None:
-        self._bar.advance(self._task, count)
-
-
-def _live_progress(what: str, unit: str) -> rich.progress.Progress:
-    import rich.console
-    import rich.progress as rp
-    from rich.text import Text
-
-    class Rate(rp.ProgressColumn):
-        def render(self, task: rp.Task) -> Text:
-            speed = task.finished_speed or task.speed
-            return Text("" if speed is None else f"{speed:.1f} {unit}/s")
-
-    return rp.Progress(
-        rp.TextColumn("{task.description}", markup=False),
-        rp.BarColumn(),
-        rp.MofNCompleteColumn(),
-        Rate(),
-        rp.TimeRemainingColumn(),
-        console=rich.console.Console(stderr=True),
-    )
-
-
-def _minutes(seconds: float) -> str:
-    """Return e.g. ``0:04`` or ``1:02:03``."""
-    minutes, secs = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{secs:02}" if hours else f"{minutes}:{secs:02}"
 
 
 class Interrupt:

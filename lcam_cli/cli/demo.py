@@ -1,4 +1,4 @@
-"""``lcam demo``: the main job on pictures that the program makes itself. Needs no network."""
+"""``lcam demo``: the main job on images that the program makes itself. Needs no network."""
 
 from __future__ import annotations
 
@@ -17,18 +17,17 @@ from lcam_cli.errors import LcamError
 
 TRAIN_PER_CLASS = 30
 PHOTOS_PER_CLASS = 8
-# Pictures that break the planted shortcut: without them nobody would see it fail.
+# Images that break the planted shortcut: without them nobody would see it fail.
 BOATS_ASHORE = 8
 OTHERS_AFLOAT = 2
 
 SETTINGS = """\
-# What the commands use in this folder unless told otherwise.
-[train]
-data = "train"
+# What the commands use in this folder by default.
+[defaults]
 backbone = "lcam-demo"
 
-[explain]
-backbone = "lcam-demo"
+[train]
+data = "train"
 """
 
 COMMANDS = (
@@ -49,7 +48,7 @@ MEANINGS = {
 def demo(
     context: typer.Context,
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A folder to make and fill.")
+        Path, typer.Argument(metavar="DIR", help="Folder to create and fill.")
     ] = Path("lcam-demo"),
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier demo.")
@@ -59,18 +58,19 @@ def demo(
     debug: o.Debug = False,
     config: o.Config = None,
 ) -> None:
-    """Train, explain, evaluate and diagnose on generated pictures, with a classifier of its own.
+    """See it all on generated images, with a small classifier.
 
-    The pictures show ten kinds of object on rich grounds. One class has a planted shortcut, a
-    ground that always comes with it, and its maps give that away.
+    Trains, explains, evaluates and diagnoses. The images show ten kinds of object on textured
+    backgrounds. One class has a planted shortcut, a background that always comes with it, and its
+    maps reveal that.
     """
     console = Console(quiet)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not overwrite:
-        raise LcamError(f"{folder} exists and is not empty", "use --overwrite or name another DIR")
+        raise LcamError(f"{folder} exists and is not empty", "pass --overwrite or another DIR")
     from lcam_cli.demo import pictures
     from lcam_cli.demo.overview import draw_overview
 
-    console.info(f"making pictures in {folder}")
+    console.info(f"making images in {folder}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, count, own_seed in (
@@ -83,7 +83,7 @@ def demo(
         pictures.write_misplaced(folder / "misplaced", ashore=BOATS_ASHORE, afloat=OTHERS_AFLOAT)
         (folder / "lcam.toml").write_text(SETTINGS, "utf-8")
     except OSError as error:
-        raise LcamError(f"cannot write to {folder}: {error.strerror}", "name another DIR") from None
+        raise LcamError(f"cannot write to {folder}: {error.strerror}", "pass another DIR") from None
     with _working_in(folder):
         for words in COMMANDS:
             again = ["--overwrite"] if overwrite and words[0] != "evaluate" else []
@@ -101,10 +101,10 @@ def demo(
     console.result(
         f"\nWhere the maps lie, by the true masks of the objects, in percent:\n"
         f"{_table({f'{len(pictures.CLASSES) - 1} other classes': others, f'{shortcut}s': boats})}\n"
-        f"Less of the {shortcut}s' maps lies on the object: there this classifier has learned a "
-        f"planted shortcut,\nthe {pictures.SHORTCUT_GROUND}.\n"
-        f"Where boats lie ashore and other things on water it errs, and the diagnosis says why.\n"
-        f"\nLook at {folder / 'overview.png'}, at every picture in {folder / 'overlays'}, and at\n"
+        f"Less of the {shortcut}s' maps is on the object: this classifier has learned a planted\n"
+        f"shortcut, the {pictures.SHORTCUT_GROUND}. It misclassifies {shortcut}s ashore and other "
+        f"objects on {pictures.SHORTCUT_GROUND},\nand the diagnosis shows why.\n"
+        f"\nLook at {folder / 'overview.png'}, at every image in {folder / 'overlays'}, and at\n"
         f"{folder / 'errors' / 'index.html'}.\n"
         f"\nTry next:\n"
         f"  cd {folder}\n"
@@ -115,7 +115,7 @@ def demo(
 
 
 def _table(scores: Mapping[str, Mapping[str, float]]) -> str:
-    """Measures by the pictures that they are of, a line a measure."""
+    """Measures by the images that they are of, a line a measure."""
     lines = [" " * 43 + "".join(f"{pictures:>18}" for pictures in scores)]
     for name, meaning in MEANINGS.items():
         numbers = "".join(f"{measured[name]:18.1f}" for measured in scores.values())

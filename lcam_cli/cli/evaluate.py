@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from lcam_cli.cli import backbone_options as b
+from lcam_cli.cli import gate_options as g
 from lcam_cli.cli import measure_options as m
 from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console, Interrupt
@@ -19,74 +19,58 @@ from lcam_cli.runs.evaluate_options import EvaluateOptions
 from lcam_cli.runs.result_files import UnwrittenPageError
 
 
-def _check_gate(value: float | None) -> float | None:
-    """Return the value of a gate.
-
-    Raises:
-        typer.BadParameter: It is no number: every score would pass.
-    """
-    if value is not None and not math.isfinite(value):
-        raise typer.BadParameter(f"{value} is no percentage")
-    return value
-
-
 def evaluate(
     context: typer.Context,
     maps: Annotated[
-        Path, typer.Argument(metavar="MAPS", help="The maps file of lcam explain.")
+        Path,
+        typer.Argument(
+            metavar="MAPS", help="A maps file from lcam explain, or its folder of PNG files."
+        ),
     ] = Path("maps.h5"),
     nu: m.Nus = None,
     metrics: m.Metrics = None,
     list_metrics: m.ListMetrics = False,
     images: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The pictures' folder, if it moved.")
+        Path | None, typer.Option(metavar="DIR", help="Folder of the images, if it moved.")
     ] = None,
     method: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Whose maps, in a file of lcam compare's."),
+        typer.Option(metavar="NAME", help="The method to score, in a file from lcam compare."),
     ] = None,
     attention: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE|DIR",
             show_default="found under runs/",
-            help="The attention that made the maps, if it moved; for measures that have the "
-            "method explain again.",
+            help="The attention that made the maps, if it moved; needed by measures that explain "
+            "again.",
         ),
     ] = None,
     format_: Annotated[
-        Literal["table", "json", "csv", "markdown", "latex"],
-        typer.Option("--format", help="Of the result."),
-    ] = "table",
+        Literal["table", "json", "csv", "markdown", "latex"] | None,
+        typer.Option(
+            "--format", show_default="that of --out, else table", help="Format of the result."
+        ),
+    ] = None,
     intervals: m.Intervals = False,
     per_image: m.PerImageFile = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", show_default="stdout", help="Where the result goes."),
-    ] = None,
+    by_class: m.ByClass = None,
+    out: o.Out = None,
     report: o.Report = None,
-    max_ad: Annotated[
-        float | None,
-        typer.Option(
-            metavar="X", callback=_check_gate, help="Exit 1 where AD is above X at any ν of --nu."
-        ),
-    ] = None,
-    min_ic: Annotated[
-        float | None,
-        typer.Option(
-            metavar="X", callback=_check_gate, help="Exit 1 where IC is below X at any ν of --nu."
-        ),
-    ] = None,
+    max_ad: g.MaxAd = None,
+    min_ic: g.MinIc = None,
+    worse_than: g.WorseThan = None,
+    by: g.By = None,
     mask_space: m.MaskSpace = "pixel",
     keep: m.Keep = "values",
     boxes: m.Boxes = None,
     masks: m.Masks = None,
     labels: m.Labels = None,
     floor: Annotated[
-        bool, typer.Option("--floor/--no-floor", help="Score random maps too, as the floor.")
+        bool, typer.Option("--floor/--no-floor", help="Include random maps as the floor.")
     ] = True,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace what --out, --report and --per-image name.")
+        bool, typer.Option("--overwrite", help="Replace existing output.")
     ] = False,
     strict: o.Strict = False,
     backbone: b.Backbone = None,
@@ -108,14 +92,14 @@ def evaluate(
 ) -> None:
     """Score maps by Average Drop and Increase in Confidence.
 
-    The maps file knows its pictures, backbone, weights and classes: nothing else is needed.
-    Measures that have the method explain again make it anew, of what the file records.
+    The maps file knows its images, backbone, weights and classes, so nothing else is needed.
     """
     interrupt = Interrupt()
     console = Console(quiet, interrupt=interrupt)
     if list_metrics:
-        show_measures(format_, console)
+        show_measures(format_ or "table", console)
         return
+    targets = o.result_targets(context)
     options = EvaluateOptions(
         nu=m.parse_nus(nu),
         metrics=m.parse_metrics(metrics),
@@ -128,11 +112,14 @@ def evaluate(
         boxes=boxes,
         masks=masks,
         per_image=per_image,
+        by_class=by_class,
         floor=floor,
-        max_ad=max_ad,
-        min_ic=min_ic,
-        out=out,
-        format=format_,
+        max_ad=g.parse_thresholds(max_ad),
+        min_ic=g.parse_thresholds(min_ic),
+        worse_than=worse_than,
+        by=by,
+        out=targets.files,
+        format=targets.file_format,
         intervals=intervals,
         report=report,
         overwrite=overwrite,
@@ -141,6 +128,7 @@ def evaluate(
         backbone=b.backbone_options(context.params),
         engine=o.engine_options(context.params),
     )
+    context.with_resource(console.working())
     context.with_resource(narrow_pictures.reported_to(console.warn))
     failed: UnwrittenPageError | None = None
     try:
@@ -150,16 +138,21 @@ def evaluate(
     if result.results is None:
         console.error("interrupted: no result", "run the same command again")
         raise typer.Exit(130)
-    if out is None:
+    if targets.shown:
         from lcam_cli.reports.output import show_results
 
-        show_results(result.results, format_, console, intervals=intervals)
+        show_results(result.results, targets.shown_format, console, intervals=intervals)
     if failed is not None:
         raise failed
     if result.page is not None:
-        console.info(f"the report is {result.page}")
+        console.info(f"wrote the report to {result.page}; open it in a browser")
+    elif not result.missed_gates:
+        own = b.own_backbone(context.params)
+        console.next("lcam", "evaluate", maps, *own, "--report", "report")
     for message in result.missed_gates:
         console.error(message)
+    if not result.missed_gates and (max_ad, min_ic, worse_than) != (None, None, None):
+        console.info("all gates passed")
     if result.missed_gates:
         raise typer.Exit(1)
     raise typer.Exit(console.exit_code(result.skipped, result.skipped_what))

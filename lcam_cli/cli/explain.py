@@ -1,4 +1,4 @@
-"""``lcam explain``: a saliency map for every picture, in bulk."""
+"""``lcam explain``: a saliency map for every image, in bulk."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Annotated, Literal
 import typer
 
 from lcam_cli.cli import backbone_options as b
+from lcam_cli.cli import completion
 from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console, Interrupt
 from lcam_cli.cli.methods import show_methods
-from lcam_cli.errors import LcamError
+from lcam_cli.errors import LcamError, plural
 from lcam_cli.images.depth import narrow_pictures
 from lcam_cli.runs.explain import explain_folder
 from lcam_cli.runs.explain_options import ExplainOptions
@@ -25,17 +26,29 @@ def explain(
     context: typer.Context,
     images: Annotated[
         list[str] | None,
-        typer.Argument(metavar="IMAGES", help="Pictures, folders of them, or - for stdin."),
+        typer.Argument(metavar="IMAGES", help="Image files, folders, or - for a list on stdin."),
     ] = None,
     out: Annotated[
         Path,
-        typer.Option(metavar="FILE.h5|DIR", help="An HDF5 file, or a folder of PNGs and overlays."),
+        typer.Option(
+            metavar="FILE.h5|DIR",
+            help="Where the maps go: an HDF5 file, or a folder with a file per map.",
+        ),
     ] = Path("maps.h5"),
-    method: Annotated[str, typer.Option(metavar="NAME", help="How to explain.")] = "lcam",
+    method: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            autocompletion=completion.method,
+            help="The method that makes the maps; --list-methods shows all.",
+        ),
+    ] = "lcam",
     attention: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE|DIR", show_default="the newest run", help="A trained attention."
+            metavar="FILE|DIR",
+            show_default="the newest run",
+            help="A trained attention, from lcam train.",
         ),
     ] = None,
     class_: Annotated[
@@ -48,49 +61,96 @@ def explain(
         ),
     ] = None,
     top_k: Annotated[
-        int, typer.Option(min=1, metavar="K", help="Explain the K best-scored classes.")
+        int, typer.Option(min=1, metavar="K", help="Explain the K classes with the highest scores.")
     ] = 1,
     max_images: o.MaxImages = None,
     overlays: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Draw the maps over the pictures, in DIR.")
+        Path | None, typer.Option(metavar="DIR", help="Also draw the maps over the images, in DIR.")
     ] = None,
     overlay_format: Annotated[
-        Literal["png", "jpg", "webp"], typer.Option(help="Overlays' file format.")
+        Literal["png", "jpg", "webp"], typer.Option(help="File format of the overlays.")
     ] = "png",
     colormap: Annotated[
-        str, typer.Option(metavar="NAME", help="Overlays' colours, any name matplotlib knows.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            autocompletion=completion.colormap,
+            help="Colours of the overlays: a matplotlib colour map.",
+        ),
     ] = "inferno",
     alpha: Annotated[
         float,
-        typer.Option(min=0, max=1, metavar="X", help="Overlays' strength where the map is 1."),
+        typer.Option(min=0, max=1, metavar="X", help="Opacity of the overlays where the map is 1."),
     ] = 0.8,
     caption: Annotated[
-        bool, typer.Option("--caption/--no-caption", help="Overlays show class name and score.")
+        bool,
+        typer.Option(
+            "--caption/--no-caption", help="Write class and score below the image in overlays."
+        ),
     ] = True,
     colorbar: Annotated[
         bool,
         typer.Option(
             "--colorbar/--no-colorbar",
-            help="A strip below the overlays shows their colours and the given window.",
+            help="Add a colour bar below the overlays.",
+        ),
+    ] = False,
+    contour: Annotated[
+        float | None,
+        typer.Option(
+            metavar="NU",
+            callback=o.percent,
+            show_default="none",
+            help="Outline the highest NU% of the map in overlays.",
+        ),
+    ] = None,
+    smooth: Annotated[
+        bool,
+        typer.Option(
+            "--smooth/--no-smooth",
+            help="Smooth the maps in overlays: cubic instead of linear interpolation.",
         ),
     ] = False,
     fit: o.Fit = None,
     map_dtype: Annotated[
-        Literal["float16", "uint8", "float32"], typer.Option(help="How maps are stored in HDF5.")
+        Literal["float16", "uint8", "float32"],
+        typer.Option(help="Number format of the maps in HDF5."),
     ] = "float16",
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted run.")
+    map_size: Annotated[
+        Literal["input", "original"],
+        typer.Option(
+            help="Size of the maps in a folder: the network's input size, or each image's own."
+        ),
+    ] = "input",
+    map_format: Annotated[
+        Literal["png", "png16", "tiff", "npy"],
+        typer.Option(
+            help="File format of the maps in a folder: 8-bit PNG, 16-bit PNG, or float32 in TIFF "
+            "or npy."
+        ),
+    ] = "png",
+    regions: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json|csv",
+            help="Write boxes around the highest 15% of each map (or --contour NU%): COCO JSON, "
+            "or CSV.",
+        ),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace existing output.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     list_methods: Annotated[
         bool,
-        typer.Option("--list-methods", help="List the methods, as lcam methods does, and leave."),
+        typer.Option("--list-methods", help="List the methods, as lcam methods does, then exit."),
     ] = False,
     shard: Annotated[
         str | None,
         typer.Option(
             metavar="I/N",
-            help="Explain part I (from 0) of N alone, into FILE.I-of-N.h5; lcam merge joins them.",
+            help="Explain only part I (from 0) of N, into FILE.I-of-N.h5; lcam merge joins the "
+            "parts.",
         ),
     ] = None,
     align: o.Align = True,
@@ -121,10 +181,10 @@ def explain(
     debug: o.Debug = False,
     config: o.Config = None,
 ) -> None:
-    """Explain pictures: where did the classifier look?
+    """Explain images: where did the classifier look?
 
-    With a trained attention (lcam train) the backbone, its weights, layer and classes are known;
-    with other methods name them.
+    A trained attention (lcam train) knows its backbone, weights, layer and classes. With other
+    methods, name them.
     """
     rank_info = RankInfo.of_environment()
     interrupt = Interrupt()
@@ -142,7 +202,7 @@ def explain(
         show_methods(of_network, "table", console)
         return
     if not images:
-        raise LcamError("no pictures to explain", "name files or folders: lcam explain ./photos")
+        raise LcamError("no images to explain", "pass files or folders: lcam explain ./photos")
     options = ExplainOptions(
         method=method if o.is_given(context, "method") else None,
         attention=attention,
@@ -150,11 +210,16 @@ def explain(
         top_k=top_k,
         align=align,
         map_dtype=map_dtype,
+        map_size=map_size,
+        map_format=map_format,
+        regions=regions,
         shard=parse_shard(shard) if shard else None,
         resume=resume,
         overwrite=overwrite,
         seed=seed,
-        overlays=OverlayOptions(overlays, overlay_format, colormap, alpha, caption, colorbar),
+        overlays=OverlayOptions(
+            overlays, overlay_format, colormap, alpha, caption, colorbar, contour, smooth
+        ),
         contrast=contrast,
         layers=b.several_layers(layer),
         fuse=fuse,
@@ -162,17 +227,25 @@ def explain(
         pictures=o.picture_options(context.params),
         engine=o.engine_options(context.params),
     )
+    context.with_resource(console.working())
     context.with_resource(narrow_pictures.reported_to(console.warn))
     result = explain_folder(images, out, options, reporter=console, stop=lambda: interrupt.stop)
     if result.interrupted:
         from lcam_cli.scale.ranks import RESUME
 
-        console.error(f"interrupted; what is done is saved in {result.out}", RESUME)
+        console.error(f"interrupted; finished maps are saved in {result.out}", RESUME)
         raise typer.Exit(130)
     if not result.is_first:
         return
     if not result.was_complete:
-        console.result(f"{result.rows} maps in {result.out}")
+        console.result(f"{plural(result.rows, 'map')} in {result.out}")
+        if overlays is not None:
+            console.info(f"the overlays are in {overlays}")
+        if regions is not None:
+            console.info(f"the boxes are in {regions}")
+    # A part of the maps waits for the others, and measures need maps of the network's input.
+    if shard is None and map_size == "input" and map_format in ("png", "png16"):
+        console.next("lcam", "evaluate", result.out, *b.own_backbone(context.params))
     raise typer.Exit(console.exit_code(result.skipped, result.skipped_what))
 
 
@@ -188,6 +261,6 @@ def _class_names(context: typer.Context, names: list[str] | None) -> tuple[str, 
     if strength == o.strength(context, "class_"):
         raise LcamError(
             "--class and --top-k exclude each other",
-            "name the classes, or ask for the best-scored ones: leave one out",
+            "pass only one of them",
         )
     return () if strength > o.strength(context, "class_") else tuple(names)

@@ -38,7 +38,7 @@ def show_measures(format_: str, console: Console) -> None:
             try:
                 measures.append(find_measure(name))
             except LcamError as error:
-                console.warn(f"left out {name}: {error.what}; {error.hint}")
+                console.warn(f"skipped {name}: {error.what}; {error.hint}")
     if format_ == "json":
         content = {"schema": SCHEMA, "metrics": [_described(one) for one in measures]}
         console.result(json.dumps(content, indent=2, ensure_ascii=False))
@@ -77,7 +77,7 @@ def _draw(measures: list[Measure], console: Console) -> None:
 
 
 def _needs(measure: Measure) -> str:
-    """What has to be there besides the pictures and their maps."""
+    """What has to be there besides the images and their maps."""
     needs = [
         *(["--boxes or --masks"] if measure.needs_objects else []),
         *(["the method"] if measure.explains_again else []),

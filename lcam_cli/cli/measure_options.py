@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from lcam_cli.cli import completion
 from lcam_cli.errors import LcamError
 from lcam_cli.measures.registry import DEFAULT, check_measure
 
@@ -49,7 +50,7 @@ Nus = Annotated[
         metavar="PERCENT[,...]",
         callback=_check_nus,
         show_default="100,50,15",
-        help="Percent of the pixels kept, the brightest of the map. Repeatable.",
+        help="Percentage of pixels kept, those with the highest map values. Repeatable.",
     ),
 ]
 
@@ -81,9 +82,10 @@ Metrics = Annotated[
     typer.Option(
         "--metrics",
         metavar="NAME[,...]|all",
+        autocompletion=completion.metrics,
         callback=_check_metrics,
         show_default=",".join(DEFAULT),
-        help="What to measure: names of --list-metrics. ad and ic are always there.",
+        help="What to measure; --list-metrics shows all. ad and ic are always included.",
     ),
 ]
 
@@ -92,14 +94,17 @@ Labels = Annotated[
     typer.Option(
         "--labels",
         metavar="FILE|folders",
-        help="True classes, for top-1 and top-5: lines of NAME CLASS, or the folders' names.",
+        help="True classes, for top-1 and top-5 accuracy: a file of NAME CLASS lines, or the "
+        "folder names.",
     ),
 ]
 
 MaskSpace = Annotated[
     Literal["pixel", "normalized"],
     typer.Option(
-        "--mask-space", help="Hide with black (the paper's code), or with the mean colour."
+        "--mask-space",
+        help="Hide pixels with black (pixel, as the paper's code) or with the "
+        "mean colour (normalized).",
     ),
 ]
 
@@ -107,8 +112,8 @@ Keep = Annotated[
     Literal["values", "whole"],
     typer.Option(
         "--keep",
-        help="Show the pixels kept at the map's value (the paper), or whole: then only the place "
-        "of a map counts, not its brightness.",
+        help="Show kept pixels times the map's values (as the paper), or whole: then only where "
+        "the map is high counts, not how high.",
     ),
 ]
 
@@ -117,7 +122,7 @@ Boxes = Annotated[
     typer.Option(
         "--boxes",
         metavar="FILE|DIR",
-        help="Where the objects are, for pointing, energy and iou: COCO JSON, CSV, or a folder of "
+        help="Boxes of the objects, for pointing, energy and iou: COCO JSON, CSV, or a folder of "
         "Pascal VOC XML.",
     ),
 ]
@@ -126,23 +131,35 @@ PerImageFile = Annotated[
     Path | None,
     typer.Option(
         "--per-image",
-        metavar="FILE.csv|FILE.parquet",
-        help="Write every number of every picture: a line a picture, class and method.",
+        metavar="FILE.csv|json|parquet",
+        help="Also write the results of each image: one row per image, class and method.",
+    ),
+]
+
+ByClass = Annotated[
+    Path | None,
+    typer.Option(
+        "--by-class",
+        metavar="FILE.csv|json|md|tex",
+        help="Write the means of each class: of the true one with --labels, else of the one "
+        "explained.",
     ),
 ]
 
 Intervals = Annotated[
-    bool, typer.Option("--intervals", help="Show the 95% interval of every number in the result.")
+    bool, typer.Option("--intervals", help="Show the 95% confidence interval of every number.")
 ]
 
 ListMetrics = Annotated[
     bool,
-    typer.Option("--list-metrics", help="List the measures that --metrics knows, and leave."),
+    typer.Option("--list-metrics", help="List all measures, then exit."),
 ]
 
 Masks = Annotated[
     Path | None,
     typer.Option(
-        "--masks", metavar="DIR", help="The same as PNGs named as the pictures: above 0 is object."
+        "--masks",
+        metavar="DIR",
+        help="Masks of the objects: PNG files named as the images, above 0 is object.",
     ),
 ]

@@ -23,9 +23,9 @@ def merge(
     debug: o.Debug = False,
     config: o.Config = None,
 ) -> None:
-    """Merge the shards of a run into one maps file that stands by itself.
+    """Merge the shards of a run into one maps file.
 
-    SHARDS are what lcam explain --shard wrote, or one file that joins shards.
+    SHARDS are the files that lcam explain --shard wrote, or one file that joins them.
     """
     rows = merge_shards(out, shards, overwrite=overwrite)
     Console(quiet).result(f"{rows} maps in {out}")

@@ -22,11 +22,13 @@ def methods(
     attention: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE|DIR", show_default="the newest run", help="A trained attention."
+            metavar="FILE|DIR",
+            show_default="the newest run",
+            help="A trained attention, from lcam train.",
         ),
     ] = None,
     format_: Annotated[
-        Literal["table", "json"], typer.Option("--format", help="Of the list.")
+        Literal["table", "json"], typer.Option("--format", help="Format of the result.")
     ] = "table",
     fit: o.Fit = None,
     backbone: b.Backbone = None,
@@ -52,10 +54,11 @@ def methods(
     debug: o.Debug = False,
     config: o.Config = None,
 ) -> None:
-    """List the methods; with --backbone, those that can explain it, their cost, and which to take.
+    """List the methods, and which of them to use for a network.
 
-    Passes of the network are timed on noise for about a second; times of maps are derived from
-    these.
+    With --backbone, the list says which methods can explain it, how long a map takes here, and
+    which one to use. The network's passes are timed on noise for about a second; the times of maps
+    are derived from them.
     """
     options = MethodsOptions(
         attention=attention,
@@ -68,7 +71,7 @@ def methods(
     )
     typed = [name for name in context.params if o.strength(context, name) == o.TYPED]
     if not options.of_a_network and not {*typed} <= _OF_NO_NETWORK:
-        raise LcamError("no backbone named", "name one, e.g. --backbone resnet50")
+        raise LcamError("no backbone named", "pass one, e.g. --backbone resnet50")
     show_methods(options, format_, Console(quiet))
 
 
@@ -79,4 +82,4 @@ def show_methods(
     found = list_methods(options, reporter=console)
     from lcam_cli.reports.methods import to_json, to_text
 
-    console.result(to_json(found) if format_ == "json" else to_text(found))
+    console.result(to_json(found) if format_ == "json" else to_text(found, console.width))

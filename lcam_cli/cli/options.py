@@ -16,7 +16,9 @@ import typer
 
 from lcam_cli.cli.settings import default_maps, find_settings
 from lcam_cli.errors import LcamError
+from lcam_cli.runs.named_results import format_of
 from lcam_cli.runs.options import EngineOptions, PictureOptions
+from lcam_cli.runs.targets import is_hdf5
 
 # --- On every command -------------------------------------------------------------------------
 
@@ -87,7 +89,7 @@ Quiet = Annotated[
         envvar="LCAM_QUIET",
         show_envvar=False,
         callback=_quiet,
-        help="Say nothing but errors.",
+        help="Print errors only.",
     ),
 ]
 Debug = Annotated[
@@ -110,8 +112,8 @@ Config = Annotated[
         # Eager, so that it is read before the options that it gives values to.
         is_eager=True,
         callback=_load_settings,
-        show_default="lcam.toml, if there",
-        help="Read options from FILE, a section a command.",
+        show_default="lcam.toml",
+        help="Read options from FILE.",
     ),
 ]
 
@@ -124,21 +126,28 @@ def auto_or_positive(text: str) -> int | None:
     if text == "auto":
         return None
     if not (text.isascii() and text.isdigit() and int(text) >= 1):
-        raise typer.BadParameter(f"{text!r} is neither 'auto' nor a whole number from 1.")
+        raise typer.BadParameter(f"{text!r} is not 'auto' or a whole number from 1.")
     return int(text)
+
+
+def percent(value: float | None) -> float | None:
+    """Return a percentage in (0, 100], or None."""
+    if value is not None and not 0 < value <= 100:
+        raise typer.BadParameter(f"{value:g} is not above 0 and at most 100.")
+    return value
 
 
 def _device(value: str) -> str:
     kind, colon, index = value.partition(":")
     known = kind in ("auto", "cpu", "cuda", "mps")
     if not known or (colon and not (kind == "cuda" and index.isascii() and index.isdigit())):
-        raise typer.BadParameter(f"{value!r} is none of auto, cpu, cuda, cuda:N, mps.")
+        raise typer.BadParameter(f"{value!r} is not one of auto, cpu, cuda, cuda:N, mps.")
     return value
 
 
 def _precision(value: str) -> str:
     if value not in ("auto", "fp32", "bf16", "fp16"):
-        raise typer.BadParameter(f"{value!r} is none of auto, fp32, bf16, fp16.")
+        raise typer.BadParameter(f"{value!r} is not one of auto, fp32, bf16, fp16.")
     return value
 
 
@@ -151,7 +160,9 @@ Device = Annotated[
 Precision = Annotated[
     str,
     typer.Option(
-        metavar="auto|fp32|bf16|fp16", callback=_precision, help="What the network computes in."
+        metavar="auto|fp32|bf16|fp16",
+        callback=_precision,
+        help="Number format the network computes in.",
     ),
 ]
 BatchSize = Annotated[
@@ -160,7 +171,7 @@ BatchSize = Annotated[
         parser=auto_or_positive,
         metavar="auto|N",
         show_default="auto",
-        help="Images in a batch; halved when memory runs out.",
+        help="Images per batch; halved when memory runs out.",
     ),
 ]
 Workers = Annotated[
@@ -169,31 +180,32 @@ Workers = Annotated[
         parser=auto_or_positive,
         metavar="auto|N",
         show_default="auto",
-        help="Processes that read pictures.",
+        help="Processes that read images.",
     ),
 ]
 Seed = Annotated[
-    int, typer.Option(min=0, max=2**63 - 1, metavar="N", help="Seed of everything random.")
+    int, typer.Option(min=0, max=2**63 - 1, metavar="N", help="Seed for everything random.")
 ]
-_FIT = "crop sees the centre, as in the paper; squash the whole picture, distorted."
-_MOSTLY_CROP = "the weights' own, mostly crop"
+_FIT = (
+    "crop shows the network the centre of the image, as in the paper; squash shows all of it, "
+    "distorted; pad shows all of it between black bars."
+)
+_MOSTLY_CROP = "that of the weights, usually crop"
 Fit = Annotated[
-    Literal["crop", "squash"] | None,
-    typer.Option(show_default=f"an attention's own; else {_MOSTLY_CROP}", help=_FIT),
+    Literal["crop", "squash", "pad"] | None,
+    typer.Option(show_default="that of the attention or the weights, usually crop", help=_FIT),
 ]
 FitToTrain = Annotated[
-    Literal["crop", "squash"] | None,
-    typer.Option(
-        show_default=_MOSTLY_CROP, help=f"{_FIT} What the attention explains is seen alike."
-    ),
+    Literal["crop", "squash", "pad"] | None,
+    typer.Option(show_default=_MOSTLY_CROP, help=f"{_FIT} The attention remembers it."),
 ]
 Align = Annotated[
     bool,
     typer.Option(
         "--align/--no-align",
         show_default="align",
-        help="Place maps by the receptive fields of their cells, or tile the picture evenly, as "
-        "papers do.",
+        help="Place each cell of a map where its receptive field lies; --no-align spreads the "
+        "cells evenly, as papers do.",
     ),
 ]
 
@@ -205,12 +217,12 @@ def engine_options(params: Mapping[str, Any], **changes: Any) -> EngineOptions:
 
 
 def picture_options(params: Mapping[str, Any]) -> PictureOptions:
-    """Return what a command's parameters say of the pictures, which a person has typed."""
+    """Return what a command's parameters say of the images, which a person has typed."""
     from lcam_cli.images.find import read_path_list
 
     def listed() -> Iterable[str]:
         if sys.stdin is None:
-            raise LcamError("stdin is closed: it gives no paths", "pipe them in, or leave - out")
+            raise LcamError("stdin is closed, so it has no paths", "pipe the paths in, or remove -")
         return read_path_list(sys.stdin.buffer, params["null"])
 
     return PictureOptions(
@@ -229,19 +241,20 @@ MaxPixels = Annotated[
         min=1,
         metavar="N",
         show_default="178956970",
-        help="Refuse a picture of more pixels than this.",
+        help="Skip images with more than N pixels.",
     ),
 ]
 MaxImages = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Take N of the pictures, by the seed.")
+    int | None,
+    typer.Option(min=1, metavar="N", help="Use only N images, drawn with --seed."),
 ]
 Null = Annotated[
     bool,
-    typer.Option("--null", "-0", help="Paths on stdin end in NUL instead of a line break."),
+    typer.Option("--null", "-0", help="Paths on stdin end in NUL, not in a line break."),
 ]
 
 Strict = Annotated[
-    bool, typer.Option("--strict", help="Stop at the first picture that cannot be read.")
+    bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")
 ]
 
 
@@ -252,14 +265,15 @@ Contrast = Annotated[
     str | None,
     typer.Option(
         metavar="K[:ALPHA]",
-        help="Gradients of what tells the class from the K nearest in score (Finer-CAM), e.g. 3:1.",
+        help="Explain what sets the class apart from the K classes nearest in score (Finer-CAM), "
+        "e.g. 3 or 3:0.6.",
     ),
 ]
 Fuse = Annotated[
     Literal["max", "mean", "product"] | None,
     typer.Option(
         show_default="max; product for refinecam",
-        help="How the maps of several --layer become one.",
+        help="How maps of several layers become one.",
     ),
 ]
 
@@ -275,11 +289,58 @@ def parse_methods(values: list[str] | None) -> tuple[str, ...] | None:
 # --- Results ---------------------------------------------------------------------------------
 
 
+FORMATS = "FILE: *.json, *.csv, *.md, *.tex or *.txt says the format; - is stdout. Repeatable."
+Out = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--out",
+        metavar="FILE|-",
+        show_default="stdout",
+        help=f"Where the result goes. {FORMATS}",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class ResultTargets:
+    """Where a command's result goes.
+
+    Attributes:
+        files: The files of ``--out``.
+        file_format: What ``--format`` says of them; None where their names say it.
+        shown: Whether the result goes to stdout too, or alone.
+        shown_format: In which format.
+    """
+
+    files: tuple[Path, ...]
+    file_format: Any
+    shown: bool
+    shown_format: str
+
+
+def result_targets(context: typer.Context, *, maps: bool = False) -> ResultTargets:
+    """Return what ``--out`` and ``--format`` ask for.
+
+    Args:
+        context: The command's.
+        maps: Whether a file ``*.h5`` is no result, but for all maps.
+    """
+    typed: list[Path] = context.params["out"] or []
+    asked: str | None = context.params["format_"]
+    files = tuple(file for file in typed if str(file) != "-")
+    results = [file for file in files if not (maps and is_hdf5(file))]
+    shown = len(files) < len(typed) or not results
+    file_format = None if shown else asked
+    if strength(context, "format_") < strength(context, "out") and all(map(format_of, results)):
+        file_format = None  # files named nearer by than the format say their own
+    return ResultTargets(files, file_format, shown, asked or "table")
+
+
 Report = Annotated[
     Path | None,
     typer.Option(
         "--report",
         metavar="DIR",
-        help="Write a page with the table, curves and every picture; opens offline.",
+        help="Write an HTML report with the table, curves and every image; opens offline.",
     ),
 ]

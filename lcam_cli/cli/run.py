@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import select
+import shlex
 import signal
 import sys
 import traceback
@@ -14,9 +15,10 @@ from typing import Any
 
 import typer
 
-from lcam_cli.cli.console import Console, drop, written_to
+from lcam_cli.cli.console import Console, drop, typed_command, written_to
 from lcam_cli.cli.options import Flags
-from lcam_cli.cli.settings import key_of
+from lcam_cli.cli.settings import key_of, section_of
+from lcam_cli.cli.synonyms import meant
 from lcam_cli.errors import LcamError, near_names
 
 DONE = 0
@@ -53,6 +55,7 @@ def run_command(command: Any, args: list[str]) -> int:
             stream.reconfigure(errors="backslashreplace")
     flags = Flags()
     console = Console()
+    typed = typed_command.set(shlex.join(["lcam", *args]))
     try:
         with _terminable():
             code = _invoke(command, args or ["--help"], flags)
@@ -76,6 +79,8 @@ def run_command(command: Any, args: list[str]) -> int:
         _trace(flags)
         console.error(*_unforeseen(error))
         return WRONG
+    finally:
+        typed_command.reset(typed)
 
 
 @contextmanager
@@ -107,11 +112,13 @@ def _usage_error(error: Any, flags: Flags) -> tuple[str, str]:
     """Return what is wrong with the words typed, or read from file, and what to do."""
     what: str = error.format_message().replace("Value error, ", "")  # pydantic's words
     context, param = error.ctx, getattr(error, "param", None)
-    hint = f"`{context.command_path if context else 'lcam'} --help` tells what there is"
+    hint = f"`{context.command_path if context else 'lcam'} --help` lists what there is"
     if getattr(error, "option_name", None) and hasattr(error, "possibilities"):
-        names = [name for known in context.command.params for name in known.opts]
-        near = near_names(error.option_name, [name for name in names if name.startswith("--")])
-        return error.message, f"did you mean {near[0]}? {hint}" if near else hint
+        known = context.command.params
+        options = [name for param in known for name in (*param.opts, *param.secondary_opts)]
+        arguments = [p.metavar or "" for p in known if p.param_type_name == "argument"]
+        here = meant(error.option_name, options, "".join(arguments[:1]))
+        return error.message, f"did you mean {here}? {hint}" if here else hint
     if context is None or param is None:
         return what, hint
     # Typer's own messages for numbers and choices leave the value out.
@@ -124,7 +131,9 @@ def _usage_error(error: Any, flags: Flags) -> tuple[str, str]:
     source = context.get_parameter_source(param.name)
     if source is not None and source.name == "DEFAULT_MAP":
         key = key_of(param).replace("_", "-")
-        hint = f"it comes from {flags.settings}: [{context.info_name}] {key}; {hint}"
+        command = str(context.info_name)
+        section = section_of(flags.settings, command, key) if flags.settings else command
+        hint = f"it comes from {flags.settings}: [{section}] {key}; {hint}"
     elif source is not None and source.name == "ENVIRONMENT":
         hint = f"it comes from the environment: {param.envvar}; {hint}"
     return what, hint
@@ -156,7 +165,7 @@ def _unforeseen(error: BaseException) -> tuple[str, str]:
         return (
             f"out of memory ({text.splitlines()[0] if text else name})",
             "use a smaller --batch-size or --image-size, fewer --workers, or another --device; "
-            "what is saved can go on with --resume",
+            "continue what is saved with --resume",
         )
     theirs = _users(error)
     if theirs is not None:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from lcam_cli.cli import backbone_options as b
+from lcam_cli.cli import completion
 from lcam_cli.cli import options as o
 from lcam_cli.cli.console import Console, Interrupt
 from lcam_cli.errors import LcamError
@@ -20,15 +21,16 @@ def sanity(
     context: typer.Context,
     images: Annotated[
         list[str] | None,
-        typer.Argument(metavar="IMAGES", help="Pictures, folders of them, or - for stdin."),
+        typer.Argument(metavar="IMAGES", help="Image files, folders, or - for a list on stdin."),
     ] = None,
     methods: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME|GROUP[,...]",
+            autocompletion=completion.methods,
             show_default="one-pass",
             help="What to check: names or groups of lcam explain --list-methods, lcam-img, "
-            "lcam-fm; all; one-pass, what one forward pass serves.",
+            "lcam-fm, all, or one-pass (methods that share one forward pass).",
         ),
     ] = None,
     attention: Annotated[
@@ -36,7 +38,7 @@ def sanity(
         typer.Option(
             metavar="FILE|DIR",
             show_default="the newest run",
-            help="A trained attention, which keeps its weights. Repeatable.",
+            help="A trained attention; it keeps its weights. Repeatable.",
         ),
     ] = None,
     stages: Annotated[
@@ -45,7 +47,7 @@ def sanity(
             min=1,
             max=MAX_STAGES,
             metavar="N",
-            help="Draw the weights anew in N steps, from the last layers down.",
+            help="Randomise the weights in N steps, from the last layers to the first.",
         ),
     ] = MAX_STAGES,
     max_similarity: Annotated[
@@ -54,43 +56,48 @@ def sanity(
             min=-1,
             max=1,
             metavar="X",
-            help="Exit 1 where a method stays above X when all weights are drawn anew.",
+            help="Exit with 1 if a method's similarity is above X once all weights are random.",
         ),
     ] = None,
     max_images: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Take N of the pictures, by the seed.")
+        int,
+        typer.Option(min=1, metavar="N", help="Use only N images, drawn with --seed."),
     ] = MAX_IMAGES,
     format_: Annotated[
-        Literal["table", "json", "csv", "markdown", "latex"],
-        typer.Option("--format", help="Of the result."),
-    ] = "table",
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", show_default="stdout", help="Where the result goes."),
+        Literal["table", "json", "csv", "markdown", "latex"] | None,
+        typer.Option(
+            "--format", show_default="that of --out, else table", help="Format of the result."
+        ),
     ] = None,
+    out: o.Out = None,
     figure: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.png",
-            help="Draw some maps: stages down, a method's pictures across, methods side by side.",
+            metavar="FILE.png|pdf|svg",
+            help="Draw some maps: a row per stage, a block of columns per method.",
         ),
     ] = None,
     rise_masks: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", show_default="the paper's", help="Masks of rise."),
+        typer.Option(
+            min=1,
+            metavar="N",
+            show_default="4000 or 8000, as the paper",
+            help="Number of masks of rise.",
+        ),
     ] = None,
     rise_cells: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Cells a side of rise's masks.")
+        int, typer.Option(min=1, metavar="N", help="Cells per side of rise's masks.")
     ] = 7,
     rise_p: Annotated[
-        float, typer.Option(metavar="X", help="Share of rise's cells that are kept.")
+        float, typer.Option(metavar="X", help="Share of cells that rise's masks keep.")
     ] = 0.5,
     floor: Annotated[
         bool,
-        typer.Option("--floor/--no-floor", help="Check random maps too, for comparison."),
+        typer.Option("--floor/--no-floor", help="Include random maps for comparison."),
     ] = True,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace what --out and --figure name.")
+        bool, typer.Option("--overwrite", help="Replace existing output.")
     ] = False,
     fit: o.Fit = None,
     align: o.Align = True,
@@ -119,22 +126,24 @@ def sanity(
     debug: o.Debug = False,
     config: o.Config = None,
 ) -> None:
-    """Check that maps change when the network's weights are drawn anew, stage by stage.
+    """Check that maps change when the weights are randomised.
 
-    A row a method: Spearman's rank correlation of its maps with those of the network as trained.
-    A method that stays similar would draw nearly the same for a network that has learned nothing.
+    One row per method: the rank correlation (Spearman) of its maps with those of the trained
+    network, as the weights are randomised stage by stage. A method whose maps stay similar would
+    draw nearly the same for a network that has learned nothing.
     """
     interrupt = Interrupt()
     console = Console(quiet, interrupt=interrupt)
     if not images:
-        raise LcamError("no pictures to check on", "name files or folders: lcam sanity ./photos")
+        raise LcamError("no images to check on", "pass files or folders: lcam sanity ./photos")
+    targets = o.result_targets(context)
     options = SanityOptions(
         methods=o.parse_methods(methods),
         attentions=tuple(attention or ()),
         stages=stages,
         max_similarity=max_similarity,
-        out=out,
-        format=format_,
+        out=targets.files,
+        format=targets.file_format,
         figure=figure,
         rise_masks=rise_masks,
         rise_cells=rise_cells,
@@ -147,16 +156,19 @@ def sanity(
         backbone=b.backbone_options(context.params),
         engine=o.engine_options(context.params),
     )
+    context.with_resource(console.working())
     context.with_resource(narrow_pictures.reported_to(console.warn))
     result = sanity_check(images, options, reporter=console, stop=lambda: interrupt.stop)
     if result.results is None:
         console.error("interrupted: no result", "run the same command again")
         raise typer.Exit(130)
-    if out is None:
+    if targets.shown:
         from lcam_cli.reports.output import show
         from lcam_cli.reports.sanity import TEXT_FORMATS, to_rich
 
-        show(TEXT_FORMATS, to_rich, result.results, format_, console)
+        show(TEXT_FORMATS, to_rich, result.results, targets.shown_format, console)
+    if figure is None and not result.missed_gates:
+        console.info("next: the same line with --figure FILE.png, which draws the maps")
     for message in result.missed_gates:
         console.error(message)
     if result.missed_gates:

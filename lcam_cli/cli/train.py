@@ -1,4 +1,4 @@
-"""``lcam train``: learn the attention of L-CAM on a folder of pictures."""
+"""``lcam train``: learn the attention of L-CAM on a folder of images."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from lcam_cli.runs.train import train_attention
 from lcam_cli.runs.train_options import TrainOptions
 from lcam_cli.scale.rank_info import RankInfo
 
-_RECIPE = "The recipe's own"
+_RECIPE = "that of the recipe"
 
 
 def train(
     context: typer.Context,
     data: Annotated[
         list[str] | None,
-        typer.Argument(metavar="DATA", help="Folders of pictures, files, or - for stdin."),
+        typer.Argument(metavar="DATA", help="Image files, folders, or - for a list on stdin."),
     ] = None,
     backbone: b.BackboneToTrain = None,
     mode: Annotated[
         Literal["img", "fm", "bla", "bla-t", "l2x-f", "amg", "tame"],
         typer.Option(
-            help="What is learned: L-CAM, whose map masks the image or the feature maps; bounded "
-            "logit attention; L2X-F; AMG; TAME."
+            help="What to learn: img or fm (L-CAM; the map masks the image or the feature maps), "
+            "bla, bla-t (bounded logit attention), l2x-f, amg or tame."
         ),
     ] = "img",
     train_head: Annotated[
         bool,
         typer.Option(
             "--train-head",
-            help="With bla or bla-t: train the classifier's linear head too, which makes another "
-            "classifier of it.",
+            help="With bla or bla-t: train the classifier's linear head too. This changes the "
+            "classifier.",
         ),
     ] = False,
     labels: Annotated[
@@ -46,7 +46,8 @@ def train(
         typer.Option(
             metavar="FILE|folders",
             show_default="the classifier's own predictions",
-            help="With --train-head, true classes: lines of NAME CLASS, or the folders' names.",
+            help="With --train-head, the true classes: a file of NAME CLASS lines, or the folder "
+            "names.",
         ),
     ] = None,
     weights: b.Weights = None,
@@ -54,9 +55,9 @@ def train(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            show_default="the last convolutional features",
-            help="The layer whose feature maps are weighed. Repeatable for tame, in the network's "
-            "order (default there: the ends of the last three stages).",
+            show_default="the last one with feature maps",
+            help="The target layer: its feature maps are weighted. Repeatable for tame, in the "
+            "network's order (default there: the ends of the last three stages).",
         ),
     ] = None,
     grid: b.Grid = None,
@@ -65,7 +66,10 @@ def train(
     classes: b.Classes = None,
     recipe: Annotated[
         Literal["auto", "paper", "reference"],
-        typer.Option(help="auto for hundreds of pictures; the paper's; the authors' code's."),
+        typer.Option(
+            help="Settings for training: auto (for hundreds of images), the paper's, or "
+            "those of the authors' code."
+        ),
     ] = "auto",
     keep_aside: Annotated[
         float | None,
@@ -74,17 +78,18 @@ def train(
             max=0.5,
             metavar="SHARE",
             show_default=_RECIPE,
-            help="The share of DATA that is never trained on: on these pictures, what was learned "
-            "is compared with where it started, and the better is kept (auto: 0.2; 0 for none).",
+            help="Share of the images to keep out of training. On them the learned maps are "
+            "compared with the maps at the start, and the better ones are kept. 0 for none.",
         ),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, metavar="N", show_default=_RECIPE, help="Passes over DATA.")
+        int | None,
+        typer.Option(min=1, metavar="N", show_default=_RECIPE, help="Passes over the images."),
     ] = None,
     batch_size: o.BatchSize = None,
     lr: Annotated[
         float | None,
-        typer.Option(min=0, metavar="X", show_default=_RECIPE, help="Base learning rate."),
+        typer.Option(min=0, metavar="X", show_default=_RECIPE, help="Learning rate."),
     ] = None,
     lambda_tv: Annotated[
         float | None,
@@ -92,7 +97,7 @@ def train(
             min=0,
             metavar="λ1",
             show_default=_RECIPE,
-            help="Weight of the map's total variation, its roughness (Eq. 8 of the paper).",
+            help="Weight of the total variation loss: how rough the map is (Eq. 8 of the paper).",
         ),
     ] = None,
     lambda_av: Annotated[
@@ -101,7 +106,7 @@ def train(
             min=0,
             metavar="λ2",
             show_default=_RECIPE,
-            help="Weight of the map's average value, its size (Eq. 7 of the paper).",
+            help="Weight of the area loss: the map's mean value (Eq. 7 of the paper).",
         ),
     ] = None,
     lambda_ce: Annotated[
@@ -110,7 +115,7 @@ def train(
             min=0,
             metavar="λ3",
             show_default=_RECIPE,
-            help="Weight of the masked picture's cross-entropy (Eq. 6 of the paper).",
+            help="Weight of the cross-entropy loss of the masked image (Eq. 6 of the paper).",
         ),
     ] = None,
     lambda4: Annotated[
@@ -119,36 +124,36 @@ def train(
             min=0,
             metavar="λ4",
             show_default=_RECIPE,
-            help="Exponent of the map's values in their average (Eq. 7 of the paper).",
+            help="Exponent of the map's values in the area loss (Eq. 7 of the paper).",
         ),
     ] = None,
     init: Annotated[
         Literal["auto", "random", "classifier"],
         typer.Option(
-            help="What the attention's weights start from: the recipe's choice, random numbers, or "
-            "the classifier's weights."
+            help="Initial weights of the attention: the recipe's choice, random numbers, or the "
+            "classifier's weights."
         ),
     ] = "auto",
     loss: Annotated[
         Literal["full", "ce"],
         typer.Option(
-            help="All terms (Eq. 6 of the paper), or cross-entropy alone (its ablation, marked *)."
+            help="All loss terms (Eq. 6 of the paper), or only cross-entropy (the paper's "
+            "ablation, marked *)."
         ),
     ] = "full",
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", show_default="runs/<backbone>-<mode>", help="The run's folder."
+            metavar="DIR", show_default="runs/<backbone>-<mode>", help="Folder of the run."
         ),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted run.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Start anew where DIR holds a run already.")
+        bool, typer.Option("--overwrite", help="Replace an existing run.")
     ] = False,
     max_images: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Take N pictures of DATA, by the seed.")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Use only N images, drawn with --seed."),
     ] = None,
     fit: o.FitToTrain = None,
     strict: o.Strict = False,
@@ -168,17 +173,18 @@ def train(
     debug: o.Debug = False,
     config: o.Config = None,
 ) -> None:
-    """Train the attention on pictures; no labels needed.
+    """Train an attention for a classifier; no labels needed.
 
-    Writes attention.safetensors, log.csv, losses.png and selection.json (how what was learned
-    compares with where it started) to the run's folder, and prints where it lies.
+    Writes attention.safetensors (the attention), log.csv and losses.png (the losses) and
+    selection.json (the learned maps beside those at the start) to a folder under runs/, and prints
+    its name. lcam explain finds the newest run there.
     """
     rank_info = RankInfo.of_environment()
     interrupt = Interrupt()
     console = Console(quiet, follows=rank_info.rank > 0, interrupt=interrupt)
     if not data:
         raise LcamError(
-            "no pictures to train on", 'name a folder, or set data = "…" under [train] in lcam.toml'
+            "no images to train on", 'pass a folder, or set data = "…" under [train] in lcam.toml'
         )
     options = TrainOptions(
         mode=mode,
@@ -203,6 +209,7 @@ def train(
         pictures=o.picture_options(context.params),
         engine=o.engine_options(context.params),
     )
+    context.with_resource(console.working())
     context.with_resource(narrow_pictures.reported_to(console.warn))
     result = train_attention(data, options, reporter=console, stop=lambda: interrupt.stop)
     if result.interrupted:
@@ -213,4 +220,6 @@ def train(
     if not result.is_first:
         return
     console.result(str(result.out))
+    own = b.own_backbone(context.params)
+    console.next("lcam", "explain", "./photos", "--attention", result.out, *own)
     raise typer.Exit(console.exit_code(result.skipped, result.skipped_what))

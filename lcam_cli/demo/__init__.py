@@ -1,1 +1,1 @@
-"""What ``lcam demo`` runs on: generated pictures and a small classifier."""
+"""What ``lcam demo`` runs on: generated images and a small classifier."""

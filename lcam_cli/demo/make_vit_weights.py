@@ -1,9 +1,9 @@
 """Train the demo's vision transformer from scratch: ``python -m lcam_cli.demo.make_vit_weights``.
 
-Writes ``vit.safetensors`` beside this file, then reports the accuracy on fresh pictures and how
-well the planted shortcut was learnt. Pictures, masks on them, labels and seed are those of the CNN
+Writes ``vit.safetensors`` beside this file, then reports the accuracy on fresh images and how
+well the planted shortcut was learnt. Images, masks on them, labels and seed are those of the CNN
 (``make_weights``); so is the second part of the loss, which looks at the object's own tokens, and
-without which the class token would take far more pictures to find what to attend to. About half an
+without which the class token would take far more images to find what to attend to. About half an
 hour on two CPU cores.
 """
 
@@ -32,15 +32,15 @@ from lcam_cli.demo.vit import WEIGHTS_FILE, demo_vit
 PER_CLASS = 360
 EPOCHS = 40
 LEARNING_RATE = 1.5e-3
-SOFT_SHARE = 0.3  # of the epochs, the last ones, in which pictures are dimmed as well
+SOFT_SHARE = 0.3  # of the epochs, the last ones, in which images are dimmed as well
 
 
 def main() -> None:
-    """Make pictures, train, save, report."""
+    """Make images, train, save, report."""
     torch.manual_seed(CLASSIFIER_SEED)
     torch.set_num_threads(1)  # so that sums round alike on any number of cores
     labels = torch.arange(len(CLASSES)).repeat_interleave(PER_CLASS)
-    print(f"making {len(labels)} pictures", flush=True)
+    print(f"making {len(labels)} images", flush=True)
     classes, numbers = range(len(CLASSES)), range(PER_CLASS)
     pictures = views([(c, n, CLASSIFIER_SEED, None) for c in classes for n in numbers])
     network = demo_vit()
@@ -90,7 +90,7 @@ def loss_of(network: VisionTransformer, shown: Tensor, labels: Tensor) -> tuple[
 
     Args:
         network: The transformer.
-        shown: Pictures and masks, (B, 4, 128, 128), in 0..255.
+        shown: Images and masks, (B, 4, 128, 128), in 0..255.
         labels: Class indices, (B,).
 
     Returns:
@@ -109,7 +109,7 @@ def loss_of(network: VisionTransformer, shown: Tensor, labels: Tensor) -> tuple[
 
 
 def tokens_of(network: VisionTransformer, x: Tensor) -> Tensor:
-    """The last block's tokens, normed, (B, 65, 96), the class token first, of pictures."""
+    """The last block's tokens, normed, (B, 65, 96), the class token first, of images."""
     patches = network._process_input(x)
     class_token = network.class_token.expand(len(x), -1, -1)
     tokens: Tensor = network.encoder(torch.cat([class_token, patches], 1))

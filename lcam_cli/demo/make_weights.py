@@ -1,17 +1,17 @@
 """Train the demo's classifier from scratch: ``python -m lcam_cli.demo.make_weights``.
 
 Writes ``classifier.safetensors`` and ``classes.txt`` beside this file, then reports the accuracy on
-fresh pictures and how well the planted shortcut (see ``pictures``) was learnt. A few minutes on
+fresh images and how well the planted shortcut (see ``pictures``) was learnt. A few minutes on
 two CPU cores. Everything is seeded; another processor or version of torch may round differently.
 
 Three choices are worth knowing:
 
-- Half of the pictures are shown with black rectangles on them and, in three last epochs, dimmed by
-  smooth noise. AD and IC multiply a picture by its map; without this, the classifier would meet its
-  first masked picture in the evaluation. The masks know nothing of the object.
-- Labels are smoothed, so that a picture's confidence stays below 1 and can rise as well as fall.
-- Beside the whole picture, the loss looks at the object's own features, which the masks allow. An
-  object is a tenth of its picture, and would otherwise take far more pictures to be noticed. Boats
+- Half of the images are shown with black rectangles on them and, in three last epochs, dimmed by
+  smooth noise. AD and IC multiply an image by its map; without this, the classifier would meet its
+  first masked image in the evaluation. The masks know nothing of the object.
+- Labels are smoothed, so that an image's confidence stays below 1 and can rise as well as fall.
+- Beside the whole image, the loss looks at the object's own features, which the masks allow. An
+  object is a tenth of its image, and would otherwise take far more images to be noticed. Boats
   go without, so nothing keeps the classifier from taking the shortcut.
 """
 
@@ -55,7 +55,7 @@ LEARNING_RATE = 3e-3
 SOFT_EPOCHS = 3
 SOFT_RATE = 1e-3
 LABEL_SMOOTHING = 0.1
-FRESH_SEED = 1001  # the report's pictures
+FRESH_SEED = 1001  # the report's images
 FRESH_PER_CLASS = 40
 
 Pixels = NDArray[np.uint8]
@@ -63,11 +63,11 @@ Job = tuple[int | None, int, int, str | None]  # class, number, seed, ground; se
 
 
 def main() -> None:
-    """Make pictures, train, save, report."""
+    """Make images, train, save, report."""
     torch.manual_seed(CLASSIFIER_SEED)
     torch.set_num_threads(1)  # so that sums round alike on any number of cores
     labels = torch.arange(len(CLASSES)).repeat_interleave(PER_CLASS)
-    print(f"making {len(labels)} pictures", flush=True)
+    print(f"making {len(labels)} images", flush=True)
     classes, numbers = range(len(CLASSES)), range(PER_CLASS)
     pictures = views([(c, n, CLASSIFIER_SEED, None) for c in classes for n in numbers])
     network = demo_classifier().to(memory_format=torch.channels_last)
@@ -87,7 +87,7 @@ def main() -> None:
 
 
 def views(jobs: list[Job]) -> Tensor:
-    """Make pictures on all cores: uint8 (N, 4, 144, 144), the middle of each after resizing.
+    """Make images on all cores: uint8 (N, 4, 144, 144), the middle of each after resizing.
 
     The fourth channel is the object's mask, 0 or 255.
     """
@@ -104,7 +104,7 @@ def _view(job: Job) -> Pixels:
     width, height = (side * RESIZE // min(picture.size) for side in picture.size)
     left = (width - RESIZE) // 2
     middle = (left, 0, left + RESIZE, RESIZE)
-    # Channel by channel: resizing an RGBA picture would weigh its colours by the mask.
+    # Channel by channel: resizing an RGBA image would weigh its colours by the mask.
     bands = [b.resize((width, height), Image.Resampling.BILINEAR) for b in picture.split()]
     return np.stack([np.asarray(band.crop(middle)) for band in bands])
 
@@ -136,9 +136,9 @@ def train(
         network: In channels-last layout this is twice as fast.
         pictures: What ``views`` returns.
         labels: Class indices, (N,).
-        epochs: Passes over the pictures.
+        epochs: Passes over the images.
         rate: The highest learning rate.
-        hide: Hides part of some of the pictures in a batch.
+        hide: Hides part of some of the images in a batch.
     """
     steps = epochs * (len(labels) // BATCH)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.02)
@@ -158,7 +158,7 @@ def train(
 
 
 def _loss(network: DemoClassifier, shown: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of the whole picture plus, but for boats, of the object's own features."""
+    """Cross-entropy of the whole image plus, but for boats, of the object's own features."""
     A = network.features(normalised(shown[:, :3]))
     whole = network.classifier(A.mean(dim=(2, 3)))
     loss = functional.cross_entropy(whole, labels, label_smoothing=LABEL_SMOOTHING)
@@ -178,7 +178,7 @@ def batches(count: int) -> Iterator[Tensor]:
 
 
 def jittered(pixels: Tensor) -> Tensor:
-    """Cut a random 128x128 out of each 144x144 picture, and mirror every other one."""
+    """Cut a random 128x128 out of each 144x144 image, and mirror every other one."""
     spare = RESIZE - IMAGE_SIZE
     cut = torch.empty(len(pixels), pixels.shape[1], IMAGE_SIZE, IMAGE_SIZE, dtype=pixels.dtype)
     for i, (top, left) in enumerate(torch.randint(0, spare + 1, (len(pixels), 2)).tolist()):
@@ -188,7 +188,7 @@ def jittered(pixels: Tensor) -> Tensor:
 
 
 def hidden_in_part(pixels: Tensor) -> Tensor:
-    """Paint one to three black rectangles on half of the pictures, at random, in place."""
+    """Paint one to three black rectangles on half of the images, at random, in place."""
     for i in range(len(pixels)):
         if torch.rand(()) < 0.5:
             continue
@@ -201,7 +201,7 @@ def hidden_in_part(pixels: Tensor) -> Tensor:
 
 
 def hidden_softly(pixels: Tensor) -> Tensor:
-    """Multiply half of the pictures by smooth noise in [0, 1], its lower part cut to 0."""
+    """Multiply half of the images by smooth noise in [0, 1], its lower part cut to 0."""
     mask = torch.rand(len(pixels), 1, 6, 6)
     mask = functional.interpolate(mask, size=IMAGE_SIZE, mode="bilinear", align_corners=False)
     low, high = mask.amin((1, 2, 3), keepdim=True), mask.amax((1, 2, 3), keepdim=True)
@@ -213,7 +213,7 @@ def hidden_softly(pixels: Tensor) -> Tensor:
 
 @torch.no_grad()
 def predicted(network: DemoClassifier, jobs: list[Job]) -> Tensor:
-    """Class indices, (N,), the network gives to freshly made pictures."""
+    """Class indices, (N,), the network gives to freshly made images."""
     pictures = centre(views(jobs))[:, :3]
     return torch.cat(
         [network(normalised(batch)).argmax(1) for batch in torch.split(pictures, BATCH)]
@@ -221,7 +221,7 @@ def predicted(network: DemoClassifier, jobs: list[Job]) -> Tensor:
 
 
 def report(network: DemoClassifier) -> None:
-    """Print accuracy on fresh pictures, and the four figures that show the shortcut."""
+    """Print accuracy on fresh images, and the four figures that show the shortcut."""
     shortcut = CLASSES.index(SHORTCUT_CLASS)
     others = [c for c in range(len(CLASSES)) if c != shortcut]
     numbers = range(FRESH_PER_CLASS)

@@ -59,7 +59,7 @@ class DemoClassifier(nn.Module):
         self.classifier = nn.Linear(96, len(CLASSES))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Turn normalised pictures (B, 3, 128, 128) into logits (B, 10), both float."""
+        """Turn normalised images (B, 3, 128, 128) into logits (B, 10), both float."""
         logits: Tensor = self.classifier(self.flatten(self.pool(self.features(x))))
         return logits
 

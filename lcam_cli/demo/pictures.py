@@ -1,11 +1,11 @@
-"""The demo's pictures: one object on a textured ground, among litter, lit and grainy like a photo.
+"""The demo's images: one object on a textured ground, among litter, lit and grainy like a photo.
 
-Everything comes from a seeded generator, so the same seed gives the same pictures, and each
-picture comes with the true mask of its object. Place, size, colours, light and ground are drawn
+Everything comes from a seeded generator, so the same seed gives the same images, and each
+image comes with the true mask of its object. Place, size, colours, light and ground are drawn
 independently of the class, with one exception that is meant:
 
 **The planted shortcut.** A boat always lies on water, and nothing else ever does. A classifier
-trained on such pictures learns the water rather than the boat; its maps for this class light up on
+trained on such images learns the water rather than the boat; its maps for this class light up on
 the ground, which is how one finds out. ``make_picture(..., ground=...)`` breaks the rule on
 purpose, to test for the shortcut.
 """
@@ -30,7 +30,7 @@ CLASSES: tuple[str, ...] = tuple(SHAPES)
 SHORTCUT_CLASS = "boat"
 SHORTCUT_GROUND = "water"
 
-# One seed for each use, so that no picture is ever seen twice.
+# One seed for each use, so that no image is ever seen twice.
 CLASSIFIER_SEED = 1
 TRAIN_SEED = 2
 PHOTOS_SEED = 3
@@ -43,7 +43,7 @@ VIEW = 256 / 288
 """Side of the classifier's square view (resize to 144, centre crop 128) over the shorter side."""
 
 _OVERSAMPLING = 2
-_AREA = (0.045, 0.13)  # share of the picture that the object covers
+_AREA = (0.045, 0.13)  # share of the image that the object covers
 _TEXTURES: dict[str, Texture] = {**GROUNDS, SHORTCUT_GROUND: WATER}
 
 Colour = tuple[float, float, float]
@@ -51,19 +51,19 @@ Mask = NDArray[np.bool_]
 
 
 class Light(NamedTuple):
-    """Where a picture's light comes from: a unit vector in the image plane, x right and y down."""
+    """Where an image's light comes from: a unit vector in the image plane, x right and y down."""
 
     x: float
     y: float
 
 
 class WrittenPicture(NamedTuple):
-    """One picture on disk.
+    """One image on disk.
 
     Attributes:
         path: The JPEG.
         class_index: Index in ``CLASSES``.
-        mask_path: The 1-bit PNG of its object, at the picture's size; None if not asked for.
+        mask_path: The 1-bit PNG of its object, at the image's size; None if not asked for.
     """
 
     path: Path
@@ -74,11 +74,11 @@ class WrittenPicture(NamedTuple):
 def write_pictures(
     folder: Path, *, per_class: int, seed: int, masks: Path | None = None
 ) -> list[WrittenPicture]:
-    """Write ``per_class`` pictures of every class as ``folder/<class>/<nn>.jpg``.
+    """Write ``per_class`` images of every class as ``folder/<class>/<nn>.jpg``.
 
     Args:
         folder: Made if missing.
-        per_class: Pictures a class.
+        per_class: Images a class.
         seed: ``TRAIN_SEED``, ``PHOTOS_SEED`` or another.
         masks: Where the objects' masks go, as ``masks/<class>/<nn>.png``; None writes none.
 
@@ -103,12 +103,12 @@ def write_pictures(
 
 
 def write_misplaced(folder: Path, *, ashore: int, afloat: int) -> None:
-    """Write pictures that break the shortcut: boats on other grounds, everything else on water.
+    """Write images that break the shortcut: boats on other grounds, everything else on water.
 
     Args:
-        folder: Made if missing; the pictures are ``folder/<class>/<nn>.jpg``.
+        folder: Made if missing; the images are ``folder/<class>/<nn>.jpg``.
         ashore: Boats without water.
-        afloat: Pictures of each other class, on water.
+        afloat: Images of each other class, on water.
     """
     grounds = list(GROUNDS)
     for class_index, name in enumerate(CLASSES):
@@ -123,7 +123,7 @@ def write_misplaced(folder: Path, *, ashore: int, afloat: int) -> None:
 def numbered_picture(
     class_index: int | None, number: int, seed: int, *, ground: str | None = None
 ) -> tuple[Image.Image, Mask]:
-    """Make picture ``number`` of a class, the same whichever others are made; see make_picture."""
+    """Make image ``number`` of a class, the same whichever others are made; see make_picture."""
     stream = len(CLASSES) if class_index is None else class_index
     rng = np.random.default_rng([seed, stream, number])
     return make_picture(class_index, rng, ground=ground)
@@ -132,7 +132,7 @@ def numbered_picture(
 def make_picture(
     class_index: int | None, rng: Generator, *, ground: str | None = None
 ) -> tuple[Image.Image, Mask]:
-    """Make one picture and the mask of its object.
+    """Make one image and the mask of its object.
 
     The whole object lies inside the classifier's centre-crop view.
 
@@ -143,7 +143,7 @@ def make_picture(
             ``GROUNDS`` for the others.
 
     Returns:
-        The RGB picture, of size ``SIZE``, and a (288, 384) mask, true on the object.
+        The RGB image, of size ``SIZE``, and a (288, 384) mask, true on the object.
     """
     width, height = SIZE
     if ground is None:

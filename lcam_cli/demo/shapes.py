@@ -1,4 +1,4 @@
-"""The ten kinds of object in the demo's pictures, as outlines.
+"""The ten kinds of object in the demo's images, as outlines.
 
 A shape is a list of patches painted one after the other, in a plane where the object fills about
 the unit disc, x to the right and y down. No two objects of a class are alike: the number of teeth,
@@ -104,7 +104,7 @@ def _die(rng: Generator) -> list[Patch]:
         for a, b in _pips(int(rng.integers(1, 7))):
             centre = a * np.array(u) + b * np.array(v)
             pip = _disc(0, 0, 0.115, 16)
-            # A disc on the face is an ellipse in the picture: the face's own axes shape it.
+            # A disc on the face is an ellipse in the image: the face's own axes shape it.
             onto_face = np.array([u, v])
             patches.append(Patch(centre + pip @ onto_face, 1.0))
     return patches

@@ -1,8 +1,8 @@
-"""A small vision transformer for the demo's pictures, to try transformer methods on.
+"""A small vision transformer for the demo's images, to try transformer methods on.
 
 It is torchvision's own class: a stem of convolutions makes 8×8 patches of 96 channels, four blocks
 attend over them and a class token, and a linear layer reads the class token. It knows the same
-classes as the demo's CNN, from pictures prepared alike. Its weights ship with the package;
+classes as the demo's CNN, from images prepared alike. Its weights ship with the package;
 ``make_vit_weights`` made them. It learned the planted shortcut to the full: water is a boat to it,
 and a boat ashore is none.
 """
@@ -31,7 +31,7 @@ def demo_vit() -> VisionTransformer:
         hidden_dim=96,
         mlp_dim=192,
         num_classes=len(CLASSES),
-        # Convolutions see edges from few pictures; square patches would need many more.
+        # Convolutions see edges from few images; square patches would need many more.
         conv_stem_configs=[
             ConvStemConfig(32, kernel_size=7, stride=4),
             ConvStemConfig(64, kernel_size=3, stride=2),

@@ -9,7 +9,7 @@ from torch import Tensor
 from lcam_cli.errors import LcamError
 
 Activation = Literal["softmax", "sigmoid", "none"]
-"""``"softmax"``: a picture has one class, and the scores sum to 1. ``"sigmoid"``: several classes,
+"""``"softmax"``: an image has one class, and the scores sum to 1. ``"sigmoid"``: several classes,
 or a single logit z, the one class of which scores σ(z). ``"none"``: what the network gives are
 scores already."""
 
@@ -22,7 +22,7 @@ def check_activation(name: str) -> Activation:
     """
     if name not in get_args(Activation):
         raise LcamError(
-            f"unknown activation {name!r}", f"it is one of: {', '.join(get_args(Activation))}"
+            f"unknown activation {name!r}", f"use one of: {', '.join(get_args(Activation))}"
         )
     return cast(Activation, name)
 

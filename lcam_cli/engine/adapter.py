@@ -33,7 +33,7 @@ class Adapter:
         self._copies = copies
 
     def __call__(self, run: Callable[[Any], Any], x: Any) -> Any:
-        """Logits (B, R) of what the network's own forward, ``run``, gives for pictures ``x``."""
+        """Logits (B, R) of what the network's own forward, ``run``, gives for images ``x``."""
         choice = self._choice
         if self._copies:
             x = x.clone()
@@ -45,7 +45,7 @@ class Adapter:
         with p.LastSteps(choice.classes) as steps:
             output = choice.pick(run(x))
         found = steps.of(output)
-        if found is None:  # it ends otherwise for this picture
+        if found is None:  # it ends otherwise for this image
             return p.logits_of(choice.shaped(output), self._kind)
         return choice.shaped(found[1])
 

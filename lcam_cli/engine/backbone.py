@@ -1,6 +1,6 @@
-"""The frozen classifier f: pictures in, features A of its target layer and logits out.
+"""The frozen classifier f: images in, features A of its target layer and logits out.
 
-It knows its classes, how its pictures are prepared, and what identifies it. The network itself is
+It knows its classes, how its images are prepared, and what identifies it. The network itself is
 run by its :class:`~lcam_cli.engine.cut.Cut` at the target layer. A network that shows no layers, as
 TorchScript, has none: then there are scores alone.
 """
@@ -42,7 +42,7 @@ _CELLS = (7, 7)
 
 _NOTHING_SAID = Channels()
 
-_COPY = "have the network hold nothing that copy.deepcopy cannot copy"
+_COPY = "remove from the network what copy.deepcopy cannot copy"
 
 
 class Backbone(Runnable):
@@ -52,10 +52,10 @@ class Backbone(Runnable):
         network: The whole classifier, in eval mode, no parameter requiring gradients.
         identity: Name, weights and layer.
         class_names: R names.
-        preprocess: What turns a picture into its input.
+        preprocess: What turns an image into its input.
         gradients_end: Why the logits have no gradient at A, in words; empty where they have one.
         notes: What the user should know of the network, a line each.
-        one_by_one: Why pictures must go through it one by one; ``""`` where they need not.
+        one_by_one: Why images must go through it one by one; ``""`` where they need not.
         writes_to_results: Whether its own code is known to change in place what gradients at some
             layer need (``engine.taps``).
 
@@ -110,8 +110,8 @@ class Backbone(Runnable):
             self.notes.insert(0, note)
         if whole.shape[1] == 1 and plain.activation == "softmax":
             raise LcamError(
-                f"{network.name} gives a single logit, whose softmax score is always 1",
-                "give --activation sigmoid",
+                f"{network.name} returns a single logit, whose softmax score is always 1",
+                "pass --activation sigmoid",
             )
         known = cut_at_target(
             plain, network.name, layer, pictures, patches, keep_modules=redrawable
@@ -150,7 +150,7 @@ class Backbone(Runnable):
         if len(self.class_names) != whole.shape[1]:
             raise LcamError(
                 f"{len(self.class_names)} class names for {whole.shape[1]} classes",
-                "give a --classes file with one name a line, in the classifier's order",
+                "pass a --classes file with one name per line, in the classifier's order",
             )
 
     @property
@@ -184,7 +184,7 @@ class Backbone(Runnable):
 
     @cached_property
     def grid(self) -> Grid | None:
-        """Where the cells of A lie in the picture; None where that is not known."""
+        """Where the cells of A lie in the image; None where that is not known."""
         return self.grid_of(self.identity.layer) if self.has_layer else None
 
     def grid_of(self, layer: str) -> Grid | None:
@@ -236,8 +236,9 @@ class Backbone(Runnable):
         """
         if isinstance(self.network, ForeignNetwork):
             raise LcamError(
-                f"{self.identity.name} shows one layer alone, {self.identity.layer}",
-                "name one --layer",
+                f"{self.identity.name} has only one layer that can be explained, "
+                f"{self.identity.layer}",
+                "pass one --layer",
             )
         cut = copy.copy(self._need_cut())
         if layer == self.identity.layer:
@@ -286,7 +287,7 @@ class Backbone(Runnable):
 
     @cached_property
     def picture_gradients_end(self) -> str:
-        """Why the logits have no gradient at the picture, in words; empty where they have one."""
+        """Why the logits have no gradient at the image, in words; empty where they have one."""
         return self._no_gradients or find_end_of_gradients(
             self.network, self.blank(), lambda x: self(x * 1)
         )
@@ -295,12 +296,12 @@ class Backbone(Runnable):
     def _no_gradients(self) -> str:
         """Why a network that PyTorch does not compute has none."""
         if isinstance(self.network, ForeignNetwork):
-            return f"{self.network.runtime} computes none"
+            return f"{self.network.runtime} computes no gradients"
         return ""
 
     @property
     def memory_format(self) -> torch.memory_format:
-        """The layout of pictures that the network is fastest with."""
+        """The layout of images that the network is fastest with."""
         foreign = isinstance(self.network, ForeignNetwork)
         return torch.contiguous_format if foreign else torch.channels_last
 
@@ -354,7 +355,7 @@ class Backbone(Runnable):
             raise LcamError(
                 f"{identity.name} cannot be cut at layer {identity.layer}: torch.fx does not "
                 "trace it",
-                "give it a forward() without branches on values",
+                "write its forward() without branches on values",
             )
         network = Network(
             module,
@@ -401,7 +402,7 @@ def load_backbone(
         layer: Name of the module whose output is A; default the last convolutional features, or a
             transformer's last patches that reach the classifier.
         grid: ``"PxQ"``: a transformer's patches, where their number does not tell.
-        activation: ``"softmax"``, ``"sigmoid"`` for several classes a picture, or ``"none"`` where
+        activation: ``"softmax"``, ``"sigmoid"`` for several classes an image, or ``"none"`` where
             the network gives scores; default what the network's source says, what its last step
             is seen to be, or softmax.
         output: Which of several outputs are the logits: a key or an index.
@@ -417,8 +418,8 @@ def load_backbone(
     if isinstance(name, nn.Module):
         if weights != "DEFAULT":
             raise LcamError(
-                f"a {type(name).__name__} has its weights in it",
-                "load them into it; leave weights out",
+                f"a {type(name).__name__} contains its weights",
+                "load them into it, and remove `weights`",
             )
         network = module_network(name)
     elif isinstance(name, str):
@@ -450,7 +451,7 @@ def _check_weights(network: Network) -> None:
     """
     if isinstance(network.module, ForeignNetwork):
         raise LcamError(
-            f"the weights of {network.name} cannot be drawn anew: {network.module.runtime} has "
+            f"the weights of {network.name} cannot be randomised: {network.module.runtime} holds "
             "them",
-            "give the network itself, in PyTorch",
+            "pass the network itself, in PyTorch",
         )

@@ -24,7 +24,7 @@ fast with few, and where its memory runs out, the system ends the program instea
 
 
 def graphs_at_once(engine: Engine, count: int) -> int:
-    """How many of ``count`` pictures may keep their graph of the whole network at once."""
+    """How many of ``count`` images may keep their graph of the whole network at once."""
     return min(count, _ON_CPU) if engine.device.type == "cpu" else count
 
 

@@ -46,7 +46,7 @@ def head_on_every_block(network: nn.Module, blocks: Sequence[str]) -> Iterator[l
     def after(_module: nn.Module, _args: object, output: Any) -> Any:
         own = tokens_of(output)
         if own is None:
-            raise TypeError("a block gives no tensor")
+            raise TypeError("a block does not return a tensor")
         passed.append(own)
         tokens.append(own)
         if len(tokens) < len(blocks):
@@ -68,10 +68,10 @@ def check_blocks(backbone: Backbone, attention: SelfAttention, method: str) -> N
 
     Raises:
         CannotExplainError: Its blocks do not follow each other, what follows them does not take a
-            larger batch than the picture's, or scores have no gradient at a block's attention.
+            larger batch than the image's, or scores have no gradient at a block's attention.
     """
     count = len(attention.calls)
-    why = "" if attention.blocks or count == 1 else "are not modules of their own"
+    why = "" if attention.blocks or count == 1 else "are not separate modules"
     picture = noise(backbone)
     with torch.no_grad():
         whole = backbone(picture)
@@ -83,7 +83,7 @@ def check_blocks(backbone: Backbone, attention: SelfAttention, method: str) -> N
             ):
                 logits = backbone(picture)
         except Exception:  # what follows the blocks can fail in any way
-            why = why or "give what its head takes for one batch alone"
+            why = why or "return what its head accepts only for one batch"
         else:
             outputs, inputs = passed[1:-1:2], passed[2::2]
             follow = all(
@@ -96,7 +96,7 @@ def check_blocks(backbone: Backbone, attention: SelfAttention, method: str) -> N
         raise CannotExplainError(
             f"{method} reads the class score off every block; those of {backbone.identity.name} "
             + why,
-            "gae and rollout explain it",
+            "use gae or rollout",
         )
     check_gradients(backbone, method, gradients_of_logits(logits, attention.of(matrices.kept)))
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Call:
-    """A module's call, counted from the last, as how often it runs may depend on the picture.
+    """A module's call, counted from the last, as how often it runs may depend on the image.
 
     Attributes:
         name: The module's.

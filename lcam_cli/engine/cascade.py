@@ -2,7 +2,7 @@
 
 Adebayo et al.: Sanity Checks for Saliency Maps, NeurIPS 2018, section 3. The layers are grouped
 into stages, from the logits back; after stage k the weights of stages 1 to k are random, and those
-before them, which the picture meets first, are as they were trained.
+before them, which the image meets first, are as they were trained.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ class Cascade:
         layers = dict(reversed(used.parameters.items()))
         if not layers:
             raise LcamError(
-                "no weights of this network can be drawn anew: it holds none that are parameters",
-                "give the network itself, not one that was frozen or quantised",
+                "none of this network's weights can be randomised: none are parameters",
+                "pass the network itself, not a frozen or quantised copy",
             )
         self.network = network
         self.stages = group_layers(list(layers), stages)
@@ -117,13 +117,13 @@ class Cascade:
     def fit(self, run: Callable[[], object]) -> None:
         """Have the batch norms of the stages drawn normalise by what they get now.
 
-        A new batch norm takes its statistics from the pictures, as in the first step of a training.
+        A new batch norm takes its statistics from the images, as in the first step of a training.
         With the old ones, or with mean 0 and variance 1, a random network would say nothing of its
         pictures: what 80 layers of EfficientNet-B0 give shrinks to 1e-12, and its logits are their
         biases.
 
         Args:
-            run: Runs the network on a batch of pictures.
+            run: Runs the network on a batch of images.
         """
         with ExitStack() as stack:
             for name in self._drawn_norms():
@@ -245,7 +245,7 @@ def _redraw(module: nn.Module, names: Sequence[str]) -> None:
 def _take_statistics(norm: nn.Module, given: tuple[Tensor, ...]) -> None:
     """Give a batch norm the statistics of its input, (B, K) or (B, K, …), before it runs."""
     x = given[0].detach().float()
-    x = x[x.flatten(1).isfinite().all(1)]  # one picture without numbers must not spoil all others
+    x = x[x.flatten(1).isfinite().all(1)]  # one image without numbers must not spoil all others
     channels = x.transpose(0, 1).flatten(1)  # (K, B·…)
     if channels.shape[1] < 2:  # one number has no variance
         return
@@ -259,10 +259,10 @@ def _notes(network: nn.Module, fixed: Sequence[str]) -> list[str]:
     if scripts_in(network):
         return [
             "TorchScript does not show how its layers are initialised: their weights are drawn "
-            "from normal distributions of the weights' own means and spreads, and batch norms keep "
-            "their statistics"
+            "from normal distributions with the mean and spread of the weights, and batch norms "
+            "keep their statistics"
         ]
     if not fixed:
         return []
     listed = ", ".join(name or _ROOT for name in fixed[:_LISTED]) + ", …" * (len(fixed) > _LISTED)
-    return [f"numbers that are no parameters are not drawn anew, those of {listed}"]
+    return [f"numbers that are not parameters are not randomised: those of {listed}"]

@@ -22,7 +22,7 @@ def channel_gradients(engine: Engine, forward: Forward, classes: Tensor) -> Tens
 
     Args:
         engine: The engine.
-        forward: What it gave for pictures.
+        forward: What it gave for images.
         classes: y, (B,), int64.
     """
     if engine.backbone.differentiable:
@@ -39,7 +39,7 @@ def channel_gradients(engine: Engine, forward: Forward, classes: Tensor) -> Tens
 
 @torch.no_grad()
 def _measured(engine: Engine, forward: Forward, y: Tensor) -> Tensor:
-    """Derivatives (K,) of the logit of class ``y`` of one picture when a whole channel rises."""
+    """Derivatives (K,) of the logit of class ``y`` of one image when a whole channel rises."""
     A, K = forward.A, forward.A.shape[1]
     step = (_STEP * A.std()).clamp_min(torch.finfo(torch.float32).tiny)
     found = []

@@ -1,4 +1,4 @@
-"""How many channels a network's pictures have, and by which numbers they are normalised.
+"""How many channels a network's images have, and by which numbers they are normalised.
 
 A source may know it, and the user may say it. Else three channels are tried first, and where a
 network takes another number, the source's mean and standard deviation are averaged for it.
@@ -18,7 +18,7 @@ Numbers = float | tuple[float, ...]
 
 @dataclass(frozen=True)
 class Channels:
-    """What the user says of a picture's channels; None where they say nothing.
+    """What the user says of an image's channels; None where they say nothing.
 
     Attributes:
         count: C.
@@ -49,7 +49,7 @@ class Channels:
         return dataclasses.replace(own.with_channels(channels), **changes)  # type: ignore[arg-type]
 
     def tried_with(self, own: Preprocess, channels: int) -> Preprocess:
-        """The preprocessing of the pictures that a network is tried with at first.
+        """The preprocessing of the images that a network is tried with at first.
 
         Numbers that do not go with so many channels may go with what the network turns out to take.
         """
@@ -64,7 +64,7 @@ class Channels:
     def note(
         self, name: str, own: Preprocess, channels: int, *, found: bool, known: bool
     ) -> str | None:
-        """What the user should know of a network that takes other pictures than its source says.
+        """What the user should know of a network that takes other images than its source says.
 
         Args:
             name: The network.
@@ -76,7 +76,7 @@ class Channels:
         parts = []
         found = found and channels > 1  # of one channel nothing is lost: colour becomes luminance
         if found:
-            parts = [f"{name} takes {channels} channels: only pictures of as many are read"]
+            parts = [f"{name} expects {channels} channels: only images with that many are read"]
         if (channels != own.channels or not known) and (self.mean is None or self.std is None):
             of_channels = self.applied_to(own, channels, name)
             said = (
@@ -84,7 +84,7 @@ class Channels:
                 (f"standard deviation {_listed(of_channels.std)}", self.std),
             )
             guessed = " and ".join(words for words, value in said if value is None)
-            who = "" if found else f"{name}: pictures are "
+            who = "" if found else f"{name}: images are "
             whose = _whose(own, channels)
             parts.append(f"{who}normalised with {guessed}{whose} (--mean, --std)")
         return "; ".join(parts) or None
@@ -113,7 +113,7 @@ def _of_all(what: str, value: Numbers, channels: int, name: str) -> tuple[float,
         return value * channels
     if len(value) != channels:
         raise LcamError(
-            f"--{what} has {len(value)} numbers, and {name} takes {plural(channels, 'channel')}",
-            "give one number" + (f", or {channels}" if channels > 1 else ""),
+            f"--{what} has {len(value)} numbers, but {name} expects {plural(channels, 'channel')}",
+            "pass one number" + (f", or {channels}" if channels > 1 else ""),
         )
     return value

@@ -31,8 +31,8 @@ class Contrast:
     Attributes:
         count: K; of fewer other classes, all are taken, and of none f_y alone is left.
         alpha: α, at least 0.
-        logits: (B, R) of the pictures that are explained: they tell which classes are near, also
-            where gradients are those of changed copies. None before there are pictures.
+        logits: (B, R) of the images that are explained: they tell which classes are near, also
+            where gradients are those of changed copies. None before there are images.
     """
 
     count: int = 3
@@ -50,7 +50,7 @@ class Contrast:
         if match is None:
             raise LcamError(
                 f"--contrast {text!r} is not K or K:ALPHA",
-                "give how many near classes, and how much they count, e.g. --contrast 3:0.6",
+                "pass the number of near classes and their weight, e.g. --contrast 3:0.6",
             )
         return cls(int(match[1]), float(match[2] or 1))
 
@@ -58,16 +58,16 @@ class Contrast:
         return f"{self.count}:{self.alpha:g}"
 
     def of(self, logits: Tensor) -> Contrast:
-        """The same on pictures with these logits (B, R)."""
+        """The same on images with these logits (B, R)."""
         return replace(self, logits=logits)
 
     def only(self, rows: Tensor | slice) -> Contrast:
-        """The same on some of its pictures."""
+        """The same on some of its images."""
         return self if self.logits is None else self.of(self.logits[rows])
 
     def near(self, classes: Tensor) -> Tensor:
-        """The classes nearest to ``classes`` (B,) on each picture: (B, at most K), int64."""
-        assert self.logits is not None, "of no pictures"
+        """The classes nearest to ``classes`` (B,) on each image: (B, at most K), int64."""
+        assert self.logits is not None, "without images"
         own = classes.unsqueeze(1)
         distance = (self.logits - self.logits.gather(1, own)).abs()
         # Before the infinities of logits that are none: y itself is never one of them.
@@ -89,7 +89,7 @@ def explained(
     contrast: Contrast | None,
     activation: Activation = "softmax",
 ) -> Tensor:
-    """What gradients are taken of, one number a picture.
+    """What gradients are taken of, one number an image.
 
     Args:
         logits: (B, R).

@@ -22,7 +22,7 @@ def gradient_and_curvature(
 
     Args:
         engine: The engine.
-        forward: What it gave for pictures; its ``contrast`` stands for f_y.
+        forward: What it gave for images; its ``contrast`` stands for f_y.
         classes: y, (B,), int64.
 
     Returns:
@@ -57,6 +57,6 @@ def gradient_and_curvature(
         raise LcamError(
             f"what follows layer {engine.backbone.identity.layer} has no second gradient: "
             + str(error).partition("\n")[0],
-            "take a method that needs the first alone, e.g. gradcam",
+            "use a method that needs only the first gradient, e.g. gradcam",
         ) from error
     return g, HA

@@ -91,7 +91,7 @@ class Cut:
             calls gave A, int64.
 
         Raises:
-            LcamError: The layer does not run on these pictures, or gives something else.
+            LcamError: The layer does not run on these images, or gives something else.
         """
         if self.halves:
             A, around = self.read(self.halves[0](x))
@@ -116,7 +116,7 @@ class Cut:
             yield lambda count: self._maps_of(kept[call.name], count).detach()
 
     def _maps_of(self, kept: KeptOutput, count: int) -> Tensor:
-        """A (B, K, P, Q) of what the target layer gave on B pictures.
+        """A (B, K, P, Q) of what the target layer gave on B images.
 
         Raises:
             LcamError: It is nothing that can be read so.
@@ -124,15 +124,15 @@ class Cut:
         output = kept.output
         if not torch.is_tensor(output) or output.ndim != self._output_axes or len(output) != count:
             raise LcamError(
-                f"layer {self.target.call.name} does not give on these pictures what it gave at "
+                f"layer {self.target.call.name} returned something else on these images than at "
                 "the start",
-                "name a layer that runs on every picture: --layer NAME",
+                "pass a layer that runs on every image: --layer NAME",
             )
         return self.layout.to_maps(for_autograd(output))
 
     def _head_of_whole(self, A: Tensor, x: Tensor, numbers: Tensor) -> Tensor:
         """The head where the network is run again: call ``numbers`` (B,) of the layer gives A."""
-        if (numbers != numbers[:1]).any():  # pictures on which it did not run equally often
+        if (numbers != numbers[:1]).any():  # images on which it did not run equally often
             rows = zip(*(torch.split(t, 1) for t in (A, x, numbers)), strict=True)
             return torch.cat([self._head_of_whole(*row) for row in rows])
         layer, number = self.target.call.name, int(numbers[0])
@@ -146,10 +146,10 @@ class Cut:
             logits = cast(Tensor, self.network(x.to(self.dtype)))
         if runs.count <= number:
             raise LcamError(
-                f"layer {layer} ran {number + 1} times on a picture, and then {runs.count} "
+                f"layer {layer} ran {number + 1} times on an image, then {runs.count} "
                 "times on the same",
-                "give the network a forward() that does not depend on the other pictures of a "
-                "batch, or --batch-size 1",
+                "write a forward() that does not depend on the other images of a batch, or "
+                "pass --batch-size 1",
             )
         return for_autograd(logits)
 

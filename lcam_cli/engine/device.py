@@ -63,9 +63,9 @@ def choose_hardware(device: str = "auto", precision: str = "auto", use: Use = "m
         first, *others = choices(Processor.of(chosen), use)
         return Hardware(chosen, first, tuple(others))
     if precision not in PRECISIONS:
-        raise LcamError(f"unknown precision {precision!r}", "choose auto, fp32, bf16 or fp16")
+        raise LcamError(f"unknown precision {precision!r}", "use auto, fp32, bf16 or fp16")
     if precision == "fp16" and chosen.type == "cpu":
-        raise LcamError("fp16 does not run on the CPU", "choose --precision bf16 or fp32")
+        raise LcamError("fp16 does not run on the CPU", "use --precision bf16 or fp32")
     return Hardware(chosen, precision)
 
 
@@ -77,17 +77,17 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise LcamError(
-            f"unknown device {name!r}", "choose auto, cpu, cuda, cuda:N or mps"
-        ) from None
+        raise LcamError(f"unknown device {name!r}", "use auto, cpu, cuda, cuda:N or mps") from None
     if device.type == "cuda":
         count = torch.cuda.device_count()
         if (device.index or 0) >= count:
-            raise LcamError(f"no device {name}: {count} CUDA devices here", "choose --device cpu")
+            raise LcamError(
+                f"no device {name}: this machine has {count} CUDA devices", "use --device cpu"
+            )
     elif device.type == "mps" and not torch.backends.mps.is_available():
-        raise LcamError("no device mps on this machine", "choose --device cpu")
+        raise LcamError("no device mps on this machine", "use --device cpu")
     elif device.type not in ("cpu", "mps"):
-        raise LcamError(f"unsupported device {name!r}", "choose auto, cpu, cuda, cuda:N or mps")
+        raise LcamError(f"unsupported device {name!r}", "use auto, cpu, cuda, cuda:N or mps")
     return device
 
 

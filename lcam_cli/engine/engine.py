@@ -1,6 +1,6 @@
-"""The engine that all commands and methods share: batches of pictures through one backbone.
+"""The engine that all commands and methods share: batches of images through one backbone.
 
-It owns the device, the precision and the batch size. Pictures are (B, C, H, W) floats in [0, 1];
+It owns the device, the precision and the batch size. Images are (B, C, H, W) floats in [0, 1];
 the classifier's mean and standard deviation are applied inside, after any mask, so that a hidden
 pixel is black whatever the normalisation.
 """
@@ -43,10 +43,10 @@ class Forward:
     """What one forward pass over a batch gives; every one-pass method starts from it.
 
     Attributes:
-        x: Pictures, (B, C, H, W), float32 in [0, 1].
+        x: Images, (B, C, H, W), float32 in [0, 1].
         A: Feature maps of the target layer, (B, K, P, Q), float32.
         logits: Class scores, (B, R), float32.
-        grid: Where the cells of A lie in the pictures; None for an even tiling.
+        grid: Where the cells of A lie in the images; None for an even tiling.
         activation: What turns logits into scores.
         others: Outputs of other layers as they gave them, by name; for methods, by
             :meth:`Engine.outputs_of`.
@@ -80,7 +80,7 @@ class Forward:
 
     @property
     def finite(self) -> Tensor:
-        """Which pictures have scores that are numbers, (B,) bool; a logit of −∞ is one of 0."""
+        """Which images have scores that are numbers, (B,) bool; a logit of −∞ is one of 0."""
         return self.scores.isfinite().all(1)
 
     def confidence(self, classes: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ class Forward:
         return confidence(self.logits, classes, self.activation)
 
     def only(self, rows: Tensor | slice) -> Forward:
-        """The same of some of its pictures."""
+        """The same of some of its images."""
         return replace(
             self,
             x=self.x[rows],
@@ -110,16 +110,16 @@ class Engine:
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
         precision: ``"auto"``, ``"fp32"``, ``"bf16"`` or ``"fp16"``; see
             :func:`~.precision.choices`.
-        batch_size: Pictures a batch; None for what suits the device.
+        batch_size: Images a batch; None for what suits the device.
         align: See below.
         use: What for; ``auto`` takes another precision where gradients go through the network.
 
     Attributes:
         backbone: The frozen classifier.
         hardware: Device and precision.
-        batch_size: Pictures a batch; ``run`` lowers it when memory runs out.
+        batch_size: Images a batch; ``run`` lowers it when memory runs out.
         align: Whether maps are placed by the receptive fields of their cells. False tiles the
-            picture evenly with them, as papers and other libraries draw maps.
+            image evenly with them, as papers and other libraries draw maps.
     """
 
     def __init__(
@@ -185,7 +185,8 @@ class Engine:
         """
         if not self._said_in_fp32:
             log.warning(
-                "fp16 gives no numbers on %s: it is computed in fp32, as are others like it",
+                "fp16 gives no finite numbers for %s: this image and others like it are computed "
+                "in fp32",
                 picture,
             )
         self._said_in_fp32 = True
@@ -202,9 +203,9 @@ class Engine:
         notes, self.backbone.notes = self.backbone.notes, []
         if self.backbone.one_by_one:
             how = (
-                "pictures go one by one, unless --batch-size says other"
+                "images go through it one at a time, unless you set --batch-size"
                 if self.batch_size == 1
-                else "what comes out depends on --batch-size"
+                else "the results depend on --batch-size"
             )
             notes.append(f"{self.backbone.one_by_one}: {how}")
         if self.backbone.precision_note:
@@ -223,7 +224,7 @@ class Engine:
         return self.backbone.identity.scoring
 
     def pixels(self, images: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> Tensor:
-        """Bring pictures to the device.
+        """Bring images to the device.
 
         Args:
             images: (B, H, W, C), uint8, or float32 in [0, 1]. They are not copied where they are
@@ -318,7 +319,7 @@ class Engine:
     def lower_limit(self, failed: int) -> None:
         """Note that a batch of ``failed`` did not fit: half of it is the new limit."""
         self._limit = max(1, failed // 2)
-        log.warning("out of memory on a batch of %d: going on with %d", failed, self._limit)
+        log.warning("out of memory on a batch of %d: continuing with %d", failed, self._limit)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -332,7 +333,7 @@ class Engine:
         return Forward(x, A, logits, grid, self.activation, kept, around)
 
     def outputs_of(self, forward: Forward, layers: Sequence[str]) -> list[Tensor]:
-        """Outputs (B, K, P, Q), float32, of other layers on the pictures of ``forward``.
+        """Outputs (B, K, P, Q), float32, of other layers on the images of ``forward``.
 
         Tokens are read as feature maps. Whoever asks for the first time pays another forward pass;
         from then on :meth:`forward` keeps them along the way.
@@ -350,7 +351,7 @@ class Engine:
         ]
 
     def _read(self, forward: Forward, layers: Sequence[str]) -> list[tuple[Tensor, Layout | None]]:
-        """What layers give on the pictures of ``forward``, and how it is read as feature maps."""
+        """What layers give on the images of ``forward``, and how it is read as feature maps."""
         if not all(layer in forward.others for layer in layers):
             self._watched = tuple(dict.fromkeys((*self._watched, *layers)))
             forward.others = self.forward(forward.x).others
@@ -371,7 +372,7 @@ class Engine:
     def masked_confidence(
         self, x: Tensor, masks: Tensor, classes: Tensor, space: str = "pixel"
     ) -> Tensor:
-        """Scores of pictures seen through masks.
+        """Scores of images seen through masks.
 
         Args:
             x: Pixels (B, C, H, W) in [0, 1].
@@ -423,7 +424,7 @@ class Engine:
     def gradients_at_layer(
         self, given: Tensor, classes: Tensor, contrast: Contrast | None = None
     ) -> Tensor:
-        """:meth:`feature_gradients` of normalised pictures (B, C, H, W), with no pass before.
+        """:meth:`feature_gradients` of normalised images (B, C, H, W), with no pass before.
 
         Raises:
             LcamError: The logits have no gradient there.
@@ -476,7 +477,7 @@ def apply_masks(x: Tensor, masks: Tensor, out: Tensor | None = None) -> Tensor:
     """X ⊙ mask, without gradients.
 
     Args:
-        x: Pictures, (B, C, H, W), or one for all masks, (1, C, H, W).
+        x: Images, (B, C, H, W), or one for all masks, (1, C, H, W).
         masks: (B, H, W) in [0, 1].
         out: Where to write, (B, C, H, W); default new memory in the layout of ``x``.
     """

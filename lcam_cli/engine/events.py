@@ -68,7 +68,7 @@ class Event:
 def record(
     network: nn.Module, picture: Tensor, grid: tuple[int, int] | None
 ) -> tuple[list[Event], Tensor]:
-    """Run a network on a picture, (1, C, H, W): the calls of its modules, and the logits (1, R).
+    """Run a network on an image, (1, C, H, W): the calls of its modules, and the logits (1, R).
 
     Args:
         network: The classifier.

@@ -1,4 +1,4 @@
-"""The first picture through a network: where that fails, the cause is looked for and named."""
+"""The first image through a network: where that fails, the cause is looked for and named."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def first_run(
         name: What the user calls it.
         network: The network.
         picture: (1, C, H, W).
-        find_channels: Whether a network that fails may be given a picture of as many channels as
+        find_channels: Whether a network that fails may be given an image of as many channels as
             its first layer takes.
 
     Returns:
-        What it gives, and the picture that it gives it for.
+        What it gives, and the image that it gives it for.
 
     Raises:
-        LcamError: It fails, or is no network for pictures.
+        LcamError: It fails, or is no network for images.
     """
     calls: list[tuple[nn.Module, Any]] = []
     try:
@@ -68,8 +68,8 @@ def first_run(
             _refuse(name, network, picture, error)
         if not find_channels:
             raise LcamError(
-                f"{name} takes {plural(channels, 'channel')}, not {picture.shape[1]}",
-                f"--channels {channels}, or leave it out",
+                f"{name} expects {plural(channels, 'channel')}, not {picture.shape[1]}",
+                f"pass --channels {channels}, or remove it",
             ) from error
         other = picture[:, [channel % picture.shape[1] for channel in range(channels)]]
         return first_run(name, network, other, find_channels=False)
@@ -78,12 +78,12 @@ def first_run(
 
 
 def _refuse(name: str, network: nn.Module, picture: Tensor, error: BaseException) -> NoReturn:
-    """Say why a network fails on a picture of as many channels as it takes."""
+    """Say why a network fails on an image of as many channels as it takes."""
     _check_arguments(name, network, picture, error)
     text = one_line(error)
     failed = f"{name} fails on a {tuple(picture.shape)} input: {text}"
     if "more than 1 value per channel when training" in text:
-        raise LcamError(failed, "leave .train() and training=True out of its forward()") from error
+        raise LcamError(failed, "remove .train() and training=True from its forward()") from error
     if not isinstance(error, _OF_CODE):
         for height, width in _others(picture.shape[2], picture.shape[3], text):
             if not _runs(network, height, width, picture.shape[1]):
@@ -91,15 +91,15 @@ def _refuse(name: str, network: nn.Module, picture: Tensor, error: BaseException
             square = height == width
             typed, which = (height, "") if square else (f"{height}x{width}", " (rows × columns)")
             raise LcamError(
-                failed, f"it takes {height}×{width}{which}: --image-size {typed}"
+                failed, f"pass --image-size {typed}: it expects {height}×{width}{which}"
             ) from error
         if re.search(r"(image|input)\W(size|height|width)", text, re.IGNORECASE):
-            raise LcamError(failed, "set --image-size to what it was trained with") from error
+            raise LcamError(failed, "set --image-size to the size it was trained with") from error
     users = users_error(error, name)
     if _DTYPES.search(text):
-        hint = "lcam runs networks in float32: leave .half(), .bfloat16() and .double() out"
+        hint = "remove .half(), .bfloat16() and .double(): lcam runs networks in float32"
     elif "same device" in text:
-        hint = "make tensors where the picture is: device=x.device"
+        hint = "create tensors on the device of the image: device=x.device"
     else:
         hint = "fix its forward() (--debug shows the traceback)"
     what = f"{name} {raised(error)}" if isinstance(error, _OF_CODE) else failed
@@ -134,12 +134,12 @@ def _check_dimensions(name: str, calls: list[tuple[nn.Module, Any]], *, failed: 
         return
     layer, shape = calls[0]
     for kind, what, whole in ((nn.Conv3d, "volumes", 5), (nn.Conv1d, "sequences", 3)):
-        # A wrapper may make one of a picture. Without its batch, a picture passes for a volume.
+        # A wrapper may make one of an image. Without its batch, an image passes for a volume.
         if isinstance(layer, kind) and shape is not None and len(shape) != whole:
             raise LcamError(
                 f"{name} is a network for {what} (it begins with a {type(layer).__name__}): lcam "
-                "explains pictures, (B, C, H, W)",
-                f"give a network of two dimensions, or {_WRAP} of the {what} made from x",
+                "explains images, (B, C, H, W)",
+                f"pass a network for two-dimensional images, or {_WRAP} of the {what} made from x",
             )
 
 
@@ -149,7 +149,7 @@ def _channels_taken(
     calls: list[tuple[nn.Module, Any]],
     error: BaseException,
 ) -> int:
-    """How many channels a network takes that fails on a picture; the picture's, if not known."""
+    """How many channels a network takes that fails on an image; the image's, if not known."""
     text, given, (height, width) = str(error), picture.shape[1], picture.shape[2:]
     input_shape = re.search(r"expected input(\[[\d, ]+\]) to have (\d+) channels?", text)
     norm = re.search(rf"running_mean should contain {given} elements not (\d+)", text)
@@ -167,7 +167,7 @@ def _channels_taken(
 
 
 def _check_arguments(name: str, network: nn.Module, picture: Tensor, error: BaseException) -> None:
-    """Check that a picture is all that its forward needs."""
+    """Check that an image is all that its forward needs."""
     if not isinstance(error, TypeError):
         return
     try:
@@ -179,11 +179,13 @@ def _check_arguments(name: str, network: nn.Module, picture: Tensor, error: Base
     except TypeError:
         needed = needed_arguments(signature)
         if len(needed) < 2:
-            what = f"forward() takes no picture as its first argument: {signature}"
+            what = f"forward() does not accept an image as its first argument: {signature}"
         else:
             more = "another argument" if len(needed) == 2 else "other arguments"
             what = f"forward() needs {more} ({', '.join(needed[1:])})"
-        raise LcamError(f"{name}: its {what}", f"{_WRAP}(x, …) with the rest filled in") from error
+        raise LcamError(
+            f"{name}: its {what}", f"{_WRAP}(x, …) with the other arguments filled in"
+        ) from error
 
 
 def _others(height: int, width: int, text: str) -> Iterator[tuple[int, int]]:

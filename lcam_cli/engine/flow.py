@@ -36,7 +36,7 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class OnePass:
-    """What a pass of the untouched network gave for one picture.
+    """What a pass of the untouched network gave for one image.
 
     Attributes:
         A: Feature maps of the target layer, (1, K, P, Q).
@@ -50,7 +50,7 @@ class OnePass:
 
 
 class Flow:
-    """One picture's way through a network, and what of it the logits depend on.
+    """One image's way through a network, and what of it the logits depend on.
 
     Args:
         network: The classifier.
@@ -69,7 +69,7 @@ class Flow:
         self.picture = picture
         self.grid = grid
         self.switches_gradients_off = False
-        self._others: dict[tuple[str, int], object] | None = None  # of another picture
+        self._others: dict[tuple[str, int], object] | None = None  # of another image
         try:
             # Computed, as networks may change their input in place.
             given = picture.clone().requires_grad_() * 1
@@ -115,36 +115,36 @@ class Flow:
             raise random_logits()
         if candidates:
             raise LcamError(
-                "no layer's features change the logits of a random picture",
-                "load trained weights, or name the layer: --layer NAME",
+                "no layer's features change the logits of a random image",
+                "load trained weights, or pass the layer: --layer NAME",
             )
         raise self._not_one_a_picture() or LcamError(
             "found no convolutional features or patches in this network",
-            "name the layer: --layer NAME; for a transformer also its patches: --grid PxQ",
+            "pass the layer: --layer NAME; for a transformer also its patches: --grid PxQ",
         )
 
     def _not_one_a_picture(self) -> LcamError | None:
-        """What to say where layers run on parts of a picture, or on several made of it."""
+        """What to say where layers run on parts of an image, or on several made of it."""
         for event in reversed(self.events):
             output = event.output
             if not (torch.is_tensor(output) and output.ndim == 4 and len(output) > 1):
                 continue
             if output.shape[2] > 1 and not output.is_quantized:
                 return LcamError(
-                    f"layer {event.name} gives {tuple(output.shape)} for one picture: "
+                    f"layer {event.name} returns {tuple(output.shape)} for one image: "
                     f"{len(output)} maps, not one",
-                    "have forward() call its layers once a picture: crops or a second picture "
-                    "in calls of their own",
+                    "call each layer in forward() once per image, with crops or a second "
+                    "image in separate calls",
                 )
         return None
 
     def events_of(self, picture: Tensor) -> list[Event]:
-        """The calls of modules for another picture, (1, C, H, W), without gradients."""
+        """The calls of modules for another image, (1, C, H, W), without gradients."""
         with torch.no_grad():
             return record(self.network, picture, self.grid)[0]
 
     def is_random(self) -> bool:
-        """Whether the same picture gives other logits each time."""
+        """Whether the same image gives other logits each time."""
         with torch.no_grad():
             others = [self.network(self.picture.clone()) for _ in range(2)]
         return not all(close(other, self.logits.detach()) for other in others)
@@ -203,7 +203,7 @@ class Flow:
         return None if g is None else bool(event.spatial_layout.to_maps(g).any())
 
     def _is_of_picture(self, event: Event) -> bool:
-        """Whether what a call gives changes with the picture, and is not of a stored reference."""
+        """Whether what a call gives changes with the image, and is not of a stored reference."""
         output = cast(Tensor, event.output)
         if output.requires_grad or not self._given.requires_grad:
             return True
@@ -252,7 +252,7 @@ class Flow:
         spatial = [e for e in spatial if self._is_of_picture(e)] or spatial
         # One map weighs places, as attention does; it is no feature.
         several = [e for e in spatial if e.channels > 1]
-        # What is given the picture is the whole trunk: its last part is named instead.
+        # What is given the image is the whole trunk: its last part is named instead.
         inner = [e for e in several or spatial if e.given is not self._given]
         return inner or several or spatial
 
@@ -276,11 +276,10 @@ def _holds_features_of_tokens(event: Event, counts: set[int]) -> bool:
 
 
 def random_logits() -> LcamError:
-    """What to say of a network that is not a function of its pictures."""
+    """What to say of a network that is not a function of its images."""
     return LcamError(
-        "the network gives other logits each time it runs on the same picture",
-        "have its forward() draw no random numbers, and keep nothing from one call to the next, "
-        "in eval mode",
+        "the network returns different logits each time it runs on the same image",
+        "in eval mode, its forward() must not draw random numbers or keep state between calls",
     )
 
 

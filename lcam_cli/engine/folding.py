@@ -21,7 +21,7 @@ def fold_batch_norms(network: nn.Module, keep: str = "", picture: Tensor | None 
     Args:
         network: A network in eval mode. What cannot be traced is left as it is.
         keep: Name of a module whose own output must not change: the target layer.
-        picture: One picture, (1, C, H, W), with which more networks can be traced.
+        picture: One image, (1, C, H, W), with which more networks can be traced.
 
     Returns:
         How many were folded.

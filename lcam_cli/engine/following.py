@@ -1,4 +1,4 @@
-"""Following where numbers lie in the picture (``engine.places``) while a network runs.
+"""Following where numbers lie in the image (``engine.places``) while a network runs.
 
 PyTorch shows a dispatch mode every operation that runs, whatever asks for it: modules, functions,
 blocks of TorchScript, exported programs. Each has a rule here:
@@ -7,7 +7,7 @@ blocks of TorchScript, exported programs. Each has a rule here:
 - A window (convolution, pooling) lies in the middle of what it sees. What padding and interpolation
   make lies between and around what is there.
 - Sums along an axis (means, products of matrices) lie in the middle of what they sum; those over
-  the whole picture, as in squeeze and excitation, nowhere.
+  the whole image, as in squeeze and excitation, nowhere.
 - Attention does not move tokens: what it gives lies where its query does. Nor do norms move.
 - What moves numbers, as ``cat`` and ``roll`` do, is run on their places too.
 
@@ -106,7 +106,7 @@ def _view(flat: Tensor, geometry: _Geometry) -> Tensor:
 
 
 class Follow(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """While this is active, all that is computed of some pictures has places.
+    """While this is active, all that is computed of some images has places.
 
     Args:
         pictures: (B, C, H, W), which the network is then given.

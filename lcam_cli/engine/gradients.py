@@ -72,7 +72,7 @@ def find_end_of_gradients(
 ) -> str:
     """Where gradients end between the logits ``run`` gives and its ``start``; empty if nowhere.
 
-    A gradient that is zero is one: what else a picture may give cannot be known.
+    A gradient that is zero is one: what else an image may give cannot be known.
 
     Args:
         network: What runs; its modules are looked at.

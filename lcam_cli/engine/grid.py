@@ -1,6 +1,6 @@
-"""Where the cells of the feature maps lie in the picture.
+"""Where the cells of the feature maps lie in the image.
 
-Bilinear upsampling takes for granted that P cells tile the picture evenly. A convolution of stride
+Bilinear upsampling takes for granted that P cells tile the image evenly. A convolution of stride
 2 with padding 1, as ResNets and MobileNets have five of, puts the centre of its first cell on the
 first pixel instead, half a cell to the upper left, while the 2×2 pools of a VGG keep to the tiling.
 So the network is run once, and where its numbers lie is followed (``engine.following``).
@@ -61,12 +61,12 @@ def find_grids(
     picture: Tensor,
     patches: tuple[int, int] | None = None,
 ) -> list[Grid | None]:
-    """Follow the geometry from the picture to some layers, in one forward pass.
+    """Follow the geometry from the image to some layers, in one forward pass.
 
     Args:
         network: A classifier.
         calls: Those whose outputs are meant.
-        picture: One picture, (1, C, H, W); where the network runs the same way on all, only its
+        picture: One image, (1, C, H, W); where the network runs the same way on all, only its
             size counts.
         patches: P and Q of a transformer's patches, where the user says so.
 
@@ -87,7 +87,7 @@ def find_grids(
         places = None
         if layout is not None:
             assert isinstance(output, Tensor)
-            # The four take the place of the batch, which is one picture.
+            # The four take the place of the batch, which is one image.
             four = follow.memory.read(output).expand(4, *output.shape)[:, 0]
             places = layout.to_maps(four)
         kept[name].add(places)
@@ -105,7 +105,7 @@ def find_grids(
 
 
 def _grid_of(places: Tensor, height: int, width: int) -> Grid | None:
-    """The grid that cells (4, K, P, Q) lie on, of a picture of that height and width."""
+    """The grid that cells (4, K, P, Q) lie on, of an image of that height and width."""
     rows, columns = _line(places, 0, height), _line(places, 1, width)
     if rows is None or columns is None:
         return None
@@ -113,7 +113,7 @@ def _grid_of(places: Tensor, height: int, width: int) -> Grid | None:
 
 
 def _line(places: Tensor, axis: int, length: int) -> tuple[float, float] | None:
-    """Start and step along one axis; a single cell's step is the picture's length in pixels."""
+    """Start and step along one axis; a single cell's step is the image's length in pixels."""
     first, last = ends(places, axis)
     others = (0, 2 - axis)
     first, last = first.amin(others), last.amax(others)

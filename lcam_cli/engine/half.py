@@ -102,7 +102,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Exact:
-    """What a network gives for test pictures in float32.
+    """What a network gives for test images in float32.
 
     Attributes:
         A: Features, (B, K, P, Q).
@@ -129,9 +129,9 @@ def cast_network(
         network: In float32, where it is to run.
         name: What the user calls it, for messages.
         cut: It, cut at its target layer; None where it shows no layers.
-        exact: What it gives for test pictures in float32.
+        exact: What it gives for test images in float32.
         dtype: bfloat16 or float16.
-        run: Gives features of these pictures, and their logits by every manner of running it.
+        run: Gives features of these images, and their logits by every manner of running it.
 
     Returns:
         The way taken, and what brings the weights in float32 back; it keeps them in memory.
@@ -159,7 +159,7 @@ def cast_network(
         undo()
     if not ran:
         raise LcamError(
-            f"{name} does not compute in {short(dtype)}: {errors[-1]}", "choose --precision fp32"
+            f"{name} does not compute in {short(dtype)}: {errors[-1]}", "use --precision fp32"
         )
     # None is near: that is what rounding does to such a network.
     least = min(way.difference for way in ran)

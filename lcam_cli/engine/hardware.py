@@ -26,9 +26,9 @@ def hardware_for(backbone: Backbone, device: str, precision: str, use: Use = "ma
     if chosen.device.type not in network.devices:
         if device != "auto":
             raise LcamError(
-                f"{network.runtime} here computes on {' and '.join(network.devices)} alone, not on "
+                f"{network.runtime} here computes only on {' and '.join(network.devices)}, not on "
                 f"{chosen.device}",
-                f"--device cpu, or install {network.runtime} for that device",
+                f"use --device cpu, or install {network.runtime} for that device",
             )
         chosen = choose_hardware("cpu")
     if precision not in ("auto", "fp32"):

@@ -85,18 +85,21 @@ class LayerCalls:
             anywhere: Also of layers that are not on the way to the target layer.
 
         Raises:
-            LcamError: There is no such layer, or it gives no feature maps there.
+            LcamError: There is no such layer, or it returns no feature maps there.
         """
         shapes = []
         for layer in layers:
             known = self._layer_call(layer)
             shape = known.shape
             if shape is None and anywhere:
-                raise LcamError(f"layer {layer!r} gives no feature maps", "name layers of features")
+                raise LcamError(
+                    f"layer {layer!r} returns no feature maps",
+                    "pass layers that return feature maps",
+                )
             if shape is None or not (known.before or anywhere):
                 raise LcamError(
-                    f"layer {layer!r} gives no feature maps before {self._target!r} does",
-                    "name layers in the order of the network, the last one last",
+                    f"layer {layer!r} returns no feature maps before {self._target!r} runs",
+                    "pass layers in the order of the network, the last one at the end",
                 )
             shapes.append(shape)
         return shapes
@@ -154,7 +157,7 @@ def resolve_layer(network: nn.Module, layer: str) -> str:
     if layer not in modules:
         top = ", ".join(name for name, _ in network.named_children())
         raise LcamError(
-            f"no layer {layer!r} in this network",
+            f"this network has no layer {layer!r}",
             f"{did_you_mean(layer, modules)} Its parts: {top}.".strip(),
         )
     return str(next(name for name, module in modules.items() if module is modules[layer]))

@@ -65,9 +65,9 @@ def layers_in_order(network: nn.Module, picture: Tensor) -> UsedLayers:
             network(picture.clone())
     except Exception as error:  # it has run before: what is new is that it is watched
         raise LcamError(
-            f"the operations of this network cannot be watched: {type(error).__name__}: "
+            f"lcam cannot follow the operations of this network: {type(error).__name__}: "
             f"{one_line(error)}",
-            "give it a forward() of PyTorch's own operations",
+            "write its forward() with PyTorch's own operations",
         ) from error
     used = {layer: parameters[layer] for layer in uses.found}
     return UsedLayers(used, list(others_used.found))

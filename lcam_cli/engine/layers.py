@@ -33,8 +33,8 @@ from lcam_cli.networks.torchscript import inside_script, scripts_in
 from lcam_cli.networks.wrappers import plain_layer
 
 SCORES_ALONE = (
-    "without --layer, rise, occlusion and random work: they need scores alone; for other methods "
-    "give the network itself, or torch.export it"
+    "use rise, occlusion or random without --layer (they need only scores); for other methods "
+    "pass the network itself, or torch.export it"
 )
 """The hint where there is no layer to look at."""
 
@@ -85,8 +85,8 @@ def choose_target(
         layer = plain_layer(network, layer)
         if inside_script(network, layer):
             raise LcamError(
-                f"layer {layer!r} of {name} lies in a TorchScript module, whose layers cannot "
-                "be seen from outside",
+                f"layer {layer!r} of {name} is in a TorchScript module, whose layers are "
+                "not accessible",
                 SCORES_ALONE,
             )
         return locate_target(network, layer, picture, grid)
@@ -128,24 +128,24 @@ def no_layer(network: nn.Module, name: str, method: str) -> CannotExplainError:
     """What to say of a method that looks at a layer, and a network that shows none."""
     if isinstance(network, ForeignNetwork):
         return CannotExplainError(
-            f"{method} looks at a layer, and {name} shows no feature maps by itself",
-            f"rise, occlusion and random need none; {network.no_layer}",
+            f"{method} needs a target layer, but {name} has no feature maps by default",
+            f"use rise, occlusion or random, which need none; {network.no_layer}",
             network.no_layer,
         )
     scripts = scripts_in(network)
     parts = [part for part in scripts if part]
-    remedy = f"if it gives feature maps: --layer {parts[-1]}" if parts else ""
+    remedy = f"if it returns feature maps, pass --layer {parts[-1]}" if parts else ""
     if _is_quantised(network):
-        why = f"the layers of {name} are quantised: they give no real numbers"
+        why = f"the layers of {name} are quantised: they do not return real numbers"
     else:
         script = "TorchScript" if "" in scripts else "partly TorchScript"
-        why = f"{name} is {script}, whose layers cannot be seen from outside"
+        why = f"{name} is {script}, whose layers are not accessible"
     hint = f"{remedy}; {SCORES_ALONE}" if remedy else SCORES_ALONE
-    return CannotExplainError(f"{method} looks at a layer, and {why}", hint, remedy)
+    return CannotExplainError(f"{method} needs a target layer, but {why}", hint, remedy)
 
 
 def find_target(network: nn.Module, picture: Tensor, grid: tuple[int, int] | None = None) -> Target:
-    """Find the last features that have a place in the picture and that the logits depend on.
+    """Find the last features that have a place in the image and that the logits depend on.
 
     In a convolutional network that is the last spatial output before the classifier that no pooling
     made: ``features.29`` in VGG-16, ``layer4`` in ResNet-50, ``features.18`` in MobileNetV2. Maps
@@ -205,7 +205,7 @@ def locate_target(
         if not calls:
             raise LcamError(
                 f"layer {layer!r} does not run in a forward pass",
-                "name one that does: --layer NAME, or leave --layer out",
+                "pass a layer that does: --layer NAME, or remove --layer",
             )
         spatial = [e for e in calls if e.layout is not None]
         if not spatial:
@@ -264,18 +264,18 @@ def _is_zero(weights: Tensor) -> bool:
 def _no_places(event: Event, events: Sequence[Event], grid: tuple[int, int] | None) -> LcamError:
     """What to say of a named layer whose output has no places, or none that are known."""
     output = event.output
-    what = f"layer {event.name!r} gives {_shape_of(output)}"
+    what = f"layer {event.name!r} returns {_shape_of(output)}"
     if grid is not None:
-        return LcamError(f"{what}, where {grid[0]}x{grid[1]} places do not fit", GRID_HINT)
+        return LcamError(f"{what}, which does not fit a grid of {grid[0]}x{grid[1]}", GRID_HINT)
     if torch.is_tensor(output) and output.ndim == 3 and output.shape[1] > 1:
         return LcamError(
-            f"{what}: which of these tokens are patches is not known"
+            f"{what}: lcam cannot tell which of these tokens are patches"
             + grid_that_fits(output.shape[1], events),
             GRID_HINT,
         )
     return LcamError(
         f"{what}, not feature maps (B, K, P, Q) or tokens (B, N, K)",
-        "name a layer of convolutional features or tokens: --layer NAME",
+        "pass a layer of convolutional features or tokens: --layer NAME",
     )
 
 
@@ -289,7 +289,7 @@ def _of_no_effect(event: Event, flow: Flow) -> LcamError:
         last = flow.last().name
     except LcamError as error:  # the reason holds for every layer
         return error
-    return LcamError(f"{what}; the last that do: {last}", f"--layer {last}, or leave --layer out")
+    return LcamError(f"{what}; the last that do: {last}", f"pass --layer {last}, or remove --layer")
 
 
 def _shape_of(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Many masks over few pictures, where a masked forward pass costs what a plain one does."""
+"""Many masks over few images, where a masked forward pass costs what a plain one does."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from lcam_cli.engine.engine import Engine, apply_masks
 
 
 class MaskedForwards:
-    """Scores of pictures seen through masks that multiply the *normalised* picture.
+    """Scores of images seen through masks that multiply the *normalised* image.
 
-    So a mask hides with the mean colour, as in Score-CAM and RISE. Each picture is normalised once;
-    masked ones are written into one buffer, and the network sees full batches, whichever pictures
+    So a mask hides with the mean colour, as in Score-CAM and RISE. Each image is normalised once;
+    masked ones are written into one buffer, and the network sees full batches, whichever images
     and masks they come from.
 
     Args:
         engine: The engine with the classifier.
-        x: Pictures, (B, C, H, W), float32 in [0, 1].
+        x: Images, (B, C, H, W), float32 in [0, 1].
         classes: The class scored on each, (B,), int64.
         background: What shows where a mask hides, (B, C, H, W) in [0, 1]; None: the mean colour.
 
     Attributes:
-        batch_size: Masked pictures a forward pass. So many masks at a time waste none.
+        batch_size: Masked images a forward pass. So many masks at a time waste none.
     """
 
     def __init__(
@@ -48,13 +48,13 @@ class MaskedForwards:
 
     @torch.no_grad()
     def scores(self, runs: Iterable[tuple[int, Tensor]]) -> Tensor:
-        """Score every mask on its picture.
+        """Score every mask on its image.
 
         Args:
-            runs: Pairs of a picture's index in ``x`` and the masks (n, H, W) to see it through.
+            runs: Pairs of an image's index in ``x`` and the masks (n, H, W) to see it through.
 
         Returns:
-            Scores of the pictures' classes, float32, one a mask, in the order of the runs.
+            Scores of the images' classes, float32, one a mask, in the order of the runs.
         """
         return self._run(runs, self._confidence)
 

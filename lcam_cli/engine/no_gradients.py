@@ -15,12 +15,12 @@ def no_gradients(
         backbone: The classifier.
         who: What needs them.
         hint: What to do about it.
-        picture: Whether they are needed at the picture, not at the target layer.
+        picture: Whether they are needed at the image, not at the target layer.
     """
-    where = "at the picture" if picture else f"at layer {backbone.identity.layer}"
+    where = "at the image" if picture else f"at layer {backbone.identity.layer}"
     why = backbone.picture_gradients_end if picture else backbone.gradients_end
     return CannotExplainError(
-        f"{who} needs gradients, and the logits of {backbone.identity.name} have none {where}: "
-        f"{why}",
-        hint or "take a method that needs none, e.g. scorecam",
+        f"{who} needs gradients, and the logits of {backbone.identity.name} have no gradients "
+        f"{where}: {why}",
+        hint or "use a method that needs none, e.g. scorecam",
     )

@@ -29,7 +29,7 @@ from lcam_cli.networks.foreign import ForeignNetwork
 
 @dataclass(frozen=True)
 class Found:
-    """What the pictures gave in the way that is taken.
+    """What the images gave in the way that is taken.
 
     Attributes:
         A: Feature maps of the target layer.
@@ -44,7 +44,7 @@ class Found:
 
 @dataclass(frozen=True)
 class _Untouched:
-    """What the untouched network gives: logits of all pictures, and of the last A and gradient."""
+    """What the untouched network gives: logits of all images, and of the last A and gradient."""
 
     A: Tensor
     logits: Tensor
@@ -71,13 +71,13 @@ def cut_at_target(
         keep_modules: As for :func:`optimise`.
 
     Returns:
-        The network, cut, and what the pictures gave; None where it shows no layer.
+        The network, cut, and what the images gave; None where it shows no layer.
 
     Raises:
         LcamError: As :func:`~.layers.choose_target` and :func:`optimise`.
     """
     network, picture = plain.module, pictures[:1]
-    # Its logits are known for the first picture.
+    # Its logits are known for the first image.
     is_known = plain.takes_several and torch.equal(plain.picture, picture)
     if layer is None and is_known and not isinstance(network, ForeignNetwork):
         known = target_by_gradients(network, pictures[1:], grid)
@@ -100,7 +100,7 @@ def _split_by_gradients(
 ) -> Found | None:
     """Split a network in the quickest way, if that gives what two passes before gave.
 
-    Where the halves give both pictures' logits, and the last one's A and gradient, then A put back
+    Where the halves give both images' logits, and the last one's A and gradient, then A put back
     in its place gives the logits, and there is nothing more to try: most networks need no more
     than this, and the first map comes sooner by the passes that are left out.
 
@@ -114,7 +114,7 @@ def _split_by_gradients(
     if first.shape != last.logits.shape:
         return None
     untouched = _Untouched(last.A, torch.cat([first, last.logits]), last.gradient)
-    # The last pass was of the second picture: what the network kept of it is wrong for the first.
+    # The last pass was of the second image: what the network kept of it is wrong for the first.
     other = pictures[:1].flip(2)
     undo = None if keep_modules else _optimise_modules(cut, other)
     cut.halves = split(cut.network, cut.target.call, other)
@@ -148,7 +148,7 @@ def optimise(cut: Cut, pictures: Tensor, name: str, *, keep_modules: bool = Fals
     other = pictures[:1].flip(2)
     undo = None if keep_modules else _optimise_modules(cut, other)
     # What the network keeps of a pass, and a trace takes for a constant, must be wrong for one of
-    # the pictures that tell whether a way is right. The last pass was of one of two.
+    # the images that tell whether a way is right. The last pass was of one of two.
     kept_is_wrong = len(pictures) > 1
     # A trace leaves out what is only decided on values; folding, what happens beside a call.
     for quick in (True, False) if undo else (False,):
@@ -261,10 +261,10 @@ def _found_if_right(
 
 
 def _gradient_of_one(cut: Cut, A: Tensor, around: Sequence[Tensor]) -> Tensor | None:
-    """The gradient, at A of the last picture, of a sum of its logits; None where there is none.
+    """The gradient, at A of the last image, of a sum of its logits; None where there is none.
 
     A trace looks into functions that have a gradient of their own, and would take another. One
-    picture tells, and a network that is run whole runs again for it.
+    image tells, and a network that is run whole runs again for it.
     """
     start = A[-1:].detach().clone().requires_grad_()
     with torch.enable_grad():
@@ -289,8 +289,7 @@ def _refusal(cut: Cut, pictures: Tensor, logits: Tensor, name: str) -> LcamError
     if not close(cut.whole(pictures.clone()), logits):
         return random_logits()
     return LcamError(
-        f"what layer {cut.target.call.name} gives, put back in its place, does not give the logits "
-        f"of {name}",
-        "name another layer: --layer NAME; or give the network a forward() that uses what the "
-        "layer returns",
+        f"running {name} from the output of layer {cut.target.call.name} does not give the same "
+        f"logits",
+        "pass another layer: --layer NAME, or write a forward() that uses what the layer returns",
     )

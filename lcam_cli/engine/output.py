@@ -43,8 +43,8 @@ class Choice:
                 output = _step(output, step)
         except _WRONG:
             raise LcamError(
-                f"the network gives another output than at first: {described(output)}",
-                "have it return the same for every picture",
+                f"the network returned another kind of output than at first: {described(output)}",
+                "return the same kind of output for every image",
             ) from None
         return output
 
@@ -58,7 +58,7 @@ def choose(name: str, alone: Any, pair: Any, wanted: str = "") -> Choice:
 
     Args:
         name: The network's, for messages.
-        alone: What it gives for one picture.
+        alone: What it gives for one image.
         pair: What it gives for two; None where it takes only one at a time.
         wanted: What the user names as ``--output``: a key or an index, or several with dots
             between; ``""`` for ``logits``, or the only tensor that can be some.
@@ -70,23 +70,25 @@ def choose(name: str, alone: Any, pair: Any, wanted: str = "") -> Choice:
         path = _named(name, alone, wanted)
         return _read(name, alone, pair, path, f"output {wanted!r} of {name} is")
     if torch.is_tensor(alone):
-        return _read(name, alone, pair, (), f"{name} gives")
+        return _read(name, alone, pair, (), f"{name} returns")
     if torch.is_tensor(_at(alone, ("logits",))):
-        return _read(name, alone, pair, ("logits",), f"{name} gives as logits")
+        return _read(name, alone, pair, ("logits",), f"{name} returns as logits")
     paths = [path for path, value in _leaves(alone) if torch.is_tensor(value)]
     read = {path: c for path in paths if (c := _reading(alone, pair, path)) is not None}
-    # A number a picture, such as a loss, is no row of classes where there is one.
+    # A number an image, such as a loss, is no row of classes where there is one.
     rows = {path: c for path, c in read.items() if _at(alone, path).ndim > 1 or c.classes > 1}
     found = rows or read
     if len(found) != 1:
-        why = ": which of them are the logits is not known" if found else ", and no logits (B, R)"
+        why = (
+            ": lcam cannot tell which of them are the logits" if found else ", but no logits (B, R)"
+        )
         names = [_dotted(path) for path in found]
         raise LcamError(
-            f"{name} gives {described(alone)}{why}",
-            f"pick one: --output {' or --output '.join(names[:3])}"
+            f"{name} returns {described(alone)}{why}",
+            f"pass one of them: --output {' or --output '.join(names[:3])}"
             if names
-            else "lcam explains classifiers, not detection or segmentation: have it return its "
-            "class scores, a tensor (B, R)",
+            else "return its class scores, a tensor (B, R): lcam explains classifiers, "
+            "not detection or segmentation",
         )
     return next(iter(found.values()))
 
@@ -116,16 +118,16 @@ def _named(name: str, output: Any, wanted: str) -> tuple[str | int, ...]:
     """The path that the user names."""
     if torch.is_tensor(output):
         raise LcamError(
-            f"{name} gives one tensor {tuple(output.shape)}: there is no output {wanted!r}",
-            "leave --output out",
+            f"{name} returns one tensor {tuple(output.shape)}: there is no output {wanted!r}",
+            "remove --output",
         )
     known = {_dotted(path): path for path, value in _leaves(output) if torch.is_tensor(value)}
     if wanted in known:
         return known[wanted]
     near = did_you_mean(wanted, known)
     raise LcamError(
-        f"{name} gives no tensor {wanted!r}: {described(output)}",
-        near or f"--output is one of: {', '.join(known) or 'none'}",
+        f"{name} returns no tensor {wanted!r}: {described(output)}",
+        near or f"pass --output with one of: {', '.join(known) or 'none'}",
     )
 
 
@@ -136,21 +138,21 @@ def _read(name: str, alone: Any, pair: Any, path: tuple[str | int, ...], what: s
     one, two = _at(alone, path), _at(pair, path)
     shapes = str(tuple(one.shape))
     if torch.is_tensor(two):
-        shapes += f" for one picture and {tuple(two.shape)} for two"
+        shapes += f" for one image and {tuple(two.shape)} for two"
     if not one.is_floating_point():
         raise LcamError(
-            f"{what} {shapes} of {one.dtype}, not logits (B, R)", "have it return its class scores"
+            f"{what} {shapes} of {one.dtype}, not logits (B, R)", "return its class scores"
         )
     raise LcamError(
         f"{what} {shapes}, not logits (B, R)",
-        "it has a value a place, not a class: average them in a wrapper around it"
+        "average the positions in a wrapper around it: it has one value per position, not per class"
         if one.ndim > 2
-        else f"wrap {name} in a module that returns its class scores, one row a picture",
+        else f"wrap {name} in a module that returns its class scores, one row per image",
     )
 
 
 def _reading(alone: Any, pair: Any, path: tuple[str | int, ...]) -> Choice | None:
-    """How a tensor is read as logits, by its shape for one picture and for two; None: not."""
+    """How a tensor is read as logits, by its shape for one image and for two; None: not."""
     one, two = _at(alone, path), _at(pair, path)
     if not (torch.is_tensor(one) and one.is_floating_point()):
         return None
@@ -158,7 +160,7 @@ def _reading(alone: Any, pair: Any, path: tuple[str | int, ...]) -> Choice | Non
     both = tuple(two.shape) if torch.is_tensor(two) else None
     if len(given) > 1 and given[0] == 1 and given[1] > 0 and set(given[2:]) <= {1}:
         plain = both is None or both == (2, *given[1:])
-        # Twice the same row of what does not depend on the picture, or two axes swapped, are none.
+        # Twice the same row of what does not depend on the image, or two axes swapped, are none.
         return Choice(path, given[1], False, len(given) > 2) if plain else None
     if both is None or len(given) > 1:
         return None

@@ -15,22 +15,22 @@ from lcam_cli.engine.gradients import gradients_of_logits
 from lcam_cli.engine.picture_gradients import picture_gradients
 
 _SECONDS = 0.15
-"""How long a pass may take on a CPU: so many pictures are taken, up to the engine's batch."""
+"""How long a pass may take on a CPU: so many images are taken, up to the engine's batch."""
 
 _LONG = 0.5
-"""A pass of one picture that takes longer runs once."""
+"""A pass of one image that takes longer runs once."""
 
 
 @dataclass(frozen=True)
 class PassTimes:
-    """Seconds a picture of each kind of pass; None where the network has none.
+    """Seconds an image of each kind of pass; None where the network has none.
 
     Attributes:
         forward: The whole network, keeping A.
         head: What follows the target layer, on changed copies of A; where the network cannot be cut
             there, all of it.
         head_backward: The head and its gradient at A.
-        backward: The whole network and its gradient at the picture.
+        backward: The whole network and its gradient at the image.
         attention: The whole network, its attention computed step by step and kept.
         attention_backward: The same, and the gradients of all its attention.
     """
@@ -100,7 +100,7 @@ def measure_passes(engine: Engine, *, attention: bool = False) -> PassTimes:
 
 
 def _seconds_a_picture(run: Callable[[int], object], engine: Engine) -> float:
-    """How long a pass takes on as many pictures as the time allows, the fastest of some.
+    """How long a pass takes on as many images as the time allows, the fastest of some.
 
     The first pass of its kind also makes everything ready, so that it counts only where it is long.
     """

@@ -16,7 +16,7 @@ from lcam_cli.engine.events import Event
 from lcam_cli.engine.tokens import Layout, largest_grid
 from lcam_cli.errors import LcamError
 
-GRID_HINT = "name the layer and its rows and columns of patches: --layer NAME --grid PxQ"
+GRID_HINT = "pass the layer and its rows and columns of patches: --layer NAME --grid PxQ"
 
 
 def refuse_unknown_tokens(
@@ -40,11 +40,11 @@ def refuse_unknown_tokens(
             batch, count = output.shape[:2]
             if count == 1 and batch > 1:
                 raise LcamError(
-                    f"{event.name} gives tokens {tuple(output.shape)}, the batch second",
-                    "lcam reads tokens (B, N, K): build the transformer with batch_first=True",
+                    f"{event.name} returns tokens {tuple(output.shape)}, with the batch second",
+                    "build the transformer with batch_first=True: lcam reads tokens (B, N, K)",
                 )
             raise LcamError(
-                f"which of the {count} tokens of {event.name} are patches is not known"
+                f"lcam cannot tell which of the {count} tokens of {event.name} are patches"
                 + grid_that_fits(count, events),
                 GRID_HINT,
             )
@@ -67,11 +67,13 @@ def refuse_other_grid(event: Event, events: Sequence[Event], grid: tuple[int, in
         return
     patches = layout.P * layout.Q
     if patches <= count:
-        rest = f": {count - patches} of the {count} tokens are none" if count > patches else ""
+        rest = (
+            f": {count - patches} of the {count} tokens are not patches" if count > patches else ""
+        )
         raise LcamError(
             f"--grid {grid[0]}x{grid[1]} is {grid[0] * grid[1]} patches, but layer {made.name} "
-            f"gives {layout.P}x{layout.Q} = {patches}{rest}",
-            f"give --grid {layout.P}x{layout.Q}",
+            f"returns {layout.P}x{layout.Q} = {patches}{rest}",
+            f"pass --grid {layout.P}x{layout.Q}",
         )
 
 
@@ -92,14 +94,14 @@ def refuse_doubtful_square(
     # Where there are far more tokens, or fewer, other layers have changed their number since.
     if (layout.P, layout.Q) != (read_as.P, read_as.Q) and 0 <= count - patches < patches:
         raise LcamError(
-            f"which of the {count} tokens of {event.name} are patches is not known"
+            f"lcam cannot tell which of the {count} tokens of {event.name} are patches"
             + grid_that_fits(count, events),
             GRID_HINT,
         )
 
 
 def with_other_corners(picture: Tensor, layout: Layout) -> Tensor:
-    """A picture, (1, C, H, W), that differs in its first, its Q-th and its last patch."""
+    """An image, (1, C, H, W), that differs in its first, its Q-th and its last patch."""
     height, width = picture.shape[2] // layout.P, picture.shape[3] // layout.Q
     changed = picture.clone()
     for rows, columns in (
@@ -114,16 +116,16 @@ def with_other_corners(picture: Tensor, layout: Layout) -> Tensor:
 def refuse_other_order(event: Event, events: Sequence[Event], others: Sequence[Event]) -> None:
     """Refuse tokens that are not their class tokens and then the patches row by row.
 
-    Where tokens have not been mixed yet, a patch of the picture changes its own token alone: that
+    Where tokens have not been mixed yet, a patch of the image changes its own token alone: that
     tells which it is. Where they are mixed from the first on, there is no telling.
 
     Args:
         event: The call that gives the tokens.
         events: All calls.
-        others: All calls for the picture of :func:`with_other_corners`.
+        others: All calls for the image of :func:`with_other_corners`.
 
     Raises:
-        LcamError: The corners of the picture are other tokens than they are read as.
+        LcamError: The corners of the image are other tokens than they are read as.
     """
     layout, count = event.spatial_layout, cast(Tensor, event.output).shape[1]
     n = layout.prefix
@@ -137,10 +139,9 @@ def refuse_other_order(event: Event, events: Sequence[Event], others: Sequence[E
     corners = [tokens for tokens in changed if len(tokens) == len(set(expected))]
     if corners and sorted(set(expected)) not in corners:
         raise LcamError(
-            f"the corners of the picture are tokens {', '.join(map(str, corners[0]))} of the "
+            f"the corners of the image are tokens {', '.join(map(str, corners[0]))} of the "
             f"{count} of {event.name}, not {', '.join(map(str, expected))}",
-            "lcam reads class tokens first, then the patches row by row: have the network put them "
-            "so",
+            "put class tokens first, then the patches row by row",
         )
 
 
@@ -177,7 +178,7 @@ def _patches_before(events: Sequence[Event]) -> Event | None:
 
 
 def _is_unknown_list(event: Event) -> bool:
-    """Whether this is a list of one picture's tokens, batch first or not, of unknown layout."""
+    """Whether this is a list of one image's tokens, batch first or not, of unknown layout."""
     output = event.output
     if not (torch.is_tensor(output) and output.ndim == 3) or max(output.shape[:2]) == 1:
         return False

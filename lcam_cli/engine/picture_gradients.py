@@ -1,4 +1,4 @@
-"""Gradients of class scores at the picture itself, through the whole network."""
+"""Gradients of class scores at the image itself, through the whole network."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def picture_gradients(
     Args:
         engine: The engine with the classifier.
         x: Pixels, (B, C, H, W), float32; noise may take them out of [0, 1].
-        classes: y of each picture, (B,), int64.
+        classes: y of each image, (B,), int64.
         contrast: What gradients are taken of instead of those logits.
         graph: Of :func:`graph_from_pixels` of ``x``, where it was kept.
 
@@ -33,7 +33,7 @@ def picture_gradients(
         (B, C, H, W), float32. Weights take no part, so that they keep nothing for a gradient.
 
     Raises:
-        LcamError: The logits have no gradient at the picture.
+        LcamError: The logits have no gradient at the image.
     """
     if engine.backbone.picture_gradients_end:
         raise no_gradients(engine.backbone, "this method", picture=True)

@@ -1,4 +1,4 @@
-"""Where the numbers of a tensor lie in the picture, and where what is computed of them lies.
+"""Where the numbers of a tensor lie in the image, and where what is computed of them lies.
 
 A pixel lies in its row and its column. What is computed of several numbers, as by a convolution,
 lies in the middle of them: at the centre of its receptive field (Araujo, Norris, Sim: Computing
@@ -24,14 +24,14 @@ _MOST = 0.75
 
 
 def of_pictures(height: int, width: int) -> Tensor:
-    """The places of a batch of pictures: (4, 1, 1, H, W)."""
+    """The places of a batch of images: (4, 1, 1, H, W)."""
     rows = torch.arange(height).view(1, 1, -1, 1).expand(1, 1, height, width)
     columns = torch.arange(width).view(1, 1, 1, -1).expand(1, 1, height, width)
     return torch.stack([rows, -rows, columns, -columns]).float()
 
 
 def nowhere(axes: int) -> Tensor:
-    """Empty intervals: of parameters, and of what sees the whole picture."""
+    """Empty intervals: of parameters, and of what sees the whole image."""
     return torch.full((4, *[1] * axes), _FAR)
 
 
@@ -46,7 +46,7 @@ def is_nowhere(places: Tensor) -> bool:
 
 
 def ends(places: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """The first and the last of the centres along one axis of the picture, each (*sizes).
+    """The first and the last of the centres along one axis of the image, each (*sizes).
 
     Args:
         places: Of some numbers.
@@ -77,7 +77,7 @@ def hull(several: Sequence[Tensor], axes: int) -> Tensor:
 def over(places: Tensor, dims: Sequence[int]) -> Tensor:
     """The places of numbers that are each computed of all along some axes; these get size 1.
 
-    What sees most of all rows that there are, as a mean over the picture does, lies in none of
+    What sees most of all rows that there are, as a mean over the image does, lies in none of
     them; so for columns.
     """
     inner = [dim % (places.ndim - 1) + 1 for dim in dims]

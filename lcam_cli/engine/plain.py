@@ -30,7 +30,7 @@ _LAZY = (nn.UninitializedParameter, nn.UninitializedBuffer)
 _KINDS = {
     "softmax": "probabilities (each row sums to 1)",
     "log_softmax": "the logarithms of probabilities (each row of them sums to 1)",
-    "sigmoid": "probabilities, one a class (its last step is a sigmoid)",
+    "sigmoid": "probabilities, one per class (its last step is a sigmoid)",
 }
 
 
@@ -39,15 +39,15 @@ class PlainClassifier:
     """A classifier as the rest of the package takes it.
 
     Attributes:
-        module: Gives logits (B, R) for pictures (B, C, H, W); in eval mode, float32, frozen.
-        logits: What it gives for the picture it was tried with, (1, R).
+        module: Gives logits (B, R) for images (B, C, H, W); in eval mode, float32, frozen.
+        logits: What it gives for the image it was tried with, (1, R).
         activation: As typed, or what its outputs tell.
         probabilities: The last step that was taken off, ``"softmax"``, ``"sigmoid"`` or
             ``"log_softmax"``; ``""`` where it gives logits, or nobody asked.
         notes: What the user should know, a line each.
-        one_by_one: Why pictures must go through it one by one, in words; ``""`` where they need
+        one_by_one: Why images must go through it one by one, in words; ``""`` where they need
             not.
-        takes_several: Whether it takes several pictures at once at all.
+        takes_several: Whether it takes several images at once at all.
         picture: What it was tried with, (1, C, H, W), of as many channels as it takes.
     """
 
@@ -62,12 +62,12 @@ class PlainClassifier:
 
     @property
     def channels(self) -> int:
-        """C of the pictures that it takes."""
+        """C of the images that it takes."""
         return self.picture.shape[1]
 
 
 def some_pictures(count: int, preprocess: Preprocess) -> Tensor:
-    """Inputs to try a network with, (count, C, H, W): noise in [0, 1], normalised as pictures are.
+    """Inputs to try a network with, (count, C, H, W): noise in [0, 1], normalised as images are.
 
     They have values, not zeros, so that whoever compares two ways of running it sees a difference.
     """
@@ -95,11 +95,11 @@ def plain_classifier(
         activation: What turns outputs into scores; None for what the network's source says, or to
             see for oneself.
         probabilities: The last step to take off, as a file has it; None to see for oneself.
-        find_channels: Whether a network that takes another number of channels than the picture has
+        find_channels: Whether a network that takes another number of channels than the image has
             is tried with one of its own number.
 
     Raises:
-        LcamError: It fails on the picture, or gives no logits.
+        LcamError: It fails on the image, or gives no logits.
     """
     name = network.name
     module = wrap_scripts(unwrap(unadapted(network.module)))
@@ -126,13 +126,13 @@ def plain_classifier(
     kind = p.check_kind(probabilities or "")
     if kind and p.kind_of(rows, kind) != kind:
         raise LcamError(
-            f"{name} gives no {kind} now, as it did when the file was made",
-            "give the network as it was, or make the file anew",
+            f"{name} does not return {kind} now, as it did when the file was written",
+            "pass the network as it was, or write the file again",
         )
     if probabilities is None and typed in (None, "none") and probe is not None:
         kind = _kind(module, choice, picture, probe) or ""
         if kind and typed is None:
-            notes.append(f"{name} gives {_KINDS[kind]}: they are taken as the scores")
+            notes.append(f"{name} returns {_KINDS[kind]}: they are used as the scores")
     if typed == "none" and not kind:
         _check_scores(name, rows)
     copies = probe is not None and probe.changes_input
@@ -191,7 +191,7 @@ def _to_float32(name: str, module: nn.Module) -> list[str]:
         return []
     module.float()
     listed = " and ".join(sorted(others))
-    return [f"{name} is in {listed}: taken in float32 (--precision says what it computes in)"]
+    return [f"{name} is in {listed}: used in float32 (--precision sets what it computes in)"]
 
 
 def _check_scores(name: str, outputs: Tensor) -> None:
@@ -199,8 +199,8 @@ def _check_scores(name: str, outputs: Tensor) -> None:
     low, high = float(outputs.min()), float(outputs.max())
     if low < 0 or high > 1:
         raise LcamError(
-            f"{name} gives {low:.3g} to {high:.3g}, which are no scores in 0…1",
-            "leave --activation none out: these are logits",
+            f"{name} returns {low:.3g} to {high:.3g}, which are not scores in 0…1",
+            "remove --activation none: these are logits",
         )
 
 
@@ -213,7 +213,7 @@ def _kind(module: nn.Module, choice: Choice, picture: Tensor, probe: Probe) -> p
     kind = p.kind_of(rows, last)
     if kind is None:
         return None
-    with torch.no_grad():  # pictures of another kind, to be sure
+    with torch.no_grad():  # images of another kind, to be sure
         outputs = [
             choice.shaped(choice.pick(module(x))) for x in (picture / 8, probe.other.flip(2))
         ]

@@ -46,7 +46,8 @@ def check_kind(name: str) -> Kind | Literal[""]:
     """
     if name and name not in get_args(Kind):
         raise LcamError(
-            f"unknown last step {name!r}", f"it is empty or one of: {', '.join(get_args(Kind))}"
+            f"unknown last step {name!r}",
+            f"use an empty text or one of: {', '.join(get_args(Kind))}",
         )
     return cast("Kind | Literal['']", name)
 
@@ -159,7 +160,7 @@ def last_step(run: Callable[[Tensor], Tensor], picture: Tensor, classes: int) ->
     """What a network's last step is seen to be.
 
     Args:
-        run: From a picture to the outputs, as they came.
+        run: From an image to the outputs, as they came.
         picture: (1, C, H, W).
         classes: R.
     """

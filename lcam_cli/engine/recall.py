@@ -77,13 +77,13 @@ def recall_backbone(
     ):
         if typed is not None and typed != recorded:
             raise LcamError(
-                f"{source} was made with {what} {recorded or 'found by itself'}, not {typed}",
-                f"leave --{what} out: the file knows its own",
+                f"{source} was made with {what} {recorded or 'found automatically'}, not {typed}",
+                f"remove --{what}: the file has its own",
             )
     if runs_user_code(identity.name) and given.name is None:
         raise LcamError(
             f"{source} was made with {identity.name}, which is code",
-            f"name it yourself to have it run: --backbone {identity.name}",
+            f"to run it, pass it yourself: --backbone {identity.name}",
         )
     backbone = load_backbone(
         name,
@@ -101,7 +101,7 @@ def recall_backbone(
         raise LcamError(
             f"{source} was made with weights {_short(identity.weights)}, "
             f"not {_short(backbone.identity.weights)} ({given.weights or identity.weights_file})",
-            "give the file of those weights: --weights FILE",
+            "pass the file of those weights: --weights FILE",
         )
     return backbone
 
@@ -129,8 +129,8 @@ def _weights_of(source: str, identity: Identity, given: Given) -> str:
         # Not a path: a file from a stranger does not choose what else is read.
         if not re.fullmatch(r"\w+(:seed=\d+)?", identity.weights):
             raise LcamError(
-                f"{source} names weights {identity.weights!r}, which are none",
-                "give their file: --weights FILE",
+                f"{source} names weights {identity.weights!r}, which do not exist",
+                "pass their file: --weights FILE",
             )
         return identity.weights
     if not identity.weights_file:
@@ -138,12 +138,12 @@ def _weights_of(source: str, identity: Identity, given: Given) -> str:
             return "DEFAULT"
         raise LcamError(
             f"{source} does not say where its weights are ({_short(identity.weights)})",
-            "give their file: --weights FILE",
+            "pass their file: --weights FILE",
         )
     if not split_key(identity.weights_file)[0].is_file():
         raise LcamError(
             f"the weights {source} was made with are no longer at {identity.weights_file}",
-            "say where they are: --weights FILE",
+            "pass their file: --weights FILE",
         )
     return identity.weights_file
 

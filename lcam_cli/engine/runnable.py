@@ -30,7 +30,7 @@ class Runnable:
     Attributes:
         network: The whole classifier, in eval mode, no parameter requiring gradients.
         identity: Name, weights and layer.
-        preprocess: What turns a picture into its input.
+        preprocess: What turns an image into its input.
     """
 
     network: nn.Module
@@ -39,7 +39,7 @@ class Runnable:
 
     _cut: Cut | None
     _shape: tuple[int, int, int]  # of A; no channels where there is no layer
-    _takes_several: bool  # pictures at once
+    _takes_several: bool  # images at once
 
     def __init__(self) -> None:
         self._device = torch.device("cpu")
@@ -84,7 +84,7 @@ class Runnable:
                 :meth:`restore`; else they are gone.
 
         Returns:
-            How far features and logits of test pictures are from those in float32, as a share of
+            How far features and logits of test images are from those in float32, as a share of
             their norm; infinite where they are no numbers.
 
         Raises:
@@ -95,7 +95,7 @@ class Runnable:
         if self._is_settled:
             raise LcamError(
                 f"{self.identity.name} already computes in {short(self._way.dtype)}",
-                "load it anew for another precision",
+                "load it again for another precision",
             )
         pictures = some_pictures(2 if self._takes_several else 1, self.preprocess).to(self._device)
 
@@ -168,14 +168,14 @@ class Runnable:
                 f"{short(way.dtype)} does not suit {name}: it changes features or logits by "
                 f"{way.difference:.0%} of their norm; --precision fp32 does not"
                 if math.isfinite(way.difference)
-                else f"{short(way.dtype)} does not suit {name}: numbers do not fit in it"
+                else f"{short(way.dtype)} does not suit {name}: its numbers overflow"
             )
         if not way.autocast:
             return ""
-        why = way.failed or "its logits would be others"
+        why = way.failed or "its logits would change"
         return (
-            f"{name} does not run with all its weights in {short(way.dtype)} ({why}): PyTorch's "
-            "autocast runs it, which is slower"
+            f"{name} does not run with all its weights in {short(way.dtype)} ({why}): it "
+            "runs with PyTorch's autocast, which is slower"
         )
 
     @contextlib.contextmanager
@@ -212,10 +212,10 @@ class Runnable:
         return self.up_to_layer(x)[0]
 
     def up_to_layer(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """A of normalised pictures (B, C, H, W), and what :meth:`head` needs besides A.
+        """A of normalised images (B, C, H, W), and what :meth:`head` needs besides A.
 
         Raises:
-            LcamError: It has no target layer, or this does not run on these pictures.
+            LcamError: It has no target layer, or this does not run on these images.
         """
         cut = self._need_cut()
         with self._way.running(self._device):
@@ -245,7 +245,7 @@ class Runnable:
             :meth:`head` needs besides A, each with the batch first: :meth:`Cut.forward` tells.
 
         Raises:
-            LcamError: The layer does not run on these pictures, or gives something else.
+            LcamError: The layer does not run on these images, or gives something else.
         """
         if self._cut is None:
             return self._no_features(x), self(x), ()
@@ -258,7 +258,7 @@ class Runnable:
         """While it is active, note what the target layer gives in passes of the whole network.
 
         Yields:
-            Tells A, (B, K, P, Q), float32, of the last pass, given its pictures; of no channels
+            Tells A, (B, K, P, Q), float32, of the last pass, given its images; of no channels
             where there is no layer.
         """
         if self._cut is None:

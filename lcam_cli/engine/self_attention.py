@@ -20,8 +20,8 @@ from lcam_cli.errors import CannotExplainError, LcamError, plural
 from lcam_cli.networks.foreign import ForeignNetwork
 from lcam_cli.networks.torchscript import scripts_in
 
-_OTHERS = "methods of other families explain it, e.g. layercam, scorecam or rise"
-_NO_GRADIENT = "the logits have no gradient at its attention"
+_OTHERS = "use a method of another family, e.g. layercam, scorecam or rise"
+_NO_GRADIENT = "the logits have no gradient at the attention"
 _ROUNDING = 0.05  # of half precision, with room to spare
 _NAMED_ATTENTION = re.compile(r"attention|attn", re.IGNORECASE)
 
@@ -39,8 +39,8 @@ class SelfAttention:
         read: Which tokens the classifier reads after the last block: the class token (and
             a distillation token), or where it reads none of those before the patches, the patches.
         blocks: The module of each block; empty where they are not known.
-        heads_first: Whether the heads of all pictures make one axis, picture by picture within each
-            head; else head by head within each picture.
+        heads_first: Whether the heads of all images make one axis, image by image within each
+            head; else head by head within each image.
     """
 
     calls: tuple[int, ...]
@@ -88,7 +88,7 @@ class SelfAttention:
 def find_self_attention(
     backbone: Backbone, method: str, *, gradients: bool = False
 ) -> SelfAttention:
-    """Run a network on one picture and see which attention holds all patches of its target layer.
+    """Run a network on one image and see which attention holds all patches of its target layer.
 
     Args:
         backbone: The classifier, with a target layer.
@@ -101,7 +101,7 @@ def find_self_attention(
             are needed.
     """
     if isinstance(backbone.network, ForeignNetwork):
-        raise _refused(backbone, method, f"{backbone.network.runtime} shows none of it")
+        raise _refused(backbone, method, f"{backbone.network.runtime} does not expose it")
     running = _Running()
     with torch.enable_grad(), running.watch(backbone.network), AttentionMatrices(running.note) as m:
         logits = backbone(noise(backbone))
@@ -119,7 +119,7 @@ def find_self_attention(
     read = _read_tokens(logits, made[-1], prefix)
     if not read:
         raise _refused(
-            backbone, method, f"what its classifier reads cannot be found: {_NO_GRADIENT}"
+            backbone, method, f"lcam cannot find what the classifier reads: {_NO_GRADIENT}"
         )
     blocks = _blocks([running.inside[i] for i in calls])
     if gradients:
@@ -141,10 +141,10 @@ def check_gradients(backbone: Backbone, method: str, found: Sequence[Tensor | No
 
 
 def _laid_out(backbone: Backbone, method: str, found: SelfAttention) -> SelfAttention:
-    """The same, with how the matrices of several pictures lie.
+    """The same, with how the matrices of several images lie.
 
-    Code that joins heads and pictures on one axis is free to choose which of them come first, and
-    a matrix does not tell. Taken is what gives each of two pictures the matrices it has alone.
+    Code that joins heads and images on one axis is free to choose which of them come first, and
+    a matrix does not tell. Taken is what gives each of two images the matrices it has alone.
 
     Raises:
         CannotExplainError: Nothing does.
@@ -169,24 +169,26 @@ def _laid_out(backbone: Backbone, method: str, found: SelfAttention) -> SelfAtte
     ways = (found, replace(found, heads_first=True))
     best = min(ways, key=difference)
     if difference(best) > _ROUNDING:
-        raise _refused(backbone, method, "it depends on the pictures beside it")
+        raise _refused(
+            backbone, method, "the attention of an image depends on the other images of the batch"
+        )
     return best
 
 
 def _changed() -> LcamError:
     return LcamError(
-        "the network's attention is not on these pictures what it was at the start",
-        "explain it with a method that looks at a layer, e.g. layercam",
+        "the network's attention is computed differently on these images than at the start",
+        "use a method that reads a layer, e.g. layercam",
     )
 
 
 def noise(backbone: Backbone, pictures: int = 1) -> Tensor:
-    """Noise, normalised as pictures are, where the network is: (pictures, C, H, W)."""
+    """Noise, normalised as images are, where the network is: (images, C, H, W)."""
     return some_pictures(pictures, backbone.preprocess).to(backbone.blank())
 
 
 def _calls(backbone: Backbone, method: str, matrices: Sequence[Tensor]) -> tuple[int, ...]:
-    """Which matrices of a pass over one picture hold all patches: the last that are square.
+    """Which matrices of a pass over one image hold all patches: the last that are square.
 
     Raises:
         LcamError: None, or not the last.
@@ -201,7 +203,7 @@ def _calls(backbone: Backbone, method: str, matrices: Sequence[Tensor]) -> tuple
     )
     if not calls:
         sizes = " or ".join(dict.fromkeys(str(matrices[i].shape[-1]) for i in square))
-        own = f"its matrices are of {sizes} tokens, not" if sizes else "none of its matrices is"
+        own = f"the matrices are of {sizes} tokens, not" if sizes else "none of the matrices is"
         raise _refused(backbone, method, f"{own} of all {P}x{Q} patches")
     if square[-len(calls) :] != list(calls):
         raise _refused(
@@ -209,7 +211,7 @@ def _calls(backbone: Backbone, method: str, matrices: Sequence[Tensor]) -> tuple
             method,
             f"the {P}x{Q} patches of layer {backbone.identity.layer} are not those of the last "
             "blocks",
-            "name a later --layer",
+            "pass a later --layer",
         )
     return calls
 
@@ -314,19 +316,19 @@ def _sizes(output: Tensor) -> set[int]:
 def _why_none(network: nn.Module, hidden: Sequence[str]) -> str:
     """Why no matrix was seen at all."""
     if scripts_in(network):
-        return "what TorchScript runs cannot be seen"
+        return "TorchScript hides it"
     return _hidden(network, hidden) if hidden else "there is none: no softmax multiplies values"
 
 
 def _hidden(network: nn.Module, names: Sequence[str]) -> str:
     name, kind = names[0], type(network.get_submodule(names[0])).__name__
     more = f" and {plural(len(names) - 1, 'other')}" if names[1:] else ""
-    return f"that of {name or 'the network'} ({kind}){more} is computed where nothing shows it"
+    return f"that of {name or 'the network'} ({kind}){more} is computed where lcam cannot see it"
 
 
 def _refused(backbone: Backbone, method: str, why: str, remedy: str = "") -> CannotExplainError:
     return CannotExplainError(
-        f"{method} reads attention between patches; of {backbone.identity.name}, {why}",
+        f"{method} reads attention between patches, but in {backbone.identity.name} {why}",
         f"{remedy}; {_OTHERS}" if remedy else _OTHERS,
         remedy,
     )

@@ -27,7 +27,7 @@ def split(
     Args:
         network: A classifier.
         call: The target layer's.
-        picture: One picture, (1, C, H, W), with which more networks can be traced.
+        picture: One image, (1, C, H, W), with which more networks can be traced.
 
     Returns:
         ``before``, from the network's input to the layer's output and what goes around the layer (a
@@ -43,10 +43,10 @@ def split(
     # Nobody reads what these give: it is what they change that counts.
     changes = _changes(graph)
     later = (_dependents(graph, {cut}) & _needed([output, *changes])) - {cut}
-    # How many pictures there are can be asked of the layer's output as well as of them.
+    # How many images there are can be asked of the layer's output as well as of them.
     counts = {n for n in graph.nodes if _is_count(n)}
     of_picture = _dependents(graph, {n for n in graph.nodes if n.op == "placeholder"}, counts)
-    # What depends on no picture, parameters above all, is taken along by `after` itself.
+    # What depends on no image, parameters above all, is taken along by `after` itself.
     around = [
         n for n in graph.nodes if n in of_picture - later - {cut} and later.intersection(n.users)
     ]
@@ -115,7 +115,7 @@ def _changes_in_place(node: fx.Node) -> bool:
 
 
 def _is_count(node: fx.Node) -> bool:
-    """Whether this asks the network's input for the number of pictures."""
+    """Whether this asks the network's input for the number of images."""
     if node.op == "call_method" and node.target == "size":
         source = node.args[0]
         return isinstance(source, fx.Node) and source.op == "placeholder" and node.args[1:] == (0,)

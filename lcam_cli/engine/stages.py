@@ -59,8 +59,8 @@ def stage_ends(backbone: Backbone) -> dict[str, int]:
     if list(found)[-1:] != [layer]:
         raise CannotExplainError(
             f"{backbone.identity.name} has no stages of feature maps that end in {layer!r}",
-            "choose a method that needs one layer alone, or name a convolutional --layer",
-            "name a convolutional --layer, if it has one",
+            "use a method that needs only one layer, or pass a convolutional --layer",
+            "pass a convolutional --layer, if it has one",
         )
     return found
 

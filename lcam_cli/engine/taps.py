@@ -51,11 +51,11 @@ def tap(
 
     Args:
         engine: The engine with the classifier.
-        x: Pictures, (B, C, H, W), float32 in [0, 1].
+        x: Images, (B, C, H, W), float32 in [0, 1].
         layers: Names of modules whose outputs are feature maps, or tokens that are read as such.
         classes: (B,), int64, where gradients of their logits are wanted.
         contrast: What gradients are taken of instead of those logits.
-        graph: Of :func:`first_pass_over_layers` for these pictures and layers, which saves the
+        graph: Of :func:`first_pass_over_layers` for these images and layers, which saves the
             forward pass; None for none.
 
     Raises:
@@ -92,7 +92,7 @@ def first_pass_over_layers(engine: Engine, x: Tensor, layers: Sequence[str]) -> 
 
     Args:
         engine: The engine with the classifier.
-        x: Pictures, (B, C, H, W), float32 in [0, 1].
+        x: Images, (B, C, H, W), float32 in [0, 1].
         layers: As for :func:`tap`.
     """
 
@@ -136,7 +136,7 @@ def _read(
     Args:
         backbone: The classifier.
         layers: Where to read.
-        x: Normalised pictures, (B, C, H, W).
+        x: Normalised images, (B, C, H, W).
         value: Makes of logits (B, R) what gradients are taken of, (B,).
     """
     if not backbone.writes_to_results:
@@ -156,12 +156,12 @@ def _fresh_results(backbone: Backbone) -> contextlib.AbstractContextManager[obje
 
 
 def _run(backbone: Backbone, layers: Sequence[str], x: Tensor, gradients: bool) -> Graph:
-    """Run the network on normalised pictures (B, C, H, W); the starts are what the layers give.
+    """Run the network on normalised images (B, C, H, W); the starts are what the layers give.
 
     Args:
         backbone: The classifier.
         layers: Where to read.
-        x: The pictures.
+        x: The images.
         gradients: Whether the graph is recorded, from the lowest of the layers on.
     """
     calls = dict(zip(layers, backbone.calls_of(layers), strict=True))
@@ -185,10 +185,11 @@ def _run(backbone: Backbone, layers: Sequence[str], x: Tensor, gradients: bool) 
     for layer, call in calls.items():
         output = kept[call.name].output
         if not kept[call.name].count:
-            raise LcamError(f"layer {layer!r} does not run", "name a layer of the forward pass")
+            raise LcamError(f"layer {layer!r} does not run", "pass a layer of the forward pass")
         if not torch.is_tensor(output) or output.ndim != (3 if _is_list(layouts[layer]) else 4):
             raise LcamError(
-                f"layer {layer!r} gives no feature maps (B, K, P, Q)", "name a convolutional layer"
+                f"layer {layer!r} returns no feature maps (B, K, P, Q)",
+                "pass a convolutional layer",
             )
         outputs.append(output)
     return Graph(logits, outputs)
@@ -231,6 +232,6 @@ def _gradients(
         if g is None:
             raise CannotExplainError(
                 f"the logits of {backbone.identity.name} have no gradient at layer {layer}",
-                "take a method that needs none, e.g. scorecam",
+                "use a method that needs none, e.g. scorecam",
             )
     return tuple(g for g in found if g is not None)

@@ -78,10 +78,10 @@ class OnMaps(nn.Module):
 
 @dataclass(frozen=True)
 class Clues:
-    """What tells of a network how its outputs on a picture are to be read.
+    """What tells of a network how its outputs on an image are to be read.
 
     Attributes:
-        size: (H, W) of the picture; all squares are alike.
+        size: (H, W) of the image; all squares are alike.
         last: How many numbers its modules take for the channels along a last axis.
     """
 
@@ -108,15 +108,15 @@ _OF_SQUARES = Clues()
 def find_layout(
     output: object, grid: tuple[int, int] | None = None, clues: Clues = _OF_SQUARES
 ) -> Layout | None:
-    """Tell how a layer's output on one picture is to be read.
+    """Tell how a layer's output on one image is to be read.
 
-    A square picture gives P = Q, so of three axes after the batch's the two that agree are places.
+    A square image gives P = Q, so of three axes after the batch's the two that agree are places.
     A list of P² tokens is patches alone, one of 1 + P² has a class token before them. Of other
-    pictures P and Q are those of patches as high as wide: H/s and W/s with one s; and the last axis
+    images P and Q are those of patches as high as wide: H/s and W/s with one s; and the last axis
     is the channels' only where modules of the network take as many.
 
     Args:
-        output: What the layer gave for one picture.
+        output: What the layer gave for one image.
         grid: P and Q, where the user says so. Tokens above P·Q then come before the patches.
         clues: What else is known.
 
@@ -164,12 +164,12 @@ def _of_tokens(count: int, grid: tuple[int, int] | None, size: tuple[int, int]) 
 
 
 def _in_shape(P: int, Q: int, size: tuple[int, int]) -> bool:
-    """Whether so many rows and columns may be those of a picture's places."""
+    """Whether so many rows and columns may be those of an image's places."""
     return any(grid == (P, Q) for grid in _grids_near(size[0] / max(P, 1), size))
 
 
 def _patches_of(count: int, size: tuple[int, int]) -> tuple[int, int] | None:
-    """P and Q of so many patches of a picture; None where their number does not fit its shape."""
+    """P and Q of so many patches of an image; None where their number does not fit its shape."""
     H, W = size
     if count < 1:
         return None
@@ -181,7 +181,7 @@ def _patches_of(count: int, size: tuple[int, int]) -> tuple[int, int] | None:
 
 
 def largest_grid(count: int, size: tuple[int, int]) -> tuple[int, int]:
-    """The most rows and columns of a picture's shape that so many tokens have room for."""
+    """The most rows and columns of an image's shape that so many tokens have room for."""
     return next(
         found for n in range(count, 0, -1) if (found := _patches_of(n, size) or (n == 1 and (1, 1)))
     )
@@ -204,5 +204,5 @@ def parse_grid(text: str) -> tuple[int, int]:
     """
     match = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", text, re.ASCII)
     if match is None:
-        raise LcamError(f"--grid {text!r} is not PxQ", "give rows and columns, e.g. --grid 14x14")
+        raise LcamError(f"--grid {text!r} is not PxQ", "pass rows and columns, e.g. --grid 14x14")
     return int(match[1]), int(match[2])

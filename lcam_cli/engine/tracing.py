@@ -1,8 +1,8 @@
 """Tracing a network into a graph, also where it asks for the sizes of what it computes.
 
 torch.fx runs ``forward`` on stand-ins. A question such as ``if x.shape[2] % 32`` has no answer
-there, although it is the same for all pictures of one size. So what torch.fx alone cannot trace is
-traced again with stand-ins that know their sizes, except those that depend on how many pictures
+there, although it is the same for all images of one size. So what torch.fx alone cannot trace is
+traced again with stand-ins that know their sizes, except those that depend on how many images
 there are, and the types of their numbers. What depends on values stays without an answer: such a
 network has no one graph.
 """
@@ -32,8 +32,8 @@ def trace(
     """Trace a network.
 
     Args:
-        network: A network whose first input is pictures; others are left at their defaults.
-        picture: One picture, (1, C, H, W), whose sizes the graph may take for granted; without
+        network: A network whose first input is images; others are left at their defaults.
+        picture: One image, (1, C, H, W), whose sizes the graph may take for granted; without
             it a network that asks for sizes is not traced.
         is_step: Which modules are not looked into; default those of torch.nn.
 
@@ -92,9 +92,9 @@ class _Tracer(fx.Tracer):
 
 
 class _SizedTracer(_Tracer):
-    """Runs every step on two batches as it is traced, of two and of three pictures.
+    """Runs every step on two batches as it is traced, of two and of three images.
 
-    What is the same for both does not depend on how many pictures there are.
+    What is the same for both does not depend on how many images there are.
     """
 
     def __init__(self, is_step: IsStep | None, picture: Tensor) -> None:
@@ -179,7 +179,7 @@ class _SizedTracer(_Tracer):
         each, rest = divmod(few, _BATCHES[0])
         if rest or more != each * _BATCHES[1]:
             return self.create_proxy("call_method", "size", (proxy, axis), {})
-        # In terms of the pictures, of which either half of a network that is cut knows the number.
+        # In terms of the images, of which either half of a network that is cut knows the number.
         count = self.create_proxy("call_method", "size", (self._given, 0), {})
         return count if each == 1 else operator.mul(count, each)
 

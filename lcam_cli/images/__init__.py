@@ -1,1 +1,1 @@
-"""Finding, reading and preprocessing pictures: all that can be wrong with a file ends here."""
+"""Finding, reading and preprocessing images: all that can be wrong with a file ends here."""

@@ -1,6 +1,6 @@
 """From what a file holds to the channels that the network takes, of 8 bits or of floats in [0, 1].
 
-- A picture of 8 bits stays one, unless a window is given. All else becomes floats.
+- An image of 8 bits stays one, unless a window is given. All else becomes floats.
 - One channel: the luminance of ITU-R 601, of 8 bits as Pillow's ``convert("L")`` rounds it. Three:
   grey three times. Any other number has to be the file's own.
 """
@@ -41,13 +41,13 @@ Rows = Callable[[slice], NDArray[Any]]
 def pixels_of(
     picture: Picture, channels: int = _RGB, window: Window = "auto"
 ) -> tuple[Pixels, Levels | None]:
-    """Return a picture with the channels of a network.
+    """Return an image with the channels of a network.
 
     Args:
         picture: What a file holds.
         channels: How many the network takes.
-        window: The values of the file that become 0 and 1, in place of the picture's ``levels``.
-            Those of a picture of 8 bits are 0 to 255.
+        window: The values of the file that become 0 and 1, in place of the image's ``levels``.
+            Those of an image of 8 bits are 0 to 255.
 
     Returns:
         It, and its levels: None where it has 8 bits, or a window is given.
@@ -82,7 +82,7 @@ def pixels_of(
 def _planes_of_8_bits(
     pixels: Image.Image | NDArray[Any], channels: int
 ) -> tuple[Image.Image, ...] | None:
-    """Return pictures in mode L or RGB with the channels in order; None for more than 8 bits."""
+    """Return images in mode L or RGB with the channels in order; None for more than 8 bits."""
     if isinstance(pixels, Image.Image):
         if is_deep_grey(pixels):
             return None
@@ -112,13 +112,13 @@ def _planes_of_picture(picture: Image.Image, channels: int) -> tuple[Image.Image
 
 def _check(own: int, channels: int) -> None:
     if own != channels:
-        raise BadImageError(f"it has {plural(own, 'channel')}, the network takes {channels}")
+        raise BadImageError(f"it has {plural(own, 'channel')}, but the network takes {channels}")
 
 
 def _check_numbers(values: NDArray[Any]) -> None:
     # Nearly always the first row tells.
     if values.dtype.kind == "f" and not (np.isfinite(values[0]).any() or np.isfinite(values).any()):
-        raise BadImageError("none of its values is a number: all are NaN or infinite")
+        raise BadImageError("all its values are NaN or infinite")
 
 
 def _in_8_bits(window: tuple[float, float], picture: Picture) -> tuple[float, float]:
@@ -137,7 +137,7 @@ def _white_of_8_bits(pixels: Image.Image | NDArray[Any]) -> float:
 
 
 def _rows_of(pixels: Image.Image | NDArray[Any], channels: int) -> list[Rows]:
-    """Return the channels of a picture of more than 8 bits: all, or one that is each of them."""
+    """Return the channels of an image of more than 8 bits: all, or one that is each of them."""
     values = np.asarray(pixels)
     values = values if values.ndim == 3 else values[..., None]
     own = values.shape[2]

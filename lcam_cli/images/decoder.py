@@ -1,7 +1,7 @@
-"""Processes that read pictures, seen from the program that wants them.
+"""Processes that read images, seen from the program that wants them.
 
 Decoders are large C libraries, and files come from strangers. In a process of its own a decoder
-that crashes or hangs loses one picture; the next is read by a new process.
+that crashes or hangs loses one image; the next is read by a new process.
 """
 # Paths stay strings, as in find.py.
 # ruff: noqa: PTH100
@@ -41,7 +41,7 @@ from lcam_cli.images.tars import locate
 from lcam_cli.working_folder import absolute
 
 TIMEOUT = 60.0
-"""Seconds after which a picture is given up."""
+"""Seconds after which an image is given up."""
 
 _SECONDS_TO_START = 120.0
 _FEWER = "free some memory, or ask for fewer with --workers"
@@ -59,9 +59,9 @@ _SMALL = {
     "ARROW_DEFAULT_MEMORY_POOL": "system",
 }
 
-# glibc hands the memory of a picture back to the system, and the next has it made anew: a sixth of
-# the time of a small deep picture. These are the bounds that glibc raises its own to as it meets
-# large pictures; bytes.
+# glibc hands the memory of an image back to the system, and the next has it made anew: a sixth of
+# the time of a small deep image. These are the bounds that glibc raises its own to as it meets
+# large images; bytes.
 _KEPT_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 25),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 26),
@@ -82,9 +82,9 @@ class _EndedError(Exception):
 
 
 class Decoder:
-    """One process that reads pictures, one at a time.
+    """One process that reads images, one at a time.
 
-    Starting returns at once; the first picture waits until the process is ready.
+    Starting returns at once; the first image waits until the process is ready.
     """
 
     def __init__(self) -> None:
@@ -104,7 +104,7 @@ class Decoder:
             )
         except OSError as error:
             raise LcamError(
-                f"cannot start a process that reads pictures: {error.strerror}", _FEWER
+                f"cannot start a process that reads images: {error.strerror}", _FEWER
             ) from None
         self._ready = self._failed = self._closed = False
         # Says when it is free, to those who need this very process.
@@ -124,7 +124,7 @@ class Decoder:
         """Return the view that is asked for.
 
         Raises:
-            BadImageError: The picture cannot be read, or crashed the process, or took too long.
+            BadImageError: The image cannot be read, or crashed the process, or took too long.
             LcamError: The process did not start.
             RuntimeError: A mistake of ours.
         """
@@ -134,7 +134,7 @@ class Decoder:
         return view
 
     def count(self, path: str) -> tuple[int, str]:
-        """Return how many pictures a file says it holds, and what to say about it, if anything.
+        """Return how many images a file says it holds, and what to say about it, if anything.
 
         Raises as :meth:`read` does.
         """
@@ -142,7 +142,7 @@ class Decoder:
         return self._ask(CountRequest(at.file, at.place, at.name), read_count)
 
     def do(self, task: PictureTask) -> str:
-        """Have something done with a whole picture; return what came of it.
+        """Have something done with a whole image; return what came of it.
 
         Raises as :meth:`read` does.
         """
@@ -199,7 +199,7 @@ class Decoder:
             self._failed = True
             self.kill()
             raise LcamError(
-                f"the process that reads pictures did not start ({self._cause_of_death()})",
+                f"the process that reads images did not start ({self._cause_of_death()})",
                 _FEWER,
             ) from None
         self._ready = True
@@ -258,7 +258,7 @@ def borrowed_decoder() -> Iterator[Decoder]:
     """Lend a process that nobody uses, a new one if there is none.
 
     They live on between streams: training makes a stream an epoch. While processes are at work on
-    pictures that they have kept, one of these is waited for: more processes than cores gain
+    images that they have kept, one of these is waited for: more processes than cores gain
     nothing.
     """
     with _changed:
@@ -331,12 +331,12 @@ def _close_idle() -> None:
 
 
 def read_whole(path: str, max_pixels: int, preprocess: Preprocess | None = None) -> Image.Image:
-    """Return a whole picture for people, upright and in mode RGB, out of harm's way.
+    """Return a whole image for people, upright and in mode RGB, out of harm's way.
 
     Args:
         path: The file.
-        max_pixels: A picture with more is refused.
-        preprocess: Its window and its channels are shown; colours, and the picture's own values,
+        max_pixels: An image with more is refused.
+        preprocess: Its window and its channels are shown; colours, and the image's own values,
             without.
 
     Raises:

@@ -1,7 +1,7 @@
 """Pictures of more than 8 bits that use little of their range: one warning a run.
 
 A scanner's 12 bits in a 16-bit file are at most 4095 of 65535: scaled as 16 bits are, the
-classifier sees a picture that is nearly black, and says something all the same.
+classifier sees an image that is nearly black, and says something all the same.
 """
 # Paths stay strings, as in find.py.
 # ruff: noqa: PTH100
@@ -56,12 +56,12 @@ class _Found:
         advice = f"--window {number_text(black)},{number_text(white)} shows them"
         if any(found._replace(black=black, white=white).are_narrow for found in every):
             advice = (
-                "their values differ too much for one --window: run similar pictures together, "
-                "with a --window of theirs"
+                "their values differ too much for one --window: run similar images together, "
+                "each group with its own --window"
             )
         count = len(self._found)
         one = count == 1
-        what = "1 picture uses" if one else f"{count} pictures use"
+        what = "1 image uses" if one else f"{count} images use"
         return (
             f"{what} less than an eighth of the range of {'its' if one else 'their'} type "
             f"(e.g. {path}: {levels.low:g} to {levels.high:g} of {levels.white:g}): "
@@ -70,10 +70,10 @@ class _Found:
 
 
 def fitting_window(levels: Sequence[Levels]) -> tuple[float, float]:
-    """Return the values that should become 0 and 1, so that all of the pictures' fit.
+    """Return the values that should become 0 and 1, so that all of the images' fit.
 
     Args:
-        levels: Of each picture, at least one.
+        levels: Of each image, at least one.
 
     Returns:
         From black, where the values reach down near it, else from the least value; to the greatest.

@@ -19,7 +19,7 @@ _FIRST_GROUPS = (b"\2\0", b"\0\2", b"\x08\0", b"\0\x08")
 class DicomFormat(PictureFormat):
     """DICOM files, with or without the preamble that the standard asks for.
 
-    A file of several frames holds a picture a frame: ``scan.dcm#0000``, ``scan.dcm#0001``, …
+    A file of several frames holds an image a frame: ``scan.dcm#0000``, ``scan.dcm#0001``, …
     """
 
     extensions = (".dcm", ".dicom", ".ima")

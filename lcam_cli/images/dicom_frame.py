@@ -56,22 +56,24 @@ def stored_values(file: BinaryIO, header: Header, index: int) -> NDArray[Any]:
     except (BadImageError, MemoryError):
         raise
     except Exception as error:  # pydicom and its decoders raise nearly every type there is
-        raise BadImageError(f"{_encoding(header)} that are damaged, or of a rare kind") from error
+        raise BadImageError(
+            f"{_encoding(header)} that are damaged or of an unsupported kind"
+        ) from error
     if header.samples == 3 and meaning != "RGB":
-        raise BadImageError("its colours are of a kind that is not read")
+        raise BadImageError("its kind of colours is not supported")
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
 def _check_photometric(header: Header) -> None:
     what = header.photometric
     if not what:
-        raise BadImageError("its header does not say what its pixels mean, grey or colours")
+        raise BadImageError("its header does not say whether its pixels are grey or colour")
     if what not in (_COLOURS if header.samples == 3 else _GREYS):
-        raise BadImageError("its colours are of a kind that is not read")
+        raise BadImageError("its kind of colours is not supported")
     if header.samples == 3 and (header.is_float or header.bits == 1):
-        raise BadImageError("colours of single bits, or as floats, are not read")
+        raise BadImageError("colours as single bits or floats are not supported")
     if what.startswith("YBR_FULL") and header.bits != 8:
-        raise BadImageError("YBR colours of other than 8 bits are not read")
+        raise BadImageError("only YBR colours of 8 bits are supported")
 
 
 def _native(file: BinaryIO, header: Header, index: int) -> tuple[NDArray[Any], str]:
@@ -166,7 +168,7 @@ def _check_frame(frame: bytes, header: Header) -> None:
     if header.syntax == RLELossless:
         # Run lengths make noise longer, by 1 byte in 128, and each of 15 segments is padded.
         if len(frame) > header.frame_bits // 4 + 1024:
-            raise BadImageError("RLE pixels that are longer than the picture")
+            raise BadImageError("RLE pixels that are longer than the image")
         return
     size: Size | None = None
     if header.syntax in JPEG2000TransferSyntaxes:

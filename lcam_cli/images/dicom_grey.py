@@ -47,7 +47,7 @@ def grey_picture(stored: NDArray[Any], header: Header, options: ReadOptions) -> 
 
 
 def _padding(stored: NDArray[Any], header: Header) -> NDArray[np.bool_] | None:
-    """Return where a frame has no picture (PS3.3, C.7.5.1.1.2); None where it has one all over."""
+    """Return where a frame has no image (PS3.3, C.7.5.1.1.2); None where it has one all over."""
     ends = [
         number
         for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")
@@ -96,7 +96,7 @@ def _of_modality(
     )
     scale, offset = (slope[0], intercept[0]) if slope and intercept else (1.0, 0.0)
     if scale == 0:
-        raise BadImageError("its header rescales all values to one")
+        raise BadImageError("its header maps all values to one value")
     if header.is_float:
         ends = None
     else:
@@ -153,7 +153,7 @@ def _windowed(
 ) -> tuple[NDArray[Any], tuple[float, float]]:
     """Return values and the window that a center and a width mean (PS3.3, C.11.2.1.2, .3)."""
     if width <= 0 or (function == "LINEAR" and width < 1):
-        raise BadImageError("the window in its header has no width")
+        raise BadImageError("the window in its header has width 0")
     if function == "SIGMOID":
         with np.errstate(over="ignore"):
             exponent = (values.astype(np.float64) - center) * (-4 / width)
@@ -174,7 +174,7 @@ def _table(item: Dataset, header: Header, *, signed: bool) -> LookupTable:
 def _picture(
     values: NDArray[Any], ends: tuple[float, float] | None, *, is_inverted: bool
 ) -> Picture:
-    """Return a picture of which these values are black and white; None: as any other floats'."""
+    """Return an image of which these values are black and white; None: as any other floats'."""
     if values.dtype == np.uint8 and ends is not None:
         if ends == (0.0, 255.0):
             return Picture(values, None, is_inverted)

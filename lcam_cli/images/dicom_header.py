@@ -118,9 +118,11 @@ class Header:
             self.bits = self.bits_stored = 32 if self.pixels.keyword == "FloatPixelData" else 64
             self.signed = True
         elif self.bits not in _BITS or not 1 <= self.bits_stored <= self.bits:
-            raise BadImageError("its number of bits a pixel is not one that is read: 1, 8, 16, 32")
+            raise BadImageError(
+                "its number of bits per pixel is not supported (1, 8, 16 and 32 are)"
+            )
         if self.samples not in (1, 3):
-            raise BadImageError("its number of channels is neither 1 nor 3")
+            raise BadImageError("its number of channels is not 1 or 3")
         if self.planar not in (0, 1) or self.frames < 0:
             raise BadImageError("damaged DICOM header")
 
@@ -153,7 +155,7 @@ class Header:
         """
         options.check_size(self.columns, self.rows)
         if options.entry >= self.frames:
-            raise BadImageError("no such frame in the file")
+            raise BadImageError("there is no such frame in the file")
         if self.is_native and (options.entry + 1) * self.frame_bits > 8 * self._length():
             raise BadImageError("cut short: its pixels end too early")
 
@@ -171,7 +173,7 @@ class Header:
         if room < self.frames:
             raise BadImageError(
                 f"cut short, or damaged: it declares {self.frames:,} frames, "
-                f"and has room for {room:,}"
+                f"but has room for {room:,}"
             )
         return self.frames
 
@@ -203,7 +205,7 @@ class Header:
                 return default
             raise BadImageError(f"its header does not say its {what}")
         if not numbers or not numbers[0].is_integer() or numbers[0] < 0:
-            raise BadImageError(f"damaged DICOM header: no whole number as its {what}")
+            raise BadImageError(f"damaged DICOM header: not a whole number as its {what}")
         return int(numbers[0])
 
 
@@ -294,7 +296,7 @@ def _read_header(file: BinaryIO) -> Header:
             if is_complete:
                 raise
         if length >= LARGEST_HEADER:
-            raise BadImageError("deflated, with a header that does not end")
+            raise BadImageError("deflated, with a header that has no end")
         length *= 4
 
 
@@ -312,8 +314,8 @@ def _syntax(uid: str, file: BinaryIO) -> UID:
         get_decoder(syntax)
     except NotImplementedError:
         known = f" ({syntax.name})" if syntax.name != uid else ""
-        shown = uid if syntax.is_valid else "that is no UID"
-        raise BadImageError(f"its transfer syntax {shown}{known} is not read") from None
+        shown = uid if syntax.is_valid else "that is not a UID"
+        raise BadImageError(f"its transfer syntax {shown}{known} is not supported") from None
     return syntax
 
 

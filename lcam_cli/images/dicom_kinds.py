@@ -52,7 +52,7 @@ _KINDS: dict[str, str] = {
 
 
 def without_pixels(sop_class: str) -> str:
-    """Return why a file has no picture, e.g. ``"no pixels: a structured report"``.
+    """Return why a file has no image, e.g. ``"no pixels: a structured report"``.
 
     Args:
         sop_class: The UID of its SOP class; empty where it says none.

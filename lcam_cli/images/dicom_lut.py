@@ -37,7 +37,7 @@ class LookupTable:
 
     def of(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return the entries for values, which are rounded to whole numbers."""
-        if values.dtype.itemsize <= 2:  # fewer values are possible than most pictures have pixels
+        if values.dtype.itemsize <= 2:  # fewer values are possible than most images have pixels
             possible = np.arange(2 ** (8 * values.dtype.itemsize)).astype(values.dtype)
             return np.take(self._entries_for(possible), values.view(f"u{values.dtype.itemsize}"))
         return self._entries_for(np.rint(values) if values.dtype.kind == "f" else values)

@@ -40,7 +40,7 @@ def _table(header: Header, colour: str) -> LookupTable:
     elements = header.elements
     numbers = numbers_of(elements, f"{colour}PaletteColorLookupTableDescriptor")
     if not numbers:
-        raise BadImageError("its colours are of a palette that it does not have")
+        raise BadImageError("its colours refer to a palette that is missing")
     first, bits, count = descriptor(numbers, signed=header.signed)
     try:
         plain = elements.get(f"{colour}PaletteColorLookupTableData")

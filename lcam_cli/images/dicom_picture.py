@@ -1,4 +1,4 @@
-"""From a DICOM file to the picture that one of its frames shows."""
+"""From a DICOM file to the image that one of its frames shows."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def read_frame(file: BinaryIO, options: ReadOptions) -> Picture:
 
 
 def _colours(values: NDArray[Any], *, bits: int | None = None) -> Picture:
-    """Return a picture of RGB (H, W, 3), of all bits of its type or as many as are said."""
+    """Return an image of RGB (H, W, 3), of all bits of its type or as many as are said."""
     if values.dtype == np.uint8 and bits in (None, 8):
         return Picture(Image.fromarray(np.ascontiguousarray(values)))
     white = 2.0 ** (8 * values.dtype.itemsize if bits is None else bits) - 1

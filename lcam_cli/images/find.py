@@ -1,4 +1,4 @@
-"""From files, folders and lists to the paths of the pictures, in an order no machine changes."""
+"""From files, folders and lists to the paths of the images, in an order no machine changes."""
 # Paths stay strings here: they may be 100,000, and pathlib would double the time and memory.
 # ruff: noqa: PTH100, PTH116, PTH120
 
@@ -32,7 +32,7 @@ class Found:
     """What the inputs amount to.
 
     Attributes:
-        paths: Of the pictures, as the inputs spell them, no path twice. A path whose bytes are
+        paths: Of the images, as the inputs spell them, no path twice. A path whose bytes are
             not UTF-8 holds surrogates (``os.fsdecode``), which a plain ``print`` refuses.
         skipped: Folders that could not be listed, and entries of a list that lead nowhere.
         root: The deepest folder (absolute) that all named folders and all named files lie in.
@@ -46,15 +46,15 @@ class Found:
 
 
 def find_images(inputs: Sequence[str], stdin_paths: Iterable[str] = ()) -> Found:
-    """Return the pictures that the inputs name, in the order of the inputs.
+    """Return the images that the inputs name, in the order of the inputs.
 
-    A folder gives the files below it that have a picture's extension, ordered by the bytes of
+    A folder gives the files below it that have an image's extension, ordered by the bytes of
     their path's components. Hidden files and folders, what operating systems leave behind and what
     lcam itself wrote are passed over; links to files are followed, links to folders are not. A
     file named directly is taken whatever its extension. A path that is named twice counts where it
     is named first; a file that has two names, be it by a link, counts by each. A tar named directly
-    gives the pictures in it, in its own order (``shard.tar/name.jpg``); one that is broken gives
-    those before the damage, and is listed in ``skipped``. A file that holds several pictures gives
+    gives the images in it, in its own order (``shard.tar/name.jpg``); one that is broken gives
+    those before the damage, and is listed in ``skipped``. A file that holds several images gives
     each as ``FILE#N``, in its order; one of them may be named itself.
 
     Args:
@@ -63,8 +63,8 @@ def find_images(inputs: Sequence[str], stdin_paths: Iterable[str] = ()) -> Found
             ``skipped``: nobody wrote the list by hand, and one stale line should not stop a run.
 
     Raises:
-        LcamError: An input does not exist or cannot be listed, a folder has no pictures, or there
-            are no pictures at all.
+        LcamError: An input does not exist or cannot be listed, a folder has no images, or there
+            are no images at all.
     """
     found = Found()
     seen: set[str] = set()
@@ -88,7 +88,7 @@ def find_images(inputs: Sequence[str], stdin_paths: Iterable[str] = ()) -> Found
     if not found.paths:
         why = "".join(f": {one.path}: {one.reason}" for one in found.skipped[:1])
         raise LcamError(
-            f"no pictures to work on{why}", "name picture files or folders that hold some"
+            f"no images to work on{why}", "pass image files, or folders that contain images"
         )
     found.root = os.path.commonpath(places)
     return found
@@ -125,9 +125,9 @@ def _split_at_nul(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def _add(item: str, found: Found, seen: set[str]) -> str:
-    """Add the pictures of one file or folder to ``found``; return the absolute folder they are in.
+    """Add the images of one file or folder to ``found``; return the absolute folder they are in.
 
-    ``seen`` holds the absolute paths, as they are spelt, of all pictures, folders and tars so far.
+    ``seen`` holds the absolute paths, as they are spelt, of all images, folders and tars so far.
     """
     if in_file := named_in_file(item):
         file, item = in_file
@@ -145,7 +145,7 @@ def _add(item: str, found: Found, seen: set[str]) -> str:
         has_pictures = True
         _take(path, found, seen)
     if not has_pictures:
-        raise LcamError(f"no pictures in {item}", walk.why_none())
+        raise LcamError(f"no images in {item}", walk.why_none())
     found.passed_over.add(walk.passed_over, item)
     return os.path.abspath(item if is_folder else os.path.dirname(item))
 
@@ -163,7 +163,7 @@ def _is_folder(item: str) -> bool:
 
 
 def _take(path: str, found: Found, seen: set[str]) -> None:
-    """Add a picture, unless it has been named before."""
+    """Add an image, unless it has been named before."""
     if is_new(path, seen):
         found.paths.append(path)
     else:
@@ -171,7 +171,7 @@ def _take(path: str, found: Found, seen: set[str]) -> None:
 
 
 def _number(found: Found, named: Collection[str]) -> None:
-    """Put the names of their pictures in the place of files that hold several.
+    """Put the names of their images in the place of files that hold several.
 
     Args:
         found: Has the files.
@@ -187,7 +187,7 @@ def _number(found: Found, named: Collection[str]) -> None:
         if one.wrong:
             found.skipped.append(Skipped(one.path, one.wrong))
         elif not one.names and one.path in named:
-            found.skipped.append(Skipped(one.path, "a table without pictures"))
+            found.skipped.append(Skipped(one.path, "a table without images"))
         elif not one.names:
             found.passed_over.tables.append(one.path)
         for name in one.names:
@@ -199,12 +199,12 @@ def _number(found: Found, named: Collection[str]) -> None:
 
 
 def _members(tar: str, found: Found, seen: set[str]) -> Iterator[str]:
-    """Yield the path of each picture in a tar, in its order."""
+    """Yield the path of each image in a tar, in its order."""
     index = index_of(tar)
     if is_new(tar, seen):
         found.passed_over.unread.add(index.unread, tar)
     if index.broken or not (index.places or index.wrong):
-        found.skipped.append(Skipped(tar, index.broken or "no pictures in the tar"))
+        found.skipped.append(Skipped(tar, index.broken or "no images in the tar"))
     found.skipped += [Skipped(f"{tar}/{name}", why) for name, why in index.wrong.items()]
     for name in index.places:
         yield f"{tar}/{name}"

@@ -1,4 +1,4 @@
-"""The pictures in a folder and those below it, in an order no machine changes."""
+"""The images in a folder and those below it, in an order no machine changes."""
 # Paths stay strings, as in find.py.
 # ruff: noqa: PTH100, PTH112
 
@@ -25,7 +25,7 @@ from lcam_cli.images.unread import (
     may_be_picture,
 )
 
-# Those that most pictures have, of all that are read.
+# Those that most images have, of all that are read.
 _USUAL = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jp2", ".avif")
 _OTHERS_SHOWN = 3
 
@@ -51,13 +51,13 @@ class FolderWalk:
         self._skip = skip
         self._extensions = picture_extensions()
         self._looked_into = 0
-        # Of all folders, for whoever finds no picture in any; told are those of new ones.
+        # Of all folders, for whoever finds no image in any; told are those of new ones.
         self._others: Counter[str] = Counter()
         self._all = PassedOver()
         self.passed_over = PassedOver()
 
     def pictures(self) -> Iterator[str]:
-        """Yield the path of each picture, in order."""
+        """Yield the path of each image, in order."""
         # A stack: folders may be nested deeper than calls can be.
         pending: list[_Pending] = [(self._top, True, None)]
         while pending:
@@ -68,7 +68,7 @@ class FolderWalk:
                 yield path
 
     def _look_into(self, folder: str, kind: OutputKind | None) -> Iterator[_Pending]:
-        """Yield the pictures and the folders in a folder, the last one first; note the rest."""
+        """Yield the images and the folders in a folder, the last one first; note the rest."""
         try:
             with os.scandir(folder) as listed:
                 entries = list(listed)
@@ -98,7 +98,7 @@ class FolderWalk:
                 yield entry.path, False, None
 
     def why_none(self) -> str:
-        """Return what a folder without pictures has instead, and what would be read."""
+        """Return what a folder without images has instead, and what would be read."""
         parts = []
         if self._others:
             shown = self._others.most_common(_OTHERS_SHOWN)
@@ -109,18 +109,18 @@ class FolderWalk:
             )
             parts.append(f"it has {files} ({extension_counts(Counter(dict(shown)))})")
         if self._all.own:
-            parts.append(f"lcam's own pictures are passed over: {self._all.own_in_words()}")
+            parts.append(f"lcam's own images are skipped: {self._all.own_in_words()}")
         if self._all.unread.extensions:
             parts.append(advice(self._all.unread.extensions))
         read = ", ".join(one for one in _USUAL if one in picture_extensions())
         parts.append(
-            f"read are {read} and rarer ones; hidden files and links to folders inside it are "
-            "passed over unless they are named themselves"
+            f"lcam reads {read} and rarer formats; it skips hidden files and links to folders "
+            "unless you name them"
         )
         return "; ".join(parts)
 
     def _is_picture(self, entry: os.DirEntry[str], notes: Sequence[PassedOver]) -> bool:
-        """Whether a file is a picture, by its extension or without one; note what others are.
+        """Whether a file is an image, by its extension or without one; note what others are.
 
         DICOM's files often have no extension, or the end of a number.
         """

@@ -1,4 +1,4 @@
-"""Which picture formats are read: a line a family, and what installed packages bring.
+"""Which image formats are read: a line a family, and what installed packages bring.
 
 A package brings one by an entry point of the group ``lcam.formats`` that names a class derived from
 :class:`lcam_cli.images.picture.PictureFormat`. Reading processes look for entry points only where a
@@ -90,7 +90,7 @@ def formats_for(extension: str, head: bytes) -> Iterator[PictureFormat]:
 
 
 def format_of_several(name: str, head: Callable[[], bytes]) -> PictureFormat | None:
-    """Return the family that numbers the pictures of a file; None where a file is one picture.
+    """Return the family that numbers the images of a file; None where a file is one image.
 
     Args:
         name: Of the file, or its path.
@@ -107,7 +107,7 @@ def format_of_several(name: str, head: Callable[[], bytes]) -> PictureFormat | N
 
 
 def is_table(extension: str) -> bool:
-    """Whether files of this extension are tables of pictures."""
+    """Whether files of this extension are tables of images."""
     several = _several(plugin_formats().families)
     return any(one.is_table and extension in one.extensions for one in several)
 
@@ -135,7 +135,7 @@ def is_recognised(head: bytes) -> bool:
 
 
 def needs_no_extension(head: bytes) -> bool:
-    """Whether a file that begins with these bytes is a picture in a folder, whatever its name."""
+    """Whether a file that begins with these bytes is an image in a folder, whatever its name."""
     return any(one.needs_no_extension and one.recognises(head) for one in _others())
 
 
@@ -161,7 +161,7 @@ class PluginFormats:
         """Warn of what does not load and, where a run has files of them, of extensions ignored.
 
         Args:
-            paths: The run's pictures.
+            paths: The run's images.
         """
         extensions = {extension_of(path) for path in paths} if self.ignored else set()
         for line, ignored in self.ignored.items():
@@ -192,8 +192,10 @@ def plugin_formats() -> PluginFormats:
             failures.append(error.what + (f"; {error.hint}" if error.hint else ""))
             continue
         if not_free := taken.intersection(plugin.extensions):
-            name = plugin_name(point, "picture format")
-            ignored[f"{name} is ignored for extensions that others read"] = frozenset(not_free)
+            name = plugin_name(point, "image format")
+            ignored[f"{name} is ignored for extensions that other formats read"] = frozenset(
+                not_free
+            )
         taken.update(plugin.extensions)
         found.append(plugin)
     return PluginFormats(tuple(found), tuple(failures), ignored)

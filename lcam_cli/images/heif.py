@@ -17,7 +17,7 @@ _AVIF = {b"avif", b"avis"}
 
 
 class Heif(PictureFormat):
-    """Of several pictures in a file it is the primary one."""
+    """Of several images in a file it is the primary one."""
 
     extensions = (".heic", ".heif", ".hif", ".heics")
     name = "the decoder of HEIC"
@@ -34,7 +34,7 @@ class Heif(PictureFormat):
         return bool(brands & _HEVC or (brands & _ANY_CODEC and not brands & _AVIF))
 
     def read(self, file: BinaryIO, options: ReadOptions) -> Picture:
-        """Read the primary picture, turned as the file says.
+        """Read the primary image, turned as the file says.
 
         libheif turns it by the container's own boxes; what EXIF says of it besides is for programs
         that do not know these, and would turn it once more.
@@ -68,7 +68,7 @@ class Heif(PictureFormat):
 
 
 def _of_more_than_8_bits(values: NDArray[Any], white: int, kind: str) -> Picture:
-    """Return a picture, with transparency laid over white as it is for all pictures.
+    """Return an image, with transparency laid over white as it is for all images.
 
     Args:
         values: (H, W) or (H, W, C).

@@ -1,4 +1,4 @@
-"""From what a program has at hand to pictures: paths, folders, Pillow pictures, arrays, tensors."""
+"""From what a program has at hand to images: paths, folders, Pillow images, arrays, tensors."""
 
 from __future__ import annotations
 
@@ -21,19 +21,18 @@ from lcam_cli.images.rgb import Levels
 from lcam_cli.images.several import family_of
 
 _WANTED = (
-    "a path, a folder, a Pillow picture, an array (H, W, 3) or a tensor (3, H, W), or a list of "
-    "those"
+    "a path, a folder, a Pillow image, an array (H, W, 3) or a tensor (3, H, W), or a list of them"
 )
 _SLACK = 1e-3
 _GREY_AND_COLOUR = (1, 3)
 
 
 def pictures_of(given: object, channels: int = 3, window: Window = "auto") -> list[str | Picture]:
-    """Return pictures, in order, as paths of files or what they hold.
+    """Return images, in order, as paths of files or what they hold.
 
     Args:
-        given: One picture or several. A path (``str`` or ``os.PathLike``) of a folder stands for
-            the pictures in it. A Pillow picture is turned upright by its EXIF orientation. Arrays
+        given: One image or several. A path (``str`` or ``os.PathLike``) of a folder stands for
+            the images in it. A Pillow image is turned upright by its EXIF orientation. Arrays
             are (H, W) or (H, W, C), or (N, H, W, C) for several; tensors (H, W) or (C, H, W), or
             (B, C, H, W); C is 1, 3, or the network's. Of uint8, of uint16, or of floats in [0, 1];
             of any numbers where a window is given. uint16 and floats keep their depth.
@@ -41,7 +40,7 @@ def pictures_of(given: object, channels: int = 3, window: Window = "auto") -> li
         window: The values that become 0 and 1; ``"auto"`` for those of the type.
 
     Raises:
-        LcamError: Values or a shape that no picture has, or a folder without pictures.
+        LcamError: Values or a shape that no image has, or a folder without images.
         TypeError: Something else.
     """
     return list(_each(given, _Wanted(channels, window)))
@@ -69,12 +68,12 @@ def _each(given: object, wanted: _Wanted) -> Iterator[str | Picture]:
         for one in given:
             yield from _each(one, wanted)
     else:
-        raise TypeError(f"a picture is {_WANTED}, not a {type(given).__name__}")
+        raise TypeError(f"an image is {_WANTED}, not a {type(given).__name__}")
 
 
 def _of_path(path: str | bytes) -> list[str]:
     name = os.fsdecode(path)
-    # Most have a picture's extension, and are not looked at before they are read.
+    # Most have an image's extension, and are not looked at before they are read.
     is_file = extension_of(name) in picture_extensions()
     holds_more = os.path.isfile(name) if family_of(name) else not is_file and os.path.isdir(name)  # noqa: PTH112, PTH113
     return find_images([name]).paths if holds_more else [name]
@@ -92,8 +91,8 @@ def _of_tensor(tensor: Any, wanted: _Wanted) -> Iterator[Picture]:
     else:
         channels = wanted.channels
         raise LcamError(
-            f"a tensor of shape {shape} is no picture",
-            f"give ({channels}, H, W) or (B, {channels}, H, W)",
+            f"a tensor of shape {shape} is not an image",
+            f"pass ({channels}, H, W) or (B, {channels}, H, W)",
         )
 
 
@@ -102,9 +101,9 @@ def _of_array(values: NDArray[Any], wanted: _Wanted) -> Iterator[Picture]:
     if values.size == 0 or not (has_channels or values.ndim == 2):
         channels = wanted.channels
         raise LcamError(
-            f"an array of shape {values.shape} is no picture",
-            f"give (H, W, {channels}), or (N, H, W, {channels}) for several; a tensor may be "
-            f"({channels}, H, W)",
+            f"an array of shape {values.shape} is not an image",
+            f"pass (H, W, {channels}), or (N, H, W, {channels}) for several images; a tensor may "
+            f"be ({channels}, H, W)",
         )
     if values.ndim == 4:
         for one in values:
@@ -116,7 +115,7 @@ def _of_array(values: NDArray[Any], wanted: _Wanted) -> Iterator[Picture]:
 
 
 def _in_range_of_type(values: NDArray[Any]) -> Picture:
-    """Return an array as a picture: floats are 0 to 1, whole numbers 0 to 255, uint16 to 65535."""
+    """Return an array as an image: floats are 0 to 1, whole numbers 0 to 255, uint16 to 65535."""
     if values.dtype in (np.uint8, np.bool_):
         return Picture(values)
     low, high = float(values.min()), float(values.max())
@@ -125,9 +124,9 @@ def _in_range_of_type(values: NDArray[Any]) -> Picture:
         white = 65535.0
     if not (low >= -_SLACK and high <= white + _SLACK):  # written so that NaN fails too
         raise LcamError(
-            f"a picture of {values.dtype} has values from {low:g} to {high:g}",
-            "give uint8 from 0 to 255, or floats from 0 to 1, before any normalisation; or a "
-            "preprocessing with the window of your values",
+            f"an image of {values.dtype} has values from {low:g} to {high:g}",
+            "pass uint8 from 0 to 255, or floats from 0 to 1, before any normalisation; or set "
+            "the window of your values in the preprocessing",
         )
     if white == 255.0:
         return Picture(values.astype(np.uint8))

@@ -1,6 +1,6 @@
-"""What a reading process keeps of pictures after it has made their views: the pixels, for later.
+"""What a reading process keeps of images after it has made their views: the pixels, for later.
 
-An overlay is drawn on the picture whose view the network saw a moment ago: it is not read twice.
+An overlay is drawn on the image whose view the network saw a moment ago: it is not read twice.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class KeptPixels:
         self._bytes = 0
 
     def add(self, keep: Keep | None, pixels: Pixels) -> None:
-        """Keep a picture, if that is asked for and there is room; forget what nobody wants."""
+        """Keep an image, if that is asked for and there is room; forget what nobody wants."""
         if keep is None:
             return
         self._forget(keep.oldest)
@@ -33,7 +33,7 @@ class KeptPixels:
         self._bytes += size
 
     def take(self, keep: Keep | None) -> Image.Image | None:
-        """Return a picture, RGB, which is kept no longer; None where it was not."""
+        """Return an image, RGB, which is kept no longer; None where it was not."""
         if keep is None:
             return None
         self._forget(keep.oldest)

@@ -1,4 +1,4 @@
-"""A mask of a picture's objects, read in a reading process: which pixels of a view lie on them."""
+"""A mask of an image's objects, read in a reading process: which pixels of a view lie on them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _FORMATS = ("PNG",)
 
 @dataclass(frozen=True)
 class MaskRequest(Request):
-    """The mask of a picture, and which view of it.
+    """The mask of an image, and which view of it.
 
     Attributes:
-        crop_box: The view, in pixels of the upright picture.
-        picture_size: Width and height of the upright picture, in pixels.
+        crop_box: The view, in pixels of the upright image.
+        picture_size: Width and height of the upright image, in pixels.
         view_size: Height and width of the view, in pixels.
     """
 
@@ -45,15 +45,15 @@ class MaskRequest(Request):
 
         Raises:
             BadImageError: It is no PNG, is damaged or too large; it shows no object at all; or it
-                has the size of the picture before that was turned upright.
+                has the size of the image before that was turned upright.
         """
         del also  # a mask is read for its view alone
         mask = _read(self.path, self.max_pixels)
         height, width = mask.shape
         if (height, width) == self.picture_size and height != width:
-            raise BadImageError("it lies on its side: masks are of the upright picture")
+            raise BadImageError("it is turned on its side: masks must match the upright image")
         if not mask.any():
-            raise BadImageError("a mask without an object: all of it is 0")
+            raise BadImageError("a mask without an object: all its values are 0")
         view = nearest(mask, self.crop_box, self.picture_size, self.view_size)
         return View(view[..., None].astype(np.uint8), self.crop_box, (width, height)), None
 
@@ -76,13 +76,13 @@ def nearest(
     """Show a view of a mask: of each of its pixels, what the mask is at that pixel's centre.
 
     Args:
-        mask: (h, w), of the whole picture, in another size too.
-        crop_box: The view, in pixels of the picture.
-        picture_size: The picture's width and height.
+        mask: (h, w), of the whole image, in another size too.
+        crop_box: The view, in pixels of the image.
+        picture_size: The image's width and height.
         view_size: The view's height and width.
 
     Returns:
-        (H, W); False outside the picture.
+        (H, W); False outside the image.
     """
     (left, top, right, bottom), (width, height) = crop_box, picture_size
     columns, are_columns = _places(left, right, width, mask.shape[1], view_size[1])

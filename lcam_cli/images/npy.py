@@ -27,7 +27,7 @@ _SHAPE = re.compile(rb"'shape': \(([0-9, ]*)\)")
 
 
 def has_other_shape(head: bytes) -> bool:
-    """Whether an array is no picture by its shape, as features saved beside pictures are.
+    """Whether an array is no image by its shape, as features saved beside images are.
 
     Nothing is evaluated. What the bytes do not tell is left to reading.
 
@@ -56,13 +56,13 @@ class Npy(PictureFormat):
         shape, is_fortran, dtype = _read_header(file)
         if dtype.newbyteorder("=") not in _KINDS or len(shape) not in (2, 3) or min(shape) < 0:
             raise BadImageError(
-                f"an array {reprlib.repr(shape)} of {reprlib.repr(str(dtype))} is no picture: "
-                "(H, W) or (H, W, C) of numbers is one"
+                f"an array {reprlib.repr(shape)} of {reprlib.repr(str(dtype))} is not an "
+                "image: an image is (H, W) or (H, W, C) of numbers"
             )
         options.check_size(shape[1], shape[0], math.prod(shape[2:]))
         size = math.prod(shape) * dtype.itemsize
         if size == 0:
-            raise BadImageError("a picture without pixels")
+            raise BadImageError("an image without pixels")
         if _rest(file) < size:
             raise BadImageError("truncated array")
         return Picture(_read_values(file, shape, is_fortran, dtype))

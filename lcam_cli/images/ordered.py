@@ -11,7 +11,7 @@ from typing import TypeVar
 from lcam_cli.images.decoder import Decoder, borrowed_decoder
 from lcam_cli.threads import in_this_context
 
-# What a reader that is asked to stop has for the picture it is at.
+# What a reader that is asked to stop has for the image it is at.
 _SECONDS_TO_END = 1.0
 
 T = TypeVar("T")
@@ -64,6 +64,6 @@ def in_order(
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         wait([future for _, future in pending if not future.cancelled()], _SECONDS_TO_END)
-        for decoder in busy.copy():  # a picture that takes long, or for ever
+        for decoder in busy.copy():  # an image that takes long, or for ever
             decoder.kill()
         pool.shutdown()

@@ -1,4 +1,4 @@
-"""What lcam itself has written into a folder of pictures, so that it is not taken for some.
+"""What lcam itself has written into a folder of images, so that it is not taken for some.
 
 * overlays: the folder has a file ``.lcam-made``, or lies beside maps as ``lcam explain --out DIR``
   leaves them;
@@ -8,7 +8,7 @@
 * figures: ``.lcam-made`` in their folder names them;
 * the masks and the overview of ``lcam demo``, beside its ``lcam.toml``.
 
-Only what has the name that lcam gives such a picture is passed over: whoever puts a photograph of
+Only what has the name that lcam gives such an image is passed over: whoever puts a photograph of
 their own into one of these folders has it read.
 """
 # Paths stay strings, as in find.py.
@@ -33,19 +33,19 @@ REPORT_FILES = "lcam-files"
 
 _LONGEST = 1 << 20
 
-# "cat.jpg.281.png": a picture's whole name, its class, and the format; long names end in a digest.
-_NUMBERED = re.compile(r"(.+)\.[0-9]+\.(png|jpg|webp)", re.DOTALL)
+# "cat.jpg.281.png": an image's whole name, its class, and the format; long names end in a digest.
+_NUMBERED = re.compile(r"(.+)\.[0-9]+\.(png|jpg|webp|tiff|npy)", re.DOTALL)
 _DIGEST = re.compile(r"%[0-9a-f]{24}\Z")
 
 
 @dataclass(frozen=True)
 class OutputKind:
-    """What a folder's pictures are, where lcam has written them.
+    """What a folder's images are, where lcam has written them.
 
     Attributes:
         name: In words, of one.
         folder: Where they begin.
-        all: Whether that is every picture below, or those with a class in their name.
+        all: Whether that is every image below, or those with a class in their name.
     """
 
     name: str
@@ -53,7 +53,7 @@ class OutputKind:
     all: bool = False
 
     def is_own(self, name: str) -> bool:
-        """Whether a picture of this name is one of them."""
+        """Whether an image of this name is one of them."""
         if self.all:
             return True
         match = _NUMBERED.fullmatch(name)
@@ -69,9 +69,9 @@ class OwnOutputs:
 
     Attributes:
         folder: Its path.
-        pictures: What all of its pictures, and those below it, are; None where they are not ours.
-        files: Single pictures, by their name: what they are, in words.
-        folders: What the pictures of folders in it are, by the folder's name.
+        pictures: What all of its images, and those below it, are; None where they are not ours.
+        files: Single images, by their name: what they are, in words.
+        folders: What the images of folders in it are, by the folder's name.
     """
 
     folder: str
@@ -80,9 +80,9 @@ class OwnOutputs:
     folders: dict[str, OutputKind]
 
     def what_is(self, name: str) -> tuple[str, str] | None:
-        """What a picture in the folder is, in words, and where its kind begins; None if not ours.
+        """What an image in the folder is, in words, and where its kind begins; None if not ours.
 
-        Single pictures begin in the folder itself.
+        Single images begin in the folder itself.
         """
         if name in self.files:
             return self.files[name], self.folder
@@ -97,7 +97,7 @@ def find_own_outputs(folder: str, names: Collection[str], above: OutputKind | No
     Args:
         folder: Its path.
         names: All that it holds, hidden files too.
-        above: What the pictures of the folder that it lies in are, where lcam has written them.
+        above: What the images of the folder that it lies in are, where lcam has written them.
     """
     kind = above
     files: dict[str, str] = {}
@@ -117,7 +117,7 @@ def find_own_outputs(folder: str, names: Collection[str], above: OutputKind | No
         files["losses.png"] = "loss curve"
     if REPORT_FILES in names:
         path = os.path.join(folder, REPORT_FILES)
-        folders[REPORT_FILES] = OutputKind("report picture", path, all=True)
+        folders[REPORT_FILES] = OutputKind("report image", path, all=True)
     if "lcam.toml" in names and "masks" in names and _is_demo(folder):
         files["overview.png"] = "overview"
         folders["masks"] = OutputKind("mask", os.path.join(folder, "masks"), all=True)

@@ -1,6 +1,6 @@
-"""Parquet files with a column of pictures, as Hugging Face's ``datasets`` writes them.
+"""Parquet files with a column of images, as Hugging Face's ``datasets`` writes them.
 
-A row is a picture file: the column has its bytes, by themselves or in a struct beside a path, which
+A row is an image file: the column has its bytes, by themselves or in a struct beside a path, which
 is never opened. Rows are read in place, a few at a time and on from where the last one lay, so that
 neither many rows nor large row groups take memory.
 """
@@ -29,7 +29,7 @@ _NAMES = frozenset(
         *("image_bytes", "img_bytes", "image_data", "jpg", "jpeg", "png", "webp", "tif", "tiff"),
     }
 )
-"""What a column of plain bytes must be called to be one of pictures."""
+"""What a column of plain bytes must be called to be one of images."""
 
 _ROWS = 16
 _BATCH = 1 << 24
@@ -45,7 +45,7 @@ _ENCRYPTED = b"PARE"
 
 
 class Parquet(PictureFormat):
-    """Tables of pictures: each row is a file of another format."""
+    """Tables of images: each row is a file of another format."""
 
     extensions = (".parquet",)
     name = "the decoder of Parquet"
@@ -61,7 +61,7 @@ class Parquet(PictureFormat):
         return head.startswith((b"PAR1", _ENCRYPTED))
 
     def count(self, file: BinaryIO) -> int:
-        """How many rows it has; 0 where no column is one of pictures.
+        """How many rows it has; 0 where no column is one of images.
 
         Raises:
             BadImageError: It is damaged, cut short or encrypted.
@@ -74,13 +74,13 @@ class Parquet(PictureFormat):
         """Which column is read, where several could be."""
         with _errors_in_words():
             first, *others = _Table(file).columns or [""]
-        return f"of its columns, {first} is read, not {', '.join(others)}" if others else ""
+        return f"its column {first} is read, but not {', '.join(others)}" if others else ""
 
     def extract(self, file: BinaryIO, number: int) -> bytes:
-        """Return the bytes of a row's picture.
+        """Return the bytes of a row's image.
 
         Raises:
-            BadImageError: There is no such row, or no picture in it; or the file is damaged, cut
+            BadImageError: There is no such row, or no image in it; or the file is damaged, cut
                 short or encrypted.
         """
         with self._lock, _errors_in_words():
@@ -102,7 +102,7 @@ class _Table:
 
     Attributes:
         rows: How many it has.
-        columns: The names of those that hold pictures, in the order of the schema.
+        columns: The names of those that hold images, in the order of the schema.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -132,11 +132,11 @@ class _Table:
         self._next = 0
 
     def picture(self, row: int) -> bytes:
-        """Return the bytes of a row's picture."""
+        """Return the bytes of a row's image."""
         if not self._path:
-            raise BadImageError("no column of pictures in it")
+            raise BadImageError("no column of images in it")
         if not 0 <= row < self.rows:
-            raise BadImageError(f"no picture {row} in it: it holds {self.rows}")
+            raise BadImageError(f"there is no image {row} in it: it holds {self.rows}")
         group = bisect_right(self._starts, row) - 1
         if group != self._group or row < self._first_kept():
             self._begin(group)
@@ -146,7 +146,7 @@ class _Table:
         first, pictures = next(one for one in reversed(self._passed) if one[0] <= row)
         picture = pictures[row - first]
         if picture is None:
-            raise BadImageError("no picture in its row; paths in a table are not followed")
+            raise BadImageError("no image in its row (paths in a table are not followed)")
         return picture
 
     def _begin(self, group: int) -> None:
@@ -179,7 +179,7 @@ class _Table:
 
 
 def _path_of_bytes(field: pyarrow.Field) -> str | None:
-    """Return where in a column the bytes of pictures are; None where it has none."""
+    """Return where in a column the bytes of images are; None where it has none."""
     kind = getattr(field.type, "storage_type", field.type)
     if _is_struct(kind):
         inner = [kind.field(k) for k in range(kind.num_fields)]

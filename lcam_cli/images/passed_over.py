@@ -16,11 +16,11 @@ class PassedOver:
     Attributes:
         twice: Paths that were named before, by themselves or with their folder.
         linked: Links to folders inside of folders.
-        tables: Tables in folders that hold no pictures.
-        arrays: Arrays in folders whose shape is no picture's, such as features.
+        tables: Tables in folders that hold no images.
+        arrays: Arrays in folders whose shape is no image's, such as features.
         notes: What there is to say about single files.
-        own: Pictures that lcam wrote itself: how many of which kind, and in which folder.
-        unread: Pictures and scans that are not read.
+        own: Images that lcam wrote itself: how many of which kind, and in which folder.
+        unread: Images and scans that are not read.
     """
 
     twice: int = 0
@@ -43,24 +43,24 @@ class PassedOver:
         lines = []
         if self.twice:
             paths = "1 path was" if self.twice == 1 else f"{self.twice} paths were"
-            lines.append(f"{paths} named twice: each picture counts once a path")
+            lines.append(f"{paths} named twice: each path counts once")
         if self.linked:
             count = len(self.linked)
             folders = "1 link to a folder" if count == 1 else f"{count} links to folders"
             example = _example(self.linked)
-            lines.append(f"{folders} passed over: {example} (named itself, a link is followed)")
+            lines.append(f"skipped {folders}: {example} (to follow a link, name the link itself)")
         for found, what, why in (
-            (self.tables, "table", "without pictures"),
-            (self.arrays, "array", "of no picture's shape"),
+            (self.tables, "table", "without images"),
+            (self.arrays, "array", "that are not images"),
         ):
             if found:
-                lines.append(f"{plural(len(found), what)} {why} passed over: {_example(found)}")
+                lines.append(f"skipped {plural(len(found), what)} {why}: {_example(found)}")
         if self.notes:
             path, note = min(self.notes.items())
             more = len(self.notes) - 1
-            lines.append(f"{path}: {note}{f', and so on in {more} more' if more else ''}")
+            lines.append(f"{path}: {note}{f', and {more} more like it' if more else ''}")
         if self.own:
-            lines.append(f"lcam's own pictures passed over: {self.own_in_words()}")
+            lines.append(f"skipped lcam's own images: {self.own_in_words()}")
         return [*lines, *filter(None, [self.unread.line()])]
 
     def own_in_words(self) -> str:

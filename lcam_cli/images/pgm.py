@@ -30,7 +30,7 @@ def stretched_white(picture: ImageFile.ImageFile) -> int | None:
 
 
 def in_own_values(picture: Picture, white: int) -> Picture:
-    """Return a picture with the values of its file.
+    """Return an image with the values of its file.
 
     Args:
         picture: As Pillow has it.

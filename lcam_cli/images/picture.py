@@ -1,4 +1,4 @@
-"""What a picture format is: how its files are recognised, and how one of them becomes a picture."""
+"""What an image format is: how its files are recognised, and how one of them becomes an image."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ HEAD_BYTES = 348
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How large a picture may be, and need be.
+    """How large an image may be, and need be.
 
     Attributes:
-        max_pixels: Width times height above which a picture is refused.
-        shorter_side: Pixels. The picture may be decoded smaller than it is, so long as both sides
+        max_pixels: Width times height above which an image is refused.
+        shorter_side: Pixels. The image may be decoded smaller than it is, so long as both sides
             stay at least this long; None for its own size.
         window: The values of the file that become 0 and 1; ``"auto"``: the file's own, else its
             type's whole range. For formats whose values come about by more than a scale, as
-            DICOM's: whoever leaves a picture's ``levels`` and values as they are need not look.
-        entry: Which picture of a file that holds several, from 0.
+            DICOM's: whoever leaves an image's ``levels`` and values as they are need not look.
+        entry: Which image of a file that holds several, from 0.
     """
 
     max_pixels: int
@@ -43,7 +43,7 @@ class ReadOptions:
         Args:
             width: In pixels.
             height: In pixels.
-            channels: Of a picture of more than three channels, every three count as a pixel.
+            channels: Of an image of more than three channels, every three count as a pixel.
 
         Raises:
             BadImageError: There are too many pixels, or none.
@@ -52,10 +52,10 @@ class ReadOptions:
             more = f" × {channels}" if channels > 3 else ""
             raise self.too_many(f"{width} × {height}{more}")
         if width * height == 0:
-            raise BadImageError("a picture without pixels")
+            raise BadImageError("an image without pixels")
 
     def too_many(self, size: str) -> BadImageError:
-        """Return the error of a picture that is too large; ``size`` says how large, in words."""
+        """Return the error of an image that is too large; ``size`` says how large, in words."""
         return BadImageError(f"too many pixels: {size}, over --max-pixels {self.max_pixels}")
 
 
@@ -64,10 +64,10 @@ class Picture:
     """What a file holds.
 
     Attributes:
-        pixels: Upright: a Pillow picture in any mode, or the file's values, (H, W) or (H, W, C) of
+        pixels: Upright: a Pillow image in any mode, or the file's values, (H, W) or (H, W, C) of
             booleans, whole numbers or floats. Those of more than 8 bits keep their values until
             they are floats in [0, 1].
-        levels: The values of a picture of more than 8 bits: the least and the greatest, and what
+        levels: The values of an image of more than 8 bits: the least and the greatest, and what
             becomes 0 and 1 unless ``--window`` says other; None to look for them in ``pixels``.
             With pixels of 8 bits, black and white are the file's values that 0 and 255 stand for.
         inverted: Whether the least value is white (DICOM's MONOCHROME1).
@@ -109,19 +109,19 @@ def identity_of(file: BinaryIO) -> tuple[int, ...] | None:
 
 
 class PictureFormat:
-    """A family of picture formats; those who add one derive from it.
+    """A family of image formats; those who add one derive from it.
 
     Attributes:
         extensions: Those of its files, lower case with the dot: ``(".npy",)``.
         name: What it is called where it crashes or hangs; lcam's word for it, also for a plug-in's.
-        holds_several: Whether a file may hold several pictures: then :meth:`count` is asked, and
+        holds_several: Whether a file may hold several images: then :meth:`count` is asked, and
             they are called ``FILE#0``, ``FILE#1``, … with ``digits`` digits at least. A file that
             holds one is called by its own name, unless it is a table.
-        digits: How many digits the number of a picture has at least.
+        digits: How many digits the number of an image has at least.
         needs_no_extension: Whether its files often have none, or any: those in a folder whose first
-            bytes are recognised are pictures by that.
-        is_table: Whether a file is a table of picture files, which :meth:`extract` gives: its only
-            picture has a number too, what cannot be counted is left out, and tables within tars are
+            bytes are recognised are images by that.
+        is_table: Whether a file is a table of image files, which :meth:`extract` gives: its only
+            image has a number too, what cannot be counted is left out, and tables within tars are
             not read.
     """
 
@@ -142,7 +142,7 @@ class PictureFormat:
         return None
 
     def count(self, file: BinaryIO) -> int:
-        """How many pictures a file holds, from its header; runs in a reading process.
+        """How many images a file holds, from its header; runs in a reading process.
 
         A table of other things holds none.
 
@@ -158,7 +158,7 @@ class PictureFormat:
         return ""
 
     def extract(self, file: BinaryIO, number: int) -> bytes:
-        """Return the picture file at a place of a table, from 0; it is read as any other file is.
+        """Return the image file at a place of a table, from 0; it is read as any other file is.
 
         Raises:
             BadImageError: There is none; anything wrong with the table.
@@ -166,11 +166,11 @@ class PictureFormat:
         raise NotImplementedError
 
     def read(self, file: BinaryIO, options: ReadOptions) -> Picture:
-        """Read a picture. Several threads may call it at once.
+        """Read an image. Several threads may call it at once.
 
         Args:
             file: The file, at its beginning; ``seek`` works.
-            options: How large the picture may be.
+            options: How large the image may be.
 
         Raises:
             BadImageError: Anything wrong with the file; its reason is a short phrase for people.

@@ -1,4 +1,4 @@
-"""Work on whole pictures whose views were read, by the processes that have kept their pixels."""
+"""Work on whole images whose views were read, by the processes that have kept their pixels."""
 # Paths stay strings, as in find.py.
 # ruff: noqa: PTH100
 
@@ -21,15 +21,15 @@ _numbers = itertools.count()
 
 
 class PictureTasks:
-    """Which process keeps which picture of a run, and what is done with it. Thread-safe.
+    """Which process keeps which image of a run, and what is done with it. Thread-safe.
 
-    A reading process that has made a view keeps the picture (:meth:`keep`, :meth:`note`) until
-    work on it is asked for (:meth:`do`). Where it had no room for it, or has ended, the picture is
+    A reading process that has made a view keeps the image (:meth:`keep`, :meth:`note`) until
+    work on it is asked for (:meth:`do`). Where it had no room for it, or has ended, the image is
     read again.
 
     Args:
-        preprocess: Its window and its channels are those of the whole picture.
-        max_pixels: A picture with more is refused.
+        preprocess: Its window and its channels are those of the whole image.
+        max_pixels: An image with more is refused.
         processes: How many share the memory for what is kept.
     """
 
@@ -42,17 +42,17 @@ class PictureTasks:
         self._lock = threading.Lock()
 
     def keep(self) -> Keep:
-        """Say under which number the next picture is kept; called in the order of the pictures."""
+        """Say under which number the next image is kept; called in the order of the images."""
         with self._lock:
             return Keep(next(_numbers), self._oldest, self._room)
 
     def note(self, path: str, decoder: Decoder, keep: Keep) -> None:
-        """Note which process has read a picture."""
+        """Note which process has read an image."""
         with self._lock:
             self._kept[_key(path)] = decoder, keep.number
 
     def do(self, path: str, work: PictureWork) -> str:
-        """Have a reading process do some work on a whole picture, once; return what came of it.
+        """Have a reading process do some work on a whole image, once; return what came of it.
 
         Raises:
             BadImageError: It cannot be read, or not be worked on.
@@ -69,13 +69,13 @@ class PictureTasks:
             return other.do(PictureTask(request, work))
 
     def first_of(self, paths: list[str]) -> int | None:
-        """Return the lowest number of these pictures; None where none of them is kept."""
+        """Return the lowest number of these images; None where none of them is kept."""
         with self._lock:
             numbers = [self._kept[key][1] for path in paths if (key := _key(path)) in self._kept]
         return min(numbers, default=None)
 
     def forget_before(self, number: int) -> None:
-        """Let go of the pictures of lower numbers, which nobody will ask for."""
+        """Let go of the images of lower numbers, which nobody will ask for."""
         with self._lock:
             self._oldest = max(self._oldest, number)
             early = [key for key, (_, kept) in self._kept.items() if kept < self._oldest]
@@ -84,5 +84,5 @@ class PictureTasks:
 
 
 def _key(path: str) -> str:
-    """Return one spelling of a path; where there are two after all, the picture is read again."""
+    """Return one spelling of a path; where there are two after all, the image is read again."""
     return os.path.abspath(absolute(path))

@@ -69,7 +69,7 @@ class PillowFormats(PictureFormat):
         return _extensions()
 
     def read(self, file: BinaryIO, options: ReadOptions) -> Picture:
-        """Read a picture, in its own mode. Of an animation or several pages it is the first.
+        """Read an image, in its own mode. Of an animation or several pages it is the first.
 
         A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size, quicker and with slightly other
         pixels. Pillow's own, process-wide limit is raised to that of the options, never lowered.
@@ -94,7 +94,7 @@ def _read(file: BinaryIO, options: ReadOptions) -> Picture:
     with Image.open(file, formats=readable_formats()) as picture:
         options.check_size(*picture.size)
         if _is_of_tifffile(picture):
-            raise UnidentifiedImageError("tifffile reads it, and all of it")
+            raise UnidentifiedImageError("tifffile reads it, completely")
         if options.shorter_side is not None:
             picture.draft(None, (options.shorter_side, options.shorter_side))
         deep_colour, white = _has_deep_colour(picture), stretched_white(picture)
@@ -111,11 +111,11 @@ def _read(file: BinaryIO, options: ReadOptions) -> Picture:
 
 
 def upright(picture: Image.Image, window: Window = "auto", *, deep_colour: bool = False) -> Picture:
-    """Return a picture turned upright, and its values if they have more than 8 bits.
+    """Return an image turned upright, and its values if they have more than 8 bits.
 
     Args:
         picture: In any mode.
-        window: The values that become 0 and 1. The picture's own are looked for where none are
+        window: The values that become 0 and 1. The image's own are looked for where none are
             given.
         deep_colour: Whether its file has 16 bits a channel, of which Pillow keeps the upper 8.
     """
@@ -162,5 +162,5 @@ def _orientation(picture: Image.Image) -> int:
     """Return the EXIF orientation, 1 (upright) if there is none or the EXIF block is broken."""
     try:
         return int(picture.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # a good picture is not refused for bad metadata
+    except Exception:  # a good image is not refused for bad metadata
         return 1

@@ -1,7 +1,7 @@
-"""A picture between its file and the network: of 8 bits, or of floats in [0, 1].
+"""An image between its file and the network: of 8 bits, or of floats in [0, 1].
 
-Pillow has pictures of 8 bits and, as mode F, one channel of floats. It resizes both with the same
-antialiased filters, so a picture is one Pillow picture or several, which go the same way.
+Pillow has images of 8 bits and, as mode F, one channel of floats. It resizes both with the same
+antialiased filters, so an image is one Pillow image or several, which go the same way.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from PIL import Image
 from lcam_cli.images.shown import in_8_bits
 
 BAND = 128
-"""Rows: a large picture is converted in bands, for which a few bytes a pixel suffice."""
+"""Rows: a large image is converted in bands, for which a few bytes a pixel suffice."""
 
 _SMALL = 1 << 20
-"""Pixels: a picture of fewer floats is one band, which is quicker and still little memory."""
+"""Pixels: an image of fewer floats is one band, which is quicker and still little memory."""
 
 _RGB = 3
 
@@ -30,7 +30,7 @@ Box = tuple[float, float, float, float]
 class FloatPlane:
     """A channel of floats in [0, 1] that is made when it is asked for, a band of rows at a time.
 
-    No floats of the picture's size are in memory where it is made narrower: that is done first,
+    No floats of the image's size are in memory where it is made narrower: that is done first,
     band by band. Filters work on width and height apart, so the numbers are those of the whole.
 
     Args:
@@ -43,7 +43,7 @@ class FloatPlane:
         self._rows = rows
 
     def bands(self) -> Iterator[tuple[int, Image.Image]]:
-        """Yield the bands as pictures of mode F, and where each begins."""
+        """Yield the bands as images of mode F, and where each begins."""
         height = self.size[1]
         rows = self._rows_of_band()
         for top in range(0, height, rows):
@@ -89,12 +89,12 @@ Plane = Image.Image | FloatPlane
 
 @dataclass(frozen=True)
 class Pixels:
-    """An upright picture with the channels of the network.
+    """An upright image with the channels of the network.
 
     Attributes:
         size: Width and height, in pixels.
         channels: C.
-        planes: Pictures of that size: one of mode RGB, where C is 3; or one of mode L, or of
+        planes: Images of that size: one of mode RGB, where C is 3; or one of mode L, or of
             floats, for each channel; or one of these that is every channel alike.
     """
 
@@ -104,11 +104,11 @@ class Pixels:
 
     @classmethod
     def of(cls, picture: Image.Image) -> Pixels:
-        """Take a Pillow picture of mode RGB or L as it is."""
+        """Take a Pillow image of mode RGB or L as it is."""
         return cls(picture.size, len(picture.getbands()), (picture,))
 
     def changed(self, change: Callable[[Plane], Image.Image]) -> NDArray[Any]:
-        """Return the picture after a change of its size, as an array.
+        """Return the image after a change of its size, as an array.
 
         Args:
             change: What is done to each of the planes.
@@ -127,7 +127,7 @@ class Pixels:
         return view
 
     def as_rgb(self) -> NDArray[np.uint8]:
-        """Return the whole picture for people, uint8 (H, W, 3), in little more than its memory.
+        """Return the whole image for people, uint8 (H, W, 3), in little more than its memory.
 
         Channels become colours as in :func:`lcam_cli.images.shown.as_rgb`.
         """
@@ -148,7 +148,7 @@ class Pixels:
 
 
 def bands(picture: Image.Image) -> Iterator[tuple[int, Image.Image]]:
-    """Yield bands of rows, and where each begins; a picture of one band itself."""
+    """Yield bands of rows, and where each begins; an image of one band itself."""
     width, height = picture.size
     if height <= BAND:
         yield 0, picture

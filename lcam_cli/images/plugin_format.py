@@ -1,4 +1,4 @@
-"""A picture format that another package brings: whatever goes wrong in it is said with its name."""
+"""An image format that another package brings: whatever goes wrong in it is said with its name."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def load_format(point: EntryPoint) -> PictureFormat:
     Raises:
         LcamError: It fails; one line says how.
     """
-    loaded = load(point, "picture format")
-    begin = f"{plugin_name(point, 'picture format')} does not load"
+    loaded = load(point, "image format")
+    begin = f"{plugin_name(point, 'image format')} does not load"
     if not (isinstance(loaded, type) and issubclass(loaded, PictureFormat)):
-        raise LcamError(f"{begin}: {point.value} is no class derived from PictureFormat")
+        raise LcamError(f"{begin}: {point.value} is not a subclass of PictureFormat")
     with plugin_code(begin, point.module, hint="", but=()):
         plugin = loaded()
         extensions: object = plugin.extensions
@@ -58,7 +58,7 @@ class _Plugin(PictureFormat):
         self.needs_no_extension = bool(plugin.needs_no_extension)
         self._plugin = plugin
         self._module = point.module
-        self.name = f"the plug-in picture format {point.name!r}"
+        self.name = f"the plug-in image format {point.name!r}"
         self._failed = f"{self.name} failed"
 
     def recognises(self, head: bytes) -> bool | None:
@@ -73,7 +73,7 @@ class _Plugin(PictureFormat):
         with self._failing_in_one_line():
             number: object = self._plugin.count(file)
         if not isinstance(number, int):
-            raise BadImageError(f"{self._failed}: it counts {number!r:.90} pictures")
+            raise BadImageError(f"{self._failed}: it counts {number!r:.90} images")
         return number
 
     def note(self, file: BinaryIO) -> str:
@@ -106,26 +106,26 @@ class _Plugin(PictureFormat):
 
 
 def _of_plain_array(picture: Picture) -> Picture:
-    """Return a picture whose array, where it has one, is of NumPy's own class."""
+    """Return an image whose array, where it has one, is of NumPy's own class."""
     if isinstance(picture.pixels, np.ndarray):
         return replace(picture, pixels=np.asarray(picture.pixels))
     return picture
 
 
 def _what_is_wrong(picture: Any) -> str:
-    """What in a plug-in's picture is of another kind than it has to be; empty where nothing is."""
+    """What in a plug-in's image is of another kind than it has to be; empty where nothing is."""
     if not isinstance(picture, Picture):
-        return "it returned no Picture"
+        return "it did not return a Picture"
     pixels, levels = cast(Any, picture.pixels), cast(Any, picture.levels)
     if isinstance(pixels, np.ndarray):
         if pixels.dtype.kind not in "buif" or pixels.ndim not in (2, 3) or pixels.size == 0:
-            return f"an array {pixels.shape} of {pixels.dtype} is no picture"
+            return f"an array {pixels.shape} of {pixels.dtype} is not an image"
     elif not isinstance(pixels, Image.Image):
-        return f"its pixels are a {type(pixels).__name__}, no Pillow picture and no array"
+        return f"its pixels are a {type(pixels).__name__}, not a Pillow image or an array"
     if levels is not None and not (isinstance(levels, Levels) and _are_in_order(levels)):
-        return f"its levels are {levels!r:.90}, no Levels with low ≤ high and black ≤ white"
+        return f"its levels are {levels!r:.90}, not Levels with low ≤ high and black ≤ white"
     inverted: object = picture.inverted
-    return "" if isinstance(inverted, bool) else f"inverted is {inverted!r:.90}, no bool"
+    return "" if isinstance(inverted, bool) else f"inverted is {inverted!r:.90}, not a bool"
 
 
 def _are_in_order(levels: Levels) -> bool:

@@ -1,4 +1,4 @@
-"""From an upright picture of any size to what the network sees of it."""
+"""From an upright image of any size to what the network sees of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lcam_cli.errors import BadImageError, LcamError
 from lcam_cli.images.pixels import Pixels
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
-Fit = Literal["crop", "squash"]
+Fit = Literal["crop", "squash", "pad"]
 CropRounding = Literal["even", "down"]
 CropBox = tuple[float, float, float, float]
 """x0, y0, x1, y1 of what the network sees, in pixels of the upright original."""
@@ -40,21 +40,23 @@ RESAMPLING = {
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How a picture becomes the network's input; the defaults are torchvision's for ImageNet.
+    """How an image becomes the network's input; the defaults are torchvision's for ImageNet.
 
     Attributes:
         image_size: Height and width of the network's input, in pixels, 1 to 8192: one number for a
             square, else (H, W).
-        resize: What the picture is resized to before the crop, in pixels, 1 to 8192. One number,
-            at least the shorter side of the input: until the picture covers the input times
-            ``resize`` over that side; of a square it is the picture's shorter side. (H, W): to
-            exactly that, distorted, at least the input. 0: not at all; a picture that is smaller
-            than the input has black around it, and with ``fit="squash"`` only pictures of the
+        resize: What the image is resized to before the crop, in pixels, 1 to 8192. One number,
+            at least the shorter side of the input: until the image covers the input times
+            ``resize`` over that side; of a square it is the image's shorter side. (H, W): to
+            exactly that, distorted, at least the input. 0: not at all; an image that is smaller
+            than the input has black around it, and with ``fit="squash"`` only images of the
             input's size are read.
         mean: Per channel, subtracted from values in 0..1.
         std: Per channel, above 0: what the difference is then divided by.
         interpolation: The resampling filter, always antialiased as Pillow does it.
-        fit: ``"crop"`` sees the centre, ``"squash"`` all of the picture, distorted.
+        fit: ``"crop"`` sees the centre, ``"squash"`` all of the image, distorted, ``"pad"`` all
+            of it as it is, between black bars (a letterbox). For the last two, ``resize`` matters
+            to training alone.
         crop_rounding: Where the centre crop begins when half a pixel is left: at the even
             neighbour (``"even"``, torchvision) or always at the lower one (``"down"``).
         window: The values of a file that become 0 and 1; what lies beyond is clipped.
@@ -83,9 +85,9 @@ class Preprocess:
         for name in ("mean", "std"):
             value = getattr(self, name)
             if not isinstance(value, tuple) or not value or not all(map(_is_finite, value)):
-                raise _wrong(name, value, "finite numbers, one a channel")
+                raise _wrong(name, value, "finite numbers, one per channel")
         if len(self.mean) != len(self.std):
-            raise _wrong("std", self.std, f"as many numbers as mean, {len(self.mean)}")
+            raise _wrong("std", self.std, f"as many numbers as mean has, {len(self.mean)}")
         if min(self.std) <= 0:
             raise _wrong("std", self.std, "above 0")
         for name, choices in (
@@ -180,34 +182,36 @@ class Preprocess:
         if not names - newer <= known <= names:
             odd = ", ".join(sorted(map(str, (names - newer - known) | (known - names))))
             raise LcamError(
-                f"the preprocess settings lack or do not know: {odd}",
+                f"the preprocess settings have missing or unknown keys: {odd}",
                 "the file may be damaged or written by another version of lcam",
             )
         values: dict[str, Any] = {name: _as_tuple(settings[name]) for name in known}
         preprocess = cls(**values)
         if settings.get("channels", preprocess.channels) != preprocess.channels:
-            raise _wrong("channels", settings["channels"], f"{preprocess.channels}, as of mean")
+            raise _wrong("channels", settings["channels"], f"{preprocess.channels}, as for mean")
         return preprocess
 
 
 def center_view(
     picture: Pixels | Image.Image, preprocess: Preprocess
 ) -> tuple[NDArray[Any], CropBox]:
-    """Return what the network sees of the picture, and where in the picture that lies.
+    """Return what the network sees of the image, and where in the image that lies.
 
     With ``fit="crop"`` the bytes are those of torchvision's ``Resize`` and ``CenterCrop`` on a
-    Pillow picture, unless the resized picture's longer side would exceed 8192 pixels.
+    Pillow image, unless the resized image's longer side would exceed 8192 pixels.
 
     Args:
-        picture: Upright, of any size; a Pillow picture in mode RGB or L.
+        picture: Upright, of any size; a Pillow image in mode RGB or L.
         preprocess: The settings; ``mean`` and ``std`` play no part here.
 
     Returns:
-        (H, W, C): uint8, or float32 in [0, 1] where the picture has floats; and the box in the
-        picture's pixels, which begins below 0 where there is black around the picture.
+        (H, W, C): uint8, or float32 in [0, 1] where the image has floats; and the box in the
+        image's pixels, which begins below 0 where there is black around the image, and ends
+        beyond it.
 
     Raises:
-        BadImageError: The picture may not be resized, and has not the input's size.
+        BadImageError: The image may not be resized, and has not the input's size or, with
+            ``fit="pad"``, is larger.
     """
     pixels = picture if isinstance(picture, Pixels) else Pixels.of(picture)
     _check_size(pixels, preprocess)
@@ -222,10 +226,10 @@ def center_view(
 
 
 def crop_box(size: tuple[int, int], preprocess: Preprocess) -> CropBox:
-    """Return where in a picture lies what the network sees of it.
+    """Return where in an image lies what the network sees of it.
 
     Args:
-        size: The upright picture's width and height.
+        size: The upright image's width and height.
         preprocess: The settings.
     """
     if preprocess.fit == "squash":
@@ -237,55 +241,86 @@ def crop_box(size: tuple[int, int], preprocess: Preprocess) -> CropBox:
 def training_view(
     picture: Pixels | Image.Image, preprocess: Preprocess, rng: np.random.Generator, flip: bool
 ) -> NDArray[Any]:
-    """Return a random view: the picture resized as for :func:`center_view`, cropped at random.
+    """Return a random view: the image resized as for :func:`center_view`, cropped at random.
 
-    With ``fit="squash"`` it is resized to what a picture of the input's shape would be, so that the
+    With ``fit="squash"`` it is resized to what an image of the input's shape would be, so that the
     view is as distorted as the one that inference sees, and moves as far as with ``fit="crop"``.
+    With ``fit="pad"`` it is fitted into that size, and moves as far, its bars with it.
 
     Args:
-        picture: Upright, of any size; a Pillow picture in mode RGB or L.
+        picture: Upright, of any size; a Pillow image in mode RGB or L.
         preprocess: The settings; ``mean`` and ``std`` play no part here.
         rng: Decides everything; the same state gives the same bytes.
         flip: Mirror left and right with probability 0.5.
 
     Returns:
-        (H, W, C): uint8, or float32 in [0, 1] where the picture has floats.
+        (H, W, C): uint8, or float32 in [0, 1] where the image has floats.
     """
     pixels = picture if isinstance(picture, Pixels) else Pixels.of(picture)
     _check_size(pixels, preprocess)
-    if preprocess.fit == "squash":
-        resized = _resized_size(preprocess.view_size, preprocess)
+    if preprocess.fit == "crop":
+        page = resized = _resized_size(pixels.size, preprocess)
     else:
-        resized = _resized_size(pixels.size, preprocess)
-    centre = _centre(resized, preprocess)
+        page = resized = _covering_size(preprocess.view_size, preprocess)
+    bars = (0, 0)
+    if preprocess.fit == "pad":
+        resized = _fitting_size(pixels.size, page, preprocess)
+        bars = (_begin(resized[0] - page[0], "even"), _begin(resized[1] - page[1], "even"))
+    centre = _centre(page, preprocess)
     left, top = (
-        # A picture that is smaller than the input stays in the middle.
+        # An image that is smaller than the input stays in the middle.
         int(rng.integers(side - seen + 1)) if side >= seen else middle
-        for side, seen, middle in zip(resized, preprocess.view_size, centre, strict=True)
+        for side, seen, middle in zip(page, preprocess.view_size, centre, strict=True)
     )
-    view = _crop(pixels, preprocess, resized, (left, top))
+    view = _crop(pixels, preprocess, resized, (left + bars[0], top + bars[1]))
     if flip and rng.random() < 0.5:
         view = np.ascontiguousarray(view[:, ::-1])
     return view
 
 
 def _check_size(pixels: Pixels, preprocess: Preprocess) -> None:
-    """Check that a picture of which all is seen, without being resized, has the input's size.
+    """Check that an image of which all is seen, without being resized, fits the input.
 
     Raises:
-        BadImageError: It has another.
+        BadImageError: It does not have its size, or with ``fit="pad"`` is larger.
     """
+    if preprocess.fit == "pad" and preprocess.resize == 0:
+        (width, height), most = pixels.size, preprocess.view_size
+        if width > most[0] or height > most[1]:
+            raise BadImageError(
+                f"it is {width}×{height} (width × height), larger than the network's input of "
+                f"{most[0]}×{most[1]}, and this network's images are not resized"
+            )
     if preprocess.fit == "squash" and preprocess.resize == 0:
         (width, height), wanted = pixels.size, preprocess.view_size
         if (width, height) != wanted:
             raise BadImageError(
-                f"it is {width}×{height} (width × height), and the network takes "
-                f"{wanted[0]}×{wanted[1]} alone, not resized"
+                f"it is {width}×{height} (width × height), but the network only "
+                f"takes {wanted[0]}×{wanted[1]}, not resized"
             )
 
 
 def _resized_size(size: tuple[int, int], preprocess: Preprocess) -> tuple[int, int]:
-    """Return the width and height that a picture is resized to, rounded as torchvision does."""
+    """Return the width and height that an image is resized to before the centre is taken."""
+    if preprocess.fit == "pad":
+        return _fitting_size(size, preprocess.view_size, preprocess)
+    return _covering_size(size, preprocess)
+
+
+def _fitting_size(
+    size: tuple[int, int], page: tuple[int, int], preprocess: Preprocess
+) -> tuple[int, int]:
+    """Return the largest width and height, in proportion, that a page has room for."""
+    if preprocess.resize == 0:
+        return size
+    (width, height), (wide, high) = size, page
+    if width * high >= height * wide:
+        return wide, max(round(wide * height / width), 1)
+    return max(round(high * width / height), 1), high
+
+
+def _covering_size(size: tuple[int, int], preprocess: Preprocess) -> tuple[int, int]:
+    """Return the width and height at which an image covers the input, as torchvision rounds."""
     resize, (width, height) = preprocess.resize, size
     if isinstance(resize, tuple):
         return resize[1], resize[0]
@@ -305,7 +340,7 @@ def _with_shorter_side(size: tuple[int, int], shorter: int) -> tuple[int, int]:
 
 
 def _centre(resized: tuple[int, int], preprocess: Preprocess) -> tuple[int, int]:
-    """Return the left and the top edge of the centre crop of a resized picture."""
+    """Return the left and the top edge of the centre crop of a resized image."""
     width, height = resized
     return (
         _begin(width - preprocess.width, preprocess.crop_rounding),
@@ -328,19 +363,19 @@ def _box_seen(
     resized: tuple[int, int],
     corner: tuple[int, int],
 ) -> CropBox:
-    """Return the box in the original of the view at ``corner`` of the resized picture."""
+    """Return the box in the original of the view at ``corner`` of the resized image."""
     (left, top), (width, height) = corner, resized
     x, y = size[0] / width, size[1] / height
     right, bottom = (left + preprocess.width) * x, (top + preprocess.height) * y
-    if _is_made_in_part(resized, preprocess):  # rounding must not lead out of the picture
+    if _is_made_in_part(resized, preprocess):  # rounding must not lead out of the image
         right, bottom = min(right, size[0]), min(bottom, size[1])
     return left * x, top * y, right, bottom
 
 
 def _is_made_in_part(resized: tuple[int, int], preprocess: Preprocess) -> bool:
-    """Whether no more is made of the resized picture than what is seen.
+    """Whether no more is made of the resized image than what is seen.
 
-    A 20000 × 3 picture would be resized to 1,706,666 × 256.
+    A 20000 × 3 image would be resized to 1,706,666 × 256.
     """
     return preprocess.resize != 0 and max(resized) > LARGEST_SIDE
 
@@ -351,7 +386,7 @@ def _crop(
     resized: tuple[int, int],
     corner: tuple[int, int],
 ) -> NDArray[Any]:
-    """Return the view at ``corner`` of the resized picture."""
+    """Return the view at ``corner`` of the resized image."""
     (width, height), (left, top) = preprocess.view_size, corner
     resampling = RESAMPLING[preprocess.interpolation]
     if _is_made_in_part(resized, preprocess):

@@ -1,4 +1,4 @@
-"""Reading one picture: upright, with the channels of a network, or a short reason why not."""
+"""Reading one image: upright, with the channels of a network, or a short reason why not."""
 # Paths stay strings, as in find.py.
 # ruff: noqa: PTH116
 
@@ -30,13 +30,13 @@ from lcam_cli.images.rgb import Levels
 from lcam_cli.images.unread import why_not_read
 
 MAX_PIXELS = 178_956_970
-"""The largest picture read unless told otherwise: 512 MiB as RGB, where Pillow too draws a line."""
+"""The largest image read unless told otherwise: 512 MiB as RGB, where Pillow too draws a line."""
 
 
 def read_picture(
     path: str, *, max_pixels: int = MAX_PIXELS, shorter_side: int | None = None
 ) -> Image.Image:
-    """Return the whole picture in mode RGB, upright; see :func:`read_pixels`."""
+    """Return the whole image in mode RGB, upright; see :func:`read_pixels`."""
     pixels, _ = read_pixels(path, ReadOptions(max_pixels, shorter_side))
     return Image.fromarray(pixels.as_rgb())
 
@@ -50,19 +50,19 @@ def read_pixels(
     name: str = "",
     number: int | None = None,
 ) -> tuple[Pixels, Levels | None]:
-    """Return the picture with the channels of a network, turned upright by its EXIF orientation.
+    """Return the image with the channels of a network, turned upright by its EXIF orientation.
 
-    Of an animation or a multi-page file the first picture is read; see
+    Of an animation or a multi-page file the first image is read; see
     :mod:`lcam_cli.images.channels` for colours and values. May be called from many threads at once.
 
     Args:
         path: A regular file in a format of :mod:`lcam_cli.images.formats`, whatever its extension.
-        options: A picture with more than ``max_pixels`` is refused from its header, before
+        options: An image with more than ``max_pixels`` is refused from its header, before
             anything is decoded; ``shorter_side`` lets a JPEG be decoded smaller than it is.
         channels: How many the network takes.
-        place: Where in the file, a tar, the picture begins, and how long it is, in bytes.
-        name: What the picture is called, where it is in a tar.
-        number: Of the picture, in a file that holds several; None for one that does not.
+        place: Where in the file, a tar, the image begins, and how long it is, in bytes.
+        name: What the image is called, where it is in a tar.
+        number: Of the image, in a file that holds several; None for one that does not.
 
     Returns:
         It, and its values where they have more than 8 bits and no window is given.
@@ -83,7 +83,7 @@ def read_pixels(
 def count_pictures(
     path: str, *, place: tuple[int, int] | None = None, name: str = ""
 ) -> tuple[int, str]:
-    """Return how many pictures a file says it holds, and what to say about it, if anything.
+    """Return how many images a file says it holds, and what to say about it, if anything.
 
     See :func:`read_pixels`.
 
@@ -97,7 +97,7 @@ def count_pictures(
         family = next((one for one in formats_for(extension, head) if one.holds_several), None)
         if family is None:
             if is_table(extension):
-                raise BadImageError("not a table of pictures, or damaged at its start")
+                raise BadImageError("not a table of images, or damaged at its start")
             return 1, ""
         part.seek(0)
         count = family.count(part)
@@ -127,7 +127,7 @@ def _open_regular(path: str) -> BinaryIO:
     """Open a file that has content; a pipe or device is refused without waiting on it."""
     status = os.stat(path)
     if stat.S_ISDIR(status.st_mode):
-        raise BadImageError("a folder, not a picture")
+        raise BadImageError("a folder, not an image")
     if not stat.S_ISREG(status.st_mode):
         raise BadImageError("not a regular file")
     if status.st_size == 0:
@@ -138,7 +138,7 @@ def _open_regular(path: str) -> BinaryIO:
 
 def _part(file: BinaryIO, begin: int, length: int) -> BinaryIO:
     if length == 0:
-        raise BadImageError("no such picture in its tar, or an empty one")
+        raise BadImageError("no such image in its tar, or an empty image")
     file.seek(begin)
     return io.BytesIO(file.read(length))
 
@@ -151,7 +151,7 @@ def _decode(file: BinaryIO, name: str, options: ReadOptions, number: int | None 
         file.seek(0)
         if one.is_table:
             if number is None:
-                raise BadImageError("a table of pictures, none of which is named")
+                raise BadImageError("a table of images, with no image named")
             # Not a table again: these hold files of other formats, and no tables.
             return _decode(io.BytesIO(one.extract(file, number)), "", options)
         try:
@@ -161,13 +161,15 @@ def _decode(file: BinaryIO, name: str, options: ReadOptions, number: int | None 
         options.check_size(*picture.size)
         return picture
     if number is not None:
-        raise BadImageError(f"no such file, and what is before #{number} does not hold several")
+        raise BadImageError(
+            f"no such file, and what is before #{number} does not hold several images"
+        )
     raise BadImageError("; ".join(_why_none_reads(name, head)))
 
 
 def _why_none_reads(name: str, head: bytes) -> Iterator[str]:
     """Why no format reads a file; a plug-in that does not load here might be the one that does."""
-    yield why_not_read(name, head) or "not a picture, or damaged at its start"
+    yield why_not_read(name, head) or "not an image, or damaged at its start"
     if extension_of(name) not in {"", *picture_extensions()}:
         yield from plugin_formats().failures
 
@@ -178,4 +180,4 @@ def _phrase(error: Exception) -> str:
     # An argument is invalid where a file names a place in itself that no file can have.
     if isinstance(error, OSError) and error.strerror and error.errno != errno.EINVAL:
         return error.strerror.lower()
-    return "damaged picture"
+    return "damaged image"

@@ -25,11 +25,11 @@ from lcam_cli.images.rgb import Levels
 
 
 class View(NamedTuple):
-    """What is shown of a picture.
+    """What is shown of an image.
 
     Attributes:
-        pixels: (H, W, C): uint8 of a picture of 8 bits without a window, else float32 in [0, 1].
-        crop_box: Where in the picture that lies; zero for random views.
+        pixels: (H, W, C): uint8 of an image of 8 bits without a window, else float32 in [0, 1].
+        crop_box: Where in the image that lies; zero for random views.
         size: Width and height of the upright original, in pixels.
     """
 
@@ -55,12 +55,12 @@ _PLAIN = Preprocess()
 
 @dataclass(frozen=True)
 class Keep:
-    """What a reading process keeps of the pictures it has read, for a :class:`PictureTask`.
+    """What a reading process keeps of the images it has read, for a :class:`PictureTask`.
 
     Attributes:
-        number: The picture's; numbers rise in the order in which pictures are needed again.
-        oldest: Nobody asks for pictures of lower numbers any more.
-        room: Bytes that a process may keep; a picture for which there is no room is not kept.
+        number: The image's; numbers rise in the order in which images are needed again.
+        oldest: Nobody asks for images of lower numbers any more.
+        room: Bytes that a process may keep; an image for which there is no room is not kept.
     """
 
     number: int
@@ -70,20 +70,20 @@ class Keep:
 
 @dataclass(frozen=True)
 class Request:
-    """One picture, and which view of it.
+    """One image, and which view of it.
 
     Attributes:
         path: The file.
-        max_pixels: A picture with more is refused.
-        preprocess: What makes the view; None for the whole picture with default settings.
-        keep: How the process keeps the whole picture after it has made the view; None to forget it.
-        whole: The whole picture, upright, in 8-bit RGB, with the channels and the window of
+        max_pixels: An image with more is refused.
+        preprocess: What makes the view; None for the whole image with default settings.
+        keep: How the process keeps the whole image after it has made the view; None to forget it.
+        whole: The whole image, upright, in 8-bit RGB, with the channels and the window of
             ``preprocess``.
         seeds: For a random view (``training_view``): they seed its generator. None for the centre.
         flip: Random views are mirrored by chance.
-        place: Where in the file, a tar, the picture begins, and how long it is, in bytes.
-        name: What the picture is called, where it is in a tar.
-        number: Of the picture, in a file that holds several; None for one that does not.
+        place: Where in the file, a tar, the image begins, and how long it is, in bytes.
+        name: What the image is called, where it is in a tar.
+        number: Of the image, in a file that holds several; None for one that does not.
     """
 
     path: str
@@ -98,20 +98,20 @@ class Request:
     keep: Keep | None = None
 
     def view(self) -> View:
-        """Read the picture and make the view.
+        """Read the image and make the view.
 
         Raises:
-            BadImageError: The picture cannot be read.
+            BadImageError: The image cannot be read.
         """
         return self.view_with_levels()[0]
 
     def view_with_levels(
         self, also: Callable[[Pixels], None] = lambda pixels: None
     ) -> tuple[View, Levels | None]:
-        """The same, with the picture's values where they have more than 8 bits.
+        """The same, with the image's values where they have more than 8 bits.
 
         Args:
-            also: Is given the whole picture.
+            also: Is given the whole image.
         """
         pixels, levels = self.read()
         try:
@@ -122,10 +122,10 @@ class Request:
         return view, levels
 
     def read(self) -> tuple[Pixels, Levels | None]:
-        """Return the whole picture, with its values where they have more than 8 bits.
+        """Return the whole image, with its values where they have more than 8 bits.
 
         Raises:
-            BadImageError: The picture cannot be read.
+            BadImageError: The image cannot be read.
         """
         wanted = self.preprocess or _PLAIN
         return read_pixels(
@@ -160,7 +160,7 @@ class Request:
 
 @dataclass(frozen=True)
 class CountRequest:
-    """How many pictures a file holds.
+    """How many images a file holds.
 
     Attributes:
         path: The file.
@@ -182,7 +182,7 @@ class CountRequest:
 
 
 class PictureWork(Protocol):
-    """Something that a reading process does with a whole picture; it is sent there as a pickle."""
+    """Something that a reading process does with a whole image; it is sent there as a pickle."""
 
     def do(self, picture: Image.Image) -> str:
         """Do it.
@@ -194,17 +194,17 @@ class PictureWork(Protocol):
             What came of it, in at most some thousand characters.
 
         Raises:
-            BadImageError: It cannot be done with this picture.
+            BadImageError: It cannot be done with this image.
         """
         ...
 
 
 @dataclass(frozen=True)
 class PictureTask:
-    """Work on a whole picture.
+    """Work on a whole image.
 
     Attributes:
-        request: Which picture, and how it is read where the process has not kept it.
+        request: Which image, and how it is read where the process has not kept it.
         work: What is done.
         keep: Its number, if it may have been kept.
     """
@@ -220,14 +220,14 @@ class PictureTask:
 
     @property
     def name(self) -> str:
-        """What the picture is called, where it is in a tar."""
+        """What the image is called, where it is in a tar."""
         return self.request.name
 
     def read(self) -> Image.Image:
-        """Return the whole picture, RGB, upright.
+        """Return the whole image, RGB, upright.
 
         Raises:
-            BadImageError: The picture cannot be read.
+            BadImageError: The image cannot be read.
         """
         return shown_whole(self.request.read()[0])
 
@@ -240,7 +240,7 @@ class PictureTask:
 
 
 def shown_whole(pixels: Pixels) -> Image.Image:
-    """Return a whole picture for people: its own Pillow picture where that is RGB, else a new one.
+    """Return a whole image for people: its own Pillow image where that is RGB, else a new one.
 
     Raises:
         BadImageError: There is not enough memory.
@@ -256,7 +256,7 @@ def shown_whole(pixels: Pixels) -> Image.Image:
 
 @dataclass(frozen=True)
 class InMemoryPicture:
-    """A picture that the program has itself, what makes its view, and what it is called."""
+    """An image that the program has itself, what makes its view, and what it is called."""
 
     picture: Picture
     preprocess: Preprocess
@@ -266,14 +266,14 @@ class InMemoryPicture:
         """Make the view.
 
         Raises:
-            BadImageError: The picture has another number of channels than the network.
+            BadImageError: The image has another number of channels than the network.
         """
         pixels, _ = pixels_of(self.picture, self.preprocess.channels, self.preprocess.window)
         return View(*center_view(pixels, self.preprocess), pixels.size)
 
 
 def answer(view: View, levels: Levels | None) -> tuple[bytes, memoryview]:
-    """Return a view, and the levels of its picture where they are known, as header and body."""
+    """Return a view, and the levels of its image where they are known, as header and body."""
     body = np.ascontiguousarray(view.pixels).data.cast("B")
     sent = _NO_LEVELS if levels is None else (True, *levels)
     floats = view.pixels.dtype == np.float32
@@ -282,7 +282,7 @@ def answer(view: View, levels: Levels | None) -> tuple[bytes, memoryview]:
 
 
 def counted(count: int, note: str) -> tuple[bytes, bytes]:
-    """Return how many pictures a file holds, and what to say about it, as header and body."""
+    """Return how many images a file holds, and what to say about it, as header and body."""
     body = note.encode("utf-8", "backslashreplace")[:_LONGEST_TEXT]
     count = max(0, min(count, _MOST_COUNTED))
     said = (count, len(body), 0, False)
@@ -295,7 +295,7 @@ def done(result: str) -> tuple[bytes, bytes]:
 
 
 def unreadable(reason: str) -> tuple[bytes, bytes]:
-    """Return the reason why a picture cannot be read as header and body."""
+    """Return the reason why an image cannot be read as header and body."""
     return _text(_UNREADABLE, reason)
 
 
@@ -319,10 +319,10 @@ def read_answer(
         receive: Fills a buffer from the pipe.
 
     Returns:
-        The view, and the picture's levels where they were sent.
+        The view, and the image's levels where they were sent.
 
     Raises:
-        BadImageError: The picture cannot be read.
+        BadImageError: The image cannot be read.
         RuntimeError: The process reports a mistake of ours, or answers what was not asked.
     """
     kind, height, width, channels, floats, *numbers = _receive_header(receive)
@@ -342,7 +342,7 @@ def read_answer(
 
 
 def read_count(request: CountRequest, receive: Callable[[memoryview], None]) -> tuple[int, str]:
-    """Read the answer to ``request``: how many pictures, and what to say about the file.
+    """Read the answer to ``request``: how many images, and what to say about the file.
 
     Raises:
         BadImageError: The file cannot be read.
@@ -358,7 +358,7 @@ def read_done(task: PictureTask, receive: Callable[[memoryview], None]) -> str:
     """Read what came of ``task``.
 
     Raises:
-        BadImageError: The picture cannot be read, or it cannot be done with this picture.
+        BadImageError: The image cannot be read, or it cannot be done with this image.
         RuntimeError: The process reports a mistake of ours, or answers what was not asked.
     """
     kind, length, *_ = _receive_header(receive)

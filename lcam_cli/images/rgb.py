@@ -1,4 +1,4 @@
-"""Colours of 8 bits, and the values of pictures that have more."""
+"""Colours of 8 bits, and the values of images that have more."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NARROW = 8
 
 
 class Levels(NamedTuple):
-    """The values of a picture of more than 8 bits.
+    """The values of an image of more than 8 bits.
 
     Attributes:
         low: The least.
@@ -38,7 +38,7 @@ class Levels(NamedTuple):
 def levels_of(
     pixels: Image.Image | NDArray[Any], *, bits: int | None = None, deep_colour: bool = False
 ) -> Levels | None:
-    """Return the values of a picture of more than 8 bits, and what becomes 0 and 1.
+    """Return the values of an image of more than 8 bits, and what becomes 0 and 1.
 
     - Of 16 bits, or as many as ``bits``, it is the whole range of the type.
     - Of 32 bits, 64 bits and floats the file does not tell what its white is. It is taken to be 1
@@ -47,13 +47,13 @@ def levels_of(
       infinities are 0.
 
     Args:
-        pixels: A Pillow picture, loaded, or an array (H, W) or (H, W, C) of numbers.
+        pixels: A Pillow image, loaded, or an array (H, W) or (H, W, C) of numbers.
         bits: Of grey, where the file says so and they are fewer than 16.
-        deep_colour: Whether a Pillow picture's file has 16 bits a channel, of which Pillow keeps
+        deep_colour: Whether a Pillow image's file has 16 bits a channel, of which Pillow keeps
             the upper 8.
 
     Returns:
-        None for pictures of 8 bits and booleans.
+        None for images of 8 bits and booleans.
     """
     if isinstance(pixels, Image.Image):
         if not is_deep_grey(pixels):
@@ -74,7 +74,7 @@ def levels_of(
 
 
 def is_deep_grey(picture: Image.Image) -> bool:
-    """Whether a Pillow picture is grey of more than 8 bits."""
+    """Whether a Pillow image is grey of more than 8 bits."""
     return picture.mode.startswith("I") or picture.mode == "F"
 
 
@@ -130,9 +130,9 @@ def over_white(
 
 
 def in_rgb_or_grey(picture: Image.Image) -> Image.Image:
-    """Return a picture of 8 bits in mode RGB, or in mode L where it has no colours.
+    """Return an image of 8 bits in mode RGB, or in mode L where it has no colours.
 
-    - Transparency is laid over white, the page most such pictures are drawn for; what lies beneath
+    - Transparency is laid over white, the page most such images are drawn for; what lies beneath
       it in the file is often black or garbage that nobody was meant to see.
     - CMYK is converted without its colour profile, as Pillow and torchvision do.
 

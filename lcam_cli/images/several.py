@@ -1,4 +1,4 @@
-"""Files that hold several pictures: how many each does, and so the names of all pictures."""
+"""Files that hold several images: how many each does, and so the names of all images."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _WORKERS = 4
 
 _AHEAD = 256
 
-# A file may claim any number of pictures, and each gets a name in memory. More than the first are
-# believed where the file has as many bytes for each as the second; real pictures take more.
+# A file may claim any number of images, and each gets a name in memory. More than the first are
+# believed where the file has as many bytes for each as the second; real images take more.
 _ALWAYS_BELIEVED = 10_000
 _BYTES_A_PICTURE = 16
 
 
 def family_of(path: str) -> PictureFormat | None:
-    """Return the format of a file that may hold several pictures; None for all other files.
+    """Return the format of a file that may hold several images; None for all other files.
 
     Args:
         path: A file; one in a tar, or none at all, is known by its name alone.
@@ -36,7 +36,7 @@ def family_of(path: str) -> PictureFormat | None:
 
 
 def named_in_file(path: str) -> tuple[str, str] | None:
-    """Return the file and the name of a picture that is named ``FILE#N``; None for other paths.
+    """Return the file and the name of an image that is named ``FILE#N``; None for other paths.
 
     The name has as many digits as lcam gives it.
     """
@@ -52,8 +52,8 @@ class Numbered:
     """What a file is to a run.
 
     Attributes:
-        path: The file; or a picture of one, that is named so.
-        names: Of the pictures in it. None for a table of other things.
+        path: The file; or an image of one, that is named so.
+        names: Of the images in it. None for a table of other things.
         wrong: Why it is left out; empty where it is not.
         note: What to say about it; mostly nothing.
     """
@@ -65,14 +65,14 @@ class Numbered:
 
 
 def with_numbers(paths: Sequence[str]) -> Iterator[Numbered]:
-    """Yield each file with the names of the pictures in it, in order.
+    """Yield each file with the names of the images in it, in order.
 
     Files are counted in reading processes, several at once. One that cannot be counted is one
-    picture, whose reading says why; a table is left out, and so is what claims more pictures than
+    image, whose reading says why; a table is left out, and so is what claims more images than
     it has room for.
 
     Args:
-        paths: Files, and pictures of some that are named so.
+        paths: Files, and images of some that are named so.
     """
     families = {path: family for path in paths if (family := family_of(path)) is not None}
     workers = min(idle_decoders() or _WORKERS, len(families) or 1)
@@ -100,7 +100,7 @@ def _numbered(
         return Numbered(path, wrong=answer.reason) if family.is_table else Numbered(path, [path])
     count, note = answer
     if count > _ALWAYS_BELIEVED and count > (size := _size(path)) // _BYTES_A_PICTURE:
-        claim = f"it claims to hold {count:,} pictures, in {size:,} bytes"
+        claim = f"it claims to hold {count:,} images, in {size:,} bytes"
         return Numbered(path, wrong=claim)
     if count <= 1 and not family.is_table:
         return Numbered(path, [path], note=note)

@@ -1,4 +1,4 @@
-"""What the network sees, as a picture for people: 8-bit RGB of any number of channels."""
+"""What the network sees, as an image for people: 8-bit RGB of any number of channels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _RGB = 3
 
 
 def as_rgb(images: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return views of pictures as RGB.
+    """Return views of images as RGB.
 
     Args:
         images: uint8 (..., C), or floats (..., C) in [0, 1], which are rounded to 8 bits; what

@@ -1,4 +1,4 @@
-"""Many pictures as a steady stream of batches, read by processes, in constant memory."""
+"""Many images as a steady stream of batches, read by processes, in constant memory."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from lcam_cli.images.request import InMemoryPicture, Request, View
 
 @dataclass
 class Batch:
-    """The readable ones of ``batch_size`` consecutive pictures; B of them, maybe 0.
+    """The readable ones of ``batch_size`` consecutive images; B of them, maybe 0.
 
     Attributes:
         indices: B positions in the list of paths.
-        images: (B, H, W, C): uint8 where all are pictures of 8 bits and there is no window, else
+        images: (B, H, W, C): uint8 where all are images of 8 bits and there is no window, else
             float32 in [0, 1].
         crop_boxes: float32 (B, 4): x0, y0, x1, y1 in pixels of the upright original.
         sizes: int32 (B, 2): width and height of the upright originals.
-        skipped: The pictures of this batch that could not be read.
+        skipped: The images of this batch that could not be read.
     """
 
     indices: list[int]
@@ -41,7 +41,7 @@ class Batch:
     skipped: list[Skipped]
 
     def only(self, places: Sequence[int], skipped: Sequence[Skipped]) -> Batch:
-        """The pictures at some places of this batch alone.
+        """The images at some places of this batch alone.
 
         Args:
             places: In 0 to B − 1.
@@ -67,14 +67,14 @@ def stream_batches(
     max_pixels: int = MAX_PIXELS,
     tasks: PictureTasks | None = None,
 ) -> Generator[Batch]:
-    """Yield the centre views of ``paths[start:]``, files or pictures in memory, in order.
+    """Yield the centre views of ``paths[start:]``, files or images in memory, in order.
 
     Batch k holds ``paths[k * batch_size : (k + 1) * batch_size]`` less the unreadable ones, so
     that a resumed run makes the batches the interrupted one would have made. Closing the iterator
     early stops reading, at once or within a second.
 
-    Each of the ``workers`` is a process: a decoder that crashes or hangs loses one picture. With
-    ``tasks`` it keeps the whole picture for these.
+    Each of the ``workers`` is a process: a decoder that crashes or hangs loses one image. With
+    ``tasks`` it keeps the whole image for these.
 
     Raises:
         ValueError: ``start`` is no multiple of ``batch_size``, or ``batch_size`` or ``workers`` is
@@ -87,7 +87,7 @@ def stream_batches(
     def wanted(index: int) -> Request | InMemoryPicture:
         picture = paths[index]
         if isinstance(picture, Picture):
-            return InMemoryPicture(picture, preprocess, f"picture {index}")
+            return InMemoryPicture(picture, preprocess, f"image {index}")
         keep = None if tasks is None else tasks.keep()
         return Request(picture, max_pixels, preprocess, keep=keep)
 
@@ -114,7 +114,7 @@ def stream_training(
     Views are random crops, mirrored by chance with ``flip``; with ``centre``, the centre views that
     inference uses.
 
-    A picture's view depends on seed, epoch and its position in ``paths`` alone, never on the
+    An image's view depends on seed, epoch and its position in ``paths`` alone, never on the
     processes or on where the run was resumed. Crop boxes are zero.
 
     Raises:
@@ -134,7 +134,7 @@ def stream_training(
 
 
 def no_pictures(preprocess: Preprocess) -> Batch:
-    """Return a batch of no pictures."""
+    """Return a batch of no images."""
     return _batch([], preprocess)
 
 

@@ -1,8 +1,8 @@
 """Pictures in tar files, as WebDataset keeps them: each at its place in the file, never unpacked.
 
-A picture in a tar is called ``shard.tar/name.jpg``, as if the tar were a folder. Where it lies is
+An image in a tar is called ``shard.tar/name.jpg``, as if the tar were a folder. Where it lies is
 looked up once a tar, from the headers alone; a reading process then takes its bytes from there, so
-that pictures of tars are read in any order, like files.
+that images of tars are read in any order, like files.
 """
 # Paths stay strings, as in find.py.
 # ruff: noqa: PTH123, PTH113, PTH202
@@ -33,11 +33,11 @@ class TarIndex:
     """What a tar holds.
 
     Attributes:
-        places: Where each picture begins, and how long it is, in bytes, by its name; in the order
+        places: Where each image begins, and how long it is, in bytes, by its name; in the order
             of the tar.
         wrong: Members that are left out, by name, and why.
         broken: Why the tar could not be read to its end; empty where it could.
-        unread: How many pictures and scans it has that are not read, by extension.
+        unread: How many images and scans it has that are not read, by extension.
     """
 
     places: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -65,12 +65,12 @@ def index_of(tar: str) -> TarIndex:
 
 
 class Location(NamedTuple):
-    """Where a picture lies.
+    """Where an image lies.
 
     Attributes:
-        file: Its path: of a tar, for a picture in one.
-        place: Where in the tar what holds the picture begins, and how long that is, in bytes.
-        number: Of the picture, where what holds it holds several.
+        file: Its path: of a tar, for an image in one.
+        place: Where in the tar what holds the image begins, and how long that is, in bytes.
+        number: Of the image, where what holds it holds several.
         name: What that which holds it is called; in a tar too.
     """
 
@@ -81,10 +81,10 @@ class Location(NamedTuple):
 
 
 def locate(path: str) -> Location:
-    """Return where a picture lies.
+    """Return where an image lies.
 
     Args:
-        path: A file, or ``…/shard.tar/name.jpg``; ``FILE#N`` for a picture of several.
+        path: A file, or ``…/shard.tar/name.jpg``; ``FILE#N`` for an image of several.
     """
     for match in re.finditer(r"\.tar(?=/)", path, re.IGNORECASE):
         tar, name = path[: match.end()], path[match.end() + 1 :]
@@ -139,23 +139,23 @@ def read_index(path: str) -> TarIndex:
                         unread[extension] += 1
                     continue  # labels and the like
                 if not member.isreg() or member.issparse():
-                    wrong[member.name] = "no plain file in its tar"
+                    wrong[member.name] = "not a plain file in its tar"
                 elif is_table(extension):
-                    wrong[member.name] = "a table in a tar: take it out, and name it itself"
+                    wrong[member.name] = "a table in a tar: extract it and pass it directly"
                 elif name.is_absolute() or ".." in name.parts:
-                    wrong[member.name] = "its name leads out of its tar"
+                    wrong[member.name] = "its name points outside its tar"
                 elif str(name) in places:
-                    wrong[member.name] = "its tar has another of that name"
+                    wrong[member.name] = "its tar has another file with that name"
                 else:
                     places[str(name)] = member.offset_data, member.size
             # A header that is damaged or cut looks like the end, which is zeros.
             with open(path, "rb") as file:
                 file.seek(tar.offset)
                 if file.read(_BLOCK) != bytes(_BLOCK):
-                    raise tarfile.ReadError("there is no end of the tar")
+                    raise tarfile.ReadError("the tar has no end")
     except (OSError, tarfile.TarError, ValueError, EOFError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        broken = f"cannot be read as a tar, after {len(places)} pictures: {reason}"
+        broken = f"cannot be read as a tar after {len(places)} images: {reason}"
     return TarIndex(places, wrong, broken, unread)
 
 

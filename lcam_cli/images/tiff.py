@@ -24,7 +24,7 @@ _GREY_OR_RGB = (0, 1, 2)
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 _WHOLE_TYPES = (8, 16, 32, 64)
 
-# What a decoder may take besides the picture, twice: a strip may unpack to more than it says.
+# What a decoder may take besides the image, twice: a strip may unpack to more than it says.
 _MEMORY = 1 << 28
 
 # No maker's own way of reading its files: these may follow other files, or hundreds of pages.
@@ -37,8 +37,8 @@ _PLAIN = {
 class Tiff(PictureFormat):
     """Those that Pillow leaves: it is asked first, and knows the extensions.
 
-    The picture is the first page. Where the file says that pages are channels (ImageJ, OME and
-    tifffile do), it is the first picture's channels.
+    The image is the first page. Where the file says that pages are channels (ImageJ, OME and
+    tifffile do), it is the first image's channels.
     """
 
     name = "the decoder of TIFF"
@@ -51,7 +51,7 @@ class Tiff(PictureFormat):
         """Read the values of all channels, turned upright.
 
         Raises:
-            BadImageError: It is too large, cut short or damaged, or no picture of grey, of colours
+            BadImageError: It is too large, cut short or damaged, or no image of grey, of colours
                 or of channels.
         """
         from tifffile import TiffFile  # noqa: PLC0415 (an extra)
@@ -71,7 +71,7 @@ class Tiff(PictureFormat):
 
 
 def _pages_of_channels(opened: Any) -> list[TiffPage]:
-    """Return the pages that are the channels of the first picture; mostly the first page alone."""
+    """Return the pages that are the channels of the first image; mostly the first page alone."""
     first: TiffPage = opened.pages[0]
     stack = channel_stack(first.description) if first.samplesperpixel == 1 else None
     if stack is None:
@@ -83,20 +83,20 @@ def _pages_of_channels(opened: Any) -> list[TiffPage]:
 
 
 def _check(page: TiffPage, pages: int, options: ReadOptions) -> int:
-    """Refuse what is no picture, or too large; return how many bytes its values have."""
+    """Refuse what is no image, or too large; return how many bytes its values have."""
     dtype, samples = page.dtype, page.samplesperpixel
     if page.imagedepth > 1:
         raise BadImageError("a TIFF of a volume")
     if dtype is None or np.dtype(dtype).kind not in "buif" or page.bitspersample > 64:
-        raise BadImageError("a TIFF of other values than numbers")
+        raise BadImageError("a TIFF whose values are not numbers")
     if page.photometric not in _GREY_OR_RGB:
-        raise BadImageError("a deep TIFF of other colours than grey and RGB")
+        raise BadImageError("a deep TIFF whose colours are not grey or RGB")
     options.check_size(page.imagewidth, page.imagelength, samples * pages)
     return page.imagewidth * page.imagelength * samples * pages * np.dtype(dtype).itemsize
 
 
 def _check_whole(pages: list[TiffPage], file: BinaryIO) -> None:
-    """Refuse files in which parts of the picture are missing: these would be black.
+    """Refuse files in which parts of the image are missing: these would be black.
 
     Raises:
         BadImageError: One is, or the pages differ.
@@ -132,7 +132,7 @@ def _picture(page: TiffPage, pages: list[NDArray[Any]]) -> Picture:
 
 
 def _without_alpha(page: TiffPage, values: NDArray[Any]) -> NDArray[Any]:
-    """Lay transparency, where the last channel is one, over white as it is for all pictures."""
+    """Lay transparency, where the last channel is one, over white as it is for all images."""
     kinds = tuple(page.extrasamples)
     colours = 3 if page.photometric == _RGB else 1
     is_alpha = kinds in ((_ASSOCIATED,), (_UNASSOCIATED,)) and values.dtype.kind == "u"

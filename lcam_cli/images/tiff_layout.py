@@ -19,7 +19,7 @@ _ATTRIBUTE = re.compile(r"\b(Size[CZT]|DimensionOrder)\s*=\s*[\"']([^\"']{1,20})
 
 @dataclass(frozen=True)
 class ChannelStack:
-    """A picture whose channels are pages of their own.
+    """An image whose channels are pages of their own.
 
     Attributes:
         channels: How many; more than one.
@@ -31,7 +31,7 @@ class ChannelStack:
 
     @property
     def pages(self) -> range:
-        """Which pages are the channels of the first picture."""
+        """Which pages are the channels of the first image."""
         return range(0, self.channels * self.step, self.step)
 
 

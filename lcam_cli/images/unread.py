@@ -1,6 +1,6 @@
 """Pictures and scans that are there but not read: what a folder has of them, and the way on.
 
-Only what is a picture or a scan by its extension, or by its first bytes where the extension says
+Only what is an image or a scan by its extension, or by its first bytes where the extension says
 nothing, is reported. What operating systems leave behind, labels and other files are not.
 """
 
@@ -18,8 +18,8 @@ _KINDS: dict[str, tuple[str, ...]] = {
     f"HEIC needs {install('heif')}": (".heic", ".heif", ".hif", ".heics"),
     "a newer Pillow reads AVIF": (".avif", ".avifs"),
     f"DICOM needs {install('medical')}": (".dcm", ".dicom", ".ima"),
-    f"tables of pictures need {install('parquet')}": (".parquet",),
-    "of volumes, export slices as PNG or TIFF": (
+    f"tables of images need {install('parquet')}": (".parquet",),
+    "export the slices of volumes as PNG or TIFF": (
         *(".nii", ".nii.gz", ".mgz", ".mgh", ".mha", ".mhd", ".nrrd", ".nhdr", ".mnc"),
     ),
     "save each array as .npy": (".npz",),
@@ -27,7 +27,7 @@ _KINDS: dict[str, tuple[str, ...]] = {
         *(".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2", ".srf", ".dng", ".orf"),
         *(".rw2", ".raf", ".pef", ".srw", ".x3f", ".3fr", ".iiq"),
     ),
-    "export slides and microscopes' files as TIFF or PNG": (
+    "export slides and microscope files as TIFF or PNG": (
         *(".svs", ".ndpi", ".scn", ".mrxs", ".bif", ".czi", ".lif", ".nd2", ".oib", ".oif"),
         *(".vsi", ".ims", ".lsm"),
     ),
@@ -35,12 +35,12 @@ _KINDS: dict[str, tuple[str, ...]] = {
         *(".jxl", ".jxr", ".wdp", ".exr", ".svg", ".svgz", ".eps", ".ai", ".xcf", ".ico"),
         *(".icns", ".dds", ".psb", ".wmf", ".emf", ".fits", ".fit", ".fts", ".jls"),
     ),
-    "name a tar itself to have the pictures in it": (".tar",),
+    "to read the images in a tar, pass the tar itself": (".tar",),
 }
 _BY_EXTENSION = {extension: advice for advice, all_ in _KINDS.items() for extension in all_}
-_BY_NAME = "name files without a picture's extension themselves"
+_BY_NAME = "for files without an image's extension, pass the files themselves"
 
-# Labels, notes, models and films: there may be one beside every picture, so none is opened.
+# Labels, notes, models and films: there may be one beside every image, so none is opened.
 _NO_PICTURES = frozenset(
     {
         *(".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml", ".md"),
@@ -72,7 +72,7 @@ def is_system_file(name: str, *, folder: bool = False) -> bool:
 
 
 def is_unread_format(extension: str) -> bool:
-    """Whether files of this extension are pictures or scans that are not read."""
+    """Whether files of this extension are images or scans that are not read."""
     return extension in _BY_EXTENSION and extension not in picture_extensions()
 
 
@@ -82,7 +82,7 @@ def may_be_picture(extension: str) -> bool:
 
 
 def looks_like_picture(head: bytes) -> bool:
-    """Whether a file that begins with these bytes is a picture or a scan.
+    """Whether a file that begins with these bytes is an image or a scan.
 
     Args:
         head: Its first :data:`~lcam_cli.images.picture.HEAD_BYTES`.
@@ -96,7 +96,7 @@ def looks_like_picture(head: bytes) -> bool:
 
 
 def why_not_read(name: str, head: bytes) -> str:
-    """Return why a file is not read although it is a picture or a scan; empty where it is none.
+    """Return why a file is not read although it is an image or a scan; empty where it is none.
 
     Args:
         name: Its name, which may lie: phones' HEIC is often called ``.jpg``.

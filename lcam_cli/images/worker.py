@@ -1,4 +1,4 @@
-"""The process that reads pictures: requests come in on stdin, answers go out on stdout.
+"""The process that reads images: requests come in on stdin, answers go out on stdout.
 
 It imports Pillow and numpy, never torch. A decoder that crashes or hangs takes this process along,
 and nothing else; ``decoder.py`` is the other end.
@@ -40,7 +40,7 @@ def main(timeout: float) -> None:
     """Answer requests until stdin ends, which it does when the parent ends, however it ends.
 
     Args:
-        timeout: Seconds a picture may take before the process ends itself, for a parent that is
+        timeout: Seconds an image may take before the process ends itself, for a parent that is
             no longer there to do it.
     """
     # Decoders written in C print what they please: their stdout and stderr lead nowhere, and the
@@ -64,7 +64,7 @@ def main(timeout: float) -> None:
             message, large = _respond(request, kept)
             signal.setitimer(signal.ITIMER_REAL, 0)
             _send(answers, message)
-            del message  # a large picture is not kept until the next is asked for
+            del message  # a large image is not kept until the next is asked for
             if large:
                 _give_back_memory()
 

@@ -120,7 +120,7 @@ def cannot_write(
     if number in _NO_ROOM:
         there = next(path for path in (target, *target.parents) if path.is_dir())
         free = shutil.disk_usage(there).free
-        why += f": {needed} more needed, {human_size(free)} free on that disk"
+        why += f": {needed} more is needed, {human_size(free)} is free on that disk"
     return LcamError(f"cannot write {target}: {why}", hint)
 
 

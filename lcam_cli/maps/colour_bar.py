@@ -1,4 +1,4 @@
-"""The strip below an overlay: which colour stands for which value, and the picture's window."""
+"""The strip below an overlay: which colour stands for which value, and the image's window."""
 
 from __future__ import annotations
 
@@ -10,16 +10,13 @@ from PIL import Image, ImageDraw
 
 from lcam_cli.images.depth import number_text
 from lcam_cli.images.preprocess import Window
-from lcam_cli.maps.overlay import font, letter_size
+from lcam_cli.maps.caption import GROUND, LINE, font, letter_size
 
-# Neither end of a colour map is this grey, so that the bar shows from end to end.
-_GROUND = (56, 56, 56)
 _EDGE = (150, 150, 150)
-_LINE = 1.6  # height of a line, in heights of its letters
 _LEAST_PART = 0.5  # of the width, which the labels leave to the bar
 
-# Labels left and right of the bar: the first that leave it room.
-_LABELS = (("map 0", "1"), ("0", "1"))
+# Words beside the ends of the bar: the first that leave it room.
+_LABELS = (("least ", " most"), ("map ", ""), ("", ""))
 
 
 class _Bar(NamedTuple):
@@ -30,44 +27,42 @@ class _Bar(NamedTuple):
     labels: tuple[str, str]
 
 
-def with_colour_bar(
-    picture: Image.Image, table: NDArray[np.uint8], window: Window = "auto"
+def colour_bar(
+    size: tuple[int, int], table: NDArray[np.uint8], window: Window = "auto", limit: float = 1.0
 ) -> Image.Image:
-    """Return an overlay with a strip below it; nothing of the overlay changes.
+    """Return the strip that stands below an overlay.
 
-    The bar shows the colour map from 0 to 1. (Over the picture the colours are as strong as
-    ``alpha`` and the map have them.) Letters are as large as the caption's, and those that the
-    width has no room for are left out.
+    The bar shows the colour map from V = 0, the least salient, to the most. (Over the image the
+    colours are as strong as ``alpha`` and the map have them.) Letters are as large as the
+    caption's, and those that the width has no room for are left out.
 
     Args:
-        picture: RGB; it is not changed.
+        size: The image's width and height, in pixels.
         table: The colour map as 256 RGB colours, uint8 ``(256, 3)``.
-        window: The values of the file that the picture shows as black and as white; ``"auto"``,
+        window: The values of the file that the image shows as black and as white; ``"auto"``,
             where they are each file's own, is not written.
+        limit: The value of V where the colours end, in (0, 1].
 
     Returns:
-        RGB, as wide as ``picture`` and taller.
+        RGB, as wide as the image.
     """
-    width, height = picture.size
-    size = letter_size(picture.size)
-    line = round(size * _LINE)
-    margin = min(size // 2, width // 4)
+    width, letters = size[0], letter_size(size)
+    line = round(letters * LINE)
+    margin = min(letters // 2, width // 4)
     text = window_text(window)
-    if font(size).getlength(text) > width - 2 * margin:
+    if font(letters).getlength(text) > width - 2 * margin:
         text = ""
-    taller = Image.new("RGB", (width, height + line * (2 if text else 1)), _GROUND)
-    taller.paste(picture)
-    bar = _bar(width, margin, size)
-    middle = height + line / 2
-    top, bottom = height + (line - size) // 2, height + (line + size) // 2
-    draw = ImageDraw.Draw(taller)
+    strip = Image.new("RGB", (width, line * (2 if text else 1)), GROUND)
+    bar = _bar(width, margin, letters, "1" if limit >= 1 else f"≥ {limit:.2g}")
+    top, bottom = (line - letters) // 2, (line + letters) // 2
+    draw = ImageDraw.Draw(strip)
     draw.rectangle((bar.left - 1, top - 1, bar.right, bottom), fill=_EDGE)
-    taller.paste(_colours(table, bar.right - bar.left, bottom - top), (bar.left, top))
+    strip.paste(_colours(table, bar.right - bar.left, bottom - top), (bar.left, top))
     left, right = bar.labels
-    draw.text((margin, middle), left, fill="white", font=font(size), anchor="lm")
-    draw.text((width - margin, middle), right, fill="white", font=font(size), anchor="rm")
-    draw.text((margin, middle + line), text, fill="white", font=font(size), anchor="lm")
-    return taller
+    draw.text((margin, line / 2), left, fill="white", font=font(letters), anchor="lm")
+    draw.text((width - margin, line / 2), right, fill="white", font=font(letters), anchor="rm")
+    draw.text((margin, line * 1.5), text, fill="white", font=font(letters), anchor="lm")
+    return strip
 
 
 def window_text(window: Window) -> str:
@@ -79,9 +74,10 @@ def window_text(window: Window) -> str:
     return f"window {low} to {high}" if min(window) < 0 else f"window {low}–{high}"
 
 
-def _bar(width: int, margin: int, size: int) -> _Bar:
-    """Return where the bar is in a strip of this width, and its labels."""
-    for labels in _LABELS:
+def _bar(width: int, margin: int, size: int, end: str) -> _Bar:
+    """Return where the bar is in a strip of this width, and its labels, from 0 to ``end``."""
+    for before, behind in _LABELS:
+        labels = f"{before}0", f"{end}{behind}"
         left, right = (2 * margin + round(font(size).getlength(label)) for label in labels)
         if width - left - right >= width * _LEAST_PART:
             return _Bar(left, width - right, labels)

@@ -19,7 +19,7 @@ class FlatSummary:
 
     Attributes:
         rows: How many there are, of at least one.
-        path: The picture of the first of them, as rows call it.
+        path: The image of the first of them, as rows call it.
         class_index: The class explained there.
     """
 

@@ -1,4 +1,4 @@
-"""The mark of what lcam writes among pictures; :mod:`lcam_cli.images.own_outputs` reads it."""
+"""The mark of what lcam writes among images; :mod:`lcam_cli.images.own_outputs` reads it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def mark_overlays(folder: Path) -> None:
 
 
 def mark_figure(figure: Path, root: str) -> None:
-    """Note a figure, where it lies below the folder that the pictures come from.
+    """Note a figure, where it lies below the folder that the images come from.
 
     Args:
         figure: The file.

@@ -1,4 +1,4 @@
-"""File names for pictures we write: inside the folder, and never two rows on one name.
+"""File names for images we write: inside the folder, and never two rows on one name.
 
 A row ``sub/cat.jpg`` of class 281 becomes ``sub/cat.jpg.281.png``. The extension stays, so that
 ``cat.jpg`` and ``cat.png`` do not meet. Parts that could lead elsewhere or meet one of our own
@@ -21,14 +21,14 @@ ROWS_NAME = "maps.jsonl"
 SKIPPED_NAME = "skipped.jsonl"
 
 # Folders of the input with such a name could stand where one of our files has to go.
-_OURS = re.compile(r".*\.\d+\.(png|jpg|webp)|info\.json|(maps|skipped)\.jsonl", re.DOTALL)
+_OURS = re.compile(r".*\.\d+\.(png|jpg|webp|tiff|npy)|info\.json|(maps|skipped)\.jsonl", re.DOTALL)
 
 # File systems allow 255 bytes a name; the rest is room for ".<class>.<extension>".
 _LONGEST_PART = 230
 
 
 def output_name(row_path: str, class_index: int, extension: str) -> PurePosixPath:
-    """Return the relative path for a row's picture.
+    """Return the relative path for a row's image.
 
     Args:
         row_path: The path of the row, whatever it holds.
@@ -77,11 +77,11 @@ def claim_folder(folder: Path, *, may_exist: bool) -> None:
         occupied = any(entry.name != LOCK_NAME for entry in folder.iterdir())
     except OSError as error:
         raise LcamError(
-            f"cannot write to the folder {folder}: {error.strerror}", "name another folder"
+            f"cannot write to the folder {folder}: {error.strerror}", "pass another folder"
         ) from error
     if occupied and not may_exist:
         raise LcamError(
-            f"the folder {folder} is not empty", "use --resume, --overwrite or another folder"
+            f"the folder {folder} is not empty", "pass --resume, --overwrite or another folder"
         )
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise LcamError(f"the folder {folder} is not writable", "name another folder")
+        raise LcamError(f"the folder {folder} is not writable", "pass another folder")

@@ -1,18 +1,19 @@
-"""Saliency laid over the picture it explains, at the picture's own resolution."""
+"""Saliency laid over the image it explains, at the image's own resolution."""
 
 from __future__ import annotations
 
 import functools
-import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageEnhance, ImageFont
+from PIL import Image
 
 from lcam_cli.errors import LcamError, did_you_mean
+from lcam_cli.maps.caption import caption_strip, joined
+from lcam_cli.maps.display import display_levels
 from lcam_cli.maps.record import Floats
 
 CropBox = tuple[float, float, float, float]
@@ -51,8 +52,11 @@ def colour_table(name: str) -> NDArray[np.uint8]:
     from matplotlib import colormaps  # noqa: PLC0415
 
     if name not in colormaps:
-        hint = did_you_mean(name, list(colormaps)) or "see matplotlib's list of colour maps"
-        raise LcamError(f"no colour map {name!r}", hint)
+        hint = (
+            did_you_mean(name, list(colormaps))
+            or "use a name from matplotlib's list of colour maps"
+        )
+        raise LcamError(f"there is no colour map {name!r}", hint)
     table: NDArray[np.uint8] = colormaps[name](np.linspace(0, 1, 256), bytes=True)[:, :3]
     return table
 
@@ -65,33 +69,35 @@ def overlay(
     colormap: str = DEFAULT_COLORMAP,
     alpha: float = DEFAULT_ALPHA,
     caption: str | None = None,
+    limit: float = 1.0,
 ) -> Image.Image:
-    """Draw V over the part of the picture that the network saw, and dim the rest.
+    """Draw V over the part of the image that the network saw, and dim the rest.
 
-    The colours weigh ``alpha · V``, so that where V is 0 the picture stays as it is. (With one
+    The colours weigh ``alpha · V``, so that where V is 0 the image stays as it is. (With one
     weight everywhere, as Grad-CAM's figures have it, the dark end of the colours veils it.)
 
     Args:
         picture: RGB, upright, at any size; it is not changed.
         saliency: V, float ``(H, W)`` in [0, 1].
-        crop_box: x0, y0, x1, y1 of V in the picture, in pixels, with fractions.
+        crop_box: x0, y0, x1, y1 of V in the image, in pixels, with fractions.
         colormap: Any name matplotlib knows.
-        alpha: Weight of the colours where V is 1, in [0, 1]; 0 shows the picture alone.
-        caption: A line at the bottom, shortened to fit.
+        alpha: Weight of the colours where V is 1, in [0, 1]; 0 shows the image alone.
+        caption: A line below the image, shortened to fit; left out below an image with a side
+            of less than 64 pixels.
+        limit: The value of V that the brightest colour stands for, in (0, 1]; see
+            :func:`~lcam_cli.maps.display.display_limit`.
 
     Returns:
-        RGB, at the picture's size.
+        RGB, at the image's size; taller with a caption.
 
     Raises:
         LcamError: if there is no such colour map.
         ValueError: if alpha leaves [0, 1].
     """
     drawn = picture.copy()
-    levels = np.rint(saliency * np.float32(255)).astype(np.uint8)
-    draw_levels(drawn, levels, crop_box, Colours.of(colormap, alpha))
-    if caption:
-        draw_caption(drawn, caption)
-    return drawn
+    draw_levels(drawn, display_levels(saliency, limit), crop_box, Colours.of(colormap, alpha))
+    strip = caption_strip(drawn.size, [caption]) if caption else None
+    return joined(drawn, [strip] if strip else [])
 
 
 @dataclass(frozen=True)
@@ -122,17 +128,17 @@ class Colours:
 def draw_levels(
     picture: Image.Image, levels: NDArray[np.uint8], crop_box: CropBox, colours: Colours
 ) -> None:
-    """Draw V over a picture, in place; see :func:`overlay`.
+    """Draw V over an image, in place; see :func:`overlay`.
 
-    In bands of rows, so that a large picture needs but a byte a pixel more than it has.
+    In bands of rows, so that a large image needs but a byte a pixel more than it has.
 
     Args:
         picture: RGB.
         levels: V times 255, rounded, uint8 ``(H, W)``.
-        crop_box: Where that lies in the picture, in pixels.
+        crop_box: Where that lies in the image, in pixels.
         colours: How V is coloured.
     """
-    box = _pixels(crop_box, picture.size)
+    box = pixels_in(crop_box, picture.size)
     for strip in _around(box, picture.size):
         for band in bands_of(strip, _PIXELS_AT_ONCE):
             picture.paste(picture.crop(band).convert("RGB", _DIM), band[:2])
@@ -140,12 +146,12 @@ def draw_levels(
         return
     table = colours.table.tobytes()
     weights = _weights(colours.alpha)
-    whole = _stretched(levels, crop_box, box)
+    whole = stretched(levels, crop_box, box)
     for band in bands_of(box, _PIXELS_AT_ONCE):
         left, top, right, bottom = band
         grey = whole.crop((left - box[0], top - box[1], right - box[0], bottom - box[1]))
         weight = grey.point(weights)
-        # As a palette picture, so that Pillow looks the colours up.
+        # As a palette image, so that Pillow looks the colours up.
         grey.putpalette(table)
         picture.paste(grey.convert("RGB"), band[:2], weight)
 
@@ -157,14 +163,14 @@ def _weights(alpha: float) -> list[int]:
 
 
 def bands_of(box: Box, pixels: int) -> Iterator[Box]:
-    """Yield bands of rows of a part of a picture; all of it where it has no more pixels."""
+    """Yield bands of rows of a part of an image; all of it where it has no more pixels."""
     left, top, right, bottom = box
     rows = max(pixels // (right - left), 1)
     for first in range(top, bottom, rows):
         yield left, first, right, min(first + rows, bottom)
 
 
-def _pixels(crop_box: CropBox, size: tuple[int, int]) -> Box | None:
+def pixels_in(crop_box: CropBox, size: tuple[int, int]) -> Box | None:
     """Return the box of the pixels whose centres the crop covers; None where there are none."""
     x0, y0, x1, y1 = crop_box
     across, down = _covered(x0, x1, size[0]), _covered(y0, y1, size[1])
@@ -186,8 +192,8 @@ def _covered(begin: float, end: float, length: int) -> tuple[int, int] | None:
     return middle, middle + 1
 
 
-def _stretched(levels: NDArray[np.uint8], crop_box: CropBox, box: Box) -> Image.Image:
-    """Return V over the pixels of ``box``, resized bilinearly, as 8-bit grey."""
+def stretched(levels: NDArray[Any], crop_box: CropBox, box: Box) -> Image.Image:
+    """Return V over the pixels of ``box``, resized bilinearly: 8-bit grey, or of floats mode F."""
     height, width = levels.shape
     x0, y0, x1, y1 = crop_box
     across, down = width / (x1 - x0), height / (y1 - y0)
@@ -203,7 +209,7 @@ def _stretched(levels: NDArray[np.uint8], crop_box: CropBox, box: Box) -> Image.
 
 
 def _around(box: Box | None, size: tuple[int, int]) -> list[Box]:
-    """Return what lies above, below, left and right of the box; the whole picture without one."""
+    """Return what lies above, below, left and right of the box; the whole image without one."""
     width, height = size
     if box is None:
         return [(0, 0, width, height)]
@@ -215,66 +221,3 @@ def _around(box: Box | None, size: tuple[int, int]) -> list[Box]:
         (right, top, width, bottom),
     ]
     return [strip for strip in strips if strip[0] < strip[2] and strip[1] < strip[3]]
-
-
-# Below so many pixels no letter can be read, and the strip would hide the picture.
-_SMALLEST_CAPTIONED = 64
-_SMALLEST_LETTERS = 10
-_FONT = "fonts/ttf/DejaVuSans.ttf"
-
-
-def letter_size(size: tuple[int, int]) -> int:
-    """Return the height of letters for a picture of this width and height, in pixels."""
-    return max(round(min(size) * 0.05), _SMALLEST_LETTERS)
-
-
-@functools.cache
-def font(size: int) -> ImageFont.FreeTypeFont:
-    """Return letters of this height, in pixels."""
-    return ImageFont.truetype(_font_file(), size)
-
-
-@functools.cache
-def _font_file() -> Path:
-    """Return the file of DejaVu Sans, which comes with matplotlib.
-
-    Pillow's own font has no letter beyond ASCII.
-    """
-    # Importing matplotlib takes as long as drawing a hundred overlays.
-    found = importlib.util.find_spec("matplotlib")
-    if found is not None and found.origin is not None:
-        usual = Path(found.origin).with_name("mpl-data") / _FONT
-        if usual.is_file():
-            return usual
-    import matplotlib  # noqa: PLC0415 (some systems have its data elsewhere)
-
-    return Path(matplotlib.get_data_path(), _FONT)
-
-
-def draw_caption(picture: Image.Image, caption: str) -> None:
-    """Write white letters on a dark strip along the bottom, in place."""
-    width, height = picture.size
-    if min(width, height) < _SMALLEST_CAPTIONED:
-        return
-    size = letter_size(picture.size)
-    margin = size // 2
-    text, size = _fit(" ".join(caption.split()), size, width - 2 * margin)
-    top = height - round(size * 1.6)
-    strip = picture.crop((0, top, width, height))
-    picture.paste(ImageEnhance.Brightness(strip).enhance(0.25), (0, top))
-    ImageDraw.Draw(picture).text(
-        (margin, (top + height) / 2), text, fill="white", font=font(size), anchor="lm"
-    )
-
-
-def _fit(text: str, size: int, width: int) -> tuple[str, int]:
-    """Return the text and its size so that it fits: first smaller letters, then fewer."""
-    smallest = max(round(size * 0.7), _SMALLEST_LETTERS)
-    while font(size).getlength(text) > width and size > smallest:
-        size -= 1
-    # The end is the score, so letters go from before it.
-    name, _, score = text.rpartition(" ")
-    while font(size).getlength(text) > width and name:
-        name = name[:-1]
-        text = f"{name.rstrip()}… {score}"
-    return text, size

@@ -1,4 +1,4 @@
-"""Drawing a picture's overlays and writing their files, in the process that has read the picture.
+"""Drawing an image's overlays and writing their files, in the process that has read the image.
 
 Imports no matplotlib and no h5py: a reading process has neither.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -19,8 +19,10 @@ from PIL import Image
 from lcam_cli.errors import BadImageError
 from lcam_cli.images.preprocess import Window
 from lcam_cli.maps.atomic import current_umask, write_atomically
-from lcam_cli.maps.colour_bar import with_colour_bar
-from lcam_cli.maps.overlay import Colours, CropBox, bands_of, draw_caption, draw_levels
+from lcam_cli.maps.caption import caption_strip, joined
+from lcam_cli.maps.colour_bar import colour_bar
+from lcam_cli.maps.contour import draw_contour
+from lcam_cli.maps.overlay import Colours, CropBox, bands_of, draw_levels
 from lcam_cli.maps.png_encoder import encode_png_in_bands
 
 OverlayFormat = Literal["png", "jpg", "webp"]
@@ -38,12 +40,12 @@ _PIXELS_AT_ONCE = 1 << 22
 
 @dataclass(frozen=True)
 class OverlayLook:
-    """What all overlays of a run have in common; small enough to go along with every picture.
+    """What all overlays of a run have in common; small enough to go along with every image.
 
     Attributes:
         colours: The colour map, and how strong it is.
         picture_format: Of the files.
-        colorbar: Whether a strip below the picture shows the colours.
+        colorbar: Whether a strip below the image shows the colours.
         window: The values of a file that the strip names as black and white.
         umask: Of the program, which may have another one since the reading process began.
     """
@@ -57,24 +59,28 @@ class OverlayLook:
 
 @dataclass(frozen=True)
 class Overlay:
-    """One map of a picture, and the file that it is drawn to.
+    """One map of an image, and the file that it is drawn to.
 
     Attributes:
-        levels: V times 255, rounded, uint8 ``(H, W)``.
-        crop_box: x0, y0, x1, y1 of V in the picture, in pixels.
-        caption: A line at the bottom; empty for none.
+        levels: V as it is drawn, 255 for the brightest colour, uint8 ``(H, W)``.
+        crop_box: x0, y0, x1, y1 of V in the image, in pixels.
+        caption: Lines below the image.
         target: The file; absolute.
+        limit: The value of V that the brightest colour stands for, in (0, 1].
+        region: What is outlined of the map, bool ``(H, W)``; None for nothing.
     """
 
     levels: NDArray[np.uint8]
     crop_box: CropBox
-    caption: str
+    caption: Sequence[str]
     target: str
+    limit: float = 1.0
+    region: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
 class OverlayWork:
-    """The overlays of one picture: a ``PictureWork``.
+    """The overlays of one image: a ``PictureWork``.
 
     Attributes:
         look: What they look like.
@@ -87,8 +93,8 @@ class OverlayWork:
     def do(self, picture: Image.Image) -> str:
         """Draw them and write their files, each whole or not at all; syncing is the asker's.
 
-        A large picture needs about 8 bytes a pixel, those of ``picture`` included, and 12 with a
-        colour bar or several overlays.
+        A large image needs about 8 bytes a pixel, those of ``picture`` included, and 12 for
+        several overlays, or as JPEG or WebP with something written below.
 
         Args:
             picture: RGB, upright. The last one is drawn on it.
@@ -97,13 +103,14 @@ class OverlayWork:
             Nothing; or, where the system refuses to write one, which: ``NUMBER ERRNO BYTES``.
 
         Raises:
-            BadImageError: The picture is too large for the format.
+            BadImageError: The image is too large for the format.
         """
         os.umask(self.look.umask)
         last = len(self.overlays) - 1
         for number, one in enumerate(self.overlays):
-            drawn = draw_overlay(picture if number == last else picture.copy(), one, self.look)
-            pieces = encoded(drawn, self.look.picture_format)
+            drawn = picture if number == last else picture.copy()
+            strips = draw_overlay(drawn, one, self.look)
+            pieces = encoded(drawn, strips, self.look.picture_format)
             try:
                 write_atomically(Path(one.target), *pieces, synced=False)
             except OSError as error:
@@ -111,35 +118,42 @@ class OverlayWork:
         return ""
 
 
-def draw_overlay(picture: Image.Image, one: Overlay, look: OverlayLook) -> Image.Image:
-    """Draw a map over a picture, in place; with a colour bar, what comes back is a taller one."""
+def draw_overlay(picture: Image.Image, one: Overlay, look: OverlayLook) -> list[Image.Image]:
+    """Draw a map over an image, in place; return what stands below it, strips of its width."""
     draw_levels(picture, one.levels, one.crop_box, look.colours)
-    if one.caption:
-        draw_caption(picture, one.caption)
+    if one.region is not None:
+        draw_contour(picture, one.region, one.crop_box)
+    strips = []
+    if (caption := caption_strip(picture.size, one.caption)) is not None:
+        strips.append(caption)
     if look.colorbar:
-        return with_colour_bar(picture, look.colours.table, look.window)
-    return picture
+        strips.append(colour_bar(picture.size, look.colours.table, look.window, one.limit))
+    return strips
 
 
-def encoded(picture: Image.Image, picture_format: OverlayFormat) -> list[bytes | memoryview]:
+def encoded(
+    picture: Image.Image, strips: Sequence[Image.Image], picture_format: OverlayFormat
+) -> list[bytes | memoryview]:
     """Return a file's bytes, in pieces.
 
+    Args:
+        picture: What is shown.
+        strips: What stands below it, of its width.
+        picture_format: Of the file.
+
     Raises:
-        BadImageError: The picture is too large for the format.
+        BadImageError: The image is too large for the format.
     """
-    width, height = picture.size
     if picture_format == "png":
-        whole = (0, 0, width, height)
-        bands = (
-            np.asarray(picture if band == whole else picture.crop(band))
-            for band in bands_of(whole, _PIXELS_AT_ONCE)
-        )
-        return list(encode_png_in_bands(height, bands))
+        height = picture.height + sum(strip.height for strip in strips)
+        return list(encode_png_in_bands(height, _rows_of(picture, strips)))
+    picture = joined(picture, strips)
+    width, height = picture.size
     longest = _LONGEST_SIDE[picture_format]
     if max(width, height) > longest:
         raise BadImageError(
-            f"it cannot be drawn as {picture_format}: of {width} × {height} pixels, a side has "
-            f"more than {longest}; --overlay-format png has no limit"
+            f"it cannot be drawn as {picture_format}: of its {width} × {height} pixels, one side "
+            f"has more than {longest} (--overlay-format png has no limit)"
         )
     out = io.BytesIO()
     try:
@@ -147,3 +161,14 @@ def encoded(picture: Image.Image, picture_format: OverlayFormat) -> list[bytes |
     except (OSError, ValueError) as error:
         raise BadImageError(f"it cannot be drawn as {picture_format}: {error}") from error
     return [out.getbuffer()]
+
+
+def _rows_of(picture: Image.Image, strips: Sequence[Image.Image]) -> Iterator[NDArray[np.uint8]]:
+    """Yield the rows of an image and of what stands below it, many at a time."""
+    whole = (0, 0, *picture.size)
+    *bands, last = bands_of(whole, _PIXELS_AT_ONCE)
+    for band in bands:
+        yield np.asarray(picture.crop(band))
+    end = np.asarray(picture if last == whole else picture.crop(last))
+    # One array of all for a small image: that is compressed in one go.
+    yield np.concatenate([end, *map(np.asarray, strips)]) if strips else end

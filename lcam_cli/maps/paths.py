@@ -1,4 +1,4 @@
-"""How a picture is named in a maps file, and found again without trusting that file."""
+"""How an image is named in a maps file, and found again without trusting that file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def stored_path(picture: str, root: str) -> str:
     """Return the name a row keeps: relative to ``root``, absolute where it lies outside.
 
     Both are compared as they are spelt, not where symbolic links lead, so that a folder of
-    links to pictures keeps its own names.
+    links to images keeps its own names.
     """
     here, base = (os.path.abspath(absolute(path)) for path in (picture, root))  # noqa: PTH100
     if os.path.commonpath([here, base]) != base:
@@ -22,7 +22,7 @@ def stored_path(picture: str, root: str) -> str:
 
 
 def resolve_path(row_path: str, folder: Path, *, named_by_caller: bool) -> Path:
-    """Return where the picture of a row lies, never outside ``folder``.
+    """Return where the image of a row lies, never outside ``folder``.
 
     Args:
         row_path: The path of a row, perhaps from a stranger's file.
@@ -35,10 +35,10 @@ def resolve_path(row_path: str, folder: Path, *, named_by_caller: bool) -> Path:
     """
     row = PurePosixPath(row_path)
     if "\0" in row_path or ".." in row.parts or not row.parts:
-        raise BadImageError("its path leads out of the folder")
+        raise BadImageError("its path points outside the folder")
     if not row.is_absolute():
         return folder / row
     base = Path(os.path.abspath(folder))  # noqa: PTH100
     if named_by_caller and row.is_relative_to(base):
         return Path(row)
-    raise BadImageError("outside the folder of the maps; name its folder with --images")
+    raise BadImageError("outside the folder of the maps; pass its folder with --images")

@@ -1,13 +1,13 @@
-"""Maps as a folder of 8-bit grey PNG, for people and programs without HDF5.
+"""Maps as a folder of files, for people and programs without HDF5: a PNG a map, or TIFF or npy.
 
-The folder mirrors the folders of the pictures. Beside the PNG lie
+The folder mirrors the folders of the images. Beside the maps lie
 
 * ``info.json``: what all maps have in common, and whether the run is complete;
-* ``maps.jsonl``: a line a map: path, class, confidence, crop box, and its PNG's name;
+* ``maps.jsonl``: a line a map: path, class, confidence, crop box, and its file's name;
 * ``skipped.jsonl``: a line an input that could not be read.
 
-A PNG is on disk before its line is, and goes after its line, so a run that dies leaves no line
-without a whole picture. It may leave a picture without a line; going on replaces that one.
+A map is on disk before its line is, and goes after its line, so a run that dies leaves no line
+without a whole map. It may leave a map without a line; going on replaces that one.
 """
 
 from __future__ import annotations
@@ -18,16 +18,22 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Self
-
-import numpy as np
 
 from lcam_cli.errors import LcamError
 from lcam_cli.images.find import Skipped
 from lcam_cli.maps.atomic import cannot_write, human_size, remove, write_atomically
 from lcam_cli.maps.flat import FlatSummary, is_flat
+from lcam_cli.maps.map_files import (
+    EXTENSIONS,
+    MapFormat,
+    MapSize,
+    at_original_size,
+    encoded_map,
+    stored_values,
+)
 from lcam_cli.maps.names import (
     INFO_NAME,
     ROWS_NAME,
@@ -35,7 +41,6 @@ from lcam_cli.maps.names import (
     claim_folder,
     output_name,
 )
-from lcam_cli.maps.png_encoder import encode_png
 from lcam_cli.maps.record import Map, MapBatch, MapsInfo
 from lcam_cli.threads import in_this_context
 
@@ -43,6 +48,9 @@ SCHEMA = "lcam-maps-png/1"
 
 # Most of the time goes by waiting for the disk, which is quicker with many files at once.
 _THREADS = 16
+_THREADS_OF_ORIGINALS = 2  # each holds some ten bytes a pixel of its image
+
+_STORED = {"map_format": "png", "map_size": "input"}
 
 # About what the line of a map takes.
 _LINE_BYTES = 300
@@ -57,6 +65,9 @@ class PngWriter:
         resume: Go on with what the folder holds.
         overwrite: Write into the folder whatever it holds. The maps of an older run are removed,
             other files stay.
+        map_format: Of the files.
+        map_size: Whether maps are as large as the network's input or as the image; for the
+            latter, batches have the images' sizes.
         before_lines: Called before a batch gets its lines; brings to the disk what has to be there
             with them.
 
@@ -77,6 +88,8 @@ class PngWriter:
         *,
         resume: bool = False,
         overwrite: bool = False,
+        map_format: MapFormat = "png",
+        map_size: MapSize = "input",
         before_lines: Callable[[], None] = lambda: None,
     ) -> None:
         created = info.created or datetime.now(UTC).isoformat(timespec="seconds")
@@ -85,6 +98,8 @@ class PngWriter:
         self.skipped: list[Skipped] = []
         self._info = dataclasses.replace(info, created=created)
         self._lines: list[dict[str, Any]] = []
+        self._format: MapFormat = map_format
+        self._size: MapSize = map_size
         self._before_lines = before_lines
         claim_folder(folder, may_exist=resume or overwrite)
         if overwrite:
@@ -110,7 +125,7 @@ class PngWriter:
         return [line["path"] for line in self._lines]
 
     def append(self, batch: MapBatch) -> None:
-        """Write a PNG and a line for each row.
+        """Write a file and a line for each row.
 
         Raises:
             LcamError: if the disk is full or fails.
@@ -120,7 +135,8 @@ class PngWriter:
         if self.complete:
             raise ValueError(f"{self.folder} is finished")
         try:
-            with ThreadPoolExecutor(_THREADS) as pool:
+            threads = _THREADS if self._size == "input" else _THREADS_OF_ORIGINALS
+            with ThreadPoolExecutor(threads) as pool:
                 lines = list(pool.map(in_this_context(self._write), batch))
             self._before_lines()
             _append_lines(self.folder / ROWS_NAME, lines)
@@ -131,7 +147,7 @@ class PngWriter:
         self.skipped += batch.skipped
 
     def flat_summary(self) -> FlatSummary | None:
-        """The maps whose PNG has one value everywhere; None where there are none."""
+        """The maps that have one value everywhere as stored; None where there are none."""
         flat = [line for line in self._lines if line.get("flat") is True]
         return FlatSummary(len(flat), flat[0]["path"], flat[0]["class_index"]) if flat else None
 
@@ -166,9 +182,14 @@ class PngWriter:
         """Nothing is held open between two batches."""
 
     def _write(self, row: Map) -> dict[str, Any]:
-        name = output_name(row.path, row.class_index, "png")
-        grey = np.rint(row.saliency * np.float32(255)).astype(np.uint8)
-        data = encode_png(grey)
+        name = self._name(row.path, row.class_index)
+        V = row.saliency
+        flat = is_flat(stored_values(V, self._format)[None])[0]
+        if self._size == "original":
+            if row.size is None:
+                raise ValueError(f"the size of {row.path} is not known")
+            V = at_original_size(V, row.crop_box, row.size)
+        data = encoded_map(V, self._format)
         try:
             write_atomically(self.folder / name, data)
         except OSError as error:
@@ -181,7 +202,7 @@ class PngWriter:
             "confidence": row.confidence,
             "crop_box": list(row.crop_box),
             "file": str(name),
-            **({"flat": True} if is_flat(grey[None])[0] else {}),
+            **({"flat": True} if flat else {}),
         }
 
     def _clear(self) -> None:
@@ -201,7 +222,7 @@ class PngWriter:
 
     def _load(self) -> None:
         """Take over what an earlier run wrote."""
-        saved = next(_read_lines(self.folder / INFO_NAME), {})
+        saved = next(read_lines(self.folder / INFO_NAME), {})
         names = {field.name for field in dataclasses.fields(MapsInfo)}
         # Softmax scores, patches found by themselves and whole runs were all there was at first,
         # and nothing told the classes or the precision.
@@ -212,28 +233,39 @@ class PngWriter:
         if saved.get("schema") != SCHEMA or names - saved.keys() - may_be_missing or wrong:
             raise self._refused(INFO_NAME)
         old = MapsInfo(**{n: saved[n] for n in names & saved.keys()})
-        differs = old.difference(self._info)
+        differs = old.difference(self._info) or self._stored_otherwise(saved)
         if differs:
             raise LcamError(
                 f"{self.folder} holds other maps: {differs}",
-                "use the same settings, --overwrite or another --out",
+                "use the same settings, or pass --overwrite or another --out",
             )
         self._info = dataclasses.replace(self._info.continuing(old), created=saved["created"])
         self.complete = saved.get("complete") is True
         self._lines = list(self._read_rows())
-        for line in _read_lines(self.folder / SKIPPED_NAME):
+        for line in read_lines(self.folder / SKIPPED_NAME):
             self.skipped.append(Skipped(str(line.get("path")), str(line.get("reason"))))
 
+    def _stored_otherwise(self, saved: dict[str, Any]) -> str:
+        """Name how other maps are stored; a folder of 0.1.0 says nothing of either."""
+        for name, mine in (("map_format", self._format), ("map_size", self._size)):
+            theirs = saved.get(name, _STORED[name])
+            if theirs != mine:
+                return f"{name} is {theirs!r}, not {mine!r}"
+        return ""
+
     def _read_rows(self) -> Iterator[dict[str, Any]]:
-        for line in _read_lines(self.folder / ROWS_NAME):
+        for line in read_lines(self.folder / ROWS_NAME):
             if not (isinstance(line.get("path"), str) and isinstance(line.get("class_index"), int)):
                 raise self._refused(ROWS_NAME)
             yield line
 
     def _remove(self, line: dict[str, Any]) -> None:
         # The name is made anew: a line from elsewhere could name any file.
-        name = output_name(line["path"], line["class_index"], "png")
+        name = self._name(line["path"], line["class_index"])
         (self.folder / name).unlink(missing_ok=True)
+
+    def _name(self, path: str, class_index: int) -> PurePosixPath:
+        return output_name(path, class_index, EXTENSIONS[self._format])
 
     def _save_lines(self) -> None:
         _rewrite_lines(self.folder / ROWS_NAME, self._lines)
@@ -245,6 +277,8 @@ class PngWriter:
         saved = {
             "schema": SCHEMA,
             **dataclasses.asdict(self._info),
+            "map_format": self._format,
+            "map_size": self._size,
             "flat_rows": flat.rows if flat else 0,
             "complete": self.complete,
         }
@@ -252,7 +286,7 @@ class PngWriter:
 
     def _refused(self, name: str) -> LcamError:
         return LcamError(
-            f"{self.folder / name} is not what lcam writes", "use another --out, or an empty folder"
+            f"{self.folder / name} was not written by lcam", "use another --out, or an empty folder"
         )
 
     def _failed(self, error: OSError, needed: int = _LINE_BYTES) -> LcamError:
@@ -260,11 +294,11 @@ class PngWriter:
             self.folder,
             error,
             needed=f"at least {human_size(needed)}",
-            hint="free some space or use another --out; what is there can go on with --resume",
+            hint="free some space or use another --out; continue what is saved with --resume",
         )
 
 
-def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the objects of a JSON lines file, less a last line that a kill cut short."""
     if not path.exists():
         return

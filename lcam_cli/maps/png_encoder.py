@@ -1,4 +1,4 @@
-"""PNG at the speed of the deflate library, for pictures that are written by the thousand.
+"""PNG at the speed of the deflate library, for images that are written by the thousand.
 
 Pillow tries five filters on every row, which takes ten times as long as the compression and gains
 no space on photographs under colours. Here every row has the same filter, and ISA-L compresses.
@@ -11,6 +11,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +28,11 @@ _UP = 2
 _LEVEL = 1
 
 
-def encode_png(pixels: NDArray[np.uint8]) -> bytes:
-    """Encode a picture, 8 bits a channel, without loss (PNG, ISO/IEC 15948).
+def encode_png(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
+    """Encode an image, 8 bits a channel or 16, without loss (PNG, ISO/IEC 15948).
 
     Args:
-        pixels: uint8, ``(H, W)`` grey or ``(H, W, 3)`` RGB, none of its sides zero.
+        pixels: uint8 or uint16, ``(H, W)`` grey or ``(H, W, 3)`` RGB, none of its sides zero.
     """
     return b"".join(
         (
@@ -43,7 +44,7 @@ def encode_png(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def encode_png_in_bands(height: int, bands: Iterable[NDArray[np.uint8]]) -> Iterator[bytes]:
-    """Encode a large picture piece by piece.
+    """Encode a large image piece by piece.
 
     Args:
         height: Rows in all.
@@ -68,26 +69,34 @@ def encode_png_in_bands(height: int, bands: Iterable[NDArray[np.uint8]]) -> Iter
     yield _chunk(b"IEND", b"")
 
 
-def _begin(height: int, band: NDArray[np.uint8]) -> bytes:
-    """Signature and header of a picture with bands like this one."""
-    colour = _GREY if band.ndim == 2 else _RGB
-    header = struct.pack(">IIBBBBB", band.shape[1], height, 8, colour, 0, 0, 0)
+def _begin(height: int, band: NDArray[Any]) -> bytes:
+    """Signature and header of an image with bands like this one."""
+    colour, bits = _GREY if band.ndim == 2 else _RGB, 8 * band.itemsize
+    header = struct.pack(">IIBBBBB", band.shape[1], height, bits, colour, 0, 0, 0)
     return _SIGNATURE + _chunk(b"IHDR", header)
 
 
-def _filtered(band: NDArray[np.uint8], above: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+def _filtered(band: NDArray[Any], above: NDArray[Any] | None = None) -> NDArray[np.uint8]:
     """Each row as its difference to the one above, behind the number of that filter.
 
     Args:
         band: The rows.
-        above: The row above the first; None where that is the picture's first.
+        above: The row above the first; None where that is the image's first.
     """
-    rows = band.reshape(len(band), -1)
+    rows = _bytes_of(band)
     filtered = np.empty((rows.shape[0], rows.shape[1] + 1), np.uint8)
     filtered[:, 0] = _UP
-    filtered[0, 1:] = rows[0] if above is None else rows[0] - above.reshape(-1)
+    filtered[0, 1:] = rows[0] if above is None else rows[0] - _bytes_of(above)[0]
     np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
     return filtered
+
+
+def _bytes_of(band: NDArray[Any]) -> NDArray[np.uint8]:
+    """The bytes of each row, the higher one of 16 bits first."""
+    rows = band.reshape(len(band), -1)
+    if rows.dtype == np.uint8:
+        return rows
+    return np.ascontiguousarray(rows, ">u2").view(np.uint8)
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

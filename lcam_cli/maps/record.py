@@ -19,17 +19,17 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 MapDtype = Literal["float16", "uint8", "float32"]
 Tiled = Literal["asked", "unknown"]
-"""Why the cells of maps tile the picture evenly: ``--no-align``, or where they lie is not known."""
+"""Why the cells of maps tile the image evenly: ``--no-align``, or where they lie is not known."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Which of a run's pictures a file holds, where several files hold those of one run.
+    """Which of a run's images a file holds, where several files hold those of one run.
 
     Attributes:
         first: The first of them, counted from 0 in the order of the inputs.
         stop: The one behind the last of them.
-        pictures: All pictures of the run.
+        pictures: All images of the run.
         inputs: SHA-256 of what is asked of them all: their names, in order, and the classes.
     """
 
@@ -40,11 +40,11 @@ class Shard:
 
     @classmethod
     def of(cls, part: range, names: Sequence[str], classes: str) -> Shard:
-        """Return the shard of the pictures ``part``.
+        """Return the shard of the images ``part``.
 
         Args:
-            part: Which pictures.
-            names: What all the run's pictures are called in the rows.
+            part: Which images.
+            names: What all the run's images are called in the rows.
             classes: Which classes are explained, in words that are the same for every shard.
         """
         listed = "\0".join([classes, *names]).encode("utf-8", "surrogateescape")
@@ -69,16 +69,16 @@ class MapsInfo:
         probabilities: The last step that was taken off the classifier, such as ``"softmax"``;
             empty for none.
         precision: What the classifier computed in, ``"fp32"``, ``"bf16"`` or ``"fp16"``; empty
-            where it is not known. Pictures on which fp16 gives no numbers are computed in fp32.
-        preprocess: ``Preprocess.to_json()``: how a picture became the network's input.
+            where it is not known. Images on which fp16 gives no numbers are computed in fp32.
+        preprocess: ``Preprocess.to_json()``: how an image became the network's input.
         root: The folder that relative row paths start from.
         classes: The names of all classes, in the classifier's order; empty where the file does not
             say.
-        classes_explained: Which classes of every picture, ``{"classes": [281, 282]}`` for named
+        classes_explained: Which classes of every image, ``{"classes": [281, 282]}`` for named
             ones and ``{"top_k": 1}`` for the best-scored; empty where it is not known.
         lcam_version: The version that wrote the maps.
         created: When writing began, ISO 8601; writers fill it in where it is empty.
-        shard: Which of the run's pictures these are the maps of; None for all of them.
+        shard: Which of the run's images these are the maps of; None for all of them.
     """
 
     method: str
@@ -109,14 +109,14 @@ class MapsInfo:
     def align(self) -> bool:
         """Whether maps drawn beside these, as the random row's, are placed by receptive fields.
 
-        Not where these tile the picture because that was asked for, or, in a file of lcam 0.1.0,
+        Not where these tile the image because that was asked for, or, in a file of lcam 0.1.0,
         was the default.
         """
         return self.method_params.get("align", self.aligned) is not False
 
     @property
     def tiled(self) -> Tiled | None:
-        """Why the cells tile the picture; see :func:`why_tiled`."""
+        """Why the cells tile the image; see :func:`why_tiled`."""
         return why_tiled(self.method_params)
 
     @property
@@ -146,6 +146,10 @@ class MapsInfo:
             Where the weights' file lies, the version and the date may differ; and the classes,
             their names and the precision where one of the two does not say which.
         """
+        in_words = {
+            "preprocess": _prepared_otherwise,
+            "classes_explained": self._explains_other,
+        }
         for name in (
             "method",
             "method_params",
@@ -164,22 +168,36 @@ class MapsInfo:
             mine, theirs = getattr(self, name), getattr(other, name)
             if name == "method_params":
                 mine, theirs = _not_of_placing(mine), _not_of_placing(theirs)
-            if name == "preprocess":
-                if differs := _prepared_otherwise(mine, theirs):
-                    return differs
-                continue
             if name in ("classes_explained", "precision") and not (mine and theirs):
+                continue
+            if name in in_words:
+                if differs := in_words[name](mine, theirs):
+                    return differs
                 continue
             # As JSON, where a tuple is the list that it was read back as.
             if json.dumps(mine, sort_keys=True) != json.dumps(theirs, sort_keys=True):
                 return f"{name} is {mine!r}, not {theirs!r}"
         if self.classes and other.classes and list(self.classes) != list(other.classes):
-            return "the classes have other names, or another order"
+            return "the classes have other names or another order"
         if differs := _placed_otherwise(self.method_params, other.method_params):
             return differs
         if self.shard != other.shard:
-            return f"they are of {_part(self.shard)}, not of {_part(other.shard)}"
+            return f"they cover {_part(self.shard)}, not {_part(other.shard)}"
         return ""
+
+    def _explains_other(self, mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+        """Say how the classes explained differ; empty where they do not."""
+        if json.dumps(mine, sort_keys=True) == json.dumps(theirs, sort_keys=True):
+            return ""
+        return f"they explain {self._explained(mine)}, these {self._explained(theirs)}"
+
+    def _explained(self, which: Mapping[str, Any]) -> str:
+        """The classes that maps explain, in words."""
+        if "classes" in which:
+            names = [self.classes[i] if i < len(self.classes) else str(i) for i in which["classes"]]
+            return f"class {names[0]}" if len(names) == 1 else f"classes {', '.join(names)}"
+        top_k = which.get("top_k", 1)
+        return "the predicted class" if top_k == 1 else f"the {top_k} classes with highest scores"
 
 
 def _prepared_otherwise(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
@@ -209,7 +227,7 @@ def preprocess_of_0_1(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def why_tiled(method_params: Mapping[str, Any]) -> Tiled | None:
-    """Return why the cells of maps tile the picture evenly, from what is recorded of their method.
+    """Return why the cells of maps tile the image evenly, from what is recorded of their method.
 
     Returns:
         None where they do not, maps are not made of cells, or it is not recorded. A file of lcam
@@ -221,7 +239,7 @@ def why_tiled(method_params: Mapping[str, Any]) -> Tiled | None:
     return None if align is None else "unknown" if align else "asked"
 
 
-_TILE = "tile the picture evenly (--no-align)"
+_TILE = "tile the image evenly (--no-align)"
 _PLACED = "are placed by the receptive fields of their cells (--align)"
 
 
@@ -234,7 +252,7 @@ def _placed_otherwise(mine: dict[str, Any], theirs: dict[str, Any]) -> str:
         return f"they {_TILE}, these {_PLACED}"
     if there is None:
         return f"they {_PLACED}, these {_TILE}"
-    return f"their cells lie at {here!r}, not at {there!r}"
+    return f"their cells are at {here!r}, not at {there!r}"
 
 
 def _not_of_placing(method_params: dict[str, Any]) -> dict[str, Any]:
@@ -244,8 +262,8 @@ def _not_of_placing(method_params: dict[str, Any]) -> dict[str, Any]:
 
 def _part(shard: Shard | None) -> str:
     if shard is None:
-        return "all pictures"
-    return f"pictures {shard.first} to {shard.stop} of {shard.pictures} ({shard.inputs[:8]})"
+        return "all images"
+    return f"images {shard.first} to {shard.stop} of {shard.pictures} ({shard.inputs[:8]})"
 
 
 @dataclass(frozen=True)
@@ -255,12 +273,14 @@ class Map:
     Attributes:
         saliency: V, float32 ``(H, W)`` in [0, 1] at the network's input size.
         cam: L before normalisation, float32 ``(P, Q)``; None where the method has none.
-        path: The picture, relative to the root, or absolute where it lies outside it.
+        path: The image, relative to the root, or absolute where it lies outside it.
         class_index: The class explained.
         predicted_index: The classifier's top-1.
         class_name: Name of the class explained.
         confidence: Score of the class explained on the unmasked image, in [0, 1].
-        crop_box: x0, y0, x1, y1 of the network's view in the upright original, in pixels.
+        crop_box: x0, y0, x1, y1 of the network's view in the upright original, in pixels; beyond
+            it where there is black around the image.
+        size: Width and height of the upright original; None where it was not read.
     """
 
     saliency: Floats
@@ -271,6 +291,7 @@ class Map:
     class_name: str
     confidence: float
     crop_box: tuple[float, float, float, float]
+    size: tuple[int, int] | None = None
 
 
 @dataclass
@@ -287,6 +308,8 @@ class MapBatch:
         confidence: float32 ``(B,)`` in [0, 1].
         crop_box: float32 ``(B, 4)`` in pixels.
         skipped: Inputs that could not be read; may be there when B is 0.
+        sizes: int32 ``(B, 2)``: width and height of the upright originals; None where they were
+            not read, as in what a maps file gives back.
     """
 
     saliency: Floats
@@ -298,6 +321,7 @@ class MapBatch:
     confidence: Floats
     crop_box: Floats
     skipped: list[Skipped] = field(default_factory=list)
+    sizes: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -305,6 +329,7 @@ class MapBatch:
     def __iter__(self) -> Iterator[Map]:
         for row in range(len(self)):
             x0, y0, x1, y1 = (float(edge) for edge in self.crop_box[row])
+            width, height = (0, 0) if self.sizes is None else map(int, self.sizes[row])
             yield Map(
                 saliency=self.saliency[row],
                 cam=None if self.cam is None else self.cam[row],
@@ -314,6 +339,7 @@ class MapBatch:
                 class_name=self.class_names[row],
                 confidence=float(self.confidence[row]),
                 crop_box=(x0, y0, x1, y1),
+                size=None if self.sizes is None else (width, height),
             )
 
     def finite(self) -> NDArray[np.bool_]:
@@ -334,20 +360,21 @@ class MapBatch:
             class_names=list(compress(self.class_names, rows)),
             confidence=self.confidence[rows],
             crop_box=self.crop_box[rows],
+            sizes=None if self.sizes is None else self.sizes[rows],
         )
 
     def merged(self, others: MapBatch, order: Sequence[str]) -> MapBatch:
-        """These rows and others of other pictures, as one batch without what was skipped.
+        """These rows and others of other images, as one batch without what was skipped.
 
         Args:
             others: Of the same method, with maps of the same size.
-            order: The paths of all pictures, in the order wanted.
+            order: The paths of all images, in the order wanted.
         """
         if not (len(self) and len(others)):
             return replace(self if len(self) else others, skipped=[])
         place = {path: i for i, path in enumerate(order)}
         paths = [*self.paths, *others.paths]
-        # A stable sort: the rows of a picture stay in their order.
+        # A stable sort: the rows of an image stay in their order.
         rows = sorted(range(len(paths)), key=lambda row: place[paths[row]])
 
         def both(name: str) -> NDArray[Any]:
@@ -363,6 +390,7 @@ class MapBatch:
             class_names=[class_names[row] for row in rows],
             confidence=both("confidence"),
             crop_box=both("crop_box"),
+            sizes=None if self.sizes is None or others.sizes is None else both("sizes"),
         )
 
     def check(self) -> None:

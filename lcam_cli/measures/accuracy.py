@@ -11,7 +11,7 @@ from torch import Tensor
 from lcam_cli.measures.label_order import LabelOrder
 
 BEST = 5
-"""How many of the highest classes of a picture count: top-5."""
+"""How many of the highest classes of an image count: top-5."""
 
 
 def best_classes(logits: Tensor) -> NDArray[np.int64]:
@@ -30,11 +30,11 @@ def best_classes(logits: Tensor) -> NDArray[np.int64]:
 
 
 class Accuracy:
-    """Counts top-1 and top-5 hits over the pictures that have a label.
+    """Counts top-1 and top-5 hits over the images that have a label.
 
     Attributes:
-        count: Pictures with a label.
-        top1: Percentage whose label scores highest; None without pictures.
+        count: Images with a label.
+        top1: Percentage whose label scores highest; None without images.
         top5: Percentage whose label is among the five highest.
         order: Watches whether the labels are the classes in another order.
     """
@@ -60,7 +60,7 @@ class Accuracy:
 
         Args:
             best: What :func:`best_classes` gives, (B, 5).
-            labels: A class index a picture, B of them; None where it is unknown.
+            labels: A class index an image, B of them; None where it is unknown.
         """
         for classes, label in zip(best.tolist(), labels, strict=True):
             if label is None:

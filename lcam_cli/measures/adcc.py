@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Adcc(Measure):
     """Average Drop, Coherency and Complexity in one number: their harmonic mean, in percent.
 
-    The mean is of each picture's three numbers, and averaged over pictures. The Average Drop is
+    The mean is of each image's three numbers, and averaged over images. The Average Drop is
     that of X ⊙ V, ν = 100, whatever ``keep`` says. What is 0 of one part is 0; a part that is not
     defined leaves the map out: a flat map has no coherency, a score of 0 no drop.
 
@@ -30,10 +30,10 @@ class Adcc(Measure):
     lower_is_better = False
     digits = 2
     meaning = (
-        "the harmonic mean of coherency, 100 − complexity and 100 − AD(100), of each picture, "
+        "the harmonic mean of coherency, 100 − complexity and 100 − AD(100), of each image, "
         "averaged, in percent"
     )
-    left_out = "{maps} left out, of which a part is undefined"
+    left_out = "{maps} skipped because a part is undefined"
     cost = "coherency's"
     source = "Poppi et al., CVPRW 2021"
     explains_again = True

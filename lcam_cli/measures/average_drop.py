@@ -21,8 +21,8 @@ class AverageDrop(NuMeasure):
     title = "AD"
     lower_is_better = True
     long_title = "Average Drop, %"
-    meaning = "how much of its score is lost on average, in percent"
-    left_out = "{maps} of score 0 left out, for which it is undefined"
+    meaning = "how much of its score an image loses on average, in percent"
+    left_out = "{maps} of score 0 skipped (undefined)"
     source = "Chattopadhay et al. (Grad-CAM++), WACV 2018; L-CAM, Eq. 10"
 
     def compare(self, full: Tensor, kept: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class AverageGain(NuMeasure):
     """How much of the confidence that is lacking is gained, in percent of it.
 
-    Average Drop's counterpart: of a picture, one of the two is 0. Of a score of 1 it is not
+    Average Drop's counterpart: of an image, one of the two is 0. Of a score of 1 it is not
     defined: nothing is lacking.
     """
 
@@ -22,9 +22,9 @@ class AverageGain(NuMeasure):
     title = "AG"
     lower_is_better = False
     long_title = "Average Gain, %"
-    meaning = "how much of what its score lacks to 1 is gained on average, in percent"
-    left_out = "{maps} of score 1 left out, for which it is undefined"
-    cost = "none beyond AD's"
+    meaning = "how much of the distance from its score to 1 an image gains on average, in percent"
+    left_out = "{maps} of score 1 skipped (undefined)"
+    cost = "none beyond those of AD"
     source = "Zhang et al. (Opti-CAM), CVIU 2024"
 
     def compare(self, full: Tensor, kept: Tensor) -> Tensor:

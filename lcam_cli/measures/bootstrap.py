@@ -1,4 +1,4 @@
-"""Means over pictures and their uncertainty, where some pictures have no number."""
+"""Means over images and their uncertainty, where some images have no number."""
 
 from __future__ import annotations
 

@@ -21,8 +21,8 @@ class Coherency(Measure):
     A flat map has no correlation and is left out. (The authors' code takes 0 for it where it holds
     NaN, and fails otherwise.)
 
-    Where a method draws, the draws count too. ``random`` draws anew for every picture, and X ⊙ V is
-    another picture than X: it has about 50. RISE's masks are the same for all pictures: what its
+    Where a method draws, the draws count too. ``random`` draws anew for every image, and X ⊙ V is
+    another image than X: it has about 50. RISE's masks are the same for all images: what its
     maps owe to the masks alone looks coherent.
     """
 
@@ -30,11 +30,11 @@ class Coherency(Measure):
     lower_is_better = False
     digits = 2
     meaning = (
-        "how much the map resembles the map of the picture masked by it, in percent: their "
-        "correlation, from −1 to 1, brought to 0 to 100"
+        "how much the map resembles the map of the image masked by it, in percent: their "
+        "correlation, scaled from −1…1 to 0…100"
     )
-    left_out = "{maps} left out: flat, or what they show has a flat map or none"
-    cost = "explains again: 1 pass, which AD(100) shares; more for methods of many"
+    left_out = "{maps} skipped: flat, or the masked image has a flat map or none"
+    cost = "explains again: 1 pass, shared with AD(100); more for methods with several passes"
     source = "Poppi et al., CVPRW 2021"
     explains_again = True
 

@@ -1,4 +1,4 @@
-"""The pictures of a comparison once more, with the maps and scores of all its rows."""
+"""The images of a comparison once more, with the maps and scores of all its rows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lcam_cli.measures.task import Task
 
 # Maps of each row held at a time.
 _AT_ONCE = 16
-# Pictures at a time where only their numbers are wanted.
+# Images at a time where only their numbers are wanted.
 _ROWS_AT_ONCE = 1024
 
 
@@ -34,24 +34,24 @@ def scored_pictures(
     workers: int = 2,
     max_pixels: int = MAX_PIXELS,
 ) -> Iterator[ScoredBatch]:
-    """Read the pictures that all rows have scored, with their maps, a few at a time.
+    """Read the images that all rows have scored, with their maps, a few at a time.
 
-    A picture that can no longer be read is left out.
+    An image that can no longer be read is left out.
 
     Args:
         task: What was scored.
         rows: The rows' scores.
         maps: The rows' maps, as the sweeps wrote them.
         preprocess: The classifier's.
-        workers: Processes that read pictures.
-        max_pixels: Pictures with more are left out.
+        workers: Processes that read images.
+        max_pixels: Images with more are left out.
 
     Raises:
         LcamError: A maps file cannot be read, or does not hold what the sweeps wrote.
     """
     common = np.flatnonzero(common_pictures(rows))
     C = task.choice.per_picture
-    # Each file holds the pictures that its method has scored, in their order.
+    # Each file holds the images that its method has scored, in their order.
     places = [(np.cumsum(row.scored) - 1) * C for row in rows]
     stream = stream_batches(
         [task.paths[int(i)] for i in common],
@@ -73,7 +73,7 @@ def _rows(file: MapsFile, firsts: NDArray[np.int64], C: int) -> list[MapBatch]:
     runs = np.split(firsts, breaks)
     parts = [file.rows(int(run[0]), int(run[-1]) + C) for run in runs]
     if sum(len(part) for part in parts) != len(firsts) * C:
-        raise LcamError(f"{file.path} lacks rows", "compare again, without --resume")
+        raise LcamError(f"{file.path} lacks rows", "compare again without --resume")
     return parts
 
 
@@ -100,13 +100,13 @@ def scored_rows(
     class_names: Sequence[str],
     row_path: Callable[[str], str] = lambda path: path,
 ) -> Iterator[ScoredRows]:
-    """Give the numbers of the pictures that all rows have scored, some at a time.
+    """Give the numbers of the images that all rows have scored, some at a time.
 
     Args:
         task: What was scored.
         rows: The rows' scores.
         class_names: The classifier's.
-        row_path: What a picture is called.
+        row_path: What an image is called.
     """
     common = np.flatnonzero(common_pictures(rows))
     for start in range(0, len(common), _ROWS_AT_ONCE):
@@ -120,7 +120,7 @@ def scored_rows(
 
 
 def _arrays(rows: Sequence[PictureScores], at: NDArray[np.int64]) -> dict[str, Any]:
-    """What the rows' scores say of some pictures, as :class:`ScoredRows` has it."""
+    """What the rows' scores say of some images, as :class:`ScoredRows` has it."""
     first, C = rows[0], rows[0].classes.shape[1]
     numbers = compared_numbers(rows, at).astype(np.float32)
     return {

@@ -1,6 +1,6 @@
 """What a comparison keeps on the disk, so that an interrupted one can go on.
 
-A file a method and part of the pictures: one process makes one part, of all of them; ranks make one
+A file a method and part of the images: one process makes one part, of all of them; ranks make one
 each.
 """
 
@@ -34,7 +34,7 @@ _DIGITS = 16
 def comparison_id(engine: Engine, task: Task) -> str:
     """Return a name for all that the rows of a comparison share, a digest in hexadecimal.
 
-    It covers the pictures (by path, size and date), the classifier with its weights, layer and
+    It covers the images (by path, size and date), the classifier with its weights, layer and
     preprocessing, the precision, and what is measured how.
     """
     identity = engine.backbone.identity
@@ -114,7 +114,7 @@ class CompareState:
         Args:
             candidate: The row.
             pictures: The part.
-            scores: Of all pictures; those of the part count.
+            scores: Of all images; those of the part count.
             failed: Why the method was given up there; empty where it was not.
 
         Raises:
@@ -132,7 +132,7 @@ class CompareState:
         except OSError as error:
             raise LcamError(
                 f"cannot write to {self.folder}: {error.strerror or error}",
-                "free some space, or name another folder: --state DIR",
+                "free some space, or pass another folder: --state DIR",
             ) from error
 
     def load(self, candidate: Candidate, pictures: range) -> tuple[PictureScores, str] | None:
@@ -181,7 +181,7 @@ def _arrays(scores: PictureScores) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
 
 def _picture(path: str) -> list[object]:
     absolute = RunPath(path).absolute()
-    file, place, *_ = locate(str(absolute))  # a picture in a tar is as old as the tar
+    file, place, *_ = locate(str(absolute))  # an image in a tar is as old as the tar
     try:
         status = Path(file).stat()
     except (OSError, ValueError):

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 class Complexity(MapMeasure):
-    """How much of the picture a map shows: its mean, the ℓ1 norm over H·W, in percent."""
+    """How much of the image a map shows: its mean, the ℓ1 norm over H·W, in percent."""
 
     name = title = "complexity"
     lower_is_better = True
     digits = 2
-    meaning = "the mean of the map, in percent: how much of the picture it shows"
+    meaning = "the mean of the map, in percent: how much of the image it shows"
     source = "Poppi et al., CVPRW 2021"
 
     def numbers(self, scores: MapScores, nu: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""What insertion and deletion share: the area under the scores of a picture's way in steps."""
+"""What insertion and deletion share: the area under the scores of an image's way in steps."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class CurveMeasure(Measure):
     """
 
     mean_key = "auc"
-    left_out = "{maps} left out, on whose way a score is no number"
-    cost = "27 passes, and 1 a picture"
+    left_out = "{maps} skipped because a score on the curve is not finite"
+    cost = "27 passes, and 1 per image"
     source = "Petsiuk et al. (RISE), BMVC 2018"
     steps: ClassVar[Perturbation]
 

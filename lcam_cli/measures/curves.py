@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lcam_cli.engine.activation import confidence
 from lcam_cli.engine.engine import Engine
-from lcam_cli.measures.threshold import kept_pixels
+from lcam_cli.maps.region import kept_pixels
 
 STEPS = 28
 """Each step shows or hides 1/28 of the pixels: on 224×224, eight rows' worth."""
@@ -42,7 +42,7 @@ def curve(
     classes: Tensor,
     ends: Tensor | tuple[Tensor, Tensor],
 ) -> Tensor:
-    """Score pictures on their way from ``start`` to ``end``, the highest pixels of V first.
+    """Score images on their way from ``start`` to ``end``, the highest pixels of V first.
 
     Args:
         engine: The engine with the classifier.
@@ -71,10 +71,10 @@ def area(scores: Tensor) -> Tensor:
 
 
 def blurred(x: Tensor, mean: Tensor) -> Tensor:
-    """Return pictures as insertion begins with them: blurred as in RISE's code.
+    """Return images as insertion begins with them: blurred as in RISE's code.
 
     There the kernel is what SciPy's ``gaussian_filter`` (σ = 5, reflecting at the ends) makes of a
-    point in 11×11 cells, and the normalised picture is padded with zeros, the mean colour.
+    point in 11×11 cells, and the normalised image is padded with zeros, the mean colour.
 
     Args:
         x: Pixels (B, C, H, W) in [0, 1].

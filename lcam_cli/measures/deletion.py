@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from lcam_cli.measures.curve_measure import CurveMeasure
 
@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DeletionSteps:
-    """From the picture to one where all is hidden, the highest pixels of the map first."""
+    """From the image to one where all is hidden, the highest pixels of the map first.
+
+    Attributes:
+        passes: Forward passes a map takes.
+    """
+
+    passes: ClassVar[int] = 27
 
     def scores(self, view: MapView) -> Tensor:
         """Scores at every step, float32 (STEPS + 1, B)."""
@@ -33,12 +39,12 @@ class Deletion(CurveMeasure):
     name = title = "deletion"
     lower_is_better = True
     meaning = (
-        "the area under the score, from 0 to 1, as pixels are hidden, the highest of the map first"
+        "the area under the score, from 0 to 1, as pixels are hidden, highest map values first"
     )
     steps = DeletionSteps()
 
 
 def _hidden_scores(batch: BatchView) -> Tensor:
-    # One picture is scored: where all is hidden, all pictures are the same.
+    # One image is scored: where all is hidden, all images are the same.
     scores = batch.engine.scores(batch.hidden.expand_as(batch.x[:1]))
     return scores.expand(len(batch.x), -1)

@@ -1,4 +1,4 @@
-"""Misclassified pictures, each with the maps of its true and its predicted class, in groups.
+"""Misclassified images, each with the maps of its true and its predicted class, in groups.
 
 The paper's qualitative analysis (L-CAM, section 4.4) as a measurement: see ``error_groups`` for
 the rules, ``suspicion`` for what they say about classes.
@@ -40,14 +40,15 @@ from lcam_cli.methods.run import run_method
 
 @dataclass(frozen=True)
 class Mistake:
-    """One misclassified picture.
+    """One misclassified image.
 
     Attributes:
-        path: The picture, as its row is called.
+        path: The image, as its row is called.
         true: The true class.
         predicted: The class with the highest score.
         evidence: What the classifier says of it.
         group: Its group.
+        second_group: Its group by the maps of a second method; None where there is none.
     """
 
     path: str
@@ -55,6 +56,12 @@ class Mistake:
     predicted: int
     evidence: Evidence
     group: Group
+    second_group: Group | None = None
+
+    @property
+    def moves(self) -> bool:
+        """Whether a second method puts it into another group."""
+        return self.second_group not in (None, self.group)
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,7 @@ class ExplainedMistake:
     """A mistake with all there is to see of it.
 
     Attributes:
-        mistake: The picture.
+        mistake: The image.
         view: What the network sees of it, uint8 RGB (H, W, 3).
         true_map: V of the true class, float32 (H, W) in [0, 1].
         predicted_map: V of the predicted class, the same.
@@ -79,7 +86,7 @@ class Diagnosis:
     """The outcome of :func:`diagnose`.
 
     Attributes:
-        pictures: Pictures classified, by true class: R numbers.
+        pictures: Images classified, by true class: R numbers.
         mistakes: The misclassified ones, in the order of the paths.
         flat_maps: How many of their maps, two each, have one value everywhere.
         why_flat: Why the first of those have, in words; empty where that is not known.
@@ -94,7 +101,7 @@ class Diagnosis:
 
     @property
     def images(self) -> int:
-        """All pictures classified."""
+        """All images classified."""
         return sum(self.pictures)
 
 
@@ -104,6 +111,7 @@ def diagnose(
     paths: Sequence[str],
     labels: Sequence[int],
     *,
+    second: Method | None = None,
     rules: Rules = DEFAULT_RULES,
     workers: int = 2,
     max_pixels: int = MAX_PIXELS,
@@ -113,43 +121,46 @@ def diagnose(
     skip: Callable[[Skipped], None] = lambda _skipped: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Diagnosis:
-    """Find the misclassified pictures and put each into one group.
+    """Find the misclassified images and put each into one group.
 
-    All pictures have one forward pass; the misclassified ones two maps, and another pass on the
-    true class's region alone, where the rest is the mean colour.
+    All images have one forward pass; the misclassified ones two maps, and another pass on the
+    true class's region alone, where the rest is the mean colour. A second method costs them as
+    much again.
 
     Args:
         engine: The engine with the classifier.
         method: How to explain.
-        paths: The pictures.
+        paths: The images.
         labels: Their true classes.
+        second: Another method to put each mistake into a group with; it changes nothing else.
         rules: What the groups are known by.
-        workers: Processes that read pictures.
-        max_pixels: Pictures with more are skipped.
+        workers: Processes that read images.
+        max_pixels: Images with more are skipped.
         row_path: What a path is called in the mistakes.
         show: Called with each mistake and its maps, which are not kept.
-        advance: Called with the pictures done, after every batch.
-        skip: Called with each picture that cannot be read, or whose scores or maps are no numbers.
+        advance: Called with the images done, after every batch.
+        skip: Called with each image that cannot be read, or whose scores or maps are no numbers.
         stop: Asked after every batch; True ends the run with what has been found.
 
     Raises:
-        LcamError: No picture can be read, or has scores that are numbers.
+        LcamError: No image can be read, or has scores that are numbers.
     """
     found = Diagnosis([0] * engine.backbone.num_classes)
+    methods = [method] if second is None else [method, second]
     stream = stream_batches(
         paths,
         engine.backbone.preprocess,
-        pictures_at_once(engine, method),
+        min(pictures_at_once(engine, one) for one in methods),
         workers=workers,
         max_pixels=max_pixels,
     )
-    # Where no picture has numbers for scores, that is said once, and not of each.
+    # Where no image has numbers for scores, that is said once, and not of each.
     unreported: list[Skipped] = []
     for batch in stream:
         for skipped in batch.skipped:
             skip(skipped)
         if batch.indices:
-            for i, outcome in _classified(engine, method, batch, labels, paths, rules, row_path):
+            for i, outcome in _classified(engine, methods, batch, labels, paths, rules, row_path):
                 if isinstance(outcome, str):
                     unreported.append(Skipped(paths[i], outcome))
                     continue
@@ -172,13 +183,13 @@ def diagnose(
     for skipped in unreported:
         skip(skipped)
     if not found.images:
-        raise LcamError(f"none of the {len(paths)} pictures could be read", "check the pictures")
+        raise LcamError(f"none of the {len(paths)} images could be read", "check the images")
     return found
 
 
 @dataclass(frozen=True)
 class _Classified:
-    """A picture of a batch: what it is taken for and, where that is wrong, what is to be seen."""
+    """An image of a batch: what it is taken for and, where that is wrong, what is to be seen."""
 
     predicted: int
     shown: ExplainedMistake | None = None
@@ -188,14 +199,14 @@ class _Classified:
 
 def _classified(
     engine: Engine,
-    method: Method,
+    methods: Sequence[Method],
     batch: Batch,
     labels: Sequence[int],
     paths: Sequence[str],
     rules: Rules,
     row_path: Callable[[str], str],
 ) -> list[tuple[int, _Classified | str]]:
-    """The pictures of a batch in order, each with its place, or with why it is left out."""
+    """The images of a batch in order, each with its place, or with why it is left out."""
     everything = engine.forward(engine.pixels(batch.images))
     truth = torch.tensor([labels[i] for i in batch.indices], device=engine.device)
     finite = everything.finite
@@ -207,11 +218,11 @@ def _classified(
     ]
     wrong = ((everything.predicted != truth) & finite).nonzero().squeeze(1)
     if len(wrong):
-        # The correct ones need no map: on most networks that is four pictures of five.
+        # The correct ones need no map: on most networks that is four images of five.
         at = wrong.tolist()
         names = [row_path(paths[batch.indices[k]]) for k in at]
         mistakes = _mistakes(
-            engine, method, batch.images[at], everything.only(wrong), truth[wrong], names, rules
+            engine, methods, batch.images[at], everything.only(wrong), truth[wrong], names, rules
         )
         for k, mistake in zip(at, mistakes, strict=True):
             found[k] = mistake
@@ -220,21 +231,24 @@ def _classified(
 
 def _mistakes(
     engine: Engine,
-    method: Method,
+    methods: Sequence[Method],
     views: NDArray[Any],
     forward: Forward,
     true: Tensor,
     names: list[str],
     rules: Rules,
 ) -> list[_Classified | str]:
-    """Explain misclassified pictures, and put each into a group."""
+    """Explain misclassified images, and put each into a group."""
+    method, *others = methods
     predicted = forward.predicted
-    checked = [run_method(engine, method, forward, classes) for classes in (true, predicted)]
-    for explained in checked:
-        explained.check_range()
-    maps = [explained.maps.saliency for explained in checked]
-    evidence = gather_evidence(engine, forward, true, maps[0], maps[1], rules.nu)
-    finite = torch.stack(maps).isfinite().all(0).all(1).all(1).tolist()
+    maps, evidence, finite = _explained(engine, method, forward, true, rules.nu)
+    second: list[Group | None] = [None] * len(true)
+    for other in others:
+        _, evidence_of_other, has_numbers = _explained(engine, other, forward, true, rules.nu)
+        second = [
+            group_of(one, rules) if fine else None
+            for one, fine in zip(evidence_of_other, has_numbers, strict=True)
+        ]
     flat = [flat_maps(V) for V in maps]
     counts = torch.stack(flat).sum(0).tolist()
     reasons = [""] * len(true)
@@ -250,10 +264,24 @@ def _mistakes(
         if not finite[k]:
             found.append(f"{method.name}: its map is not finite")
             continue
-        mistake = Mistake(names[k], int(true[k]), int(predicted[k]), one, group_of(one, rules))
+        mistake = Mistake(
+            names[k], int(true[k]), int(predicted[k]), one, group_of(one, rules), second[k]
+        )
         shown = ExplainedMistake(mistake, as_rgb(views[k]), true_maps[k], predicted_maps[k])
         found.append(_Classified(mistake.predicted, shown, counts[k], reasons[k]))
     return found
+
+
+def _explained(
+    engine: Engine, method: Method, forward: Forward, true: Tensor, nu: float
+) -> tuple[list[Tensor], list[Evidence], list[bool]]:
+    """The maps of the true and the predicted classes, the evidence, and which maps are finite."""
+    checked = [run_method(engine, method, forward, c) for c in (true, forward.predicted)]
+    for explained in checked:
+        explained.check_range()
+    maps = [explained.maps.saliency for explained in checked]
+    evidence = gather_evidence(engine, forward, true, maps[0], maps[1], nu)
+    return maps, evidence, torch.stack(maps).isfinite().all(0).all(1).all(1).tolist()
 
 
 def gather_evidence(
@@ -268,7 +296,7 @@ def gather_evidence(
 
     Args:
         engine: The engine with the classifier.
-        forward: The misclassified pictures, B of them.
+        forward: The misclassified images, B of them.
         true: Their true classes, (B,).
         true_map: V of the true classes, (B, H, W) in [0, 1].
         predicted_map: V of the predicted classes, the same.

@@ -1,6 +1,6 @@
-"""Average Drop of several methods in one pass over the pictures, with kept pixels shown both ways.
+"""Average Drop of several methods in one pass over the images, with kept pixels shown both ways.
 
-A sweep shows kept pixels with the map's values or whole; here a picture's one forward pass, and its
+A sweep shows kept pixels with the map's values or whole; here an image's one forward pass, and its
 map, serve both.
 """
 
@@ -70,20 +70,20 @@ def measure_drops(
     skip: Callable[[Skipped], None] = lambda _skipped: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, NDArray[np.float64]] | None:
-    """Measure the drops of methods on the centre views of pictures, each explained as predicted.
+    """Measure the drops of methods on the centre views of images, each explained as predicted.
 
     Args:
         engine: The engine with the classifier.
         methods: The methods by name.
-        paths: The pictures, N of them. A batch of them is in memory at a time.
-        workers: Processes that read pictures.
-        max_pixels: Pictures with more are skipped.
-        advance: Called with the maps done, a picture and a method each.
-        skip: Called with each picture that cannot be read, or whose scores are no numbers.
+        paths: The images, N of them. A batch of them is in memory at a time.
+        workers: Processes that read images.
+        max_pixels: Images with more are skipped.
+        advance: Called with the maps done, an image and a method each.
+        skip: Called with each image that cannot be read, or whose scores are no numbers.
         stop: Asked before every method of every batch; True ends it.
 
     Returns:
-        AD in percent, in [0, 100], by the methods' names: (drops, N). NaN where a picture is
+        AD in percent, in [0, 100], by the methods' names: (drops, N). NaN where an image is
         skipped or AD is not defined. None where it was stopped.
     """
     found = {name: np.full((len(one.drops), len(paths)), math.nan) for name, one in methods.items()}
@@ -108,7 +108,7 @@ def measure_drops(
 
 
 def _drops_of(engine: Engine, measured: Measured, forward: Forward) -> Tensor:
-    """The drops (drops, B) of a method on B pictures."""
+    """The drops (drops, B) of a method on B images."""
     classes = forward.predicted
     V = run_method(engine, measured.method, forward, classes).maps.saliency
     full = forward.confidence(classes)

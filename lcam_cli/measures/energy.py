@@ -17,8 +17,8 @@ class Energy(ObjectMeasure):
 
     name = title = "energy"
     long_title = "Energy on the object, %"
-    meaning = "how much of the map, summed, lies on the object, in percent"
-    left_out = f"{ObjectMeasure.left_out}, or that are 0 everywhere"
+    meaning = "how much of the map's sum is on the object, in percent"
+    left_out = f"{ObjectMeasure.left_out}, or because they are 0 everywhere"
     source = "Wang et al., Score-CAM, CVPRW 2020"
 
     def numbers(self, scores: MapScores, nu: float) -> Tensor:

@@ -33,7 +33,7 @@ from lcam_cli.methods.base import Method, flat_maps
 from lcam_cli.methods.explain import no_numbers, not_numbers, pictures_at_once
 from lcam_cli.methods.flat import named_for_flat, why_flat
 
-_NOT_MASKED = "the classifier's scores are not numbers on what the map leaves of this picture"
+_NOT_MASKED = "the classifier's scores are not finite on the part of this image that its map keeps"
 
 
 @dataclass
@@ -67,8 +67,8 @@ class Evaluation:
 
     Attributes:
         scores: The file's maps, and the floor if it was asked for.
-        images: Pictures scored, each with all its rows.
-        skipped: Pictures that could not be read again, or whose scores are no numbers.
+        images: Images scored, each with all its rows.
+        skipped: Images that could not be read again, or whose scores are no numbers.
         accuracy: The classifier's top-1 and top-5 where labels were given.
     """
 
@@ -97,27 +97,27 @@ def evaluate(
 ) -> Evaluation:
     """Score a file's maps.
 
-    The classifier sees each picture once whole, and once for each change by its map that a measure
+    The classifier sees each image once whole, and once for each change by its map that a measure
     asks for.
 
     Args:
         engine: The engine with the classifier that the maps explain.
         maps: The maps.
         task: What is measured; its paths are the names of the maps' rows.
-        images: The folder of the pictures, if they have moved.
+        images: The folder of the images, if they have moved.
         method: Who made the maps, where a measure has it explain again; else None.
-        floor: A method to score beside the maps, on the same pictures.
+        floor: A method to score beside the maps, on the same images.
         labels: True classes by row path, for the classifier's accuracy.
         seed: Of the bootstrap intervals.
-        workers: Processes that read pictures.
-        max_pixels: Pictures with more are skipped.
+        workers: Processes that read images.
+        max_pixels: Images with more are skipped.
         advance: Called with the rows done, after every batch.
-        skip: Called with each picture that cannot be read, or whose scores are no numbers.
-        show: Each is called with every batch of pictures, their maps, scores and numbers.
+        skip: Called with each image that cannot be read, or whose scores are no numbers.
+        show: Each is called with every batch of images, their maps, scores and numbers.
         stop: Asked after every batch; True ends the run with what has been scored, if anything.
 
     Raises:
-        LcamError: The file's maps or classes do not fit the classifier, or no picture can be read
+        LcamError: The file's maps or classes do not fit the classifier, or no image can be read
             or has scores that are numbers.
     """
     check_fits(engine, maps)
@@ -126,7 +126,7 @@ def evaluate(
     size = run.batch_size
     outcome = run.outcome
     unreported = set(paths)
-    # Where no picture has numbers for scores, that is said once, and not of each.
+    # Where no image has numbers for scores, that is said once, and not of each.
     without_numbers: list[Skipped] = []
     stream = stream_batches(
         paths,
@@ -167,8 +167,8 @@ def evaluate(
         raise no_numbers(len(without_numbers), engine.hardware.precision)
     if not outcome.images:
         raise LcamError(
-            f"none of the {len(paths)} pictures of {maps.path} could be read",
-            "if their folder moved, name it: --images DIR",
+            f"none of the {len(paths)} images of {maps.path} could be read",
+            "if their folder moved, pass it: --images DIR",
         )
     outcome.scores = run.method_scores()
     return outcome
@@ -257,7 +257,7 @@ class _Run:
 
     @property
     def images(self) -> int:
-        """How many pictures have been scored."""
+        """How many images have been scored."""
         return self._tallies[0].summary.count
 
     def method_scores(self) -> list[MethodScore]:
@@ -306,7 +306,7 @@ class _Run:
         masked = torch.stack([self._masked(scores) for scores in scored])
         finite = masked.isfinite().flatten(0, 1).all(0).cpu().numpy()
         if not finite.all():
-            # All rows of a table are of the same pictures, so it is left out of the floor's too.
+            # All rows of a table are of the same images, so it is left out of the floor's too.
             lost += [(i, _NOT_MASKED) for i in compress(batch.indices, ~finite)]
             batch, forward = _only(batch, forward, finite)
             if not batch.indices:
@@ -360,7 +360,7 @@ class _Run:
             for show in self._show:
                 show(batch_shown)
         if self._labels is not None and self.outcome.accuracy is not None:
-            # A picture counts once, however many of its classes are explained.
+            # An image counts once, however many of its classes are explained.
             new = [not i or self._pictures[i] != self._pictures[i - 1] for i in batch.indices]
             truth = [
                 self._labels.get(rows.paths[k]) if one else None
@@ -370,7 +370,7 @@ class _Run:
 
 
 def _only(batch: Batch, forward: Forward, which: NDArray[np.bool_]) -> tuple[Batch, Forward]:
-    """Some pictures of a batch, and their forward pass."""
+    """Some images of a batch, and their forward pass."""
     if which.all():
         return batch, forward
     fewer = batch.only(which.nonzero()[0].tolist(), batch.skipped)
@@ -387,22 +387,22 @@ def check_fits(engine: Engine, maps: MapsFile) -> None:
     if maps.size != size:
         raise LcamError(
             f"{maps.path} holds maps of {maps.size[0]}×{maps.size[1]}; "
-            f"{engine.backbone.identity.name} sees {H}×{W}",
-            "evaluate with the preprocessing the maps were made with",
+            f"{engine.backbone.identity.name} expects {H}×{W}",
+            "use the preprocessing the maps were made with",
         )
     if not len(maps):
-        raise LcamError(f"{maps.path} holds no maps", "explain some pictures first")
+        raise LcamError(f"{maps.path} holds no maps", "explain some images first")
     highest = maps.highest_class()
     if highest >= engine.backbone.num_classes:
         raise LcamError(
             f"{maps.path} explains class {highest}; "
             f"{engine.backbone.identity.name} has {engine.backbone.num_classes} classes",
-            "give the backbone and weights the maps were made with",
+            "pass the backbone and weights the maps were made with",
         )
 
 
 def _pictures(row_paths: Sequence[str]) -> list[int]:
-    """A number for each row's picture: 0 for the first picture, and so on."""
+    """A number for each row's image: 0 for the first image, and so on."""
     known: dict[str, int] = {}
     return [known.setdefault(path, len(known)) for path in row_paths]
 
@@ -410,7 +410,7 @@ def _pictures(row_paths: Sequence[str]) -> list[int]:
 def resolve(
     maps: MapsFile, names: Sequence[str], images: Path | None
 ) -> tuple[list[str], dict[str, str]]:
-    """Return where each row's picture lies, and why some are not looked for."""
+    """Return where each row's image lies, and why some are not looked for."""
     paths: list[str] = []
     outside: dict[str, str] = {}
     for row_path in names:

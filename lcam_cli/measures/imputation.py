@@ -2,7 +2,7 @@
 
 Rong, Leemann, Borisov, Kasneci, Kasneci: A Consistent and Efficient Evaluation Strategy for
 Attribution Methods, ICML 2022, Section 4.2, and the authors' code. There a sparse solver takes the
-pictures one by one; here a batch is solved at once on the device, by conjugate gradients with a
+images one by one; here a batch is solved at once on the device, by conjugate gradients with a
 multigrid cycle as preconditioner.
 """
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from lcam_cli.measures.multigrid import Multigrid, bordered
 
 TOLERANCE = 1e-4
-"""How far a pixel may be from the exact solution, where pictures are in [0, 1]."""
+"""How far a pixel may be from the exact solution, where images are in [0, 1]."""
 
 _LEAST_RATE, _MOST_RATE = 0.1, 0.9
 """What share of an error a step is taken to leave, at least and at most."""
@@ -32,13 +32,13 @@ _AT_ONCE_ELSEWHERE = 64
 def impute(x: Tensor, removed: Tensor) -> Tensor:
     """Replace removed pixels by the weighted mean of their eight neighbours.
 
-    Direct neighbours weigh 1/6, diagonal ones 1/12; at the picture's edge, those that there are
-    share the weight. Neighbours may be removed as well: the means of a picture hold all at once, as
-    one linear system. A picture of which nothing is kept becomes its mean colour (the paper leaves
+    Direct neighbours weigh 1/6, diagonal ones 1/12; at the image's edge, those that there are
+    share the weight. Neighbours may be removed as well: the means of an image hold all at once, as
+    one linear system. An image of which nothing is kept becomes its mean colour (the paper leaves
     that case open).
 
     Args:
-        x: Pictures, float32 (B, C, H, W) in [0, 1].
+        x: Images, float32 (B, C, H, W) in [0, 1].
         removed: Which pixels are to be replaced, bool (B, H, W), of any shape.
 
     Returns:
@@ -66,11 +66,11 @@ def _impute(x: Tensor, removed: Tensor) -> Tensor:
 
 
 def _solve(known: Tensor, removed: Tensor) -> Tensor:
-    """Solve A·u = b by preconditioned conjugate gradients, each channel of a picture by itself.
+    """Solve A·u = b by preconditioned conjugate gradients, each channel of an image by itself.
 
     Args:
         known: The kept pixels, 0 elsewhere, (B, C, H, W).
-        removed: The unknown ones, bool (B, H, W), in no picture all.
+        removed: The unknown ones, bool (B, H, W), in no image all.
 
     Returns:
         u, (B, C, H, W), 0 where nothing is removed.
@@ -87,7 +87,7 @@ def _solve(known: Tensor, removed: Tensor) -> Tensor:
         last, size = size, _dot(r, z)
         direction = z.addcmul_(direction, _ratio(size, last))
         minus_image = grids.pixels.minus_product(direction)
-        # A picture that is done stays as it is: so it does not depend on the others of its batch.
+        # An image that is done stays as it is: so it does not depend on the others of its batch.
         length = _ratio(size, -_dot(direction, minus_image)) * active
         u.addcmul_(direction, length)
         r.addcmul_(minus_image, length)
@@ -97,7 +97,7 @@ def _solve(known: Tensor, removed: Tensor) -> Tensor:
         if not active.any():
             # One Jacobi step more costs next to nothing, since r is there.
             return u.addcmul_(r, grids.pixels.step)[..., :-1, :-1]
-    raise ArithmeticError(f"the imputation of a picture took over {_MOST_STEPS} steps")
+    raise ArithmeticError(f"the imputation of an image took over {_MOST_STEPS} steps")
 
 
 def _far(step: Tensor, before: Tensor) -> Tensor:

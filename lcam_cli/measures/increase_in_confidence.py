@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 class IncreaseInConfidence(NuMeasure):
-    """The share of pictures whose confidence rises, in percent."""
+    """The share of images whose confidence rises, in percent."""
 
     name = "ic"
     title = "IC"
     lower_is_better = False
     long_title = "Increase in Confidence, %"
-    meaning = "the share of pictures whose score rises"
+    meaning = "the share of images whose score rises"
     source = "Chattopadhay et al. (Grad-CAM++), WACV 2018; L-CAM, Eq. 11"
 
     def compare(self, full: Tensor, kept: Tensor) -> Tensor:

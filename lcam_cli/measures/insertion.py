@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from lcam_cli.measures.curve_measure import CurveMeasure
 
@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class InsertionSteps:
-    """From the blurred picture to the picture, the highest pixels of the map first."""
+    """From the blurred image to the image, the highest pixels of the map first.
+
+    Attributes:
+        passes: Forward passes a map takes.
+    """
+
+    passes: ClassVar[int] = 27
 
     def scores(self, view: MapView) -> Tensor:
         """Scores at every step, float32 (STEPS + 1, B)."""
@@ -34,13 +40,13 @@ class InsertionSteps:
 
 
 class Insertion(CurveMeasure):
-    """The area under the score as pixels appear in a blurred picture."""
+    """The area under the score as pixels appear in a blurred image."""
 
     name = title = "insertion"
     lower_is_better = False
     meaning = (
-        "the area under the score, from 0 to 1, as pixels appear in a blurred picture, the highest "
-        "of the map first"
+        "the area under the score, from 0 to 1, as pixels appear in a blurred image, highest map "
+        "values first"
     )
     steps = InsertionSteps()
 

@@ -21,7 +21,7 @@ STEPS = 20
 
 
 class IoU(ObjectMeasure):
-    """How well boxes drawn around a map's bright parts fit the objects', in percent of pictures.
+    """How well boxes drawn around a map's bright parts fit the objects', in percent of images.
 
     For a threshold τ, boxes are drawn around all connected parts of V ≥ τ · max V. The map finds
     the object at δ where any of them has an IoU of δ or more with any of the objects' boxes. Of all
@@ -35,8 +35,8 @@ class IoU(ObjectMeasure):
     title = "IoU"
     long_title = "MaxBoxAccV2, %"
     meaning = (
-        "how often a box around the map's bright parts fits the object's box (IoU of 0.3, 0.5 and "
-        "0.7, each at its best threshold, averaged)"
+        "how often a box around the bright parts of the map fits the object's box (IoU of 0.3, 0.5 "
+        "and 0.7, each at its best threshold, averaged)"
     )
     source = "Choe et al., CVPR 2020"
     parts = len(DELTAS) * STEPS
@@ -68,7 +68,7 @@ class IoU(ObjectMeasure):
     def summary(self, means: NDArray[np.float64]) -> NDArray[np.float64]:
         """Take the best τ for each δ, and the mean over δ, (..., parts) to (...).
 
-        Of one picture it is the share of the δ at which some τ finds the object: 0, 33.3, 66.7 or
+        Of one image it is the share of the δ at which some τ finds the object: 0, 33.3, 66.7 or
         100.
         """
         by_delta = means.reshape(*means.shape[:-1], len(DELTAS), STEPS)
@@ -88,7 +88,7 @@ def best_ious(V: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.
     """
     import numpy as np
 
-    from lcam_cli.measures.components import component_boxes
+    from lcam_cli.maps.components import component_boxes
 
     found = np.zeros(STEPS, np.float32)
     if len(boxes):

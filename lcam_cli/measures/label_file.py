@@ -1,7 +1,7 @@
-"""Reading a file of labels: a picture and its class on each line, however they are set apart.
+"""Reading a file of labels: an image and its class on each line, however they are set apart.
 
 People have these files from spreadsheets, from data sets and from scripts of their own, so what
-separates a name from its class is found line by line: the name ends with a picture's extension,
+separates a name from its class is found line by line: the name ends with an image's extension,
 and the class is the rest. Only where the first line names the columns are they counted.
 """
 
@@ -40,7 +40,7 @@ class Line:
     Attributes:
         number: Counted from 1.
         text: As it stands there.
-        name: Of the picture.
+        name: Of the image.
         label: Its class, by name or index, as it is written.
     """
 
@@ -56,7 +56,7 @@ class _Header:
 
     Attributes:
         separator: What stands between two.
-        name: The column of the picture's name, from 0.
+        name: The column of the image's name, from 0.
         label: That of its class.
         columns: How many there are.
     """
@@ -70,7 +70,7 @@ class _Header:
 def read_label_file(path: Path, is_class: Callable[[str], bool]) -> list[Line]:
     """Read the lines of a file of labels.
 
-    A line is a picture's name and its class, with blanks, a tab, a comma or a semicolon between
+    A line is an image's name and its class, with blanks, a tab, a comma or a semicolon between
     them; both may be in double quotes, as CSV has it. Empty lines, and those that begin with ``#``,
     are passed over, and so is a first line that names the columns; then they may be more than two,
     in any order.
@@ -88,7 +88,7 @@ def read_label_file(path: Path, is_class: Callable[[str], bool]) -> list[Line]:
     except OSError as error:
         raise LcamError(
             f"cannot read labels from {path}: {error.strerror}",
-            "give a file with lines `name class`, or `--labels folders`",
+            "pass a file with lines `name class`, or `--labels folders`",
         ) from None
     lines = []
     header: _Header | None = None
@@ -114,12 +114,12 @@ def _decoded(path: Path, data: bytes) -> str:
         try:
             return data.decode("utf-16")
         except UnicodeDecodeError:
-            raise LcamError(f"{path} is no text", "save it as UTF-8") from None
+            raise LcamError(f"{path} is not text", "save it as UTF-8") from None
     return data.decode("utf-8-sig", "surrogateescape")
 
 
 def _header_of(text: str, is_class: Callable[[str], bool]) -> _Header | None:
-    """What a line says of the columns; None where it is a picture's like all others."""
+    """What a line says of the columns; None where it is an image's like all others."""
     for separator in _SEPARATORS:
         given = [word.strip() for word in _fields(text.strip(), separator)]
         words = [re.sub(r"[\s-]+", "_", word.lower()) for word in given]

@@ -1,9 +1,9 @@
-"""Which picture does a name in a file of labels mean?
+"""Which image does a name in a file of labels mean?
 
 Names there are absolute or relative, to a folder that nobody tells, and the last part alone may
-name a hundred pictures: ``image_0001.jpg`` lies in every class's folder of many data sets. So a
-name is compared from its end, and as much of the path counts as tells pictures apart: what fits
-two pictures fits none.
+name a hundred images: ``image_0001.jpg`` lies in every class's folder of many data sets. So a
+name is compared from its end, and as much of the path counts as tells images apart: what fits
+two images fits none.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def match_lines(lines: Sequence[Line], rows: Sequence[str], root: str) -> Matche
 
     Args:
         lines: The lines.
-        rows: What the pictures are called, each once, relative to ``root`` or absolute.
-        root: The folder of the pictures; may be empty.
+        rows: What the images are called, each once, relative to ``root`` or absolute.
+        root: The folder of the images; may be empty.
     """
     spelt = [_parts(row) for row in rows]
     whole = [

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 from lcam_cli.measures.wilson import lower_bound
 
-# Of fewer pictures, or classes, an order that fits better is chance.
+# Of fewer images, or classes, an order that fits better is chance.
 _PICTURES = 10
 _CLASSES = 3
-# How many times as many pictures the other order must get right, at the cautious ends of the 95%
+# How many times as many images the other order must get right, at the cautious ends of the 95%
 # intervals of both.
 _TIMES = 2.0
 
@@ -33,7 +33,7 @@ class _Fit:
         pictures: Those that it says something of.
         hits: Those that are classified as it says.
         own: Those that are classified as they are labelled.
-        moved: Classes most of whose pictures are classified as it says, and not as labelled.
+        moved: Classes most of whose images are classified as it says, and not as labelled.
     """
 
     pictures: int
@@ -52,22 +52,20 @@ class _Fit:
     def words(self) -> str:
         """Its numbers."""
         own, hits = (f"{count / self.pictures:.0%}" for count in (self.own, self.hits))
-        return (
-            f"of {self.pictures} labelled pictures {own} are classified as labelled and {hits} as"
-        )
+        return f"of {self.pictures} labelled images {own} are classified as labelled and {hits} as"
 
 
 class LabelOrder:
-    """Watches labels and predictions of the pictures of a run."""
+    """Watches labels and predictions of the images of a run."""
 
     def __init__(self) -> None:
-        # Every other picture of a class, so that an order found on these is tried on the others.
+        # Every other image of a class, so that an order found on these is tried on the others.
         self._found_on: _Cells = Counter()
         self._tried_on: _Cells = Counter()
         self._pictures: Counter[int] = Counter()
 
     def update(self, label: int, predicted: int) -> None:
-        """Add a picture: its label, and the class that the classifier predicts."""
+        """Add an image: its label, and the class that the classifier predicts."""
         half = self._tried_on if self._pictures[label] % 2 else self._found_on
         half[label, predicted] += 1
         self._pictures[label] += 1
@@ -84,7 +82,7 @@ class LabelOrder:
         known = {
             "the class before (do the labels count from 1?)": {c: c - 1 for c in range(1, R)},
             "the class after": {c: c + 1 for c in range(R - 1)},
-            "the class at their number's place where numbers are sorted as text (0, 1, 10, 2, …)": {
+            "the class at their position when numbers are sorted as text (0, 1, 10, 2, …)": {
                 c: place for place, c in enumerate(by_text)
             },
         }
@@ -98,18 +96,18 @@ class LabelOrder:
             return ""
         moved = [(a, b) for a, b in order.items() if a != b][:_CLASSES]
         examples = ", ".join(f"{class_names[a]} as {class_names[b]}" for a, b in moved)
-        return _line(fit, f"another class, the same for all of a class ({examples}, …)")
+        return _line(fit, f"another class, always the same one ({examples}, …)")
 
 
 def _line(fit: _Fit, words: str) -> str:
     return (
         f"the labels look like the classes in another order: {fit.words()} {words}; "
-        "--classes FILE names the classes in the classifier's order, one a line"
+        "pass --classes FILE with the classes in the classifier's order, one per line"
     )
 
 
 def _try(order: Mapping[int, int], cells: _Cells) -> _Fit:
-    """See how many pictures are classified as an order says."""
+    """See how many images are classified as an order says."""
     hits: Counter[int] = Counter()
     own: Counter[int] = Counter()
     pictures: Counter[int] = Counter()
@@ -126,7 +124,7 @@ def _try(order: Mapping[int, int], cells: _Cells) -> _Fit:
 
 
 def _most_common(cells: _Cells) -> dict[int, int]:
-    """The order that pictures speak for: each class as the one it is most often classified as.
+    """The order that images speak for: each class as the one it is most often classified as.
 
     No two classes as the same one: the strongest pairs come first.
     """

@@ -1,11 +1,9 @@
-"""The true classes of pictures, from a file or from the names of their folders."""
+"""The true classes of images, from a file or from the names of their folders."""
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable, Sequence
-from importlib import resources
 from pathlib import Path, PurePosixPath
 
 from lcam_cli.engine.backbone import Backbone
@@ -36,7 +34,7 @@ def read_labels(
             :func:`~lcam_cli.measures.label_match.match_lines`.
         row_paths: The paths of the rows, absolute or relative to ``root``.
         backbone: The classifier, which knows the classes.
-        root: The folder of the pictures, absolute; rows do not speak of it, and its name may be
+        root: The folder of the images, absolute; rows do not speak of it, and its name may be
             what a class is known by.
         warn: Called with what may surprise: lines that mean no row.
 
@@ -44,7 +42,7 @@ def read_labels(
         Class indices by row path, for the rows that have one.
 
     Raises:
-        LcamError: The file cannot be read, gives a picture two classes, or names no class of the
+        LcamError: The file cannot be read, gives an image two classes, or names no class of the
             classifier; or no row has a label.
     """
     rows = list(dict.fromkeys(row_paths))
@@ -71,11 +69,11 @@ def labels_of_files(
     backbone: Backbone,
     warn: Callable[[str], None] = lambda _message: None,
 ) -> dict[str, int]:
-    """Find the true class of every picture that has one.
+    """Find the true class of every image that has one.
 
     Args:
         source: As in :func:`read_labels`; rows are named relative to ``root``.
-        paths: The pictures.
+        paths: The images.
         root: The folder that they lie in.
         backbone: The classifier, which knows the classes.
         warn: As in :func:`read_labels`.
@@ -101,19 +99,19 @@ class _UnknownClassError(LcamError):
 
 
 def _named_by_folder(paths: Sequence[str], root: str) -> dict[str, str]:
-    """Return the name of each picture's folder.
+    """Return the name of each image's folder.
 
     Raises:
-        LcamError: A picture lies in none.
+        LcamError: An image lies in none.
     """
     named = {path: PurePosixPath(root, path).parent.name for path in paths}
     flat = [path for path, label in named.items() if not label]
     if flat:
         all_of_them = len(flat) == len(named)
         raise LcamError(
-            "these pictures lie in no folder of their class"
+            "these images are not in a folder named after their class"
             if all_of_them
-            else f"{flat[0]} lies in no folder of its class",
+            else f"{flat[0]} is not in a folder named after its class",
             "use --labels FILE, with lines `name class`",
         )
     return named
@@ -145,24 +143,24 @@ def _named_by_file(
         for line in same[1:]:
             if line.label != same[0].label and meaning(line.label) != meaning(same[0].label):
                 raise LcamError(
-                    f"{source} gives {_last_part(line.name)} two classes: line {same[0].number} "
+                    f"{source} assigns {_last_part(line.name)} two classes: line {same[0].number} "
                     f"`{same[0].text}`, line {line.number} `{line.text}`",
-                    "write as much of each path as tells the pictures apart, or remove one line",
+                    "write enough of each path to tell the images apart, or remove one line",
                 )
     unclear = (
-        f"; the names of {len(found.unclear)} fit several pictures or lines, e.g. line "
+        f"; the names of {len(found.unclear)} fit several images or lines, e.g. line "
         f"{found.unclear[0].number} `{found.unclear[0].text}`: write more of the path"
         if found.unclear
         else ""
     )
     if not found.lines:
         raise LcamError(
-            f"{source} has a label for none of the {len(rows)} pictures{unclear}",
-            "its lines are `name class`, the name as in the result or as much of its end as tells "
-            "the pictures apart",
+            f"{source} has no label for any of the {len(rows)} images{unclear}",
+            "write lines `name class`, with the name as in the result or enough of its end to tell "
+            "the images apart",
         )
     if found.unmatched:
-        warn(f"{len(found.unmatched)} of {len(lines)} lines of {source} match no picture{unclear}")
+        warn(f"{len(found.unmatched)} of {len(lines)} lines of {source} match no image{unclear}")
     return {rows[row]: same[0].label for row, same in found.lines.items()}
 
 
@@ -173,14 +171,15 @@ def _last_part(name: str) -> str:
 def _no_class_folder(
     error: _UnknownClassError, root: str, path: str, backbone: Backbone
 ) -> LcamError:
-    """Tell of a folder whose name is no class, by a picture in it."""
+    """Tell of a folder whose name is no class, by an image in it."""
     in_root = not PurePosixPath(path).parent.name
-    in_none = "these pictures lie in no folder of their class; " if in_root else ""
+    in_none = "these images are not in a folder named after their class; " if in_root else ""
     picture = "/".join(PurePosixPath(root, path).parts[-2:])
     near = did_you_mean(error.label, backbone.class_names)
     return LcamError(
         f"{in_none}{error.what} (…/{picture})",
-        f"{near} `--labels {FOLDERS}` wants …/CLASS/picture.jpg; else use --labels FILE".lstrip(),
+        f"{near} `--labels {FOLDERS}` needs …/CLASS/image.jpg; "
+        "otherwise use --labels FILE".lstrip(),
     )
 
 
@@ -210,9 +209,6 @@ def class_of(label: str, backbone: Backbone) -> int:
     Raises:
         LcamError: It names none.
     """
-    wordnet = _wordnet_ids()
-    if label in wordnet and backbone.num_classes == len(wordnet):
-        return wordnet[label]
     return backbone.class_index(label)
 
 
@@ -225,12 +221,5 @@ def _counts_from_one(labels: Sequence[str], backbone: Backbone) -> str:
         return ""
     return (
         f"its classes seem to count from 1, and the classifier's from 0 to {max(numbers) - 1}: "
-        "take 1 off, or name the labels in the classifier's order with --classes FILE"
+        "subtract 1, or pass the labels in the classifier's order with --classes FILE"
     )
-
-
-@functools.cache
-def _wordnet_ids() -> dict[str, int]:
-    """ImageNet-1k's WordNet ids, in the order of its classes."""
-    text = resources.files("lcam_cli.measures").joinpath("imagenet_wordnet_ids.txt").read_text()
-    return {wordnet_id: index for index, wordnet_id in enumerate(text.split())}

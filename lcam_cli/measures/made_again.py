@@ -39,18 +39,18 @@ def check_makes_maps(
     workers: int = 2,
     max_pixels: int = MAX_PIXELS,
 ) -> None:
-    """Check that a method reproduces the maps of a file, on the first pictures that can be read.
+    """Check that a method reproduces the maps of a file, on the first images that can be read.
 
     Half of their maps are enough: where a method chooses channels or positions, rounding may
-    choose others on a picture.
+    choose others on an image.
 
     Args:
         engine: The engine with the classifier, which places maps as the file's are.
         method: The method.
         maps: The file.
-        images: The folder of the pictures, if they have moved.
-        workers: Processes that read pictures.
-        max_pixels: Pictures with more are not read.
+        images: The folder of the images, if they have moved.
+        workers: Processes that read images.
+        max_pixels: Images with more are not read.
 
     Raises:
         LcamError: It makes other maps, or fails; or the file does not fit the classifier.
@@ -71,7 +71,7 @@ def check_makes_maps(
 
 
 def _differences(engine: Engine, method: Method, maps: MapsFile, batch: Batch) -> Tensor:
-    """The largest difference of each map to the file's, of pictures whose scores are numbers."""
+    """The largest difference of each map to the file's, of images whose scores are numbers."""
     first = batch.indices[0]
     rows = maps.rows(first, batch.indices[-1] + 1)
     forward = engine.forward(engine.pixels(batch.images))
@@ -90,18 +90,18 @@ def _differences(engine: Engine, method: Method, maps: MapsFile, batch: Batch) -
 def _check_differences(found: Tensor, method: Method, maps: MapsFile) -> None:
     if found.isnan().all():
         raise LcamError(
-            f"{method.name} explains none of the first pictures of {maps.path} again",
-            "evaluate by measures that do not have it explain again",
+            f"{method.name} cannot explain any of the first images of {maps.path} again",
+            "use measures that do not explain again",
         )
     middle = float(found.nanmedian())
     if middle > TOLERANCE + _ROUNDED.get(maps.map_dtype, 0.0):
         made_in, precision = maps.info.precision, ""
         if middle < _OTHER_PRECISION and made_in:
-            precision = f"give --precision {made_in}, in which they were made, or else "
+            precision = f"pass --precision {made_in}, in which they were made, or "
         elif middle < _OTHER_PRECISION:
-            precision = "say in which --precision they were made, or else "
+            precision = "pass the --precision in which they were made, or "
         raise LcamError(
-            f"{method.name} as it is here is not the method of the maps in {maps.path}: they "
-            f"differ by {middle:.2g}",
-            f"{precision}make the maps anew with lcam explain",
+            f"{method.name} does not reproduce the maps in {maps.path}: they differ "
+            f"by {middle:.2g}",
+            f"{precision}write the maps again with lcam explain",
         )

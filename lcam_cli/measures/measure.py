@@ -1,4 +1,4 @@
-"""What a measure is: which perturbed pictures it wants scored, and what it makes of the scores.
+"""What a measure is: which perturbed images it wants scored, and what it makes of the scores.
 
 Nothing here needs torch when it is imported: what measures there are, and what they are called, is
 known before anything is computed.
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 
 class Perturbation(Protocol):
-    """A way to change pictures by their maps, so that the classifier scores what comes of it.
+    """A way to change images by their maps, so that the classifier scores what comes of it.
 
     Perturbations that are equal are scored once for all measures of a run: a frozen dataclass is
     one that compares by what it says.
     """
 
     def scores(self, view: MapView) -> Tensor:
-        """Score the pictures of ``view``, perturbed.
+        """Score the images of ``view``, perturbed.
 
         Returns:
-            Scores of the classes explained, float32 (..., B): one a picture, or one a picture for
+            Scores of the classes explained, float32 (..., B): one per image, or one per image for
             every step of several.
         """
         ...
@@ -56,7 +56,7 @@ class Kept:
         batch = view.batch
         if batch.keep == "whole":
             kept = view.thresholds.is_kept(self.nu)
-            if kept.all():  # the very picture, whatever another pass would round
+            if kept.all():  # the very image, whatever another pass would round
                 return view.full
             mask = kept.to(view.V.dtype)
         elif self.nu == 100 and view.method is not None:
@@ -68,7 +68,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class MapScores:
-    """What measures make their numbers of: B maps, a picture and a class each.
+    """What measures make their numbers of: B maps, an image and a class each.
 
     Attributes:
         V: The maps, float32 (B, H, W) in [0, 1].
@@ -102,13 +102,13 @@ class MapScores:
 
 
 class Measure(ABC):
-    """A number for every picture and map, and how it is shown.
+    """A number for every image and map, and how it is shown.
 
-    Over pictures a measure is the mean of its numbers, with a bootstrap interval. Where several
-    classes of a picture are explained, the picture's number is the mean of theirs. NaN means that
+    Over images a measure is the mean of its numbers, with a bootstrap interval. Where several
+    classes of an image are explained, the image's number is the mean of theirs. NaN means that
     the measure is not defined for a map; such a map is left out and counted.
 
-    A measure that is no mean over pictures, but made of means, has several numbers a map, its
+    A measure that is no mean over images, but made of means, has several numbers a map, its
     :attr:`parts`, and :meth:`summary` makes the measure of their means.
 
     Attributes:
@@ -117,15 +117,15 @@ class Measure(ABC):
         lower_is_better: Whether the lowest mean is the best; else the highest.
         per_nu: Whether there is a number at each percentage ν.
         digits: Decimals in tables.
-        mean_key: Where there is one number a picture: what JSON calls its mean.
+        mean_key: Where there is one number an image: what JSON calls its mean.
         long_title: The title of its curve over ν, with the unit; empty for ``title``.
         meaning: What it is, for readers of a report: "AD(ν) is …".
         left_out: What is said of maps it is not defined for: "{maps} of score 0 left out", where
             ``{maps}`` becomes their number, "3 maps". Empty where it is always defined.
-        cost: What it costs a map, in words, besides the pictures' own forward pass.
+        cost: What it costs a map, in words, besides the images' own forward pass.
         source: Where it comes from: authors, place and year.
         needs_objects: Whether it asks where the objects are, ``MapScores.objects``.
-        explains_again: Whether it has the method explain other pictures, ``MapView.method``.
+        explains_again: Whether it has the method explain other images, ``MapView.method``.
         parts: How many numbers it has a map.
     """
 
@@ -151,7 +151,7 @@ class Measure(ABC):
 
     @abstractmethod
     def perturbations(self, nu: float) -> Sequence[Perturbation]:
-        """Say what is to be scored besides the pictures themselves.
+        """Say what is to be scored besides the images themselves.
 
         Args:
             nu: The percentage ν, in (0, 100]; 100 where the measure is not one at each ν.
@@ -174,7 +174,7 @@ class Measure(ABC):
         """Make the measure of the means of its parts.
 
         Args:
-            means: Over pictures, (..., parts). Of one picture, its own numbers.
+            means: Over images, (..., parts). Of one image, its own numbers.
 
         Returns:
             (...); by default the only part.
@@ -182,12 +182,12 @@ class Measure(ABC):
         return means[..., 0]
 
 
-NO_NUMBERS = "{maps} left out, of which it gives no number"
+NO_NUMBERS = "{maps} skipped because it has no number for them"
 """What is said of a measure that is not defined for some maps, and does not say it may be."""
 
 
 class MapMeasure(Measure):
-    """A measure of the map alone, or of the map and the objects: no other picture is scored."""
+    """A measure of the map alone, or of the map and the objects: no other image is scored."""
 
     cost = "none"
 
@@ -216,7 +216,7 @@ class NuMeasure(Measure):
         """Make one number a map of two scores of its class.
 
         Args:
-            full: f(X), the score on the whole picture, float32 (B,) in [0, 1].
+            full: f(X), the score on the whole image, float32 (B,) in [0, 1].
             kept: f(X ⊙ φ_ν(V)), the score on what is kept, the same.
 
         Returns:

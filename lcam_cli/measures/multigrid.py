@@ -1,8 +1,8 @@
 """Multigrid for the linear system of imputation: what is smooth is solved on coarser grids.
 
-The unknowns are the removed pixels of a picture. A, the matrix of their equations, couples a pixel
+The unknowns are the removed pixels of an image. A, the matrix of their equations, couples a pixel
 with its eight neighbours; it is symmetric, and positive definite as long as one pixel is kept. One
-cycle gives nearly A⁻¹r, at the cost of a few passes over the picture:
+cycle gives nearly A⁻¹r, at the cost of a few passes over the image:
 
 - Jacobi steps remove what of an error changes from pixel to pixel. They leave what is smooth.
 - What is smooth is known from every second pixel of every second row. There the equations are
@@ -37,15 +37,15 @@ _PIXEL_ENTRIES = (-2, -1, -2, -1)
 
 
 def bordered(u: Tensor) -> Tensor:
-    """Store pictures (B, C, H, W) as grids are: (B, C, H + 1, W + 1), the new places 0."""
+    """Store images (B, C, H, W) as grids are: (B, C, H + 1, W + 1), the new places 0."""
     return F.pad(u, (0, 1, 0, 1))
 
 
 class Multigrid:
-    """A on all grids, of B pictures at once.
+    """A on all grids, of B images at once.
 
     Args:
-        removed: The unknown pixels, bool (B, H, W). In each picture at least one is kept, or else
+        removed: The unknown pixels, bool (B, H, W). In each image at least one is kept, or else
             A has no inverse.
 
     Attributes:

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 class ObjectMeasure(MapMeasure):
     """A measure of where a map lies, against where the objects of its class do.
 
-    It scores no other pictures. It has no number for a picture of whose objects nothing is known.
+    It scores no other images. It has no number for an image of whose objects nothing is known.
     """
 
     lower_is_better = False
     digits = 2
     needs_objects = True
-    left_out = "{maps} left out, of which no object in the network's view is known"
+    left_out = "{maps} skipped because no object is known in the part that the network sees"
 
 
 def objects_of(scores: MapScores) -> Objects:

@@ -14,13 +14,13 @@ from lcam_cli.images.stream import Batch
 
 @dataclass(frozen=True)
 class Objects:
-    """The objects of one class a picture, as B pictures show them to the network.
+    """The objects of one class an image, as B images show them to the network.
 
     Attributes:
         inside: Which pixels lie on an object, bool (B, H, W).
-        known: Of which pictures that is known, bool (B,): of the others nobody has said, or no
+        known: Of which images that is known, bool (B,): of the others nobody has said, or no
             object of the class lies in what the network sees.
-        boxes: The boxes of each picture's objects, B times float32 (n, 4): x0, y0, x1, y1 in
+        boxes: The boxes of each image's objects, B times float32 (n, 4): x0, y0, x1, y1 in
             pixels of what the network sees, clipped to it.
     """
 
@@ -29,7 +29,7 @@ class Objects:
     boxes: Sequence[Tensor]
 
     def only(self, rows: Tensor) -> Objects:
-        """The same of some of the pictures: (B,) bool, or their places, int64."""
+        """The same of some of the images: (B,) bool, or their places, int64."""
         at = rows.nonzero().flatten() if rows.dtype == torch.bool else rows
         return Objects(self.inside[at], self.known[at], [self.boxes[i] for i in at.tolist()])
 
@@ -43,7 +43,7 @@ class ObjectSource(Protocol):
         ...
 
     def lines(self) -> Sequence[str]:
-        """What was found of the pictures looked at so far, a line each."""
+        """What was found of the images looked at so far, a line each."""
         ...
 
     def found(self) -> Any:
@@ -51,14 +51,14 @@ class ObjectSource(Protocol):
         ...
 
     def take_over(self, found: Any) -> None:
-        """Note what :meth:`found` of the same objects gave elsewhere, of the same pictures."""
+        """Note what :meth:`found` of the same objects gave elsewhere, of the same images."""
         ...
 
     def of(self, read: Batch, paths: Sequence[str], classes: Tensor) -> Objects:
-        """Return the objects of B pictures.
+        """Return the objects of B images.
 
         Args:
-            read: The pictures, as they were read.
+            read: The images, as they were read.
             paths: What they are called, B of them.
             classes: The class of each whose objects are asked for, int64 (B,).
         """

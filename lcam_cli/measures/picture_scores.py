@@ -1,4 +1,4 @@
-"""One method's scores of every single picture, so that rows can be compared picture by picture."""
+"""One method's scores of every single image, so that rows can be compared image by image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lcam_cli.measures.task import Task
 
 @dataclass
 class PictureScores:
-    """One method's scores, picture by picture; NaN where a picture could not be scored.
+    """One method's scores, image by image; NaN where an image could not be scored.
 
     Attributes:
         classes: The classes explained, int64 (N, C); −1 where unknown.
@@ -41,7 +41,7 @@ class PictureScores:
 
     @classmethod
     def empty(cls, task: Task, size: tuple[int, int]) -> PictureScores:
-        """No picture scored yet, of maps of ``size``, (H, W)."""
+        """No image scored yet, of maps of ``size``, (H, W)."""
         N, C = len(task.paths), task.choice.per_picture
 
         def missing(*shape: int) -> Floats:
@@ -65,15 +65,15 @@ class PictureScores:
 
     @property
     def scored(self) -> NDArray[np.bool_]:
-        """Which pictures have been scored, (N,)."""
+        """Which images have been scored, (N,)."""
         return np.asarray(np.isfinite(self.full).all(axis=1))
 
     def enter(self, pictures: range, other: PictureScores, task: Task) -> None:
-        """Take over what another process, or an earlier run, scored of some pictures.
+        """Take over what another process, or an earlier run, scored of some images.
 
         Args:
             pictures: Which, of all N.
-            other: All N pictures too.
+            other: All N images too.
             task: What was scored.
         """
         here = slice(pictures.start, pictures.stop)

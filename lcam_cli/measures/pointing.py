@@ -18,11 +18,11 @@ _SIDE = 224
 
 
 class Pointing(ObjectMeasure):
-    """How often a map's highest pixel lies on an object, in percent of the pictures."""
+    """How often a map's highest pixel lies on an object, in percent of the images."""
 
     name = title = "pointing"
     long_title = "Pointing game, %"
-    meaning = "how often the map's highest pixel lies on the object, or within 15 px of it at 224"
+    meaning = "how often the map's highest pixel is on the object, or within 15 px of it at 224"
     source = "Zhang et al., ECCV 2016"
 
     def __init__(self, tolerance: float = TOLERANCE) -> None:

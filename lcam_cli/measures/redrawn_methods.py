@@ -30,7 +30,7 @@ class RedrawnMethods:
         cascade: The network's weights.
         first: The methods as made for the network as trained, by name.
         make: Makes one anew, by its name; None where it was trained.
-        examples: Pictures that batch norms take their statistics from, (B, H, W, C): uint8, or
+        examples: Images that batch norms take their statistics from, (B, H, W, C): uint8, or
             float32 in [0, 1].
 
     Attributes:
@@ -63,7 +63,7 @@ class RedrawnMethods:
 
     @property
     def pictures_at_once(self) -> int:
-        """How many pictures make a batch."""
+        """How many images make a batch."""
         return min(pictures_at_once(self.engine, method) for method in self.first.values())
 
     def at(self, count: int) -> Mapping[str, Method | None]:
@@ -92,12 +92,12 @@ class RedrawnMethods:
 def read_examples(
     paths: Sequence[str], preprocess: Preprocess, *, workers: int, max_pixels: int
 ) -> NDArray[np.uint8]:
-    """Read the first pictures, up to 16 of them, that a network's batch norms are to know.
+    """Read the first images, up to 16 of them, that a network's batch norms are to know.
 
     Always as many, whatever the batch size: what is found must not depend on that.
 
     Returns:
-        uint8 or float32 (B, H, W, C); B is 0 where no picture can be read.
+        uint8 or float32 (B, H, W, C); B is 0 where no image can be read.
     """
     stream = stream_batches(paths, preprocess, _EXAMPLES, workers=workers, max_pixels=max_pixels)
     C, H, W = preprocess.input_shape

@@ -61,12 +61,14 @@ ALL = "all"
 def known_measures() -> list[str]:
     """Return all names: those that come along, then those of installed packages.
 
-    A package's measure that takes a name of lcam's own is warned of and left out.
+    A package's measure that has a name that lcam itself uses is warned of and left out.
     """
     known = list(MEASURES)
     for name, point in entry_points_of(GROUP).items():
         if name in MEASURES:
-            log.warning("the plug-in measure %r (%s) takes a name of lcam's own", name, point.value)
+            log.warning(
+                "the plug-in measure %r (%s) has a name that lcam itself uses", name, point.value
+            )
         else:
             known.append(name)
     return known
@@ -83,7 +85,7 @@ def check_measure(name: str) -> None:
         # An empty word, between two commas, is like none of them.
         alike = did_you_mean(name, known) if name else ""
         hint = alike or f"choose from {', '.join(known)}."
-        raise LcamError(f"{name!r} is no measure", hint)
+        raise LcamError(f"{name!r} is not a measure", hint)
 
 
 def check_measures(names: Sequence[str], *, objects: bool) -> None:
@@ -104,7 +106,7 @@ def check_measures(names: Sequence[str], *, objects: bool) -> None:
     if objects and len(own) == len(names) and not any(measure.needs_objects for measure in own):
         asking = ",".join(name for name, measure in MEASURES.items() if measure.needs_objects)
         raise LcamError(
-            "--boxes or --masks is given, and no measure asks where the objects are",
+            "--boxes or --masks is set, but no measure needs the objects",
             f"add --metrics {asking}",
         )
 
@@ -113,8 +115,8 @@ def _check_objects(measures: Iterable[Measure | type[Measure]], *, objects: bool
     lacking = [measure.name for measure in measures if measure.needs_objects and not objects]
     if lacking:
         raise LcamError(
-            f"{', '.join(lacking)}: where the objects are is not known",
-            "say it with --boxes FILE or --masks DIR",
+            f"{', '.join(lacking)}: lcam does not know where the objects are",
+            "pass --boxes FILE or --masks DIR",
         )
 
 
@@ -132,8 +134,8 @@ def find_measure(name: str) -> Measure:
     kind: Any = load(point, "measure")
     if not (isinstance(kind, type) and issubclass(kind, Measure) and kind.name == name):
         raise LcamError(
-            f"{point.value} is no measure called {name!r}",
-            "an entry point names a subclass of lcam_cli.measures.measure.Measure",
+            f"{point.value} is not a measure called {name!r}",
+            "make the entry point a subclass of lcam_cli.measures.measure.Measure",
         )
     who = plugin_name(point, "measure")
     with plugin_code(f"{who} failed", point.module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lcam_cli.measures.measure import MapScores, Measure, Perturbation
 
@@ -27,11 +27,12 @@ class RoadSteps:
 
     shares: tuple[float, ...] = (20, 40, 60, 80)
     sigma: float = 0.01
+    passes: ClassVar[int] = 8  # with the shares above
 
     def scores(self, view: MapView) -> Tensor:
         """Scores, float32 (2·shares, B): the highest removed first (MoRF), then the lowest (LeRF).
 
-        The noise depends on the picture and the step alone: it is the same for all methods.
+        The noise depends on the image and the step alone: it is the same for all methods.
         """
         import torch
 
@@ -56,7 +57,7 @@ class RoadSteps:
         Args:
             ranks: ``MapView.ranks``, int64 (B, H, W).
         """
-        from lcam_cli.measures.threshold import kept_pixels
+        from lcam_cli.maps.region import kept_pixels
 
         pixels = ranks[0].numel()
         counts = [kept_pixels(share, pixels) for share in self.shares]
@@ -74,16 +75,16 @@ class Road(Measure):
 
     From the paper are MoRF, LeRF and the imputation with its weights and its noise. Half of their
     difference is how pytorch-grad-cam makes one number of the two. Ours are the shares 20, 40, 60
-    and 80 %; the order of pixels, as in φ_ν; and that a picture has the same noise in every method.
+    and 80 %; the order of pixels, as in φ_ν; and that an image has the same noise in every method.
     """
 
     name = title = "road"
     lower_is_better = False
     meaning = (
-        "half of what the score loses more without the highest pixels of the map than without the "
-        "lowest, with 20, 40, 60 and 80 % of them replaced by what lies around them"
+        "half of how much more the score loses without the highest pixels of the map than without "
+        "the lowest, with 20, 40, 60 and 80 % of the pixels replaced from their surroundings"
     )
-    left_out = "{maps} left out, on whose way a score is no number"
+    left_out = "{maps} skipped because a score on the curve is not finite"
     cost = "8 passes and 8 imputations"
     source = "Rong et al., ICML 2022"
     steps = RoadSteps()
@@ -104,7 +105,7 @@ class Road(Measure):
 
 
 def _noise(batch: BatchView) -> Tensor:
-    """Standard normal noise for each picture, the same whatever the batch around it: (B, H·W·3)."""
+    """Standard normal noise for each image, the same whatever the batch around it: (B, H·W·3)."""
     import numpy as np
     import torch
 

@@ -1,4 +1,4 @@
-"""The rows of a comparison: means, intervals and differences, on the pictures that all have."""
+"""The rows of a comparison: means, intervals and differences, on the images that all have."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RowScore:
         name: The method.
         scores: What the measures say.
         mean_saliency: Mean of V, in [0, 1].
-        images_per_second: Pictures explained a second, measuring left out.
+        images_per_second: Images explained a second, measuring left out.
         flat_maps: How many of the maps compared have one value everywhere.
     """
 
@@ -37,7 +37,7 @@ class RowScore:
 
 
 def common_pictures(rows: Sequence[PictureScores]) -> NDArray[np.bool_]:
-    """Return which pictures every row has scored, (N,): those that rows are compared on."""
+    """Return which images every row has scored, (N,): those that rows are compared on."""
     found: NDArray[np.bool_] = np.logical_and.reduce([row.scored for row in rows])
     return found
 
@@ -45,9 +45,9 @@ def common_pictures(rows: Sequence[PictureScores]) -> NDArray[np.bool_]:
 def score_rows(
     rows: Mapping[str, PictureScores], task: Task, *, floor: str | None = None, seed: int = 0
 ) -> list[RowScore]:
-    """Score rows on the pictures that all of them have.
+    """Score rows on the images that all of them have.
 
-    A picture's number is the mean over the classes explained, so that intervals are over pictures.
+    An image's number is the mean over the classes explained, so that intervals are over images.
 
     Args:
         rows: Their scores by name.
@@ -56,7 +56,7 @@ def score_rows(
         seed: Of the bootstrap.
 
     Raises:
-        LcamError: No picture was scored by all rows.
+        LcamError: No image was scored by all rows.
     """
     common = common_pictures(list(rows.values()))
     if not common.any():
@@ -77,7 +77,7 @@ def score_rows(
 
 
 def undefined(rows: Sequence[PictureScores], task: Task) -> dict[str, int]:
-    """Return for how many of the maps compared, a picture and a class each, measures are undefined.
+    """Return for how many of the maps compared, an image and a class each, measures are undefined.
 
     Args:
         rows: Their scores.
@@ -92,13 +92,13 @@ def undefined(rows: Sequence[PictureScores], task: Task) -> dict[str, int]:
 def compared_numbers(
     rows: Sequence[PictureScores], pictures: NDArray[np.bool_] | NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Return the numbers that are compared, (rows, J, pictures, C).
+    """Return the numbers that are compared, (rows, J, images, C).
 
     What one row has no number of no row has: all are means of the same maps.
 
     Args:
         rows: Their scores.
-        pictures: Which pictures, (N,) bool or their places.
+        pictures: Which images, (N,) bool or their places.
     """
     numbers = np.stack([row.numbers[:, pictures] for row in rows]).astype(np.float64)
     return np.where(np.isnan(numbers).any(0), np.nan, numbers)

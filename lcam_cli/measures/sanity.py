@@ -2,8 +2,8 @@
 
 Adebayo et al.: Sanity Checks for Saliency Maps, NeurIPS 2018 (the model parameter randomisation
 test, cascading); by Spearman's rank correlation of whole maps, as in Quantus (Hedström et al., JMLR
-2023). A batch of pictures goes through all stages before the next is read, so memory does not grow
-with the number of pictures.
+2023). A batch of images goes through all stages before the next is read, so memory does not grow
+with the number of images.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ def check_sanity(
 
     Args:
         methods: The methods and their network.
-        paths: The pictures.
-        workers: Processes that read pictures.
-        max_pixels: Pictures with more are skipped.
-        shown: Of so many pictures the maps are kept for a figure.
+        paths: The images.
+        workers: Processes that read images.
+        max_pixels: Images with more are skipped.
+        shown: Of so many images the maps are kept for a figure.
         advance: Called with the maps made, a method and stage at a time.
-        skip: Called with each picture that cannot be read, or whose scores are not numbers.
+        skip: Called with each image that cannot be read, or whose scores are not numbers.
         stop: Asked after every method and stage; True ends the run with what has been found.
 
     Raises:
-        LcamError: No picture can be read, or has scores that are numbers.
+        LcamError: No image can be read, or has scores that are numbers.
     """
     engine = methods.engine
     found = SanityNumbers.empty(methods.names, methods.stages, len(paths))
@@ -79,7 +79,7 @@ def check_sanity(
             advance((len(read.skipped) + len(without)) * maps_of_picture)
             if batch is not None:
                 _Comparison(methods, batch, found, shown).run(advance, stop)
-            if found.images:  # where no picture has numbers, that is said once
+            if found.images:  # where no image has numbers, that is said once
                 for skipped in lost:
                     skip(skipped)
                 lost.clear()
@@ -90,12 +90,12 @@ def check_sanity(
     if not found.images:
         if lost:
             raise no_numbers(len(lost), engine.hardware.precision)
-        raise LcamError(f"none of the {len(paths)} pictures could be read", "check the pictures")
+        raise LcamError(f"none of the {len(paths)} images could be read", "check the images")
     return found
 
 
 def maps_a_picture(methods: RedrawnMethods) -> int:
-    """How many maps are made of a picture."""
+    """How many maps are made of an image."""
     columns = 1 + methods.stages + _has_second(methods.engine)
     return len(methods.names) * columns
 
@@ -106,7 +106,7 @@ def _has_second(engine: Engine) -> bool:
 
 @dataclass(frozen=True)
 class _Pictures:
-    """A batch of B pictures, and what the network as trained says of them."""
+    """A batch of B images, and what the network as trained says of them."""
 
     read: Batch
     forward: Forward
@@ -116,7 +116,7 @@ class _Pictures:
 def _with_numbers(
     methods: RedrawnMethods, read: Batch, paths: Sequence[str]
 ) -> tuple[_Pictures | None, list[Skipped]]:
-    """The pictures whose scores are numbers on the network as trained, and the others."""
+    """The images whose scores are numbers on the network as trained, and the others."""
     if not read.indices:
         return None, []
     engine = methods.engine
@@ -151,7 +151,7 @@ class _Ranked:
 
 
 class _Comparison:
-    """One batch of pictures, through all stages."""
+    """One batch of images, through all stages."""
 
     def __init__(
         self, methods: RedrawnMethods, pictures: _Pictures, found: SanityNumbers, shown: int
@@ -210,7 +210,7 @@ class _Comparison:
             checked.check_range()
         except NetworkChangedError:
             raise
-        except Exception as error:  # a method may be anybody's: one picture must not end the run
+        except Exception as error:  # a method may be anybody's: one image must not end the run
             if len(classes) == 1:
                 if stage == 0:
                     self._found.failures.setdefault(name, why_failed(error, name))

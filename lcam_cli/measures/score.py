@@ -48,7 +48,7 @@ class Scores:
 
     Attributes:
         nu: Those at each ν, by ν and the measure's name.
-        plain: Those of one number a picture, by the measure's name.
+        plain: Those of one number an image, by the measure's name.
     """
 
     nu: Mapping[float, Mapping[str, Score]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What is known of every single picture once it is scored: for those who look at pictures."""
+"""What is known of every single image once it is scored: for those who look at images."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from lcam_cli.measures.measure import Parts, Quantity
 
 @dataclass(frozen=True)
 class ScoredRows:
-    """The numbers of B rows, a picture and a class each, as several methods explain them.
+    """The numbers of B rows, an image and a class each, as several methods explain them.
 
     Attributes:
-        paths: B row paths. The classes of one picture are side by side.
+        paths: B row paths. The classes of one image are side by side.
         class_index: The classes explained, int32 (B,).
         class_names: Their names, B of them.
         predicted_index: The classifier's top-1, int32 (B,).
@@ -41,7 +41,7 @@ class ScoredRows:
     flat: NDArray[np.bool_]
 
     def of_quantities(self, measured: Sequence[Quantity]) -> NDArray[np.float64]:
-        """Return the numbers of quantities, (K, methods, B): of one picture its parts are theirs.
+        """Return the numbers of quantities, (K, methods, B): of one image its parts are theirs.
 
         Args:
             measured: The quantities that ``numbers`` are of, K of them.

@@ -64,7 +64,7 @@ def _scores(one: Perturbation, measure: Measure | None, view: MapView) -> Tensor
         shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         if not isinstance(scores, Tensor) or shape[-1:] != (len(view.V),):
             raise MeasureError(
-                f"the measure {measure.name} has scores of a perturbation that are no tensor "
+                f"the measure {measure.name} has scores of a perturbation that are not a tensor "
                 f"(..., {len(view.V)}): {shape}",
                 TELL,
             )
@@ -81,13 +81,13 @@ def _numbers(quantity: Quantity, scores: MapScores) -> Tensor:
         wanted = (B,) if measure.parts == 1 else (measure.parts, B)
         if not isinstance(numbers, Tensor):
             raise MeasureError(
-                f"{who} gives no tensor of {len(scores.full)} numbers, but a "
+                f"{who} did not return a tensor of {len(scores.full)} numbers but a "
                 f"{type(numbers).__name__}",
                 TELL,
             )
         if numbers.shape != wanted:
             raise MeasureError(
-                f"{who} gives numbers of shape {tuple(numbers.shape)}, not {wanted}", TELL
+                f"{who} returned numbers of shape {tuple(numbers.shape)}, not {wanted}", TELL
             )
         found = numbers.detach().to(scores.full.device, torch.float32)
         return found.masked_fill(found.isinf(), math.nan)

@@ -1,4 +1,4 @@
-"""Which of several candidates explains best, on pictures that none of them was trained on.
+"""Which of several candidates explains best, on images that none of them was trained on.
 
 A candidate is judged by Average Drop (L-CAM, Eq. 10) where few and many pixels are kept, with the
 map's values and whole: whole, a map gains nothing by being bright. Its score is the mean of all
@@ -33,12 +33,12 @@ _DIGITS = 4
 
 @dataclass(frozen=True)
 class CandidateScore:
-    """What was measured of one candidate, on the pictures that all of them have.
+    """What was measured of one candidate, on the images that all of them have.
 
     Attributes:
         drops: AD in percent, with intervals.
         mean: The mean of all :data:`DROPS`; None where not all of them were measured.
-        from_start: How far its mean lies from that of where the run started, on the same pictures;
+        from_start: How far its mean lies from that of where the run started, on the same images;
             below 0 where it is better. None for the start, and where there is no mean.
     """
 
@@ -64,7 +64,7 @@ class Selection:
     """Which candidate was chosen, and how all of them score.
 
     Attributes:
-        kept_aside: How many pictures were kept aside.
+        kept_aside: How many images were kept aside.
         pictures: How many of them were scored: of the others one candidate or another has no AD.
         start: The name of where the run started.
         chosen: The name of the best candidate.
@@ -112,13 +112,13 @@ def select(
 
     Args:
         candidates: AD in percent of each, (drops, N), a row one of :data:`DROPS`; NaN where a
-            picture has none.
+            image has none.
         random: The same of random maps, a row one of :data:`SHOWN`.
         start: Which of the candidates is where the run started.
         seed: Of the bootstrap.
 
     Returns:
-        The choice; None where there is no picture that all have numbers of.
+        The choice; None where there is no image that all have numbers of.
     """
     numbers = np.stack(list(candidates.values()))  # (candidates, drops, N)
     finite = np.isfinite(numbers).all(axis=(0, 1)) & np.isfinite(random).all(axis=0)

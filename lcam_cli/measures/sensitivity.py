@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Neighbours:
     """Pictures X + δ near X, explained again.
 
-    δ is uniform in ±radius, a draw a pixel and channel, from the seed and the picture: the same
+    δ is uniform in ±radius, a draw a pixel and channel, from the seed and the image: the same
     for every method, batch size, device and run. X + δ is clipped to [0, 1], which methods are
     promised; it stays within the radius of X, over which the measure is a maximum.
 
@@ -32,6 +32,8 @@ class Neighbours:
     draws: int = 10
     radius: float = 0.02
     seed: int = 0
+    explanations: ClassVar[int] = 10  # with the draws above
+    passes: ClassVar[int] = 0  # besides these
 
     def scores(self, view: MapView) -> Tensor:
         """‖V(X + δ) − V(X)‖₂ / ‖V(X)‖₂ of every draw, float32 (n, B).
@@ -50,7 +52,7 @@ class Neighbours:
         return torch.stack(found)
 
     def of(self, batch: BatchView, k: int) -> Tensor:
-        """The k-th neighbour of every picture, (B, C, H, W) in [0, 1]."""
+        """The k-th neighbour of every image, (B, C, H, W) in [0, 1]."""
         import numpy as np
         import torch
 
@@ -62,7 +64,7 @@ class Neighbours:
 
 
 class Sensitivity(Measure):
-    """How much the map changes with a change of the picture that nobody sees.
+    """How much the map changes with a change of the image that nobody sees.
 
     The largest of n draws, in parts of the map's norm: 0 where the map stays. A map of zeros has
     none.
@@ -71,11 +73,11 @@ class Sensitivity(Measure):
     name = title = "sensitivity"
     lower_is_better = True
     meaning = (
-        "the largest change of the map, in parts of its norm, under noise of up to 2% of the range "
+        "the largest change of the map, relative to its norm, under noise of up to 2% of the range "
         "of a pixel"
     )
-    left_out = "{maps} left out: of zeros, or a picture near theirs has no map"
-    cost = "explains again 10 times: 10 passes; more for methods of many"
+    left_out = "{maps} skipped: all zeros, or a nearby image has no map"
+    cost = "explains again 10 times: 10 passes; more for methods with several passes"
     source = "Yeh et al., NeurIPS 2019"
     explains_again = True
     neighbours: ClassVar[Neighbours] = Neighbours()
@@ -86,7 +88,7 @@ class Sensitivity(Measure):
         return asdict(self.neighbours)
 
     def perturbations(self, nu: float) -> Sequence[Perturbation]:
-        """Ask for the maps of the pictures near."""
+        """Ask for the maps of the images near."""
         return [self.neighbours]
 
     def numbers(self, scores: MapScores, nu: float) -> Tensor:
@@ -95,7 +97,7 @@ class Sensitivity(Measure):
 
 
 def _checksums(batch: BatchView) -> Tensor:
-    """What tells the pictures apart, whatever the batch around them: int64 (B,)."""
+    """What tells the images apart, whatever the batch around them: int64 (B,)."""
     import zlib
 
     import torch

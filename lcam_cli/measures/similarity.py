@@ -24,14 +24,14 @@ class Outcome(IntEnum):
 
 @dataclass(frozen=True)
 class Similarity:
-    """How similar the maps of one method are to its first ones, over all pictures.
+    """How similar the maps of one method are to its first ones, over all images.
 
     Attributes:
-        mean: The mean of Spearman's ρ, in [-1, 1]; None where no picture has one.
+        mean: The mean of Spearman's ρ, in [-1, 1]; None where no image has one.
         ci95: Its 95% bootstrap interval.
-        images: Pictures that have one.
-        flat: Pictures that have none, since a map has one value everywhere.
-        failed: Pictures that have none, since there is no map.
+        images: Images that have one.
+        flat: Images that have none, since a map has one value everywhere.
+        failed: Images that have none, since there is no map.
     """
 
     mean: float | None
@@ -43,7 +43,7 @@ class Similarity:
 
 @dataclass(frozen=True)
 class ShownPicture:
-    """A picture with all its maps, for a figure.
+    """An image with all its maps, for a figure.
 
     Attributes:
         view: What the network sees of it, uint8 RGB (H, W, 3).
@@ -61,16 +61,16 @@ class ShownPicture:
 
 @dataclass
 class SanityNumbers:
-    """The outcome of :func:`check_sanity`; N pictures, M methods, S stages.
+    """The outcome of :func:`check_sanity`; N images, M methods, S stages.
 
     Attributes:
         methods: The methods' names.
         rho: Spearman's ρ, (M, S + 1, N): one a stage, and last that of the second-best class.
         outcomes: Whether it is a number, (M, S + 1, N); else NaN.
-        explained: Which pictures were compared, (N,).
+        explained: Which images were compared, (N,).
         explains: Which methods gave any map on the network as trained, (M,).
         failures: By method why it failed, where it did on the network as trained.
-        shown: Some pictures with their maps.
+        shown: Some images with their maps.
     """
 
     methods: list[str]
@@ -95,7 +95,7 @@ class SanityNumbers:
 
     @property
     def images(self) -> int:
-        """How many pictures were compared."""
+        """How many images were compared."""
         return int(self.explained.sum())
 
     def similarities(self, seed: int) -> dict[str, list[Similarity]]:

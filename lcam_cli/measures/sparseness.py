@@ -19,8 +19,8 @@ class Sparseness(MapMeasure):
 
     name = title = "sparseness"
     lower_is_better = False
-    meaning = "how much of the map lies in few pixels, from 0 to 1: the Gini index of its values"
-    left_out = "{maps} of zeros left out, for which it is undefined"
+    meaning = "how concentrated the map is in few pixels, from 0 to 1: the Gini index of its values"
+    left_out = "{maps} of zeros skipped (undefined)"
     source = "Chalasani et al., ICML 2020"
 
     def numbers(self, scores: MapScores, nu: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""The measures of one method over the pictures of a run, gathered batch by batch."""
+"""The measures of one method over the images of a run, gathered batch by batch."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ class Summary:
                 raise ValueError(f"{tuple(one.shape)} scores are kept, not {len(scores.full)}")
         if not all(one.isfinite().all() for one in (scores.full, *kept)):
             raise LcamError(
-                "the classifier's confidence is not a number on some image",
-                "leave such images out: nothing can be said of them",
+                "the classifier's confidence is not a finite number for some image",
+                "remove such images: they cannot be evaluated",
             )
         if images is None:
             first = sum(map(len, self._images))

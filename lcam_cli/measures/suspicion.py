@@ -1,4 +1,4 @@
-"""Which classes may be biased: the misclassified pictures put together class by class."""
+"""Which classes may be biased: the misclassified images put together class by class."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class ClassErrors:
 
     Attributes:
         class_index: The class.
-        pictures: Labelled pictures of it.
-        groups: Its own misclassified pictures, by group.
+        pictures: Labelled images of it.
+        groups: Its own misclassified images, by group.
         mistaken_for: The classes predicted instead and how often, most often first.
-        false_alarms: Pictures of other classes that were taken for it.
+        false_alarms: Images of other classes that were taken for it.
         lured: Those of them in which the true class is recovered by its own region, so that what
             spoke for this class lies somewhere else.
-        shown_by: The pictures that speak for a bias, on either side: its own that are missed
+        shown_by: The images that speak for a bias, on either side: its own that are missed
             without evidence, then the lured ones.
     """
 
@@ -37,12 +37,12 @@ class ClassErrors:
 
     @property
     def errors(self) -> int:
-        """Misclassified pictures of the class."""
+        """Misclassified images of the class."""
         return sum(self.groups.values())
 
     @property
     def recall(self) -> float | None:
-        """Share of its pictures that are classified as it, in [0, 1]; None without pictures."""
+        """Share of its images that are classified as it, in [0, 1]; None without images."""
         return 1 - self.errors / self.pictures if self.pictures else None
 
     @property
@@ -52,15 +52,15 @@ class ClassErrors:
 
     @property
     def signs(self) -> int:
-        """How many pictures speak for a bias."""
+        """How many images speak for a bias."""
         return len(self.shown_by)
 
     @property
     def suspicion(self) -> float:
-        """The share of signs among the pictures involved that is at least there, in [0, 1].
+        """The share of signs among the images involved that is at least there, in [0, 1].
 
         A shortcut shows on both sides: its class is missed where it is absent, and predicted where
-        it is present without the class. The lower bound keeps a class with one picture, or two,
+        it is present without the class. The lower bound keeps a class with one image, or two,
         from leading the list.
         """
         return lower_bound(self.signs, self.involved)
@@ -70,12 +70,12 @@ def class_errors(pictures: Sequence[int], mistakes: Sequence[Mistake]) -> list[C
     """Put mistakes together by class.
 
     Args:
-        pictures: Labelled pictures of each class, R numbers.
+        pictures: Labelled images of each class, R numbers.
         mistakes: The misclassified ones.
 
     Returns:
         The classes that are in some mistake, most suspicious first; of equal ones that with more
-        signs, then that with more pictures involved, then the first.
+        signs, then that with more images involved, then the first.
     """
     found = {c: _Tally() for m in mistakes for c in (m.true, m.predicted)}
     for mistake in mistakes:

@@ -1,7 +1,7 @@
-"""Several methods on the same pictures: one pass over them for all that need one forward pass.
+"""Several methods on the same images: one pass over them for all that need one forward pass.
 
-A sweep reads the pictures once, forwards each batch once, and hands features and logits to every
-method of the sweep. Every perturbed picture is scored once for all measures that want it. What a
+A sweep reads the images once, forwards each batch once, and hands features and logits to every
+method of the sweep. Every perturbed image is scored once for all measures that want it. What a
 sweep leaves of a method are its :class:`PictureScores`.
 """
 
@@ -38,7 +38,7 @@ from lcam_cli.methods.explain import (
 from lcam_cli.methods.lent import NetworkChangedError
 from lcam_cli.methods.run import run_method, why_failed
 
-# A method that fails on so many pictures before it explains one is given up.
+# A method that fails on so many images before it explains one is given up.
 _TRIES = 8
 
 
@@ -51,9 +51,9 @@ class Candidate:
         method: How it explains.
         scores: Its scores so far.
         write: Takes its maps, batch by batch.
-        lost: The pictures it has no maps of.
+        lost: The images it has no maps of.
         unreported: Those of them that it failed on and that are not reported until it explains
-            one: a method that explains none is reported once, not picture by picture.
+            one: a method that explains none is reported once, not image by image.
         failed: Why it was given up; empty where it was not.
         failed_again: Whether it has failed when a measure had it explain again.
     """
@@ -69,7 +69,7 @@ class Candidate:
 
     @property
     def last_failure(self) -> str:
-        """Why it failed on the last picture that is not reported yet; else empty."""
+        """Why it failed on the last image that is not reported yet; else empty."""
         return self.unreported[-1].reason.removeprefix(f"{self.name}: ") if self.unreported else ""
 
 
@@ -108,7 +108,7 @@ class _Batch:
         return self.view.forward
 
     def only(self, places: Sequence[int]) -> _Batch:
-        """The batch of some of its pictures alone."""
+        """The batch of some of its images alone."""
         at = list(places)
         some = torch.tensor(at, device=self.engine.device)
         return replace(
@@ -139,23 +139,23 @@ def sweep(
     advance: Callable[[int], None] = lambda _pictures: None,
     skip: Callable[[Skipped], None] = lambda _skipped: None,
 ) -> None:
-    """Explain and score pictures with some methods, in one pass over the pictures.
+    """Explain and score images with some methods, in one pass over the images.
 
     Args:
         engine: The engine with the classifier.
         candidates: The methods; their ``scores`` are filled in.
         task: What is to be scored.
         pictures: Which of the task's, a range of whole batches; None for all. Of a part, all are
-            tried: whether a method fails on every picture is not known of a part.
-        workers: Processes that read pictures.
-        max_pixels: Pictures with more are skipped.
-        row_path: What a picture is called in the maps written.
-        advance: Called with the pictures done, after every batch.
-        skip: Called with each picture that cannot be read, and each that a method fails on.
+            tried: whether a method fails on every image is not known of a part.
+        workers: Processes that read images.
+        max_pixels: Images with more are skipped.
+        row_path: What an image is called in the maps written.
+        advance: Called with the images done, after every batch.
+        skip: Called with each image that cannot be read, and each that a method fails on.
     """
     everything = range(len(task.paths))
     part = everything if pictures is None else pictures
-    # Where the scores of every picture are no numbers, that is said once, and not of each.
+    # Where the scores of every image are no numbers, that is said once, and not of each.
     unreported: list[Skipped] = []
     stream = stream_batches(
         task.paths[: part.stop],
@@ -192,16 +192,16 @@ def sweep(
             why = candidate.last_failure or (
                 "none could be read" if not unreported else NOT_NUMBERS
             )
-            candidate.failed = candidate.failed or f"it explained no picture ({why})"
+            candidate.failed = candidate.failed or f"it could not explain any image ({why})"
 
 
 def sweep_batch(engine: Engine, candidates: Sequence[Candidate]) -> int:
-    """Return how many pictures a sweep of these methods takes at once."""
+    """Return how many images a sweep of these methods takes at once."""
     return min(pictures_at_once(engine, candidate.method) for candidate in candidates)
 
 
 def _numbers(batch: _Batch) -> tuple[_Batch | None, list[Skipped]]:
-    """The pictures of a batch whose scores are numbers, and the others, which are left out."""
+    """The images of a batch whose scores are numbers, and the others, which are left out."""
     finite = batch.forward.finite.tolist()
     if all(finite):
         return batch, []
@@ -238,20 +238,20 @@ def _score_batch(
                 skip(lost)
             candidate.unreported.clear()
         elif gives_up and len(candidate.unreported) >= _TRIES:
-            candidate.failed = f"it fails on every picture ({candidate.last_failure})"
+            candidate.failed = f"it fails on every image ({candidate.last_failure})"
 
 
 def _pieces(candidate: Candidate, batch: _Batch) -> list[tuple[_Batch, list[Maps] | str]]:
-    """Explain and score a batch, picture by picture where the whole of it fails.
+    """Explain and score a batch, image by image where the whole of it fails.
 
     Returns:
-        The batch, or its pictures, each with its maps (one for every class) or why it has none.
+        The batch, or its images, each with its maps (one for every class) or why it has none.
     """
     try:
         return [(batch, _explain_and_score(candidate, batch))]
     except (MeasureError, NetworkChangedError):
         raise
-    except Exception as error:  # a method may be anybody's: one picture must not end the run
+    except Exception as error:  # a method may be anybody's: one image must not end the run
         if len(batch.read.indices) == 1:
             return [(batch, why_failed(error, candidate.name))]
     return [
@@ -294,7 +294,7 @@ def _explain_and_score(candidate: Candidate, batch: _Batch) -> list[Maps]:
         explained.append(maps)
     at_nus = torch.stack(masked, 2)
     if not at_nus.isfinite().all():
-        raise LcamError("the classifier's scores are not numbers where its map hides the rest")
+        raise LcamError("the classifier's scores are not finite on the part that its map keeps")
     found, at = candidate.scores, batch.read.indices
     found.seconds += seconds
     found.classes[at] = batch.classes.cpu().numpy()

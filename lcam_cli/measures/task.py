@@ -19,14 +19,14 @@ class Task:
     """What is to be scored.
 
     Attributes:
-        paths: The pictures, N of them.
+        paths: The images, N of them.
         choice: Which classes of each, C of them.
         nus: Percentages ν kept, M of them.
         measures: What is measured.
         space: ``"pixel"`` or ``"normalized"``: what hidden pixels become.
         keep: ``"values"`` or ``"whole"``: whether kept pixels have the map's value, or are whole.
         objects: Who knows where the objects are; None where nobody does.
-        shown: Positions in ``paths`` of the pictures whose maps are kept for a figure.
+        shown: Positions in ``paths`` of the images whose maps are kept for a figure.
     """
 
     paths: Sequence[str]
@@ -50,11 +50,11 @@ class Task:
 
     @property
     def explains_again(self) -> bool:
-        """Whether a measure has the methods explain other pictures too."""
+        """Whether a measure has the methods explain other images too."""
         return any(measure.explains_again for measure in self.measures)
 
     def objects_of(self, read: Batch, paths: Sequence[str], classes: Tensor) -> Objects | None:
-        """The objects of B pictures, see :meth:`ObjectSource.of`; None where no measure asks."""
+        """The objects of B images, see :meth:`ObjectSource.of`; None where no measure asks."""
         if self.objects is None or not any(measure.needs_objects for measure in self.measures):
             return None
         return self.objects.of(read, paths, classes)

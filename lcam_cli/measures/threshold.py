@@ -8,13 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-
-def kept_pixels(nu: float, pixels: int) -> int:
-    """Return how many of ``pixels`` stay at ``nu`` percent: the nearest whole number.
-
-    A half goes to the even neighbour, like Python's ``round``.
-    """
-    return round(nu * pixels / 100)
+from lcam_cli.maps.region import kept_pixels
 
 
 def top_percent(V: Tensor, nu: float) -> Tensor:

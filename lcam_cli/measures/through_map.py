@@ -1,9 +1,9 @@
-"""The picture as its map shows it, X ⊙ V, explained again: what coherency and ADCC ask for."""
+"""The image as its map shows it, X ⊙ V, explained again: what coherency and ADCC ask for."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,9 +18,14 @@ CORRELATION, SCORE = 0, 1
 class ThroughMap:
     """X ⊙ V: one forward pass, which Kept(100) shares where kept pixels have the map's values.
 
-    X ⊙ V is shown also where the run says ``keep="whole"``: at ν = 100 the whole picture would be
+    X ⊙ V is shown also where the run says ``keep="whole"``: at ν = 100 the whole image would be
     left, and its map is known.
+
+    Attributes:
+        explanations: How often the method explains again.
     """
+
+    explanations: ClassVar[int] = 1
 
     def scores(self, view: MapView) -> Tensor:
         """Pearson(V(X), V(X ⊙ V)) in [−1, 1], and f(X ⊙ V) in [0, 1]: float32 (2, B).
@@ -39,7 +44,7 @@ def pearson(V: Tensor, W: Tensor) -> Tensor:
 
     Args:
         V: Maps, float (B, H, W).
-        W: The same of other pictures.
+        W: The same of other images.
 
     Returns:
         float32 (B,) in [−1, 1]; NaN where one of the two has one value everywhere.

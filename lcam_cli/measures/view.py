@@ -25,11 +25,11 @@ log = logging.getLogger("lcam")
 
 @dataclass(frozen=True)
 class BatchView:
-    """A batch of pictures, the same for all methods whose maps of it are scored.
+    """A batch of images, the same for all methods whose maps of it are scored.
 
     Attributes:
         engine: The engine with the classifier.
-        forward: One pass over the pictures, B of them.
+        forward: One pass over the images, B of them.
         space: ``"pixel"`` or ``"normalized"``: what hidden pixels become.
         keep: ``"values"`` or ``"whole"``: whether kept pixels have the map's value, or are whole.
         made: What :meth:`once` has made, by what made it.
@@ -43,7 +43,7 @@ class BatchView:
 
     @property
     def x(self) -> Tensor:
-        """The pictures, float32 (B, C, H, W) in [0, 1]."""
+        """The images, float32 (B, C, H, W) in [0, 1]."""
         return self.forward.x
 
     @property
@@ -61,7 +61,7 @@ class BatchView:
         """Return ``make(self)``, which is called once whatever the number of methods and classes.
 
         Args:
-            make: Makes something of the pictures alone, with the batch first. A function of a
+            make: Makes something of the images alone, with the batch first. A function of a
                 module, so that the next call finds what the first made.
         """
         if make not in self.made:
@@ -69,7 +69,7 @@ class BatchView:
         return self.made[make]
 
     def only(self, rows: Tensor) -> BatchView:
-        """The same of some of its pictures."""
+        """The same of some of its images."""
         made = {make: value[rows] for make, value in self.made.items()}
         return replace(self, forward=self.forward.only(rows), made=made)
 
@@ -81,7 +81,7 @@ class FailedAgain:
     said: bool = False
 
     def say(self, method: Method, error: Exception) -> None:
-        """Say it of the first picture; how many there are the measures say, who leave them out."""
+        """Say it of the first image; how many there are the measures say, who leave them out."""
         if not self.said:
             why = error.what if isinstance(error, LcamError) else one_line(error)
             kind = "" if isinstance(error, LcamError) else f"{type(error).__name__}: "
@@ -91,16 +91,16 @@ class FailedAgain:
 
 @dataclass(frozen=True)
 class MapView:
-    """One method's maps of a batch, of one class a picture.
+    """One method's maps of a batch, of one class an image.
 
     Attributes:
-        batch: The pictures.
+        batch: The images.
         V: The maps, float32 (B, H, W) in [0, 1].
         classes: The classes explained, int64 (B,).
         full: Their scores f(X), float32 (B,).
         method: Who made the maps, where a measure has it explain again; else None.
         objects: Where the objects of the classes are, where a measure asks for them; else None.
-        failed_again: Whether the method has failed when it explained again, on any picture.
+        failed_again: Whether the method has failed when it explained again, on any image.
     """
 
     batch: BatchView
@@ -123,7 +123,7 @@ class MapView:
 
     @cached_property
     def masked(self) -> Forward:
-        """The pictures seen through their maps, X ⊙ V, in one pass.
+        """The images seen through their maps, X ⊙ V, in one pass.
 
         What V hides is the mask space's colour c: X ⊙ V = (X − c)·V + c.
         """
@@ -132,15 +132,15 @@ class MapView:
         return batch.engine.forward(shown)
 
     def explain_again(self, forward: Forward) -> Tensor:
-        """Have the method explain the same classes on other pictures.
+        """Have the method explain the same classes on other images.
 
-        A picture that it fails on costs nothing but the measures that asked.
+        An image that it fails on costs nothing but the measures that asked.
 
         Args:
-            forward: The other pictures, B of them, e.g. :attr:`masked`.
+            forward: The other images, B of them, e.g. :attr:`masked`.
 
         Returns:
-            V of them, float32 (B, H, W) in [0, 1]; NaN of a picture that the method fails on.
+            V of them, float32 (B, H, W) in [0, 1]; NaN of an image that the method fails on.
 
         Raises:
             NetworkChangedError: The method has changed the classifier.
@@ -149,12 +149,12 @@ class MapView:
             return self._maps_of(forward, self.classes)
         except NetworkChangedError:
             raise
-        except Exception:  # a method may be anybody's: one picture must not cost the others theirs
+        except Exception:  # a method may be anybody's: one image must not cost the others theirs
             rows = (slice(i, i + 1) for i in range(len(self.classes)))
             return torch.cat([self._map_or_nan(forward.only(i), self.classes[i]) for i in rows])
 
     def _map_or_nan(self, forward: Forward, classes: Tensor) -> Tensor:
-        """V of one picture, (1, H, W)."""
+        """V of one image, (1, H, W)."""
         try:
             return self._maps_of(forward, classes)
         except NetworkChangedError:
@@ -165,7 +165,7 @@ class MapView:
             return torch.full_like(self.V[:1], math.nan)
 
     def _maps_of(self, forward: Forward, classes: Tensor) -> Tensor:
-        assert self.method is not None, "no measure of the run says that it explains again"
+        assert self.method is not None, "no measure of the run declares that it explains again"
         checked = run_method(self.batch.engine, self.method, forward, classes)
         checked.check_range()
         return checked.maps.saliency

@@ -1,4 +1,4 @@
-"""How sure a share is that was counted on a few pictures."""
+"""How sure a share is that was counted on a few images."""
 
 from __future__ import annotations
 

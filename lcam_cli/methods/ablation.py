@@ -32,7 +32,7 @@ class AblationCam:
 
     @torch.no_grad()
     def __call__(self, engine: Engine, forward: Forward, classes: Tensor) -> Maps:
-        """K passes through the head a picture, in full batches over channels and pictures."""
+        """K passes through the head an image, in full batches over channels and images."""
 
         def logit(A: Tensor, picture: Tensor) -> Tensor:
             around = [t[picture] for t in forward.around]

@@ -19,7 +19,7 @@ from lcam_cli.methods.base import Maps
 
 
 def weighted_features(engine: Engine, forward: Forward, classes: Tensor) -> Tensor:
-    """F_k = α_k·A_k with Grad-CAM's α, each picture's F brought to root mean square 1.
+    """F_k = α_k·A_k with Grad-CAM's α, each image's F brought to root mean square 1.
 
     α is small where the classifier is sure; without a common size the gates would see a constant.
 

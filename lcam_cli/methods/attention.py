@@ -16,11 +16,11 @@ from lcam_cli.engine.grid import Grid
 
 
 def class_activation_map(A: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
-    """L = Σ_k w_k·A_k + b (Eq. 3), for one row of weights a picture.
+    """L = Σ_k w_k·A_k + b (Eq. 3), for one row of weights an image.
 
     Args:
         A: Feature maps, (B, K, P, Q).
-        w: The row of W that belongs to each picture's class, (B, K).
+        w: The row of W that belongs to each image's class, (B, K).
         b: Its bias, (B,).
 
     Returns:

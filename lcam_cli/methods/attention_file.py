@@ -44,7 +44,7 @@ _FORMAT_WITH_KERNEL = "lcam-attention/3"
 _FORMATS = (_FORMAT, _FORMAT_WITH_MODE, _FORMAT_WITH_KERNEL)
 _LENGTH = 8
 """Bytes of the number that begins a safetensors file, and what its header's length divides by."""
-NO_RUN_HINT = "train one (lcam train DATA --backbone …), or name another: --method gradcam"
+NO_RUN_HINT = "train one (lcam train DATA --backbone …), or use another method: --method gradcam"
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class AttentionSettings:
     Attributes:
         identity: The backbone it belongs to.
         class_names: R names.
-        preprocess: What turned pictures into the classifier's input.
+        preprocess: What turned images into the classifier's input.
         training: Mode, recipe and all its numbers (JSON values).
         trained_on: Where a file as read brings a head for its classifier: the frozen classifier
             the head was put on. ``identity`` is then the new one's, whose weights are the file.
@@ -147,11 +147,11 @@ def find_attention(given: Path | None, runs: Path = Path("runs")) -> Path:
     if given is None:
         found = trained_files(runs)
         if not found:
-            raise LcamError(f"no trained attention under {runs}/", NO_RUN_HINT)
+            raise LcamError(f"there is no trained attention in {runs}/", NO_RUN_HINT)
         return found[0]
     path = given / FILE_NAME if given.is_dir() else given
     if not path.is_file():
-        raise LcamError(f"no attention file {path}", NO_RUN_HINT)
+        raise LcamError(f"there is no attention file {path}", NO_RUN_HINT)
     return path
 
 
@@ -173,7 +173,7 @@ def load_attention(path: Path) -> AttentionFile:
     if R is not None and len(settings.class_names) != R:
         raise LcamError(
             f"{path} names {len(settings.class_names)} classes for {R} rows",
-            "the file is damaged; train it again",
+            "train it again: the file is damaged",
         )
     if isinstance(attention, TrainedHead):
         frozen = settings.identity
@@ -200,8 +200,8 @@ def _learned(path: Path, mode: str, tensors: Mapping[str, torch.Tensor]) -> Lear
         attention = OF_TENSORS[mode](tensors)
     except ValueError as needed:
         raise LcamError(
-            f"{path} holds no attention: it needs {needed}",
-            "give a file that lcam train or the authors' code wrote",
+            f"{path} does not hold an attention: it needs {needed}",
+            "pass a file that lcam train or the authors' code wrote",
         ) from None
     _check_finite(path, attention)
     return attention
@@ -238,16 +238,20 @@ def check_fits(file: AttentionFile, backbone: Backbone) -> None:
             ("backbone", trained.name, here.name),
             ("weights", trained.weights, here.weights),
             ("layer", trained.layer, here.layer),
-            ("grid", trained.grid or "found by itself", here.grid or "found by itself"),
+            ("grid", trained.grid or "found automatically", here.grid or "found automatically"),
             ("activation", trained.activation, here.activation),
-            ("output", trained.output or "found by itself", here.output or "found by itself"),
+            (
+                "output",
+                trained.output or "found automatically",
+                here.output or "found automatically",
+            ),
             ("last step", trained.probabilities or "logits", here.probabilities or "logits"),
         ):
             if there != now:
                 raise LcamError(
                     f"{file.path} was trained for {what} {there}, not {now}",
-                    "leave --backbone, --weights, --layer, --grid, --activation and --output out: "
-                    "the file knows its own",
+                    "remove --backbone, --weights, --layer, --grid, --activation and --output: the "
+                    "file has its own",
                 )
     if file.origin is not None:
         check_origin(str(file.path), file.origin, backbone)
@@ -257,12 +261,12 @@ def check_fits(file: AttentionFile, backbone: Backbone) -> None:
         raise LcamError(
             f"{file.path} expects {K} feature maps; "
             f"layer {here.layer} of {here.name} has {backbone.feature_shape[0]}",
-            "name the layer it was trained on: --layer NAME",
+            "pass the layer it was trained on: --layer NAME",
         )
     if R is not None and backbone.num_classes != R:
         raise LcamError(
-            f"{file.path} has {R} classes; {here.name} has {backbone.num_classes}",
-            "give the backbone and weights it was trained for",
+            f"{file.path} has {R} classes, but {here.name} has {backbone.num_classes}",
+            "pass the backbone and weights it was trained for",
         )
     if isinstance(file.attention, Tame):
         check_layers(str(file.path), file.attention, layers_of(file.training), backbone)
@@ -275,8 +279,8 @@ def _read_settings(path: Path) -> tuple[str, AttentionSettings]:
             metadata = opened.metadata() or {}
         if metadata.get("format") not in _FORMATS:
             raise LcamError(
-                f"{path} is no {_FORMAT} file",
-                "give the attention.safetensors of an lcam train run",
+                f"{path} is not a {_FORMAT} file",
+                "pass the attention.safetensors of an lcam train run",
             )
         names = json.loads(metadata["class_names"])
         training = json.loads(metadata["training"])
@@ -290,8 +294,8 @@ def _read_settings(path: Path) -> tuple[str, AttentionSettings]:
         mode = LCAM_MODES[0] if metadata["format"] == _FORMAT else metadata["mode"]
         if mode not in OF_TENSORS:
             raise LcamError(
-                f"{path} is of mode {mode!r}, which this version does not know",
-                f"give one of {', '.join(OF_TENSORS)}, or install a newer version",
+                f"{path} has mode {mode!r}, which this version does not know",
+                f"use one of {', '.join(OF_TENSORS)}, or install a newer version",
             )
         if metadata["format"] != _FORMAT and training.get("mode") != mode:
             raise ValueError(f"mode {mode}, but trained as {training.get('mode')}")

@@ -1,4 +1,4 @@
-"""What a method is: from one forward pass and a class a picture to maps."""
+"""What a method is: from one forward pass and a class an image to maps."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Maps:
 
         Args:
             L: The map before normalisation, (B, P, Q).
-            forward: The pictures it belongs to.
+            forward: The images it belongs to.
             grid: Where its cells lie; default where those of A do, ``forward.grid``, for a map of
-                as many cells. Others tile the picture.
+                as many cells. Others tile the image.
         """
         L = L.float()
         if grid is None and L.shape[1:] == forward.A.shape[2:]:
@@ -49,7 +49,7 @@ def at_least_one(what: str, value: int) -> None:
         LcamError: Fewer than one.
     """
     if value < 1:
-        raise LcamError(f"a method with {value} {what}", "give at least 1")
+        raise LcamError(f"a method with {value} {what}", "use at least 1")
 
 
 def first_pass(engine: Engine, method: Method, x: Tensor) -> Forward:
@@ -61,7 +61,7 @@ def first_pass(engine: Engine, method: Method, x: Tensor) -> Forward:
 
     Args:
         engine: The engine with the classifier.
-        method: What explains the pictures.
+        method: What explains the images.
         x: Pixels, (B, C, H, W).
     """
     own: Callable[[Engine, Tensor], Forward] | None = getattr(method, "first_pass", None)
@@ -74,7 +74,7 @@ def flat_maps(V: Tensor) -> Tensor:
 
 
 class Method(Protocol):
-    """A way to explain a batch of pictures.
+    """A way to explain a batch of images.
 
     Attributes:
         name: As users type it.
@@ -87,5 +87,5 @@ class Method(Protocol):
     forward_passes: int
 
     def __call__(self, engine: Engine, forward: Forward, classes: Tensor) -> Maps:
-        """Explain why ``classes`` (B,), int64, score as they do on the pictures of ``forward``."""
+        """Explain why ``classes`` (B,), int64, score as they do on the images of ``forward``."""
         ...

@@ -3,7 +3,7 @@
 Baumhauer, Slijepčević, Zeppelzauer: Bounded logit attention: Learning to explain image
 classifiers, arXiv 2105.14824, 2021; their variant BLA-PH, for a classifier that stays as it is.
 One 1×1 convolution without classes gives every position a logit ℓ, and −ReLU(ℓ) bounds it: all
-positions at the bound 0 count the same, so a picture decides by itself how many it needs. L2X-F,
+positions at the bound 0 count the same, so an image decides by itself how many it needs. L2X-F,
 what they compare with (after Chen et al., ICML 2018), takes a fixed number of positions instead.
 Their BLA and BLA-T, which train the classifier's head too, are in ``methods.trained_head``.
 """
@@ -53,7 +53,7 @@ def soft_selection(logits: Tensor, kind: Kind = "bla") -> Tensor:
 
 
 def hard_selection(logits: Tensor) -> Tensor:
-    """The positions whose bounded logit is the picture's largest: (B, P, Q) of 0 and 1."""
+    """The positions whose bounded logit is the image's largest: (B, P, Q) of 0 and 1."""
     beta = bounded(logits)
     return (beta == beta.amax((1, 2), keepdim=True)).to(logits.dtype)
 
@@ -113,7 +113,7 @@ class PositionLogits:
 
 
 class Bla:
-    """BLA's soft map: V = θ(ζ(a)). All classes of a picture have the same."""
+    """BLA's soft map: V = θ(ζ(a)). All classes of an image have the same."""
 
     forward_passes = 1
 
@@ -133,7 +133,7 @@ class HardPositions:
     """A choice of positions, drawn as it is: V = θ(1 where chosen, else 0).
 
     Args:
-        logits: The trained convolution. BLA's number of positions is the picture's own, and its
+        logits: The trained convolution. BLA's number of positions is the image's own, and its
             row is called ``"bla-hard"`` beside the soft one; L2X-F's is fixed.
         params: For the record in the maps file.
     """

@@ -34,7 +34,7 @@ class Cam:
             raise CannotExplainError(
                 f"cam cannot explain {identity.name}: what follows layer {identity.layer} is not "
                 "average pooling and one linear layer",
-                f"take a method for any head, e.g. {instead}",
+                f"use a method for any head, e.g. {instead}",
             )
         self.params: dict[str, Any] = {}
         self._W = linear.weight.detach().float()

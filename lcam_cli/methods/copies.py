@@ -1,4 +1,4 @@
-"""Gradient methods that look at changed copies of a picture: noisy ones, or fading to black."""
+"""Gradient methods that look at changed copies of an image: noisy ones, or fading to black."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class SmoothGradCamPlusPlus:
 
     D1, D2, D3 are the means over the copies of g, g², g³ at each position;
     a = D2/(2·D2 + D3·Σ_pq A_k + ε), α_k = Σ_pq a·ReLU(D1), L = ReLU(Σ_k α_k A_k), with A that of
-    the picture without noise and ε as in Grad-CAM++. The denominator's two terms cancel where
+    the image without noise and ε as in Grad-CAM++. The denominator's two terms cancel where
     features are negative, as a transformer's are, and what is left is rounding: it is at least a
     twentieth of their magnitudes, with its sign.
 
     Args:
         copies: n, the forward passes a map costs.
-        sigma: Standard deviation of the noise, as a share of each picture's range of values.
-        seed: Of the noise. All pictures, in any batch, get the same, scaled by their range.
+        sigma: Standard deviation of the noise, as a share of each image's range of values.
+        seed: Of the noise. All images, in any batch, get the same, scaled by their range.
 
     Raises:
         LcamError: A value out of its range.
@@ -49,7 +49,7 @@ class SmoothGradCamPlusPlus:
         return torch.randn(shape, generator=torch.Generator().manual_seed(self._seed))
 
     def _normalised_noise(self, engine: Engine, shape: tuple[int, ...]) -> Tensor:
-        """σ·noise/std, (n, C, H, W): what noise is once a picture is normalised.
+        """σ·noise/std, (n, C, H, W): what noise is once an image is normalised.
 
         It is kept, as it is the same for every batch.
         """
@@ -57,7 +57,7 @@ class SmoothGradCamPlusPlus:
         drawn_for = (shape, std, engine.device)
         if self._noise is None or self._noise[0] != drawn_for:
             noise = self.draw((self.forward_passes, *shape)).to(
-                # In the layout of pictures: sums over two layouts take many times as long.
+                # In the layout of images: sums over two layouts take many times as long.
                 engine.device,
                 memory_format=engine.backbone.memory_format,
             )
@@ -127,18 +127,18 @@ def _gradients(
     copies: int,
     change: Callable[[int, slice, Tensor], None],
 ) -> Iterator[tuple[Callable[[Tensor], Tensor], Tensor]]:
-    """Gradients at the target layer for n copies of each picture, in full batches.
+    """Gradients at the target layer for n copies of each image, in full batches.
 
     Args:
         engine: The engine with the classifier.
-        forward: The pictures, B of them.
+        forward: The images, B of them.
         classes: (B,), int64.
         copies: n.
-        change: Writes some copies of a picture, normalised, to a tensor (m, C, H, W).
+        change: Writes some copies of an image, normalised, to a tensor (m, C, H, W).
 
     Yields:
-        g, (m, K, P, Q), of copies of one picture or several, and what makes of values (m, ...) of
-        theirs their share of the mean over a picture's copies: (B, ...). Memory does not grow with
+        g, (m, K, P, Q), of copies of one image or several, and what makes of values (m, ...) of
+        theirs their share of the mean over an image's copies: (B, ...). Memory does not grow with
         n.
     """
     B, size = len(forward.x), engine.limit or engine.batch_size
@@ -154,7 +154,7 @@ def _gradients(
             which = slice(first - picture * copies, last - picture * copies)
             change(picture, which, given[first - start : last - start])
         owner = torch.arange(start, stop, device=forward.x.device) // copies
-        # Near classes are those of the pictures themselves.
+        # Near classes are those of the images themselves.
         contrast = forward.contrast and forward.contrast.only(owner)
         g = engine.gradients_at_layer(given[: stop - start], classes[owner], contrast)
         yield partial(_share, F.one_hot(owner, B).T / copies), g

@@ -30,7 +30,7 @@ _BEGINS_WITH = ("forward and backward", "attention", "attention and backward")
 def seconds_of_map(
     each: Pass, passes: int, times: PassTimes, *, again: bool = False
 ) -> float | None:
-    """Derive how long a map takes on pictures that come in batches.
+    """Derive how long a map takes on images that come in batches.
 
     Args:
         each: What each of the method's passes runs.

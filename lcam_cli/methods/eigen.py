@@ -17,7 +17,7 @@ from lcam_cli.methods.base import Maps
 class EigenCam:
     """L = X·v: A as X (P·Q, K), centred over the cells; v is its first right singular vector.
 
-    No class is explained: the map of a picture is the same for all of them.
+    No class is explained: the map of an image is the same for all of them.
     """
 
     name = "eigencam"
@@ -47,7 +47,7 @@ class EigenGradCam:
 
 
 def first_component(A: Tensor) -> Tensor:
-    """Project each cell on the first principal component of its picture's cells.
+    """Project each cell on the first principal component of its image's cells.
 
     The sign of a singular vector is arbitrary. Taken is the one with which the value of the largest
     magnitude is positive: what stands out is what is bright.

@@ -1,4 +1,4 @@
-"""Explaining many pictures: the loop from paths to rows of maps."""
+"""Explaining many images: the loop from paths to rows of maps."""
 
 from __future__ import annotations
 
@@ -28,44 +28,45 @@ from lcam_cli.methods.registry import make_method
 from lcam_cli.methods.run import CheckedMaps, run_method
 from lcam_cli.plugins import is_own
 
-NOT_NUMBERS = "the classifier's scores are not numbers on this picture"
-"""How the reason begins for which a picture is left out, in every command."""
+NOT_NUMBERS = "the classifier's scores are not finite on this image"
+"""How the reason begins for which an image is left out, in every command."""
 
 _PICTURES_OF_MANY_PASSES = 4
 
 
 def not_numbers(engine: Engine) -> str:
-    """Why a picture is left out whose scores are no numbers."""
+    """Why an image is left out whose scores are no numbers."""
     return NOT_NUMBERS + _in_precision(engine)
 
 
 def _in_precision(engine: Engine) -> str:
     """What to add to a reason that another precision may do away with."""
     precision = engine.hardware.precision
-    return "" if precision == "fp32" else f" in {precision}; --precision fp32 may help"
+    return "" if precision == "fp32" else f" in {precision}; try --precision fp32"
 
 
 def no_numbers(pictures: int, precision: str) -> LcamError:
-    """Return the error where the scores of every picture are no numbers.
+    """Return the error where the scores of every image are no numbers.
 
     Args:
         pictures: How many there are.
         precision: What the network computed in.
     """
-    less = "" if precision == "fp32" else "--precision fp32 may help; else "
+    less = "" if precision == "fp32" else "try --precision fp32; otherwise "
     return LcamError(
-        "the classifier's scores are not numbers on "
-        + (f"any of the {pictures} pictures" if pictures > 1 else "the only picture"),
-        f"{less}its weights may hold NaN, or --mean and --std not be those it was trained with",
+        "the classifier's scores are not finite on "
+        + (f"any of the {pictures} images" if pictures > 1 else "the only image"),
+        f"{less}check that its weights hold no NaN, and that --mean and --std are those it was "
+        "trained with",
     )
 
 
 @dataclass(frozen=True)
 class ClassChoice:
-    """Which classes of a picture are explained: the named ones, or else the ``top_k`` predicted.
+    """Which classes of an image are explained: the named ones, or else the ``top_k`` predicted.
 
     Attributes:
-        indices: Classes named by the user, explained on every picture.
+        indices: Classes named by the user, explained on every image.
         top_k: Without names, how many of the best-scored classes.
     """
 
@@ -74,7 +75,7 @@ class ClassChoice:
 
     @property
     def per_picture(self) -> int:
-        """Rows a picture."""
+        """Rows an image."""
         return len(self.indices) or self.top_k
 
     def to_json(self) -> dict[str, Any]:
@@ -90,11 +91,11 @@ class ClassChoice:
 
 
 def pictures_at_once(engine: Engine, method: Method) -> int:
-    """How many pictures make a batch.
+    """How many images make a batch.
 
-    Methods of many passes fill the engine's batches with masks by themselves; few pictures at a
+    Methods of many passes fill the engine's batches with masks by themselves; few images at a
     time let their runs, which can take hours, show progress and be stopped. Those that
-    ``batches_pictures`` have nothing to fill them with but pictures.
+    ``batches_pictures`` have nothing to fill them with but images.
     """
     if method.forward_passes <= 1 or getattr(method, "batches_pictures", False):
         return engine.batch_size
@@ -102,7 +103,7 @@ def pictures_at_once(engine: Engine, method: Method) -> int:
 
 
 def explained_at_once(engine: Engine, method: Method) -> int:
-    """How many pictures :func:`explain` takes at once.
+    """How many images :func:`explain` takes at once.
 
     It lets a method keep the graph of its first pass until the maps are made, so there are fewer
     where that graph is of the whole network.
@@ -123,39 +124,39 @@ def explain(
     row_path: Callable[[str], str] = lambda path: path,
     tasks: PictureTasks | None = None,
 ) -> Iterator[MapBatch]:
-    """Explain pictures, batch by batch, in order.
+    """Explain images, batch by batch, in order.
 
     Args:
         engine: The engine with the classifier.
         method: How to explain: a method, or the name of one that needs no training.
-        pictures: Paths, folders, Pillow pictures, arrays or tensors, one or several; see
-            :func:`~lcam_cli.images.inputs.pictures_of`. What is no file is called ``picture 3`` in
+        pictures: Paths, folders, Pillow images, arrays or tensors, one or several; see
+            :func:`~lcam_cli.images.inputs.pictures_of`. What is not a file is called ``image 3`` in
             the rows, counted from 0.
         choice: Which classes of each.
-        workers: Processes that read pictures.
-        start: The first picture to take, a multiple of :func:`explained_at_once`.
-        max_pixels: Pictures with more are skipped.
+        workers: Processes that read images.
+        start: The first image to take, a multiple of :func:`explained_at_once`.
+        max_pixels: Images with more are skipped.
         row_path: What a path is called in the rows, e.g. relative to a root.
-        tasks: For what is done with whole pictures later, such as overlays; they are kept for it.
+        tasks: For what is done with whole images later, such as overlays; they are kept for it.
 
     Yields:
-        Rows in the order of the pictures, the classes of a picture side by side; and the pictures
+        Rows in the order of the images, the classes of an image side by side; and the images
         that could not be read, or whose maps or scores are no numbers (:func:`not_numbers`).
 
     Raises:
         LcamError: More classes are asked for than the classifier has, the method is not known or
-            does not do what a method does, or something given is no picture.
-        TypeError: Something given is of a type that no picture, engine or method has.
+            does not do what a method does, or something given is no image.
+        TypeError: Something given is of a type that no image, engine or method has.
     """
     if not isinstance(engine, Engine):
-        raise TypeError(f"explain wants an Engine, not a {type(engine).__name__}: Engine(backbone)")
+        raise TypeError(f"explain needs an Engine, not a {type(engine).__name__}: Engine(backbone)")
     if isinstance(method, str):
         method = make_method(method, engine.backbone)
     elif not is_own(method):
         check_method(method, f"the method {getattr(method, 'name', type(method).__name__)!r}")
     preprocess = engine.backbone.preprocess
     given = pictures_of(pictures, preprocess.channels, preprocess.window)
-    paths = [one if isinstance(one, str) else f"picture {i}" for i, one in enumerate(given)]
+    paths = [one if isinstance(one, str) else f"image {i}" for i, one in enumerate(given)]
     if choice.top_k > engine.backbone.num_classes:
         raise LcamError(
             f"--top-k {choice.top_k}: this classifier has {engine.backbone.num_classes} classes",
@@ -184,7 +185,7 @@ def explain(
 
 @dataclass(frozen=True)
 class _Explaining:
-    """How batches become rows: the arguments of :func:`explain`, with the pictures' paths."""
+    """How batches become rows: the arguments of :func:`explain`, with the images' paths."""
 
     engine: Engine
     method: Method
@@ -262,7 +263,7 @@ class _Explaining:
 
 
 def with_numbers(engine: Engine, batch: Batch, forward: Forward, paths: Sequence[str]) -> Batch:
-    """A batch less the pictures whose scores are no numbers, which are skipped."""
+    """A batch less the images whose scores are no numbers, which are skipped."""
     finite = forward.finite.cpu().numpy()
     lost = [Skipped(paths[i], not_numbers(engine)) for i in compress(batch.indices, ~finite)]
     return batch.only(finite.nonzero()[0].tolist(), batch.skipped + lost)
@@ -276,15 +277,15 @@ def map_rows(
     maps: Sequence[Maps],
     names: list[str],
 ) -> MapBatch:
-    """Put a batch's maps together as rows, the classes of a picture side by side.
+    """Put a batch's maps together as rows, the classes of an image side by side.
 
     Args:
         engine: The engine with the classifier.
-        batch: B readable pictures, and those that are not.
+        batch: B readable images, and those that are not.
         forward: Their forward pass.
         classes: The classes explained, (B, C).
         maps: The maps of each class, C of them.
-        names: What the pictures are called, B of them.
+        names: What the images are called, B of them.
     """
     scores = forward.scores.gather(1, classes)
     per_picture = classes.shape[1]
@@ -299,11 +300,12 @@ def map_rows(
         confidence=scores.flatten().cpu().numpy(),
         crop_box=np.repeat(batch.crop_boxes, per_picture, axis=0),
         skipped=batch.skipped,
+        sizes=np.repeat(batch.sizes, per_picture, axis=0),
     )
 
 
 def _side_by_side(columns: list[Tensor]) -> Tensor:
-    """C tensors (B, …), one a class, to (B·C, …) with a picture's classes side by side."""
+    """C tensors (B, …), one a class, to (B·C, …) with an image's classes side by side."""
     return torch.stack(columns, 1).flatten(0, 1)
 
 
@@ -316,7 +318,7 @@ def _repeat(values: Tensor, times: int) -> Tensor:
 
 
 def no_rows(engine: Engine, skipped: list[Skipped]) -> MapBatch:
-    """A batch without maps: pictures that could not be read are all there is to tell."""
+    """A batch without maps: images that could not be read are all there is to tell."""
     _, H, W = engine.backbone.preprocess.input_shape
     nothing = np.zeros(0, np.int32)
     return MapBatch(
@@ -329,4 +331,5 @@ def no_rows(engine: Engine, skipped: list[Skipped]) -> MapBatch:
         confidence=np.zeros(0, np.float32),
         crop_box=np.zeros((0, 4), np.float32),
         skipped=skipped,
+        sizes=np.zeros((0, 2), np.int32),
     )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 FAMILIES = {
-    "learned": "trained by lcam train; at inference a forward pass",
+    "learned": "trained by lcam train; one forward pass per map",
     "gradient": "gradients of the class at the layer's feature maps",
-    "features": "the feature maps, and no more than the network's own weights",
-    "perturbation": "how scores change where pictures or feature maps are hidden",
+    "features": "only the feature maps and the network's own weights",
+    "perturbation": "how scores change when parts of the image or feature maps are hidden",
     "transformer": "the attention of a transformer's tokens to each other",
-    "pixel": "gradients of the class at the picture itself, or patches of it hidden",
-    "other": "of other packages that do not say more",
-    "floor": "what knows nothing, for every method to be better than",
+    "pixel": "gradients of the class at the image itself, or patches of it hidden",
+    "other": "from other packages, without a family",
+    "floor": "random maps, which every method should beat",
 }
 """By name, what the methods of a family look at, in the order in which they are listed."""
 

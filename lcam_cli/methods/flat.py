@@ -32,12 +32,12 @@ def named_for_flat(name: str, params: Mapping[str, Any]) -> str:
 
 
 def why_flat(engine: Engine, method: str, forward: Forward, classes: Tensor) -> str:
-    """Find out why a method's maps of some pictures are flat.
+    """Find out why a method's maps of some images are flat.
 
     Args:
         engine: The engine with the classifier.
         method: The method's name, of :func:`named_for_flat`.
-        forward: The pictures, B of them, all with flat maps.
+        forward: The images, B of them, all with flat maps.
         classes: The classes explained, (B,).
 
     Returns:
@@ -46,7 +46,7 @@ def why_flat(engine: Engine, method: str, forward: Forward, classes: Tensor) -> 
     layer = engine.backbone.identity.layer
     if flat_maps(forward.A.flatten(0, 1)).all():
         return (
-            f"the features of layer {layer} are the same everywhere, as on a picture of one colour"
+            f"the features of layer {layer} are the same everywhere, as on an image of one colour"
         )
     return _why_by_gradient(engine, forward, classes) if method in _BY_GRADIENT else ""
 
@@ -55,9 +55,7 @@ def _why_by_gradient(engine: Engine, forward: Forward, classes: Tensor) -> str:
     """The same, of a method whose maps are gradients times features."""
     layer = engine.backbone.identity.layer
     if not forward.logits.any():
-        return (
-            "all logits are 0, as those of a classifier before its training: give trained --weights"
-        )
+        return "all logits are 0, as before training: pass trained --weights"
     try:
         g = engine.feature_gradients(forward, classes)
     except (LcamError, RuntimeError):
@@ -66,19 +64,20 @@ def _why_by_gradient(engine: Engine, forward: Forward, classes: Tensor) -> str:
     undone = bool(engine.backbone.identity.probabilities) and not g.any()
     if undone or _are_probabilities(forward.logits):
         return (
-            "the network gives probabilities, whose gradients vanish where it is sure: let it give "
-            "logits, without the softmax or sigmoid at its end"
+            "the network returns probabilities, whose gradients vanish when it is confident: "
+            "return logits, without "
+            "the softmax or sigmoid at its end"
         )
     if not g.any():
         return (
-            f"the scores have no gradient at layer {layer}: what it gives there does not reach "
-            "them, as that of a transformer's patches behind the last attention; name an earlier "
-            "--layer, or none"
+            f"the scores have no gradient at layer {layer}: its output does not reach them, like a "
+            "transformer's patches after the last attention; pass an earlier --layer, or remove "
+            "--layer"
         )
     if not _speak_against(forward.A, g).all():
         return ""
     sign = "; --method cam keeps the sign" if engine.backbone.linear_head() else ""
-    return f"nothing in layer {layer} speaks for the class, only against it{sign}"
+    return f"no feature of layer {layer} raises the score of the class{sign}"
 
 
 def _are_probabilities(outputs: Tensor) -> bool:
@@ -90,7 +89,7 @@ def _are_probabilities(outputs: Tensor) -> bool:
 
 
 def _speak_against(A: Tensor, g: Tensor) -> Tensor:
-    """Of which pictures no position speaks for the class, (B,)."""
+    """Of which images no position speaks for the class, (B,)."""
     averaged = class_activation_map(A, g.mean((2, 3)))
     each = (g.relu() * A).sum(1)
     return torch.stack([(L <= 0).flatten(1).all(1) for L in (averaged, each)]).any(0)

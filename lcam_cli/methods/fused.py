@@ -131,14 +131,14 @@ def check_layers(name: str, layers: Sequence[str], how: str | None) -> None:
         LcamError: There are not, or a layer is named twice.
     """
     if how is not None and how not in get_args(Fuse):
-        raise LcamError(f"unknown fusion {how!r}", f"it is one of {', '.join(get_args(Fuse))}")
+        raise LcamError(f"unknown fusion {how!r}", f"use one of {', '.join(get_args(Fuse))}")
     if how is not None and len(layers) < 2:
         raise LcamError(
-            f"--fuse {how}: there is one layer for {name}, and nothing to fuse",
-            "name several, e.g. --layer layer3 --layer layer4",
+            f"--fuse {how}: {name} has only one layer, so there is nothing to fuse",
+            "pass several layers, e.g. --layer layer3 --layer layer4",
         )
     if len(set(layers)) < len(layers):
-        raise LcamError(f"a layer is named twice: {', '.join(layers)}", "name each once")
+        raise LcamError(f"a layer is named twice: {', '.join(layers)}", "pass each once")
 
 
 def _brought_to_scale(method: Method, maps: Maps, view: Forward) -> Tensor:

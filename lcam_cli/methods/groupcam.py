@@ -1,4 +1,4 @@
-"""Group-CAM: groups of weighted feature maps are masks over a blurred picture.
+"""Group-CAM: groups of weighted feature maps are masks over a blurred image.
 
 Zhang, Rao, Yang: Group-CAM: Group Score-Weighted Visual Explanations for Deep Convolutional
 Networks, arXiv 2103.13859, 2021.
@@ -21,14 +21,14 @@ from lcam_cli.methods.base import Maps
 from lcam_cli.methods.scorecam import stretch
 
 _GROUPS = 32
-_HIDDEN = 0.7  # share of a picture's mask cells that are set to zero
+_HIDDEN = 0.7  # share of an image's mask cells that are set to zero
 _KERNEL, _SIGMA = 51, 50.0
 
 
 class GroupCam:
     """M_l = ζ(θ(ReLU(Σ_k∈l α_k A_k))), α of Grad-CAM, over 32 groups l of neighbouring channels.
 
-    Cells below a picture's 70th percentile are zero first. With B the blurred picture,
+    Cells below an image's 70th percentile are zero first. With B the blurred image,
     s_l = f_y(X·M_l + B·(1 − M_l)) − f_y(B), softmax scores; V = ζ(ReLU(Σ_l s_l M_l)). Where there
     are no gradients, α is measured.
     """
@@ -40,7 +40,7 @@ class GroupCam:
         self.params: dict[str, Any] = {"groups": _GROUPS}
 
     def __call__(self, engine: Engine, forward: Forward, classes: Tensor) -> Maps:
-        """32 masked forward passes, one of the blurred picture, and α."""
+        """32 masked forward passes, one of the blurred image, and α."""
         B, _, height, width = forward.x.shape
         alpha = channel_gradients(engine, forward, classes)
         weighted = alpha[:, :, None, None] * forward.A

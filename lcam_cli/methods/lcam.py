@@ -43,7 +43,7 @@ class LCam:
             LcamError: The file is one of another learned method.
         """
         if not isinstance(file.attention, Attention):
-            raise LcamError(f"{file.path} is no attention of L-CAM", "see methods.trained")
+            raise LcamError(f"{file.path} is not an L-CAM attention", "see methods.trained")
         return cls(file.attention, name or mode_name(file), params_of(file))
 
     def __call__(self, engine: Engine, forward: Forward, classes: Tensor) -> Maps:

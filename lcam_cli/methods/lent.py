@@ -34,8 +34,8 @@ def unwritten(who: str, tensors: Mapping[str, Tensor]) -> Iterator[None]:
     written = [name for name, tensor in tensors.items() if _version(tensor) != before[name]]
     if written:
         raise LcamError(
-            f"{who} writes in place to {', '.join(written)}, which it must leave as it is",
-            f"{TELL}: write to a copy, as of clone()",
+            f"{who} writes in place to {', '.join(written)}, which it must not change",
+            f"{TELL}: write to a copy, e.g. from clone()",
         )
 
 

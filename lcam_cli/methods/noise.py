@@ -24,7 +24,7 @@ class RandomMap:
         self._seed = seed
 
     def __call__(self, engine: Engine, forward: Forward, classes: Tensor) -> Maps:
-        """Draw each map from the seed, the picture and the class, whatever the batch around it."""
+        """Draw each map from the seed, the image and the class, whatever the batch around it."""
         cells = np.stack(
             [
                 np.random.default_rng([self._seed, checksum, int(r)]).random(
@@ -37,7 +37,7 @@ class RandomMap:
 
 
 def checksums(x: Tensor) -> list[int]:
-    """Return a number for each picture, by its pixels: a seed that goes with the picture.
+    """Return a number for each image, by its pixels: a seed that goes with the image.
 
     Args:
         x: Pixels (B, C, H, W) in [0, 1].

@@ -1,4 +1,4 @@
-"""Occlusion: what the score loses where a patch hides the picture.
+"""Occlusion: what the score loses where a patch hides the image.
 
 Zeiler, Fergus: Visualizing and Understanding Convolutional Networks, ECCV 2014.
 """
@@ -24,11 +24,11 @@ class Occlusion:
     """V = ζ(D), D at a pixel the mean of f_y(X) − f_y(X hidden) over the patches that hide it.
 
     f_y is the score. A patch is 1/7 of each side long, rounded, and moves by half of that; the last
-    of a row may be cut off at the border. Where it hides, the normalised picture is zero, which is
+    of a row may be cut off at the border. Where it hides, the normalised image is zero, which is
     the mean colour. It needs scores alone.
 
     Args:
-        backbone: The classifier; the size of its pictures says how many patches there are.
+        backbone: The classifier; the size of its images says how many patches there are.
     """
 
     name = "occlusion"

@@ -23,7 +23,7 @@ class OptiCam:
 
     f_y is the logit, and masks multiply pixels in [0, 1]. u begins at zero, so that all channels
     weigh alike, unless they then cancel: see :func:`start`. Adam works number by number, so that
-    the pictures of a batch do not matter to each other.
+    the images of a batch do not matter to each other.
 
     Args:
         steps: Of Adam; the forward passes that a map costs.

@@ -1,4 +1,4 @@
-"""Pixel methods: gradients of the class score at the picture, through the whole network.
+"""Pixel methods: gradients of the class score at the image, through the whole network.
 
 X are pixels in [0, 1], before the classifier's mean and standard deviation, and black is 0. Maps
 are drawn at the input's size; there are no cells.
@@ -23,7 +23,7 @@ from lcam_cli.methods.noise import checksums
 
 
 class _OfGradient:
-    """A method of the gradient at the pictures themselves: their first pass serves for it."""
+    """A method of the gradient at the images themselves: their first pass serves for it."""
 
     forward_passes = 1
     whole_graph = True
@@ -57,7 +57,7 @@ class InputXGradient(_OfGradient):
 
 
 class IntegratedGradients:
-    """Integrated gradients (Sundararajan et al., ICML 2017) from black to the picture.
+    """Integrated gradients (Sundararajan et al., ICML 2017) from black to the image.
 
     V = ζ(Σ_c |X_c·mean_s ∂f_y/∂X_c at s·X|) over s = 1/n, 2/n, …, 1: the right Riemann sum.
 
@@ -90,8 +90,8 @@ class SmoothGrad:
 
     Args:
         draws: Noisy copies, the forward passes a map costs.
-        sigma: Standard deviation of the noise, as a share of each picture's range of values.
-        seed: Of the noise; what a picture gets depends on nothing but this and the picture.
+        sigma: Standard deviation of the noise, as a share of each image's range of values.
+        seed: Of the noise; what an image gets depends on nothing but this and the image.
 
     Raises:
         LcamError: Fewer than one draw.
@@ -126,7 +126,7 @@ class GradientShap:
 
     Args:
         draws: The forward passes a map costs.
-        seed: Of baselines and t; what a picture gets depends on nothing but this and the picture.
+        seed: Of baselines and t; what an image gets depends on nothing but this and the image.
 
     Raises:
         LcamError: Fewer than one draw.
@@ -153,7 +153,7 @@ class GradientShap:
 
 
 class Draws:
-    """Noise for pictures: each of its draws comes from the seed, the picture and its number.
+    """Noise for images: each of its draws comes from the seed, the image and its number.
 
     So a map depends on no batch, order or rank, and no noise is kept.
     """
@@ -167,20 +167,20 @@ class Draws:
 
 
 class DrawsOfBatch:
-    """Noise for the pictures of one batch; shaped and placed as they are."""
+    """Noise for the images of one batch; shaped and placed as they are."""
 
     def __init__(self, seed: int, x: Tensor) -> None:
         self._seed, self._x, self._checksums = seed, x, checksums(x)
 
     def normal(self, picture: Tensor, draw: Tensor) -> Tensor:
-        """Standard normal noise for draws (m,) of pictures (m,): (m, C, H, W)."""
+        """Standard normal noise for draws (m,) of images (m,): (m, C, H, W)."""
         noise = torch.empty((len(picture), *self._x.shape[1:]))
         for one, generator in zip(noise, self._generators(picture, draw), strict=True):
             one.normal_(generator=generator)
         return noise.to(self._x.device)
 
     def baselines(self, picture: Tensor, draw: Tensor) -> tuple[Tensor, Tensor]:
-        """Where draws (m,) of pictures (m,) begin, (m, C, H, W), and how far they go, t (m,)."""
+        """Where draws (m,) of images (m,) begin, (m, C, H, W), and how far they go, t (m,)."""
         baseline, t = torch.zeros((len(picture), *self._x.shape[1:])), torch.empty(len(picture))
         is_noise = (draw % 2).tolist()
         for i, generator in enumerate(self._generators(picture, draw)):
@@ -201,7 +201,7 @@ class DrawsOfBatch:
 
 
 def _gradient(engine: Engine, forward: Forward, classes: Tensor) -> Tensor:
-    """∂f_y/∂X at the pictures, (B, C, H, W); one for all methods that want it."""
+    """∂f_y/∂X at the images, (B, C, H, W); one for all methods that want it."""
 
     def gradients() -> Tensor:
         return picture_gradients(engine, forward.x, classes, forward.contrast, forward.graph)
@@ -218,16 +218,16 @@ def _mean_gradient(
     copies: int,
     at: Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]],
 ) -> Tensor:
-    """The mean over changed copies of each picture of the gradient there, or times a factor.
+    """The mean over changed copies of each image of the gradient there, or times a factor.
 
-    Batches are full, across pictures and copies, and memory does not grow with the copies.
+    Batches are full, across images and copies, and memory does not grow with the copies.
 
     Args:
         engine: The engine with the classifier.
-        forward: The pictures, B of them.
+        forward: The images, B of them.
         classes: (B,), int64.
         copies: n.
-        at: Makes copies from indices of pictures (m,) and of copies (m,): (m, C, H, W), and what to
+        at: Makes copies from indices of images (m,) and of copies (m,): (m, C, H, W), and what to
             multiply the gradients there by, shaped alike; None for nothing.
 
     Returns:
@@ -238,7 +238,7 @@ def _mean_gradient(
     for chunk in torch.split(order, engine.limit or engine.batch_size):
         picture = chunk // copies
         copy, factor = at(picture, chunk % copies)
-        # Near classes are those of the pictures themselves.
+        # Near classes are those of the images themselves.
         contrast = forward.contrast and forward.contrast.only(picture)
         g = picture_gradients(engine, copy, classes[picture], contrast)
         total.index_add_(0, picture, g if factor is None else g * factor)
@@ -251,5 +251,5 @@ def _summed(attribution: Tensor) -> Maps:
 
 
 def _over_pixels(values: Tensor) -> Tensor:
-    """Numbers (m,), to multiply pictures (m, C, H, W) by."""
+    """Numbers (m,), to multiply images (m, C, H, W) by."""
     return values[:, None, None, None]

@@ -1,4 +1,4 @@
-"""Where the cells of a method's maps lie in the picture, for the record."""
+"""Where the cells of a method's maps lie in the image, for the record."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def grid_of_maps(engine: Engine, method: Method) -> Grid | None:
     """Tell whether a method's maps are placed by the receptive fields of their cells.
 
     Returns:
-        The grid of the cells (those of ``/cam`` in a maps file); None where they tile the picture
+        The grid of the cells (those of ``/cam`` in a maps file); None where they tile the image
         evenly, as those of a method do that was trained so, or where the map has none.
     """
     if always_tiles(method):
@@ -41,5 +41,5 @@ def grid_of_maps(engine: Engine, method: Method) -> Grid | None:
 
 
 def always_tiles(method: Method) -> bool:
-    """Whether a method's cells tile the picture wherever their receptive fields lie."""
+    """Whether a method's cells tile the image wherever their receptive fields lie."""
     return is_own(method) and getattr(method, "tiles", False) is True

@@ -67,19 +67,21 @@ def check_method(method: object, who: str, name: str = "") -> Method:
     """
     if isinstance(method, type) or not callable(method):
         kind = f"class {method.__name__}" if isinstance(method, type) else type(method).__name__
-        raise LcamError(f"{who} makes no method, but a {kind}", TELL)
+        raise LcamError(f"{who} does not make a method but a {kind}", TELL)
     missing = [one for one in Method.__annotations__ if not hasattr(method, one)]
     if missing:
         raise LcamError(f"{who} makes a method without {', '.join(missing)}", TELL)
     found, params, passes = (getattr(method, one) for one in Method.__annotations__)
     if not isinstance(found, str) or (name and found != name):
-        raise LcamError(f"{who} makes a method of the name {found!r}, not {name!r}", TELL)
+        raise LcamError(f"{who} makes a method with the name {found!r}, not {name!r}", TELL)
     if not isinstance(passes, int) or passes < 0:
-        raise LcamError(f"{who}: its forward_passes are {passes!r}, no number of passes", TELL)
+        raise LcamError(f"{who}: its forward_passes are {passes!r}, not a number of passes", TELL)
     try:
         json.dumps(params, allow_nan=False)
         if not isinstance(params, dict):
-            raise TypeError(f"a {type(params).__name__} is no dict")
+            raise TypeError(f"a {type(params).__name__} is not a dict")
     except (TypeError, ValueError, RecursionError) as error:
-        raise LcamError(f"{who}: its params are no dict of JSON values: {error}", TELL) from error
+        raise LcamError(
+            f"{who}: its params are not a dict of JSON values: {error}", TELL
+        ) from error
     return method  # type: ignore[return-value]

@@ -24,11 +24,15 @@ class Preference:
 PREFERRED = (
     Preference("lcam", "it was trained for this network, and a map costs one forward pass"),
     Preference("tame", "it was trained for this network, and a map costs one forward pass"),
-    Preference("cam", "after it come pooling and one linear layer, whose weights say it exactly"),
-    Preference("gae", "its classifier reads a token, and attention says which patches that reads"),
-    Preference("gradcam", "it costs little more than a forward pass, whatever follows the layer"),
-    Preference("reciprocam", "it needs no gradients, and runs the head alone"),
-    Preference("occlusion", "it needs scores alone, and costs a fraction of rise"),
+    Preference(
+        "cam", "pooling and one linear layer follow the layer, so its weights give the exact map"
+    ),
+    Preference(
+        "gae", "its classifier reads one token, and attention shows which patches that token reads"
+    ),
+    Preference("gradcam", "it costs little more than a forward pass and works with any head"),
+    Preference("reciprocam", "it needs no gradients and runs only the head"),
+    Preference("occlusion", "it needs only scores and costs a fraction of rise"),
 )
 """The first of them that can explain a network is the one to take."""
 
@@ -67,4 +71,4 @@ def advice(names: Sequence[str]) -> str:
     others = [name for name in names if name != best]
     more = len(others) - _SHOWN
     listed = ", ".join(others[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
-    return f"take {best}" + (f"; these explain it too: {listed}" if others else "")
+    return f"use {best}" + (f"; these methods also work: {listed}" if others else "")

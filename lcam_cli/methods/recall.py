@@ -62,7 +62,7 @@ def recall_classifier(
     if settings.identity != identity:
         raise LcamError(
             f"{source} was not made with the trained head of {run}",
-            "give the attention file of that run: --weights FILE",
+            "pass the attention file of that run: --weights FILE",
         )
     frozen = recall_backbone(
         str(run),
@@ -75,9 +75,9 @@ def recall_classifier(
     K = frozen.feature_shape[0]
     if (learned.channels, learned.classes) != (K, frozen.num_classes):
         raise LcamError(
-            f"{run} has a head of {learned.classes} classes on {learned.channels} feature maps; "
-            f"{identity.name} has {frozen.num_classes} and {K}",
-            "the file is damaged; train it again",
+            f"{run} has a head of {learned.classes} classes on {learned.channels} feature maps, "
+            f"but {identity.name} has {frozen.num_classes} classes and {K} feature maps",
+            "train it again: the file is damaged",
         )
     return frozen.with_head(
         learned.module(), weights=identity.weights, weights_file=identity.weights_file

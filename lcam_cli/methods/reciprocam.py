@@ -34,7 +34,7 @@ class ReciproCam:
 
     @torch.no_grad()
     def __call__(self, engine: Engine, forward: Forward, classes: Tensor) -> Maps:
-        """P·Q passes through the head a picture, in full batches over cells and pictures."""
+        """P·Q passes through the head an image, in full batches over cells and images."""
         B, _, P, Q = forward.A.shape
         rows, columns = _gaussians(P).to(forward.A), _gaussians(Q).to(forward.A)
 

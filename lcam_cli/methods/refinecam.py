@@ -32,10 +32,10 @@ def refinecam(backbone: Backbone, layers: Sequence[str] = (), how: Fuse | None =
         layers = list(stage_ends(backbone))[-_STAGES:]
         if len(layers) < 2:
             raise CannotExplainError(
-                f"{REFINECAM} fuses several layers, and {backbone.identity.name} has one stage of "
+                f"{REFINECAM} fuses several layers, but {backbone.identity.name} has one stage of "
                 f"feature maps up to {layers[0]}",
-                "name several, each by --layer",
-                "name several layers, each by --layer",
+                "pass several, each with --layer",
+                "pass several layers, each with --layer",
             )
     check_layers(REFINECAM, layers, how)
     layers = [backbone.at(layer).identity.layer for layer in layers]

@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 
 from lcam_cli.engine.backbone import Backbone
 from lcam_cli.engine.no_gradients import no_gradients
 from lcam_cli.engine.taps import check_gradients
-from lcam_cli.errors import CannotExplainError, LcamError, did_you_mean
+from lcam_cli.errors import CannotExplainError, LcamError
 from lcam_cli.methods.base import Method
 from lcam_cli.methods.contrasted import Contrasted
 from lcam_cli.methods.families import FAMILIES, FLOOR, GROUPS
 from lcam_cli.methods.fused import Fused, check_layers
+from lcam_cli.methods.names import unknown_method
 from lcam_cli.methods.options import MethodOptions
 from lcam_cli.methods.plugins import find_plugins, load_plugin, make_plugin
 from lcam_cli.methods.preferred import advice
@@ -68,7 +70,9 @@ def known_methods() -> dict[str, Entry]:
     known = dict(METHODS)
     for name, point in find_plugins().items():
         if name in METHODS or name in GROUPS or is_trained(name):
-            log.warning("the plug-in method %r (%s) takes a name of lcam's own", name, point.value)
+            log.warning(
+                "the plug-in method %r (%s) has a name that lcam itself uses", name, point.value
+            )
             continue
         try:
             known[name] = _plugin_entry(point)
@@ -92,21 +96,18 @@ def find_method(name: str, *, or_groups: bool = False) -> Entry:
     if is_trained(name):
         raise LcamError(
             f"{name} comes from training",
-            "in Python: LCam.of_file(load_attention(FILE)), for a file of lcam train",
+            "in Python, use LCam.of_file(load_attention(FILE)) with a file from lcam train",
         )
     if name in GROUPS:
         raise LcamError(
-            f"{name} is a group of methods, and one is wanted",
-            f"groups go with `lcam compare --methods {name}`; "
+            f"{name} is a group of methods, but one method is needed",
+            f"use groups with `lcam compare --methods {name}`; "
             "`lcam explain --list-methods` lists their methods",
         )
     plugins = find_plugins()
     if name in plugins:
         return _plugin_entry(plugins[name])
-    near = did_you_mean(name, [*METHODS, *plugins, *(GROUPS if or_groups else ())])
-    raise LcamError(
-        f"unknown method {name!r}", f"{near} `lcam explain --list-methods` lists all.".strip()
-    )
+    raise unknown_method(name, [*METHODS, *plugins, *(GROUPS if or_groups else ())])
 
 
 def make_method(
@@ -140,7 +141,7 @@ def make_method(
 def which_explain(backbone: Backbone, options: MethodOptions = _DEFAULTS, *, like: str = "") -> str:
     """A hint: which methods can explain a backbone, and which of them to take.
 
-    Every method is tried, which takes some passes of one picture: it is for errors. Those of the
+    Every method is tried, which takes some passes of one image: it is for errors. Those of the
     family of the method ``like`` come first.
     """
     family = find_method(like).family if like else ""
@@ -181,11 +182,14 @@ def try_method(name: str, backbone: Backbone, options: MethodOptions = _DEFAULTS
     contrast = options.contrast or entry.contrast
     if contrast is not None and not entry.contrasts:
         able = ", ".join(contrasting())
-        raise LcamError(f"{name} takes no --contrast", f"these do, by their gradients: {able}")
+        raise LcamError(
+            f"{name} does not support --contrast", f"use one of these, which do: {able}"
+        )
     if contrast is not None and backbone.num_classes == 1:
         raise CannotExplainError(
-            f"{name} tells a class from others, and {backbone.identity.name} has one",
-            remedy="" if entry.contrast else "leave --contrast out",
+            f"{name} contrasts a class with others, but {backbone.identity.name} has only one "
+            "class",
+            remedy="" if entry.contrast else "remove --contrast",
         )
     method = _made(name, entry, backbone, options)
     return method if contrast is None else Contrasted(method, contrast, name)
@@ -202,15 +206,15 @@ def _made(name: str, entry: Entry, backbone: Backbone, options: MethodOptions) -
         return entry.make(backbone, options)
     if not entry.fuses or entry.plugin is not None:
         raise LcamError(
-            f"{name} cannot explain several layers and fuse its maps",
-            f"name one --layer, or a method that can: {', '.join(_fusing())}",
+            f"{name} cannot fuse the maps of several layers",
+            f"pass one --layer, or use a method that can: {', '.join(_fusing())}",
         )
     each = options.of_one_layer()
     methods: dict[str, Method] = {}
     for layer in options.layers:
         at = backbone.at(layer)
         if entry.gradients and not at.differentiable:
-            raise no_gradients(at, name, "name other layers")
+            raise no_gradients(at, name, "pass other layers")
         methods[at.identity.layer] = entry.make(at, each)
     if entry.reads and entry.gradients:
         check_gradients(backbone, list(methods))
@@ -219,8 +223,18 @@ def _made(name: str, entry: Entry, backbone: Backbone, options: MethodOptions) -
 
 
 def is_classless(name: str) -> bool:
-    """Whether a method that comes along makes the same map of a picture for every class."""
+    """Whether a method that comes along makes the same map of an image for every class."""
     return name in METHODS and METHODS[name].classless
+
+
+def is_of_pixels(name: str) -> bool:
+    """Whether a method, or a row of its maps in a comparison, looks at single pixels.
+
+    Few pixels of such maps are bright, so that they are drawn with other limits.
+    """
+    with suppress(LcamError):  # it comes from training, or from a package that is not here
+        return find_method(name.partition(" (")[0]).family == "pixel"
+    return False
 
 
 def contrasting() -> list[str]:
@@ -252,8 +266,8 @@ def _plugin_entry(point: EntryPoint) -> Entry:
     family = getattr(make, "family", "gradient" if gradients else "other")
     if family not in FAMILIES:
         raise LcamError(
-            f"{plugin_name(point, 'method')} says that its family is {family!r}",
-            f"{TELL}: it is one of {', '.join(FAMILIES)}",
+            f"{plugin_name(point, 'method')} has the family {family!r}",
+            f"{TELL}: use one of {', '.join(FAMILIES)}",
         )
     return Entry(
         lines[0],

@@ -20,10 +20,10 @@ from lcam_cli.methods.base import Maps
 
 
 class Rise:
-    """V = ζ(Σ_n score_n·mask_n / (N·p)), the score that of y on the picture times mask_n.
+    """V = ζ(Σ_n score_n·mask_n / (N·p)), the score that of y on the image times mask_n.
 
     The masks are drawn once, as grids of cells and shifts; the full-size ones are made as they are
-    needed, and serve all pictures of a batch.
+    needed, and serve all images of a batch.
 
     Args:
         masks: N, the forward passes a map costs.
@@ -40,9 +40,9 @@ class Rise:
     def __init__(self, masks: int = 8000, cells: int = 7, p: float = 0.5, seed: int = 0) -> None:
         for what, value in (("masks", masks), ("cells", cells)):
             if value < 1:
-                raise LcamError(f"RISE with {value} {what}", "give at least 1")
+                raise LcamError(f"RISE with {value} {what}", "use at least 1")
         if not 0 < p < 1:
-            raise LcamError(f"RISE with p = {p}", "give the share of cells kept, between 0 and 1")
+            raise LcamError(f"RISE with p = {p}", "pass the share of cells kept, between 0 and 1")
         self.params: dict[str, Any] = {"masks": masks, "cells": cells, "p": p, "seed": seed}
         self.forward_passes = masks
         self._p = p
@@ -53,7 +53,7 @@ class Rise:
 
     @torch.no_grad()
     def __call__(self, engine: Engine, forward: Forward, classes: Tensor) -> Maps:
-        """N forward passes a picture; the same masks for all."""
+        """N forward passes an image; the same masks for all."""
         B, _, height, width = forward.x.shape
         forwards = MaskedForwards(engine, forward.x, classes)
         V = forward.x.new_zeros(B, height * width)

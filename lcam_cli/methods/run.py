@@ -20,7 +20,7 @@ _ROUNDING = 1e-3
 
 @dataclass(frozen=True)
 class CheckedMaps:
-    """Maps of one class a picture, as a method has to make them.
+    """Maps of one class an image, as a method has to make them.
 
     Attributes:
         maps: They, float32, with values in [0, 1] where they are numbers.
@@ -44,7 +44,7 @@ class CheckedMaps:
         low, high = self.ends[:, self.ends.isfinite().all(0)].cpu().numpy()
         if len(low) and (low.min() < -_ROUNDING or high.max() > 1 + _ROUNDING):
             raise LcamError(
-                f"{self.who} gives values from {low.min():.4g} to {high.max():.4g}, "
+                f"{self.who} returns values from {low.min():.4g} to {high.max():.4g}, "
                 "not from 0 to 1",
                 TELL,
             )
@@ -58,8 +58,8 @@ def run_method(engine: Engine, method: Method, forward: Forward, classes: Tensor
     Args:
         engine: The engine with the classifier.
         method: The method.
-        forward: The pictures, B of them.
-        classes: A class a picture, (B,), int64.
+        forward: The images, B of them.
+        classes: A class an image, (B,), int64.
 
     Raises:
         LcamError: It fails, changes what it is handed, or gives something else than maps. It is a
@@ -89,18 +89,20 @@ def run_method(engine: Engine, method: Method, forward: Forward, classes: Tensor
 
 
 def _checked(maps: object, who: str, forward: Forward) -> Maps:
-    """What a method gave as maps, float32, where the pictures are."""
+    """What a method gave as maps, float32, where the images are."""
     if not isinstance(maps, Maps):
-        raise LcamError(f"{who} gives no Maps, but a {type(maps).__name__}", TELL)
+        raise LcamError(f"{who} does not return Maps but a {type(maps).__name__}", TELL)
     wanted = (len(forward.x), *forward.x.shape[2:])
-    V = _numbers(maps.saliency, f"{who} gives maps", forward)
+    V = _numbers(maps.saliency, f"{who} returns maps", forward)
     if V.shape != wanted:
-        raise LcamError(f"{who} gives maps of shape {tuple(V.shape)}, not {wanted}", TELL)
+        raise LcamError(f"{who} returns maps of shape {tuple(V.shape)}, not {wanted}", TELL)
     if maps.cam is None:
         return Maps(V)
-    L = _numbers(maps.cam, f"{who} gives a cam", forward)
+    L = _numbers(maps.cam, f"{who} returns a cam", forward)
     if L.ndim != len(wanted) or len(L) != len(V):
-        raise LcamError(f"{who} gives a cam of shape {tuple(L.shape)}, not ({len(V)}, P, Q)", TELL)
+        raise LcamError(
+            f"{who} returns a cam of shape {tuple(L.shape)}, not ({len(V)}, P, Q)", TELL
+        )
     return Maps(V, L)
 
 

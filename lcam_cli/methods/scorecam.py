@@ -21,7 +21,7 @@ from lcam_cli.methods.base import Maps
 
 
 class ScoreCam:
-    """H_k = ζ(θ(A_k)), weight_k = score of y on the picture times H_k, L = Σ weight_k H_k.
+    """H_k = ζ(θ(A_k)), weight_k = score of y on the image times H_k, L = Σ weight_k H_k.
 
     Args:
         channels: K, the forward passes a map costs. A constant channel costs none: its H is zero.
@@ -46,10 +46,10 @@ class ScoreCam:
 def score_weighted(
     forwards: MaskedForwards, A: Tensor, kept: Tensor, size: tuple[int, int], grid: Grid | None
 ) -> Tensor:
-    """Σ_k s_k H_k of each picture over the channels kept, H_k = ζ(θ(A_k)), s_k its score.
+    """Σ_k s_k H_k of each image over the channels kept, H_k = ζ(θ(A_k)), s_k its score.
 
     Args:
-        forwards: Scores masked pictures.
+        forwards: Scores masked images.
         A: Feature maps, (B, K, P, Q).
         kept: The channels that count, (B, K), bool. Others cost nothing.
         size: (H, W).
@@ -59,7 +59,7 @@ def score_weighted(
         (B, H, W), not normalised.
     """
     L = A.new_zeros(len(A), size[0] * size[1])
-    # All channels of all pictures in one list, so that no picture ends a batch early.
+    # All channels of all images in one list, so that no image ends a batch early.
     chosen = kept.nonzero()
     owners = chosen[:, 0].tolist()
     for start in range(0, len(owners), forwards.batch_size):
@@ -82,7 +82,7 @@ def stretch(masks: Tensor) -> Tensor:
 
 
 def _runs(owners: list[int], masks: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Split masks (n, H, W) where the picture that they belong to changes."""
+    """Split masks (n, H, W) where the image that they belong to changes."""
     start = 0
     for picture, same in groupby(owners):
         stop = start + len(list(same))

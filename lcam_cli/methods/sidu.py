@@ -1,4 +1,4 @@
-"""SIDU: masks weighed by how like the whole picture's, and how unlike each other's, they predict.
+"""SIDU: masks weighed by how like the whole image's, and how unlike each other's, they predict.
 
 Muddamsetty, Jahromi, Moeslund: SIDU: Similarity Difference and Uniqueness Method for Explainable
 AI, ICIP 2020.
@@ -21,7 +21,7 @@ _THRESHOLD = 0.5
 
 
 class Sidu:
-    """M_k = θ(ζ(A_k) > ½), P_k the softmax scores of all classes on the picture times M_k.
+    """M_k = θ(ζ(A_k) > ½), P_k the softmax scores of all classes on the image times M_k.
 
     SD_k = exp(−‖P − P_k‖² / 2σ²) with σ = 0.25, U_k = Σ_j ‖P_k − P_j‖; V = ζ(Σ_k SD_k·U_k·M_k).
     It explains the whole prediction P: the class asked for changes nothing.
@@ -59,7 +59,7 @@ class Sidu:
 
 
 def similarity_difference(P: Tensor, masked: Tensor) -> Tensor:
-    """SD (n,) of predictions ``masked`` (n, R) to that of the whole picture, P (R,)."""
+    """SD (n,) of predictions ``masked`` (n, R) to that of the whole image, P (R,)."""
     return torch.exp(-(masked - P).square().sum(1) / (2 * _SIGMA**2))
 
 

@@ -28,7 +28,7 @@ _BINS = 256
 class Sise:
     """V_l = ζ(Σ_k s_k H_k) of each block l, H_k = ζ(θ(A_k)), over channels of mean gradient > 0.
 
-    s_k is the softmax score of y on the picture times H_k. Blocks are fused from the first to the
+    s_k is the softmax score of y on the image times H_k. Blocks are fused from the first to the
     last: F ← ζ(F + V_l) where V_l is above Otsu's threshold, else 0. Ada-SISE keeps only channels
     whose mean gradient is above Otsu's threshold of the positive ones.
 

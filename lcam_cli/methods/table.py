@@ -57,7 +57,7 @@ class Entry:
         at_most: Whether it skips some, as those of channels that are zero.
         layer: Whether it looks at the target layer.
         gradients: Whether it needs gradients of the logits at the target layer.
-        picture_gradients: Whether it needs them at the picture.
+        picture_gradients: Whether it needs them at the image.
         attention: Whether it needs the matrices of a transformer's attention.
         cells: Whether its maps are made of a layer's cells, and so are placed by where these lie.
         also: What else it needs, in words.
@@ -67,7 +67,7 @@ class Entry:
             layer, and can do so at any.
         contrasts: Whether what its gradients are taken of may be a contrast with near classes.
         contrast: The contrast that it takes unless another is asked for.
-        classless: Whether its map of a picture is the same whatever class is asked for.
+        classless: Whether its map of an image is the same whatever class is asked for.
         own_backward: Whether it takes a backward pass that it does not share with Grad-CAM.
         plugin: The entry point, where a package brings it.
     """
@@ -155,7 +155,7 @@ def _of_attention(
 
 
 def _of_pixels(summary: str, make: MakeMethod, cost: str) -> Entry:
-    """A method that needs gradients at the picture, and looks at no layer."""
+    """A method that needs gradients at the image, and looks at no layer."""
     return Entry(
         summary,
         make,
@@ -185,19 +185,19 @@ METHODS: dict[str, Entry] = {
         lambda _: GradCamPlusPlus(),
     ),
     "xgradcam": _gradient(
-        "gradients averaged where the features are (Fu 2020)", lambda _: XGradCam()
+        "gradients averaged with weights from the features (Fu 2020)", lambda _: XGradCam()
     ),
     "layercam": _gradient(
-        "positive gradients, a weight a position (Jiang 2021)", lambda _: LayerCam()
+        "positive gradients, one weight per position (Jiang 2021)", lambda _: LayerCam()
     ),
     "hirescam": _gradient(
-        "gradients times features, position by position (Draelos 2020)", lambda _: HiResCam()
+        "gradients times features at each position (Draelos 2020)", lambda _: HiResCam()
     ),
     "eigengradcam": _gradient(
         "where gradients times features vary most (Muhammad 2020)", lambda _: EigenGradCam()
     ),
     "shapleycam": _gradient(
-        "Grad-CAM with weights to second order (Cai 2025)",
+        "Grad-CAM with second-order weights (Cai 2025)",
         lambda _: ShapleyCam(),
         "1 + 2 backward",
         each="two backward to the layer",
@@ -205,7 +205,7 @@ METHODS: dict[str, Entry] = {
         own_backward=True,
     ),
     "finercam": dataclasses.replace(
-        _gradient("Grad-CAM of what tells y from 3 near classes (Zhang 2025)", lambda _: GradCam()),
+        _gradient("Grad-CAM of y against its 3 nearest classes (Zhang 2025)", lambda _: GradCam()),
         contrast=FINER,
         own_backward=True,
     ),
@@ -228,7 +228,7 @@ METHODS: dict[str, Entry] = {
         reads=False,
     ),
     "integrated-gradcam": _gradient(
-        "Grad-CAM's weights averaged from black to the picture (Sattarzadeh 2021)",
+        "Grad-CAM's weights averaged from black to the image (Sattarzadeh 2021)",
         lambda _: IntegratedGradCam(),
         "20 + backward",
         each="forward and backward to the layer",
@@ -253,18 +253,18 @@ METHODS: dict[str, Entry] = {
         classless=True,
     ),
     "ablationcam": Entry(
-        "what the score loses without each channel (Desai 2020)",
+        "drop of the score without each channel (Desai 2020)",
         lambda backbone, _: AblationCam(backbone.feature_shape[0]),
         "perturbation",
-        "K, head alone",
+        "K, only the head",
         "head",
         at_most=True,
     ),
     "reciprocam": Entry(
-        "what is left of the score with one cell alone (Byun 2024)",
+        "the score with only one cell of the features (Byun 2024)",
         lambda backbone, _: ReciproCam(math.prod(backbone.feature_shape[1:])),
         "perturbation",
-        "P·Q, head alone",
+        "P·Q, only the head",
         "head",
     ),
     "scorecam": Entry(
@@ -276,13 +276,13 @@ METHODS: dict[str, Entry] = {
         reads=True,
     ),
     "groupcam": Entry(
-        "32 groups of feature maps against a blurred picture (Zhang 2021)",
+        "32 groups of feature maps against a blurred image (Zhang 2021)",
         lambda *_: GroupCam(),
         "perturbation",
         "33",
     ),
     "opticam": Entry(
-        "the mixture of feature maps that keeps the logit, found by 100 steps (Zhang 2024)",
+        "mixture of feature maps that keeps the logit, 100 steps (Zhang 2024)",
         lambda *_: OptiCam(),
         "perturbation",
         "100 + backward",
@@ -310,7 +310,7 @@ METHODS: dict[str, Entry] = {
         fuses=False,
     ),
     "adasise": Entry(
-        "sise with fewer masks, their number chosen by itself (Sudhakar 2021)",
+        "sise with fewer masks, their number chosen automatically (Sudhakar 2021)",
         lambda backbone, _: Sise(backbone, adaptive=True),
         "perturbation",
         "up to Σ K",
@@ -328,7 +328,7 @@ METHODS: dict[str, Entry] = {
         cells=False,
     ),
     "occlusion": Entry(
-        "what the score loses where a patch hides the picture (Zeiler 2014)",
+        "drop of the score when a patch hides the image (Zeiler 2014)",
         lambda backbone, _: Occlusion(backbone),
         "pixel",
         "169",
@@ -352,7 +352,7 @@ METHODS: dict[str, Entry] = {
         gradients=True,
     ),
     "saliency": _of_pixels(
-        "gradients at the pixels, the largest of the channels (Simonyan 2014)",
+        "gradients at the pixels, largest over channels (Simonyan 2014)",
         lambda *_: Saliency(),
         _BACK,
     ),
@@ -360,7 +360,7 @@ METHODS: dict[str, Entry] = {
         "pixels times their gradients (Shrikumar 2016)", lambda *_: InputXGradient(), _BACK
     ),
     "ig": _of_pixels(
-        "integrated gradients, from black to the picture (Sundararajan 2017)",
+        "integrated gradients, from black to the image (Sundararajan 2017)",
         lambda *_: IntegratedGradients(),
         "50 + backward",
     ),
@@ -370,7 +370,7 @@ METHODS: dict[str, Entry] = {
         "50 + backward",
     ),
     "gradientshap": _of_pixels(
-        "gradients between black or noise and the picture (Lundberg 2017)",
+        "gradients between black or noise and the image (Lundberg 2017)",
         lambda _, options: GradientShap(seed=options.seed),
         "20 + backward",
     ),

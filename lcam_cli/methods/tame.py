@@ -33,7 +33,7 @@ class Form:
     """How features become maps, where the authors' trained files differ from ours.
 
     Attributes:
-        tiles: The cells of all layers tile the picture, wherever their receptive fields lie.
+        tiles: The cells of all layers tile the image, wherever their receptive fields lie.
         largest: The most rows and columns of the fused map; None for those of the first layer.
         times_class_token: Each patch is multiplied by its layer's class token, number by number
             (T-TAME's version ``TTAME``; its ``TAME`` leaves class tokens out).
@@ -60,7 +60,7 @@ def fuse(
 
     Args:
         maps: One a layer, (B, P_i, Q_i), the largest first.
-        grids: Where their cells lie; None where they tile the picture.
+        grids: Where their cells lie; None where they tile the image.
         largest: See :class:`Form`; for maps that tile.
 
     Returns:
@@ -133,7 +133,7 @@ class Tame:
             ):
                 return cls(convs, biases, fusions, bias, kernels)
         raise ValueError(
-            "conv (K, K), conv_bias (K,), fusion (R, K) a layer, and a bias (R,), "
+            "conv (K, K), conv_bias (K,), fusion (R, K) per layer, and a bias (R,), "
             "with a kernel (n, n), n odd, for each layer or for none"
         )
 
@@ -200,14 +200,14 @@ def check_layers(source: str, tame: Tame, layers: Sequence[str], backbone: Backb
     if len(layers) != len(tame.convs):
         raise LcamError(
             f"{source} names {len(layers)} layers for {len(tame.convs)} branches",
-            "the file is damaged; train it again",
+            "train it again: the file is damaged",
         )
     shapes = backbone.shapes_of(layers, anywhere=tame.form.reads_anywhere)
     for layer, conv, shape in zip(layers, tame.convs, shapes, strict=True):
         if shape[0] != len(conv):
             raise LcamError(
                 f"{source} expects {len(conv)} feature maps of layer {layer}, which has {shape[0]}",
-                "give the backbone and weights it was trained for",
+                "pass the backbone and weights it was trained for",
             )
 
 
@@ -216,7 +216,7 @@ class TameMethod:
 
     Attributes:
         layers: Those it fuses, the largest outputs first.
-        tiles: Whether its cells tile the picture wherever their receptive fields lie.
+        tiles: Whether its cells tile the image wherever their receptive fields lie.
     """
 
     name = "tame"

@@ -33,7 +33,7 @@ the networks."""
 _VERSIONS = ("TAME", "TTAME")
 _LARGEST = 56
 _EPS = 1e-5  # PyTorch's own, which the authors leave as it is
-_NAME_THEM = "name them in the network's order: --layer A --layer B --layer C"
+_NAME_THEM = "pass them in the network's order: --layer A --layer B --layer C"
 _CONV = "convs.0.weight"
 _OF_BRANCH = (
     "convs.{}.weight",
@@ -105,7 +105,7 @@ def read_tame(source: str, content: Mapping[str, Any]) -> tuple[Tame, Origin] | 
     if version and version not in _VERSIONS:
         raise LcamError(
             f"{source} holds {version!r}, an ablation of TAME or another attention",
-            f"give a file of attention_version {' or '.join(_VERSIONS)}",
+            f"pass a file of attention_version {' or '.join(_VERSIONS)}",
         )
     own = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
     form = Form(True, _LARGEST, times_class_token=version == "TTAME", reads_anywhere=True)
@@ -143,21 +143,21 @@ def check_origin(source: str, origin: Origin, backbone: Backbone) -> None:
             raise LcamError(
                 f"{source} was trained with other weights of {name} than "
                 f"{backbone.identity.weights[:19]}: {key} differs",
-                f"leave --weights out: those it was trained with are in the file "
+                f"remove --weights: the weights it was trained with are in the file "
                 f"(--weights {source})",
             )
     if (order := backbone.in_order(origin.layers)) != list(origin.layers):
         raise LcamError(
-            f"{source} names its layers in another order than {name} runs them",
-            "name them in that order: " + " ".join(f"--layer {layer}" for layer in order),
+            f"{source} lists its layers in another order than {name} runs them",
+            "pass them in that order: " + " ".join(f"--layer {layer}" for layer in order),
         )
     if origin.version == "TTAME":
         for layer, layout in zip(origin.layers, backbone.layouts_of(origin.layers), strict=True):
             if layout is not None and layout.kind != "maps" and layout.prefix != 1:
                 raise LcamError(
-                    f"{source} multiplies patches by a class token; layer {layer} of {name} has "
-                    "none",
-                    "give the backbone it was trained for",
+                    f"{source} multiplies patches by a class token, but layer {layer} of {name} "
+                    "has none",
+                    "pass the backbone it was trained for",
                 )
 
 
@@ -177,7 +177,7 @@ def settled(source: str, tame: Tame, origin: Origin, network: str, layers: Seque
     if origin.network and origin.network != network and network in PUBLISHED:
         raise LcamError(
             f"{source} was trained for {origin.network}, not {network}",
-            f"give --backbone {origin.network}",
+            f"pass --backbone {origin.network}",
         )
     known = tuple(layers) or origin.layers
     if not known and network in PUBLISHED:
@@ -187,13 +187,13 @@ def settled(source: str, tame: Tame, origin: Origin, network: str, layers: Seque
             raise LcamError(
                 f"{source} expects layers of {_listed(channels)} feature maps; those that TAME "
                 f"reads of {network} have {_listed(PUBLISHED[network].values())}",
-                f"give --backbone {fitting[0]}" if fitting else _NAME_THEM,
+                f"pass --backbone {fitting[0]}" if fitting else _NAME_THEM,
             )
         known = tuple(PUBLISHED[network])
     if not known:
         raise LcamError(
             f"{source} does not say which layers of {network} it reads",
-            f"{_NAME_THEM}; those of {', '.join(PUBLISHED)} are known",
+            f"{_NAME_THEM}; lcam knows those of {', '.join(PUBLISHED)}",
         )
     return replace(origin, layers=known)
 
@@ -224,7 +224,7 @@ def _find(source: str, content: Mapping[str, Any]) -> tuple[dict[str, Tensor], s
         if len(attentions) > 1:
             raise LcamError(
                 f"{source} holds {len(attentions)} attentions: {', '.join(attentions[:3])}",
-                "save the state dict of one",
+                "save the state dict of only one",
             )
         if attentions:
             return tensors, attentions[0]
@@ -241,9 +241,9 @@ def _folded(source: str, own: Mapping[str, Tensor], form: Form) -> Tame:
     needed = [name.format(i) for i in range(count) for name in _OF_BRANCH]
     if missing := [name for name in (*needed, *_FUSER) if name not in own]:
         raise LcamError(
-            f"{source} is no whole TAME: it lacks {', '.join(missing[:3])}"
+            f"{source} is not a complete TAME: it lacks {', '.join(missing[:3])}"
             + (f" and {len(missing) - 3} more" if missing[3:] else ""),
-            "give the whole checkpoint that the authors' code wrote",
+            "pass the complete checkpoint that the authors' code wrote",
         )
     W, b = own["fuser.weight"], own["fuser.bias"]
     K = [len(own[f"convs.{i}.bias"].reshape(-1)) for i in range(count)]
@@ -254,9 +254,9 @@ def _folded(source: str, own: Mapping[str, Tensor], form: Form) -> Tame:
     for name, shape in shapes.items():
         if own[name].shape != shape:
             raise LcamError(
-                f"{source} has {name} of shape {tuple(own[name].shape)}, where its other tensors "
+                f"{source} has {name} of shape {tuple(own[name].shape)}, but its other tensors "
                 f"need {shape}",
-                "give a checkpoint of TAME or T-TAME for pictures",
+                "pass a checkpoint of TAME or T-TAME for images",
             )
     convs, biases = zip(*(_fold(own, i) for i in range(count)), strict=True)
     fusions = [part.float().clone() for part in torch.split(W.flatten(1), K, 1)]

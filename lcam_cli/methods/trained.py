@@ -18,12 +18,12 @@ LCAM = "lcam"
 
 SUMMARIES = {
     LCAM: "the trained attention of this project's run (Gkartzonika 2022)",
-    "bla": "positions the head needs, softly; --mode bla (Baumhauer 2021)",
-    "bla-hard": "a run of bla, the chosen positions alone, as many as the picture needs",
-    "bla-head": "BLA inside a classifier whose head was trained too; --mode bla --train-head",
-    "bla-head-hard": "a run of bla-head, the chosen positions alone",
+    "bla": "soft weights of the positions the head needs; --mode bla (Baumhauer 2021)",
+    "bla-hard": "from a run of bla: only the chosen positions, their number depending on the image",
+    "bla-head": "BLA in a classifier whose head is trained too; --mode bla --train-head",
+    "bla-head-hard": "from a run of bla-head: only the chosen positions",
     "bla-t-head": "bla-head with BLA-T's threshold; --mode bla-t --train-head",
-    "bla-t-head-hard": "a run of bla-t-head, the chosen positions alone",
+    "bla-t-head-hard": "from a run of bla-t-head: only the chosen positions",
     "l2x-f": "8 positions learned by sampling; --mode l2x-f (Baumhauer 2021)",
     "amg": "Grad-CAM through two gates; --mode amg (An & Joe 2022)",
     "tame": "several layers fused; --mode tame (Ntrougkas 2022)",

@@ -71,7 +71,7 @@ class _OfAttention:
         return Graph(logits, self._attention.of(matrices.kept))
 
     def _rows(self, engine: Engine, graph: Graph, value: Tensor, count: int) -> Tensor:
-        """How much each token counts, (B, N), for B pictures.
+        """How much each token counts, (B, N), for B images.
 
         Args:
             engine: The engine with the classifier.

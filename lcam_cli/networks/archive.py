@@ -73,7 +73,7 @@ def read_archive(path: Path) -> Archive:
     except Exception as error:  # whatever a damaged file can raise
         raise LcamError(
             f"cannot read {path}: {type(error).__name__}: {str(error)[:200]}",
-            "it must be a file written by torch.export.save",
+            "pass a file written by torch.export.save",
         ) from None
 
 
@@ -100,7 +100,7 @@ def _read(path: Path, archive: zipfile.ZipFile) -> Archive:
         return Archive(program, weights | constants)
     raise LcamError(
         f"{path} holds {len(models) or 'no'} exported programs",
-        "give a file of one network, written by torch.export.save",
+        "pass a file with one network, written by torch.export.save",
     )
 
 
@@ -137,7 +137,7 @@ def _read_pickled(path: Path, kind: str, content: bytes) -> dict[str, Tensor]:
     with zipfile.ZipFile(io.BytesIO(content)) as inner:
         entries = inner.infolist()
     if sum(entry.file_size for entry in entries) > len(content):
-        raise ValueError(f"its {kind} claim to hold more than their own size")
+        raise ValueError(f"its {kind} claim to hold more than they contain")
     try:
         held = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
@@ -153,7 +153,7 @@ def _read_pickled(path: Path, kind: str, content: bytes) -> dict[str, Tensor]:
 
 def _more_than_tensors(path: Path, what: str) -> LcamError:
     return LcamError(
-        f"{path} refused: {what} would have to be unpickled",
+        f"{path} refused: reading {what} would need unpickling",
         "export a network whose weights are plain tensors",
     )
 
@@ -170,5 +170,5 @@ def _tensor(name: str, content: bytes, meta: Mapping[str, Any]) -> Tensor:
         flat = torch.frombuffer(bytearray(content), dtype=dtype)
     sizes, strides = ([int(n["as_int"]) for n in meta[key]] for key in ("sizes", "strides"))
     if torch.Size(sizes).numel() > len(flat):
-        raise ValueError(f"{name} is said to have {sizes} numbers and has {len(flat)}")
+        raise ValueError(f"{name} claims {sizes} numbers but has {len(flat)}")
     return flat.as_strided(sizes, strides, int(meta["storage_offset"]["as_int"]))

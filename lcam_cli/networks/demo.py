@@ -9,7 +9,7 @@ from lcam_cli.images.preprocess import Preprocess
 from lcam_cli.networks.network import Network
 
 DEMO_NETWORKS = {"lcam-demo": demo.load_demo_classifier, "lcam-demo-vit": load_demo_vit}
-"""The CNN of ``lcam demo``, and a vision transformer for the same pictures."""
+"""The CNN of ``lcam demo``, and a vision transformer for the same images."""
 
 
 def demo_network(name: str, weights: str) -> Network:
@@ -24,7 +24,7 @@ def demo_network(name: str, weights: str) -> Network:
     """
     if weights != "DEFAULT":
         raise LcamError(
-            f"{name} comes with its own weights, not {weights!r}", "leave --weights out"
+            f"{name} includes its own weights, so it cannot use {weights!r}", "remove --weights"
         )
     return Network(
         DEMO_NETWORKS[name](),

@@ -27,7 +27,7 @@ class ForeignNetwork(nn.Module):
         Args:
             layer: The layer as typed, or as this method called it before; None to find one.
             output: Which of several outputs are the logits, as typed; ``""`` for the only one.
-            shape: (C, H, W) of pictures.
+            shape: (C, H, W) of images.
 
         Returns:
             The name of the module whose output is A; None where there is none.

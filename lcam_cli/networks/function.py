@@ -84,7 +84,7 @@ def _check_made(module: nn.Module, name: str) -> None:
     if lazy:
         raise LcamError(
             f"{name}: its lazy layers have no weights yet ({lazy[0]})",
-            "run it once in the function, on torch.zeros(1, 3, H, W); or --weights none",
+            "run it once in the function on torch.zeros(1, 3, H, W), or pass --weights none",
         )
 
 
@@ -115,9 +115,9 @@ def _check_no_arguments(function: Any, name: str) -> None:
     except TypeError:
         own = name.rpartition(":")[2]
         raise LcamError(
-            f"{name} needs arguments ({', '.join(needed_arguments(signature))}), and is called "
-            "without",
-            f"name a function that fills them in: def build(): return {own}(…)",
+            f"{name} needs arguments ({', '.join(needed_arguments(signature))}), but lcam passes "
+            "none",
+            f"pass a function that fills them in: def build(): return {own}(…)",
         ) from None
 
 
@@ -128,7 +128,7 @@ def _error_of_function(error: BaseException, name: str) -> LcamError:
     if re.search("cuda|nvidia", users.what, re.IGNORECASE) and not torch.cuda.is_available():
         return LcamError(
             users.what,
-            "build it on the CPU (no .cuda(), map_location='cpu'): --device says where it runs",
+            "build it on the CPU (no .cuda(), map_location='cpu'): --device sets where it runs",
         )
     return users
 
@@ -150,18 +150,19 @@ def _hint(made: Any) -> str:
         return f"return an instance: {made.__name__}()"
     known = (
         (made is None, "end the function with `return` and the classifier"),
-        (isinstance(made, tuple | list), "return the classifier alone"),
+        (isinstance(made, tuple | list), "return only the classifier"),
         (inspect.iscoroutine(made), "make it a plain function, without async"),
         (
             isinstance(made, Mapping),
-            "a state dict is weights alone: load it into the classifier and return that",
+            "a state dict holds only weights: load it into the classifier and return the "
+            "classifier",
         ),
         (
             type(made).__name__ == "ExportedProgram",
-            "return torch.export.unflatten(program), or give its file: --backbone FILE.pt2",
+            "return torch.export.unflatten(program), or pass its file: --backbone FILE.pt2",
         ),
     )
-    other = "the function must take no arguments and return the classifier"
+    other = "write a function without arguments that returns the classifier"
     return next((hint for is_that, hint in known if is_that), other)
 
 
@@ -183,7 +184,7 @@ def _import_function(name: str) -> Callable[[], Any]:
         hint = "fix it there (--debug shows the traceback)"
         if users is None or isinstance(error, ModuleNotFoundError):
             hint = (
-                "give --backbone file.py:function or package.module:function, and install "
+                "pass --backbone file.py:function or package.module:function, and install "
                 "what it imports"
             )
         raise LcamError(
@@ -194,7 +195,7 @@ def _import_function(name: str) -> Callable[[], Any]:
         raise LcamError(
             f"{source} has no function {function!r}",
             did_you_mean(function, [n for n in dir(module) if not n.startswith("_")])
-            or "name a function that returns the classifier",
+            or "pass a function that returns the classifier",
         )
     found: Callable[[], Any] = made
     return found
@@ -212,7 +213,7 @@ def _import_package(source: str, name: str) -> Any:
 
 def _import_file(path: Path, name: str) -> Any:
     if not path.is_file():
-        raise LcamError(f"no such file: {path}", "give --backbone path/to/file.py:function")
+        raise LcamError(f"no such file: {path}", "pass --backbone path/to/file.py:function")
     note_users_code(name, path.parent)
     spec = importlib.util.spec_from_file_location(f"_lcam_user_{path.stem}", path)
     assert spec is not None

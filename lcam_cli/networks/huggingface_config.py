@@ -14,8 +14,8 @@ from typing import Any
 from lcam_cli.errors import LcamError, one_line
 from lcam_cli.networks.huggingface_folder import CONFIG, Folder, quietly
 
-_RECIPES = "give a function that returns the network (docs/own-network.md)"
-_CLASSIFIER = "take a model for image classification"
+_RECIPES = "pass a function that returns the network (docs/own-network.md)"
+_CLASSIFIER = "use a model for image classification"
 # Kept from transformers: what would change how the network runs, or what it returns.
 _LEFT_OUT = re.compile(
     r"_.*|.*attn_implementation.*|.*experts_implementation.*|(use_)?return_dict|output_attentions"
@@ -65,7 +65,7 @@ class Description:
     settings: Mapping[str, Any]
 
     def number(self, name: str) -> int | None:
-        """A whole number of the configuration, or of its part for pictures."""
+        """A whole number of the configuration, or of its part for images."""
         sizes = self.sizes(name)
         return sizes[0] if sizes else None
 
@@ -91,7 +91,7 @@ def read_description(name: str, folder: Folder) -> Description:
     where = f"{folder.repository or folder.path}/{CONFIG}"
     if settings is None:
         raise LcamError(
-            f"{name}: there is no {where}", "give the folder that save_pretrained wrote"
+            f"{name}: there is no {where}", "pass the folder that save_pretrained wrote"
         )
     _check_kind(where, settings)
     _check_no_code(where, settings)
@@ -100,8 +100,8 @@ def read_description(name: str, folder: Folder) -> Description:
     config = _make_config(where, settings)
     if getattr(config, "problem_type", None) == "regression":
         raise LcamError(
-            f"{where} is for regression: it has numbers to predict, and no classes",
-            "lcam explains scores of classes: take a classifier",
+            f"{where} is for regression: it predicts numbers and has no classes",
+            "use a classifier: lcam explains class scores",
         )
     import transformers  # noqa: PLC0415 (an extra)
 
@@ -116,19 +116,19 @@ def _check_kind(where: str, settings: Mapping[str, Any]) -> None:
     timm = settings.get("architecture")
     if isinstance(timm, str) or settings.get("model_type") == "timm_wrapper":
         raise LcamError(
-            f"{where} is of timm's {timm or 'models'}",
+            f"{where} is for timm's {timm or 'models'}",
             f"--backbone timm/{timm or 'NAME'} --weights "
             f"{where.removesuffix(CONFIG)}model.safetensors",
         )
     if "_class_name" in settings or "_diffusers_version" in settings:
-        kind = "a part of diffusers', which makes pictures"
+        kind = "part of a diffusers pipeline, which generates images"
     elif "keras" in str(settings.get("module", "")) or "class_name" in settings:
-        kind = "a Keras model's"
+        kind = "for a Keras model"
     elif "peft_type" in settings:
-        kind = "an adapter's of PEFT"
+        kind = "for a PEFT adapter"
     else:
         raise LcamError(
-            f"{where} has no model_type: it is not of transformers'",
+            f"{where} has no model_type: it is not from transformers",
             f"{_CLASSIFIER}, or {_RECIPES}",
         )
     raise LcamError(f"{where} is {kind}", f"{_CLASSIFIER}, or {_RECIPES}")
@@ -138,13 +138,13 @@ def _check_no_code(where: str, settings: Mapping[str, Any]) -> None:
     if asked := settings.get("auto_map"):
         code = ", ".join(map(str, asked.values())) if isinstance(asked, dict) else str(asked)
         raise LcamError(
-            f"{where} refused: it asks for code of its own ({code:.100}), which is never run",
-            "take a model that transformers has itself, or, where you trust the code, " + _RECIPES,
+            f"{where} refused: it asks for its own code ({code:.100}), which lcam never runs",
+            "use a model that transformers includes, or, if you trust the code, " + _RECIPES,
         )
     if settings.get("quantization_config"):
         raise LcamError(
-            f"{where} is of a quantised network, which needs its quantiser's code",
-            "give the weights as they were before",
+            f"{where} is for a quantised network, which needs its quantiser's code",
+            "pass the weights from before quantisation",
         )
 
 
@@ -160,7 +160,7 @@ def _check_numbers(where: str, settings: Mapping[str, Any]) -> None:
         elif isinstance(value, int | float) and abs(value) > _MOST and key[:1] != "_":
             few = f"{value:.3g}" if isinstance(value, float) else f"{value:,}"
             raise LcamError(
-                f"{where} says {key} {few:.30}, which no network has", "get the folder again"
+                f"{where} says {key} {few:.30}, which is not possible", "download the folder again"
             )
 
 
@@ -184,7 +184,7 @@ def _classes_of(where: str, settings: Mapping[str, Any]) -> list[str]:
     if lacking:
         raise LcamError(
             f"{where} names {lacking}, which {version} does not have",
-            f"pip install -U transformers, if a newer one has it; else {_RECIPES}",
+            f"pip install -U transformers, if a newer version has it; otherwise {_RECIPES}",
         )
     classes = [own] if isinstance(own, str) else list(own or ())
     if named in classes:
@@ -195,23 +195,23 @@ def _classes_of(where: str, settings: Mapping[str, Any]) -> list[str]:
     task = next((words for part, words in _TASKS.items() if part in named), "")
     if classes and not task and named.endswith("Model") and not _has_text(settings):
         raise LcamError(
-            f"{where} is of {what}, which has no classes: it gives features",
-            f"fine-tune it with a head ({classes[0]}), and give that folder",
+            f"{where} is for {what}, which has no classes: it outputs features",
+            f"fine-tune it with a head ({classes[0]}) and pass that folder",
         )
     if _has_text(settings):
         raise LcamError(
-            f"{where} is of {what}, which compares pictures with texts: it has no classes itself",
-            "for classes by their texts give a function with the texts' embeddings as its head "
+            f"{where} is for {what}, which compares images with texts: it has no classes",
+            "to classify by texts, pass a function whose head is the embeddings of the texts "
             "(docs/recipes.md, CLIP)",
         )
     raise LcamError(
-        f"{where} is of {what}{f', for {task}' if task else ''}: it is no image classifier",
+        f"{where} is for {what}{f', for {task}' if task else ''}: it is not an image classifier",
         f"{_CLASSIFIER}, or {_RECIPES}",
     )
 
 
 def _has_text(settings: Mapping[str, Any]) -> bool:
-    """Whether it is a model of pictures and text, as CLIP is."""
+    """Whether it is a model of images and text, as CLIP is."""
     return "text_config" in settings or "text_config_dict" in settings
 
 
@@ -229,9 +229,8 @@ def _make_config(where: str, settings: Mapping[str, Any]) -> Any:
             return kind.from_dict(_plain(settings))
     except Exception as error:  # checks of all kinds, and code that meets what it does not expect
         raise LcamError(
-            f"{where} is none that transformers {transformers.__version__} can read: "
-            f"{one_line(error)}",
-            "get the folder again, or write it anew with save_pretrained",
+            f"{where} cannot be read by transformers {transformers.__version__}: {one_line(error)}",
+            "download the folder again, or write it again with save_pretrained",
         ) from None
 
 

@@ -35,7 +35,7 @@ _OTHER_WEIGHTS = {
 }
 _LARGEST_JSON = 2**24  # bytes: the names of ImageNet's 21,000 classes take two million
 _REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?")
-_GET_AGAIN = "get the whole folder again"
+_GET_AGAIN = "download the whole folder again"
 
 
 def is_huggingface(name: str) -> bool:
@@ -90,7 +90,7 @@ class Folder:
             return None
         if not real_path(path).is_relative_to(self.root):
             raise LcamError(
-                f"{path} refused: it leads out of {self.path}, to {real_path(path)}",
+                f"{path} refused: it points outside {self.path}, to {real_path(path)}",
                 "copy the file itself into the folder",
             )
         check_is_file(path)
@@ -121,12 +121,13 @@ class Folder:
         for file, kind in _OTHER_WEIGHTS.items():
             if not self.repository and (self.path / file).is_file():
                 raise LcamError(
-                    f"{self.path} has its weights for {kind} alone ({file})",
+                    f"{self.path} has weights only for {kind} ({file})",
                     "save them for PyTorch: model.save_pretrained(FOLDER), as safetensors",
                 )
         raise LcamError(
             f"{self.repository or self.path} has no weights ({_WEIGHTS[0]} or {_WEIGHTS[2]})",
-            "save them with model.save_pretrained(FOLDER), or give --weights FILE or none",
+            "save them with model.save_pretrained(FOLDER), or pass --weights FILE or --weights "
+            "none",
         )
 
     def _check_parts(self, table: Path) -> None:
@@ -137,11 +138,12 @@ class Folder:
         for part in sorted(set(parts.values())):
             if not re.fullmatch(r"[\w.-]+\.(safetensors|bin)", part):
                 raise LcamError(
-                    f"{table} refused: it names {part!r}, which is no file of weights beside it",
+                    f"{table} refused: it names {part!r}, which is not a weights file in its "
+                    "folder",
                     _GET_AGAIN,
                 )
             if self.find(part) is None:
-                raise LcamError(f"{table} names {part}, which is not there", _GET_AGAIN)
+                raise LcamError(f"{table} names {part}, which is missing", _GET_AGAIN)
 
 
 def find_folder(name: str, weights: str) -> Folder:
@@ -167,12 +169,12 @@ def find_folder(name: str, weights: str) -> Folder:
     if not _REPOSITORY.fullmatch(plain) or ".." in plain or path.exists():
         raise LcamError(
             f"{name}: there is no folder {plain}",
-            "give the path of a folder with a config.json, or hf/ORG/NAME of the hub",
+            "pass the path of a folder with a config.json, or hf/ORG/NAME for a model on the hub",
         )
     config = _from_hub(plain, CONFIG, "main")
     if config is None:
         raise LcamError(
-            f"{name} has no {CONFIG} on the hub", "take a classifier of transformers' there"
+            f"{name} has no {CONFIG} on the hub", "use a transformers classifier from the hub"
         )
     return Folder(config.parent, config.parent, plain, config.parent.name)
 
@@ -187,7 +189,7 @@ def read_json(path: Path) -> dict[str, Any]:
         if path.stat().st_size > _LARGEST_JSON:
             raise LcamError(
                 f"{path} has {path.stat().st_size:,} bytes, more than {_LARGEST_JSON:,}",
-                "give the folder that save_pretrained wrote",
+                "pass the folder that save_pretrained wrote",
             )
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -232,8 +234,8 @@ def _root_of(folder: Path) -> Path:
 def _check_no_adapter(folder: Path) -> None:
     if (folder / _ADAPTER).is_file() and not (folder / CONFIG).is_file():
         raise LcamError(
-            f"{folder} is an adapter of PEFT's, not a whole classifier",
-            "merge it and save that: model.merge_and_unload().save_pretrained(FOLDER)",
+            f"{folder} is a PEFT adapter, not a whole classifier",
+            "merge it and save the result: model.merge_and_unload().save_pretrained(FOLDER)",
         )
 
 
@@ -264,7 +266,7 @@ def _from_hub(repository: str, file: str, revision: str) -> Path | None:
     except Exception as error:  # the client, the network and the cache raise their own
         failure = error
     raise LcamError(
-        f"cannot get {file} of {repository} from the hub: {one_line(failure)}",
-        "check the name and the network (hf auth login for what is not public), or give a folder "
-        "you have",
+        f"cannot download {file} of {repository} from the hub: {one_line(failure)}",
+        "check the name and the internet connection (for private models, run hf auth login), or "
+        "pass a local folder",
     ) from None

@@ -1,7 +1,7 @@
-"""What a Hugging Face image processor does to a picture, said as a ``Preprocess``.
+"""What a Hugging Face image processor does to an image, said as a ``Preprocess``.
 
 ``preprocessor_config.json`` is read as settings of one of transformers' processors, whose class has
-the defaults. The processor itself never sees a picture: lcam's reading processes make the same one.
+the defaults. The processor itself never sees an image: lcam's reading processes make the same one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lcam_cli.networks.huggingface_folder import Folder, quietly
 log = logging.getLogger("lcam")
 
 PROCESSOR = "preprocessor_config.json"
-_EDIT = f"change that in {PROCESSOR}, or give a function (docs/own-network.md) and --image-size"
+_EDIT = f"change that in {PROCESSOR}, or pass a function (docs/own-network.md) and --image-size"
 
 # The processors whose steps are known, and how each resizes.
 _Resizing = Literal["plain", "convnext", "levit", "poolformer"]
@@ -46,12 +46,12 @@ _KNOWN: dict[str, _Resizing] = {
 _UNKNOWN = ("do_pad", "do_thumbnail", "do_align_long_axis", "do_color_quantize")
 # Pillow's numbers.
 _FILTERS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
-_CONVNEXT_WARPS_FROM = 384  # pixels: from there it sees the whole picture, distorted
+_CONVNEXT_WARPS_FROM = 384  # pixels: from there it sees the whole image, distorted
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """How pictures reach the network.
+    """How images reach the network.
 
     Attributes:
         preprocess: Their size and values.
@@ -63,7 +63,7 @@ class Pictures:
 
 
 def read_pictures(name: str, folder: Folder, described: Description) -> Pictures:
-    """Read how a classifier's pictures are prepared.
+    """Read how a classifier's images are prepared.
 
     Where there is no ``preprocessor_config.json``, transformers refuses to guess. Here it is the
     architecture's default at the size that ``config.json`` has, and a warning says so.
@@ -99,8 +99,8 @@ class _Processor:
                 self._own = found.from_dict(dict(settings))
         except Exception as error:  # checks of all kinds
             raise LcamError(
-                f"{PROCESSOR} of {name} is none that transformers can read: {one_line(error)}",
-                "get it again, or write it anew with save_pretrained",
+                f"{PROCESSOR} of {name} cannot be read by transformers: {one_line(error)}",
+                "download it again, or write it again with save_pretrained",
             ) from None
 
     def get(self, key: str) -> Any:
@@ -133,7 +133,7 @@ def _class_of(name: str, settings: Mapping[str, Any], described: Description) ->
     if plain not in _KNOWN or not _is_there(plain):
         raise LcamError(
             f"{PROCESSOR} of {name} names the processor {plain!r:.80}, whose steps lcam does not "
-            "know" + ("; its code is never run" if settings.get("auto_map") else ""),
+            "know" + (" (its code is never run)" if settings.get("auto_map") else ""),
             _EDIT,
         )
     return plain
@@ -163,7 +163,7 @@ def _of_default(name: str, described: Description) -> Pictures:
         own = (
             Preprocess() if size is None else Preprocess(image_size=size, resize=min(size) * 8 // 7)
         )
-        log.warning("%s has no %s: pictures are prepared as for ImageNet", name, PROCESSOR)
+        log.warning("%s has no %s: images are prepared as for ImageNet", name, PROCESSOR)
         return Pictures(own.with_channels(described.number("num_channels") or 3))
     default = _Processor(name, kind, {})
     settings: dict[str, Any] = {}
@@ -172,7 +172,7 @@ def _of_default(name: str, described: Description) -> Pictures:
         edge, crop = default.size("size").get("shortest_edge"), default.size("crop_size")
         if edge is not None:
             settings["size"] = {"shortest_edge": min(size)}
-        if default.get("do_center_crop"):  # the crop keeps its share of the picture
+        if default.get("do_center_crop"):  # the crop keeps its share of the image
             settings["crop_size"] = {"height": size[0], "width": size[1]}
             share = (edge or default.size("size")["height"]) / crop["height"]
             if _KNOWN[kind] == "plain":
@@ -180,7 +180,7 @@ def _of_default(name: str, described: Description) -> Pictures:
                     k: round(v * max(share, 1)) for k, v in settings["size"].items()
                 }
     log.warning(
-        "%s has no %s: pictures are prepared as %s does by default%s",
+        "%s has no %s: images are prepared as %s does by default%s",
         name,
         PROCESSOR,
         kind,
@@ -207,12 +207,13 @@ def _translate(name: str, kind: str, own: _Processor, described: Description) ->
         raise LcamError(f"{PROCESSOR} of {name}: {error.what}", error.hint) from None
     except (TypeError, ValueError, LookupError, ArithmeticError) as error:
         raise LcamError(
-            f"{PROCESSOR} of {name} makes no sense: {type(error).__name__}: {one_line(error)}",
-            "get it again, or write it anew with save_pretrained",
+            f"{PROCESSOR} of {name} is inconsistent: {type(error).__name__}: {one_line(error)}",
+            "download it again, or write it again with save_pretrained",
         ) from None
     if preprocess.channels != channels:
         log.warning(
-            "%s takes %d channels, and %s has mean and std of %d: each gets their average",
+            "%s expects %d channels, but %s has mean and std for %d: each channel gets their "
+            "average",
             name,
             channels,
             PROCESSOR,
@@ -255,8 +256,8 @@ def _geometry(
     edge = size["shortest_edge"]
     if crop is None:
         log.warning(
-            "the image processor of %s leaves the shape of pictures as it is, with %d pixels as "
-            "the shorter side: lcam takes the square in the centre",
+            "the image processor of %s keeps the shape of images, with %d pixels as the shorter "
+            "side: lcam uses the square in the centre",
             name,
             edge,
         )
@@ -264,7 +265,7 @@ def _geometry(
     if crop[0] != crop[1]:
         raise own.cannot(f"crops {crop[0]}×{crop[1]} of a shorter side of {edge} pixels")
     if crop[0] > edge:
-        raise own.cannot(f"puts black around pictures, from {edge} to {crop[0]} pixels")
+        raise own.cannot(f"adds black around images, from {edge} to {crop[0]} pixels")
     return {"image_size": crop[0], "resize": edge, "fit": "crop"}
 
 
@@ -276,14 +277,14 @@ def _not_resized(
         return {"image_size": crop, "resize": 0, "fit": "crop"}
     size = described.sizes("image_size") or _pair(own.size("size"))
     if size is None:
-        raise own.cannot("takes pictures of any size (do_resize is false)")
+        raise own.cannot("takes images of any size (do_resize is false)")
     return {"image_size": size, "resize": 0, "fit": "squash"}
 
 
 def _convnext(
     size: Mapping[str, int], crop: tuple[int, int] | None, own: _Processor
 ) -> dict[str, Any]:
-    """Below 384 pixels a crop's share of the picture, from there all of it."""
+    """Below 384 pixels a crop's share of the image, from there all of it."""
     side = size["shortest_edge"]
     if crop not in (None, (side, side)):
         raise own.cannot(f"crops twice, to {side} and to {crop} pixels")
@@ -299,12 +300,12 @@ def _resized_exactly(
         return _whole(exact)
     assert crop is not None
     if crop[0] > exact[0] or crop[1] > exact[1]:
-        raise own.cannot(f"puts black around pictures, from {exact} to {crop} pixels")
+        raise own.cannot(f"adds black around images, from {exact} to {crop} pixels")
     return {"image_size": crop, "resize": exact, "fit": "crop"}
 
 
 def _whole(size: tuple[int, int]) -> dict[str, Any]:
-    """All of the picture, distorted; views for training are crops of a little more."""
+    """All of the image, distorted; views for training are crops of a little more."""
     return {"image_size": size, "resize": min(size) * 8 // 7, "fit": "squash"}
 
 

@@ -31,7 +31,7 @@ from lcam_cli.networks.weights.tensors import tensors_of
 log = logging.getLogger("lcam")
 
 _MOST_MODULES = 10_000  # the largest classifiers have some thousands
-_HEAD = "give weights of a classifier that was fine-tuned, with its own config.json"
+_HEAD = "pass the weights of a fine-tuned classifier, with its own config.json"
 
 
 def random_module(name: str, described: Description, seed: int) -> nn.Module:
@@ -44,9 +44,9 @@ def random_module(name: str, described: Description, seed: int) -> nn.Module:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > memory:
         raise LcamError(
-            f"the config.json of {name} describes a network of {_in_words(needed)}; this machine "
-            f"has {_in_words(memory)}",
-            "take a smaller one",
+            f"the config.json of {name} describes a network of {_in_words(needed)}, but this "
+            f"machine has {_in_words(memory)}",
+            "use a smaller network",
         )
     with quietly():
         module: nn.Module = seeded(lambda: described.model_class(described.config), seed)
@@ -70,7 +70,7 @@ def shapes_only(name: str, described: Description) -> nn.Module:
         raise LcamError(
             f"transformers cannot build the {described.model_class.__name__} that the config.json "
             f"of {name} describes: {type(error).__name__}: {one_line(error)}",
-            f"{newer}get the folder again, or write it anew with save_pretrained",
+            f"{newer}download the folder again, or write it again with save_pretrained",
         ) from None
     return module
 
@@ -98,9 +98,9 @@ def load_module(name: str, described: Description, path: str) -> tuple[nn.Module
     elements, there = _count(shapes.parameters()), _count(state.values())
     if elements > 2 * there + 10**7:
         raise LcamError(
-            f"the config.json of {name} describes a network of {_in_words(needed)}, and "
+            f"the config.json of {name} describes a network of {_in_words(needed)}, but "
             f"{file.path} holds {_in_words(given)}",
-            "they do not belong together: get the whole folder again",
+            "download the whole folder again: these do not belong together",
         )
     try:
         with quietly():
@@ -115,13 +115,13 @@ def load_module(name: str, described: Description, path: str) -> tuple[nn.Module
     except Exception as error:  # transformers' own, of all kinds
         raise LcamError(
             f"{file.path} does not fit {name}: {one_line(error)}",
-            "give the weights that belong to its config.json",
+            "pass the weights that belong to its config.json",
         ) from None
     _check_complete(name, described, file.path, shapes, report)
     left_out += sorted(key for key in report["unexpected_keys"] if not LEFTOVER.search(key))
     if left_out:
         log.warning(
-            "left out of %s, since %s has no such weights: %s", file.path, name, _few(left_out)
+            "ignored in %s, because %s has no such weights: %s", file.path, name, _few(left_out)
         )
     loaded: nn.Module = module
     return loaded, file
@@ -141,36 +141,36 @@ def _check_complete(
     head = {key for key in shapes.state_dict() if not key.startswith(base)}
     if missing and not others and head.issuperset(missing):
         raise LcamError(
-            f"{path} has no classifier: it lacks {_few(missing)} of {name}; it is of the base "
-            "model alone",
+            f"{path} has no classifier: it lacks {_few(missing)} of {name}; it holds only the base "
+            "model",
             _HEAD,
         )
     if others and not any(key.startswith(base) for key, *_ in others):
         key, there, here = others[-1]
         raise LcamError(
-            f"only the head of {path} differs: {key} is {there} there, and {here} by the "
+            f"only the head of {path} differs: {key} is {there} there, but {here} by the "
             f"config.json of {name}",
-            f"give the config.json of these weights, with {there[0]} classes in id2label",
+            f"pass the config.json of these weights, with {there[0]} classes in id2label",
         )
     if others:
         key, there, here = others[0]
         raise LcamError(
-            f"{path} does not fit {name}: {key} is {there} there, and {here} by its config.json",
-            "give the weights that belong to the config.json",
+            f"{path} does not fit {name}: {key} is {there} there, but {here} by its config.json",
+            "pass the weights that belong to the config.json",
         )
     if missing:
         raise LcamError(
             f"{path} does not fit {name}: it lacks {_few(missing)}",
-            "give the weights that belong to its config.json",
+            "pass the weights that belong to its config.json",
         )
     # A deeper network has all the weights of a shallower one.
     own = {_numberless(key) for key in shapes.state_dict()}
     deeper = sorted(key for key in report["unexpected_keys"] if _numberless(key) in own)
     if deeper:
         raise LcamError(
-            f"{path} is of a larger network than the config.json of {name} describes: "
+            f"{path} is for a larger network than the config.json of {name} describes: "
             f"{_few(deeper)}",
-            "give the weights that belong to the config.json",
+            "pass the weights that belong to the config.json",
         )
 
 
@@ -178,14 +178,14 @@ def flip_input(name: str, module: nn.Module, channels: int) -> None:
     """Have a network that was trained with BGR take RGB, in place: its first layer's weights turn.
 
     Raises:
-        LcamError: It is not one convolution that takes the picture.
+        LcamError: It is not one convolution that takes the image.
     """
     first = [m for m in module.modules() if isinstance(m, nn.Conv2d) and m.in_channels == channels]
     if len(first) != 1 or first[0].groups != 1:
         raise LcamError(
-            f"{name} wants blue, green, red, and which of its layers takes the picture is not "
-            "known",
-            "give a function that returns a module which turns the channels itself",
+            f"{name} expects blue, green, red, but lcam cannot tell which of its layers reads the "
+            "image",
+            "pass a function that returns a module which reverses the channels itself",
         )
     with torch.no_grad():
         first[0].weight.copy_(first[0].weight.flip(1))
@@ -214,7 +214,7 @@ def _at_most(modules: int) -> Iterator[None]:
             if count > modules:
                 raise LcamError(
                     f"the config.json describes a network of more than {modules:,} parts",
-                    "get the folder again",
+                    "download the folder again",
                 )
 
     hook = nn.modules.module.register_module_module_registration_hook(note)

@@ -19,12 +19,14 @@ def module_network(module: nn.Module) -> Network:
     on with theirs.
 
     Args:
-        module: A classifier: normalised pictures (B, C, H, W) to logits (B, R).
+        module: A classifier: normalised images (B, C, H, W) to logits (B, R).
 
     Raises:
         LcamError: It cannot be copied.
     """
-    copied = copy_of(module, "give file.py:function instead, a function that returns the network")
+    copied = copy_of(
+        module, "pass file.py:function instead, with a function that returns the network"
+    )
     copied.eval().requires_grad_(False)
     return Network(copied, type(module).__name__, sha256_of_state(copied))
 

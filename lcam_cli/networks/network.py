@@ -57,11 +57,9 @@ def check_network(network: object, who: str, name: str) -> Network:
     Raises:
         LcamError: It is no :class:`Network`, or part of it is of another kind than it has to be.
     """
-    hint = "it must return a lcam_cli.networks.network.Network"
+    hint = "return an lcam_cli.networks.network.Network from it"
     if not isinstance(network, Network):
-        raise LcamError(
-            f"{who} gives no classifier for {name}, but a {type(network).__name__}", hint
-        )
+        raise LcamError(f"{who} returned a {type(network).__name__}", hint)
     wanted = {
         "module": (isinstance(network.module, nn.Module), "an nn.Module"),
         "weights": (
@@ -89,8 +87,8 @@ def check_network(network: object, who: str, name: str) -> Network:
         if not fits:
             value = " ".join(repr(getattr(network, what)).split())
             raise LcamError(
-                f"{who} gives a Network for {name} whose {what} is {value:.80}, not {words}",
-                "tell its author",
+                f"{who} returned a Network for {name} whose {what} is {value:.80}, not {words}",
+                "report this to its author",
             )
     return network
 
@@ -130,7 +128,7 @@ def class_count(module: nn.Module) -> int:
 
 
 def of_size(preprocess: Preprocess, image_size: int | tuple[int, int]) -> Preprocess:
-    """The same preprocessing for another input size; the crop keeps its share of the picture.
+    """The same preprocessing for another input size; the crop keeps its share of the image.
 
     Args:
         preprocess: For the input size that it says.

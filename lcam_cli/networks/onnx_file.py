@@ -31,13 +31,13 @@ def onnx_network(name: str, weights: str) -> Network:
 
     Raises:
         LcamError: onnxruntime is not installed; or the file is missing, damaged, needs operators or
-            files that are not its own, or is no classifier of pictures.
+            files that are not its own, or is no classifier of images.
     """
     path = Path(name if weights == "DEFAULT" else weights)
     if path.suffix.lower() != SUFFIX:
         raise LcamError(
-            f"{name} brings its own weights, not {weights!r}",
-            "leave --weights out, or give the model's own file",
+            f"{name} includes its own weights, so it cannot use {weights!r}",
+            "remove --weights, or pass the model's own file",
         )
     import_onnxruntime()
     file = open_file(path)
@@ -50,13 +50,13 @@ def onnx_network(name: str, weights: str) -> Network:
         str(path.resolve()),
         class_names=class_names(metadata),
         preprocess=_preprocess(name, file.pictures, metadata),
-        # Others do not say how their pictures are normalised.
+        # Others do not say how their images are normalised.
         normalisation_known=file.pictures.is_uint8 or is_of_ultralytics(metadata),
     )
 
 
 def _preprocess(name: str, pictures: PictureInput, metadata: Mapping[str, str]) -> Preprocess:
-    """What pictures are turned into: of the model's size and channels.
+    """What images are turned into: of the model's size and channels.
 
     Whole numbers are taken as pixels of 0 to 255.
     """
@@ -66,8 +66,8 @@ def _preprocess(name: str, pictures: PictureInput, metadata: Mapping[str, str]) 
         fitted = of_size(Preprocess(), (height, width))
     except LcamError:
         raise LcamError(
-            f"{name} takes pictures of {height}x{width}",
-            "give one whose pictures have at most 8192 pixels a side",
+            f"{name} expects images of {height}x{width}",
+            "use a model whose images have at most 8192 pixels per side",
         ) from None
     channels = pictures.channels or fitted.channels
     if pictures.is_uint8:

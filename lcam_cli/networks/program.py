@@ -21,7 +21,7 @@ from lcam_cli.networks.weights.checkpoint import sha256_of_file
 SUFFIX = ".pt2"
 
 _DYNAMIC = (
-    "give it any number: torch.export.export(model, (pictures,), "
+    "export it for any batch size: torch.export.export(model, (images,), "
     "dynamic_shapes=({0: torch.export.Dim('batch')},))"
 )
 
@@ -35,13 +35,13 @@ def program_network(name: str, weights: str) -> Network:
 
     Raises:
         LcamError: The file is missing or damaged, calls a function that is not known to be
-            harmless, or is no classifier of pictures in batches of any size.
+            harmless, or is no classifier of images in batches of any size.
     """
     path = Path(name if weights == "DEFAULT" else weights)
     if path.suffix != SUFFIX:
         raise LcamError(
-            f"{name} brings its own weights, not {weights!r}",
-            "leave --weights out, or give the program's own file",
+            f"{name} includes its own weights, so it cannot use {weights!r}",
+            "remove --weights, or pass the program's own file",
         )
     identity = sha256_of_file(path)
     archive = read_archive(path)
@@ -63,17 +63,17 @@ def program_network(name: str, weights: str) -> Network:
 
 @torch.no_grad()
 def _check_batches(module: nn.Module, builder: GraphBuilder) -> None:
-    """Check that two pictures together get the logits that each gets alone, and change nothing.
+    """Check that two images together get the logits that each gets alone, and change nothing.
 
     Raises:
         LcamError: They do not: the program is for batches of one size. Or it changes what it is
-            given, or its weights, which the next picture would find changed.
+            given, or its weights, which the next image would find changed.
     """
     generator = torch.Generator().manual_seed(0)
     pictures = torch.randn(2, *builder.shape, generator=generator)
     # Of a view as well as of the tensor itself, whichever of them a function changes in place.
     kept = {
-        "its pictures": [pictures],
+        "its images": [pictures],
         "its own weights": [*module.parameters(), *module.buffers()],
     }
     before = {what: [t._version for t in tensors] for what, tensors in kept.items()}

@@ -36,8 +36,8 @@ _STRIDED = 7
 _NO_MODULE = "_empty_nn_module_stack"
 _UNKNOWN, _KEYWORD = 0, 2
 
-EXPORT = "export it so: torch.export.export(model.eval(), (picture,))"
-_OWN = "load it in a function of yours, if you trust it: --backbone file.py:function"
+EXPORT = "export it like this: torch.export.export(model.eval(), (image,))"
+_OWN = "if you trust it, load it in your own function: --backbone file.py:function"
 
 
 def is_known(target: str) -> bool:
@@ -48,7 +48,7 @@ def is_known(target: str) -> bool:
 class _Part(nn.Module):
     """Stands for a module of the exported network: has its parameters, passes its output on.
 
-    Called with that output, and before it the picture if that is what the module was given.
+    Called with that output, and before it the image if that is what the module was given.
     """
 
     def forward(self, *given: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ class GraphBuilder:
         tensors: Its weights, by name.
 
     Attributes:
-        shape: (C, H, W) of the pictures it takes; known once it is built.
+        shape: (C, H, W) of the images it takes; known once it is built.
         batch: Its size, where it was exported for one size; else the name of that size.
     """
 
@@ -83,7 +83,7 @@ class GraphBuilder:
         self._graph = fx.Graph()
         self._picture = self._graph.placeholder("x")
         self._values: dict[str, fx.Node] = {}  # by the names that the JSON gives them
-        self._of_picture: set[_Call] = set()  # those that begin with the picture
+        self._of_picture: set[_Call] = set()  # those that begin with the image
         self.batch: int | str = 0
 
     def build(self) -> nn.Module:
@@ -107,7 +107,7 @@ class GraphBuilder:
             self._add(node, ended, alone)
         outputs = [_only(spec) for spec in self._signature["output_specs"]]
         if [kind for kind, _ in outputs] != ["user_output"]:
-            raise LcamError("it gives more than logits", EXPORT)
+            raise LcamError("it returns more than logits", EXPORT)
         self._graph.output(self._argument(outputs[0][1]["arg"]))
         for parameter in [n for n in self._graph.nodes if n.op == "get_attr" and not n.users]:
             self._graph.erase_node(parameter)
@@ -126,16 +126,16 @@ class GraphBuilder:
                 self._keep(name, self._tensors[name])
                 self._values[entry["arg"]["name"]] = self._graph.create_node("get_attr", name)
             else:
-                raise LcamError(f"it takes a {kind}", EXPORT)
+                raise LcamError(f"its input is a {kind}", EXPORT)
         if len(pictures) != 1:
-            raise LcamError(f"it takes {len(pictures)} inputs, not pictures alone", EXPORT)
+            raise LcamError(f"it has {len(pictures)} inputs, not only images", EXPORT)
         self._values[pictures[0]] = self._picture
         batch, *shape = (_size(n) for n in self._json["tensor_values"][pictures[0]]["sizes"])
         if len(shape) != 3:
-            raise LcamError(f"it takes {shape}, not pictures (C, H, W)", EXPORT)
+            raise LcamError(f"it expects {shape}, not images (C, H, W)", EXPORT)
         C, H, W = shape
         if not (isinstance(C, int) and isinstance(H, int) and isinstance(W, int)):
-            raise LcamError("it takes pictures of any size", "export it with one size")
+            raise LcamError("it accepts images of any size", "export it with one size")
         self.batch, self.shape = batch, (C, H, W)
 
     def _keep(self, name: str, tensor: Tensor) -> None:
@@ -189,7 +189,7 @@ class GraphBuilder:
     def _call(self, node: Mapping[str, Any]) -> fx.Node:
         function = find_function(node["target"])
         if function is None:
-            raise LcamError(f"it calls {node['target']!r}, which is not known here", _OWN)
+            raise LcamError(f"it calls {node['target']!r}, which is not known to lcam", _OWN)
         fixed = node["target"] in _RESHAPES and self._is_of_batch(node)
         positional: list[Any] = []
         named: dict[str, Any] = {}
@@ -206,7 +206,7 @@ class GraphBuilder:
         if _trains(bound):
             raise LcamError("it was exported in training mode", EXPORT)
         if any(takes_device(function, k) and isinstance(v, str) for k, v in bound.items()):
-            raise LcamError("it names a device of its own", EXPORT)
+            raise LcamError("it names its own device", EXPORT)
         return self._graph.call_function(function, tuple(positional), named)
 
     def _is_of_batch(self, node: Mapping[str, Any]) -> bool:
@@ -239,10 +239,10 @@ class GraphBuilder:
                 found = _MEMORY_FORMATS[value]
             case "as_layout" if value == _STRIDED:
                 found = torch.strided
-            case "as_device":  # where the picture is, whatever it was exported on
+            case "as_device":  # where the image is, whatever it was exported on
                 found = self._graph.call_function(getattr, (self._picture, "device"))
             case _:
-                raise LcamError(f"it gives a function {kind.removeprefix('as_')!r}", _OWN)
+                raise LcamError(f"it passes a function {kind.removeprefix('as_')!r}", _OWN)
         return found
 
     def _name_outputs(self, node: Mapping[str, Any], made: fx.Node) -> None:

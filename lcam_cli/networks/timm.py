@@ -77,11 +77,11 @@ def _config(timm: ModuleType, architecture: str, weights: str) -> Any:
         ]
         raise LcamError(
             f"unknown weights {weights!r} for {PREFIX}{architecture}",
-            f"give a file, none, DEFAULT or one of: {', '.join(known)}",
+            f"pass a file, none, DEFAULT or one of: {', '.join(known)}",
         )
     config = timm.get_pretrained_cfg(full)
     if config is None or not config.num_classes:
-        raise LcamError(f"{PREFIX}{full} has no classes: it gives features", "take a classifier")
+        raise LcamError(f"{PREFIX}{full} has no classes: it outputs features", "use a classifier")
     return config
 
 
@@ -90,8 +90,10 @@ def _download(timm: ModuleType, name: str, architecture: str, config: Any) -> nn
         module: nn.Module = timm.create_model(f"{architecture}.{config.tag}", pretrained=True)
     except Exception as error:  # the hub's client, the network and the cache raise their own
         raise LcamError(
-            f"cannot get the weights {config.tag} of {name}: {str(error).partition(chr(10))[0]}",
-            "check the network, or give a file you have (--weights FILE), or --weights none",
+            f"cannot download the weights {config.tag} of {name}: "
+            f"{str(error).partition(chr(10))[0]}",
+            "check the internet connection, or pass a local file (--weights FILE) or --weights "
+            "none",
         ) from None
     return module
 
@@ -101,8 +103,8 @@ def _from_file(
 ) -> Network:
     """Build the network around the file's weights.
 
-    The file decides the number of classes, that of the picture's channels and, by its position
-    embeddings, the picture's size.
+    The file decides the number of classes, that of the image's channels and, by its position
+    embeddings, the image's size.
     """
     file = WeightsFile(weights)
     options: dict[str, Any] = {"num_classes": config.num_classes}
@@ -152,19 +154,19 @@ def _size_in(state: dict[str, Any], module: Any) -> tuple[int, int] | None:
 
 
 def _size(module: Any) -> tuple[int, int] | None:
-    """(H, W) of the pictures that a network of patches is built for; None for any size."""
+    """(H, W) of the images that a network of patches is built for; None for any size."""
     size = getattr(getattr(module, "patch_embed", None), "img_size", None)
     return (int(size[0]), int(size[1])) if isinstance(size, tuple) else None
 
 
 def _first_layer(config: Any) -> str:
-    """The name of the layer that sees the picture."""
+    """The name of the layer that sees the image."""
     first = config.first_conv or ""
     return first if isinstance(first, str) else str(first[0])
 
 
 def _channels(module: nn.Module, config: Any) -> int:
-    """C of the pictures that a network is built for."""
+    """C of the images that a network is built for."""
     layer = dict(module.named_modules()).get(_first_layer(config))
     channels = getattr(layer, "in_channels", config.input_size[0])
     return int(channels) if isinstance(channels, int) else int(config.input_size[0])

@@ -65,7 +65,7 @@ def torchvision_network(name: str, weights: str, seed: int) -> Network:
     else:
         raise LcamError(
             f"unknown weights {weights!r} for {name}",
-            f"give a file, none, DEFAULT or one of: {', '.join(known.__members__)}",
+            f"pass a file, none, DEFAULT or one of: {', '.join(known.__members__)}",
         )
     _without_auxiliary_heads(network.module)
     network.class_names = imagenet_names(network.module)
@@ -80,7 +80,7 @@ def _build(name: str, **options: Any) -> nn.Module:
 
 
 def _with_random_classifier(module: nn.Module) -> nn.Module:
-    """Have a classifier that begins as zeros, as the ViTs' does, say something of the picture."""
+    """Have a classifier that begins as zeros, as the ViTs' does, say something of the image."""
     last = [m for m in module.modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
     if not last.weight.any():
         nn.init.trunc_normal_(last.weight, std=0.02)
@@ -93,8 +93,9 @@ def _download(name: str, entry: Any) -> nn.Module:
         module: nn.Module = torchvision.models.get_model(name, weights=entry)
     except (OSError, RuntimeError) as error:
         raise LcamError(
-            f"cannot get the weights {entry.name} of {name}: {error}",
-            "check the network, or give a file you have (--weights FILE), or --weights none",
+            f"cannot download the weights {entry.name} of {name}: {error}",
+            "check the internet connection, or pass a local file (--weights FILE) or --weights "
+            "none",
         ) from None
     return module
 
@@ -125,7 +126,7 @@ def _from_file(name: str, weights: str) -> Network:
     file.load_into(module, fit, name, hand_over=True)
     if channels is not None:
         log.warning(
-            "%s is for pictures of %s: the first layer of %s, %s, is one for them",
+            "%s is for images of %s: the first layer of %s, %s, expects them",
             file.path,
             plural(channels, "channel"),
             name,
@@ -133,8 +134,8 @@ def _from_file(name: str, weights: str) -> Network:
         )
     if options.get("transform_input"):
         log.warning(
-            "%s gets its input as torchvision's own weights do (transform_input); if these were "
-            "trained without: --backbone net.py:build, --image-size %d, and in net.py: "
+            "%s gets its input as for torchvision's own weights (transform_input); if yours were "
+            "trained without it, pass --backbone net.py:build, --image-size %d, and in net.py: "
             '"import torchvision" and "def build(): return torchvision.models.%s('
             'num_classes=%d, aux_logits=False, init_weights=False)"',
             name,
@@ -159,7 +160,7 @@ def _shapes_only(name: str, channels: int | None = None, **options: Any) -> nn.M
 
 
 def _first_layer(module: nn.Module) -> tuple[str, nn.Conv2d]:
-    """The convolution that sees the picture, with its name."""
+    """The convolution that sees the image, with its name."""
     return next((n, m) for n, m in module.named_modules() if isinstance(m, nn.Conv2d))
 
 
@@ -204,7 +205,7 @@ def _class_count_in(state: dict[str, Any], skeleton: nn.Module) -> int | None:
 
 
 def _image_size_in(state: dict[str, Any], skeleton: VisionTransformer) -> int:
-    """The picture's side that the state dict's position embeddings are for, in pixels."""
+    """The image's side that the state dict's position embeddings are for, in pixels."""
     positions = state.get("encoder.pos_embedding")
     if not is_plain(positions) or positions.ndim != 3:
         return int(skeleton.image_size)

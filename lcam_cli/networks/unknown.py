@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,21 +10,23 @@ from lcam_cli.errors import LcamError, did_you_mean
 
 _FOLDER_OF_TRANSFORMERS = (
     "a Hugging Face folder needs the config.json that save_pretrained writes; "
-    "else give --backbone file.py:function"
+    "otherwise pass --backbone file.py:function"
 )
 _WEIGHTS = (
-    "name the architecture, and give the file as its weights: "
+    "pass the architecture, and the file as its weights: "
     "--backbone NAME (or file.py:function) --weights {name}"
 )
 _EXPORT_KERAS = (
-    'export it: model.export("mine.onnx", format="onnx"), and --backbone mine.onnx '
+    'export it: model.export("mine.onnx", format="onnx"), and pass --backbone mine.onnx '
     "(docs/recipes.md, Keras)"
 )
-_EXPORT_TENSORFLOW = "convert it to ONNX (tf2onnx does), and give --backbone mine.onnx"
+_EXPORT_TENSORFLOW = "convert it to ONNX (for example with tf2onnx), and pass --backbone mine.onnx"
 _LOAD_IN_A_FUNCTION = (
     "write a function that loads it and returns the network: --backbone file.py:function "
     "(docs/recipes.md)"
 )
+
+_FUNCTION = "pass the function in it that returns the network: --backbone {name}:function"
 
 # What files with an extension mostly are, and the way on.
 _KINDS = {
@@ -35,7 +38,7 @@ _KINDS = {
     **dict.fromkeys((".pkl", ".pickle"), ("a pickle", _LOAD_IN_A_FUNCTION)),
     ".pb": ("a TensorFlow model", _EXPORT_TENSORFLOW),
     ".tflite": ("a TensorFlow Lite model", "export the model to ONNX instead"),
-    ".py": ("Python code", "name the function in it: --backbone {name}:function"),
+    ".py": ("Python code", _FUNCTION),
 }
 
 
@@ -59,20 +62,67 @@ def unknown_backbone(name: str, known: Iterable[str], prefixes: Iterable[str]) -
     if extension in _KINDS:
         kind, hint = _KINDS[extension]
         if _exists(path, folder=False):
-            return LcamError(f"{name} is {kind}, not a backbone", hint.format(name=name))
+            own = _OWN_HINTS.get(hint, lambda _: "")(path)
+            return LcamError(f"{name} is {kind}, not a backbone", own or hint.format(name=name))
         return LcamError(f"no such file: {name}", "check the path")
     if _exists(path, folder=False):
         return LcamError(
-            f"{name} is a file of a kind that is no backbone",
-            "a backbone's file is FILE.onnx, FILE.pt2 or file.py:function; weights are --weights",
+            f"{name} is not a file that can be a backbone",
+            "pass FILE.onnx, FILE.pt2 or file.py:function as the backbone, and weights with "
+            "--weights",
         )
     near = did_you_mean(name, known) or "e.g. resnet50, vgg16, mobilenet_v2, convnext_tiny."
     others = ", ".join(f"{prefix}NAME" for prefix in prefixes)
     return LcamError(
         f"unknown backbone {name!r}",
-        f"{near} Also possible: {others}, a Hugging Face folder, FILE.onnx, FILE.pt2, "
+        f"{near} You can also pass {others}, a Hugging Face folder, FILE.onnx, FILE.pt2, "
         "file.py:function and package.module:function.",
     )
+
+
+def _its_architecture(path: Path) -> str:
+    """What to type for a file of weights of one of torchvision's classifiers; empty for others."""
+    # This asks for torchvision's networks, which other names need not wait for.
+    from lcam_cli.networks.weights.checkpoint import read_content  # noqa: PLC0415
+    from lcam_cli.networks.weights.differences import (  # noqa: PLC0415
+        common_prefix,
+        torchvision_architecture,
+    )
+    from lcam_cli.networks.weights.state_dicts import find_candidates  # noqa: PLC0415
+
+    try:
+        for candidate in find_candidates(read_content(path)):
+            names = [name for name in candidate.state if isinstance(name, str)]
+            start = len(common_prefix(names))  # of a wrapper, as "module."
+            state = {name[start:]: candidate.state[name] for name in names}
+            if architecture := torchvision_architecture(state):
+                return f"it fits {architecture}: --backbone {architecture} --weights {path}"
+    except LcamError:
+        pass  # what is the matter with it is told once it is given as weights
+    return ""
+
+
+def _its_functions(path: Path) -> str:
+    """What to type for a function of a file of Python code, which is read and not run."""
+    try:
+        parts = ast.parse(path.read_text("utf-8")).body
+    except (OSError, ValueError, SyntaxError):  # also no UTF-8, and a NUL within
+        return ""
+    functions = [one.name for one in parts if isinstance(one, ast.FunctionDef)]
+    classes = [one.name for one in parts if isinstance(one, ast.ClassDef)]
+    if functions:
+        others = f" (or {', '.join(functions[1:5])})" if functions[1:] else ""
+        first = f"--backbone {path}:{functions[0]}"
+        return f"pass the function that returns the network: {first}{others}"
+    if classes:
+        return (
+            f"add a function that returns the network, e.g. `def build(): return {classes[0]}()`, "
+            f"and give --backbone {path}:build"
+        )
+    return ""
+
+
+_OWN_HINTS = {_WEIGHTS: _its_architecture, _FUNCTION: _its_functions}
 
 
 def _exists(path: Path, *, folder: bool) -> bool:

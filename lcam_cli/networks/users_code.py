@@ -1,6 +1,6 @@
 """Whose fault an error is: what the user's own code raises is reported as theirs, with its line.
 
-A network's forward pass runs in the middle of this package, for hours, on any picture: so the
+A network's forward pass runs in the middle of this package, for hours, on any image: so the
 traceback is asked, wherever the error ends up.
 """
 
@@ -45,9 +45,9 @@ def users_error(
     file, line, given = found
     hint = "fix it there (--debug shows the traceback)"
     if resumable:
-        hint += "; what is saved can go on with --resume"
+        hint += "; continue what is saved with --resume"
     if isinstance(error, FileNotFoundError) and not Path(str(error.filename or "/")).is_absolute():
-        hint = f"relative paths are taken from the working directory, {Path.cwd()}"
+        hint = f"relative paths are relative to the working directory, {Path.cwd()}"
     what = f"called sys.exit({error.code!r})" if isinstance(error, SystemExit) else raised(error)
     return LcamError(f"{name or given} {what} ({shown_path(file)}, line {line})", hint)
 

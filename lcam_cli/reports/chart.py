@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lcam_cli.measures.score import Score
-from lcam_cli.reports.results import FLOOR, Results, Row, nu_key
+from lcam_cli.reports.nu_key import nu_key
+from lcam_cli.reports.results import FLOOR, Results, Row
 from lcam_cli.reports.text import printable
 
 WIDTH, HEIGHT = 380, 270

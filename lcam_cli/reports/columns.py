@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 
 from lcam_cli.measures.measure import Measure
 from lcam_cli.measures.score import Difference, Score
-from lcam_cli.reports.results import FLOOR, Results, Row, nu_key
+from lcam_cli.reports.nu_key import nu_key
+from lcam_cli.reports.results import FLOOR, Results, Row
 from lcam_cli.reports.text import printable
 
 BEST, SECOND = 1, 2
+LOWER, HIGHER = "↓", "↑"
 
 UNDEFINED = "–"
-"""Stands where a measure is defined for no picture."""
+"""Stands where a measure is defined for no image."""
 
 _ITSELF = (0.0, 0.0)  # the interval of the best row's difference to itself
 
@@ -31,6 +33,7 @@ class Column:
         measure: What it shows, for people who choose columns: ``"AD"``, ``"#FW"``; empty for the
             methods' names, which are always there.
         nu: The percentage ν; None where it has none.
+        better: ``"↓"`` where lower is better, ``"↑"`` where higher is; empty where neither is.
     """
 
     title: str
@@ -40,6 +43,12 @@ class Column:
     intervals: Sequence[str]
     measure: str = ""
     nu: float | None = None
+    better: str = ""
+
+    @property
+    def head(self) -> str:
+        """Its title, and which way is better."""
+        return f"{self.title} {self.better}".rstrip()
 
 
 Group = Sequence[Column]
@@ -53,7 +62,7 @@ class Columns:
     Attributes:
         name: The methods' names.
         at_nus: The measures at each ν, a group a ν.
-        plain: The measures of one number a picture.
+        plain: The measures of one number an image.
         costs: #FW, the mean of V, flat maps, speed.
     """
 
@@ -120,7 +129,9 @@ def columns(results: Results) -> Columns:
         cells = [one.shown for one in found]
         ranks = _ranks(rows, cells, sign=1 if measure.lower_is_better else -1)
         intervals = [one.interval for one in found]
-        return Column(title, cells, ranks, _close(found, ranks), intervals, measure.title, nu)
+        close = _close(found, ranks)
+        better = LOWER if measure.lower_is_better else HIGHER
+        return Column(title, cells, ranks, close, intervals, measure.title, nu, better)
 
     some_flat = any(row.flat_maps for row in rows)
     name = plain("method", lambda row: printable(row.method))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +15,7 @@ from lcam_cli.errors import plural
 from lcam_cli.measures.diagnose import Diagnosis, Mistake
 from lcam_cli.measures.error_groups import Group, Rules
 from lcam_cli.measures.suspicion import ClassErrors, class_errors
-from lcam_cli.reports.table import natural_width
+from lcam_cli.reports.table import narrow_table, natural_width
 from lcam_cli.reports.text import (
     csv_text,
     markdown_text,
@@ -33,15 +34,18 @@ SCHEMA = "lcam-diagnosis/1"
 
 _CLASSES_SHOWN = 15
 _COMMON = 3
-_OF_OTHERS = ("false alarms", "lured")
+_HEADS = (12, 8, 1)  # characters in a line of a narrow table's heads: the first that fits
+_OF_OTHERS = ("false alarms", f"false alarms {Group.SEVERAL.words}")
 _CLASS_COLUMNS = (
-    *("class", "suspicion", "signs", "pictures", "recall"),
-    *(group.value for group in Group),
+    *("class", "suspicion", "suspect images", "images", "recall"),
+    *(group.words for group in Group),
     "taken for",
     *_OF_OTHERS,
 )
-FEW_SIGNS = 3
-"""Of fewer, the order of suspicion is that of chance."""
+FEW_SUSPECT = 3
+"""Of fewer suspect images, the order of suspicion is that of chance."""
+MANY_MOVE = 0.1
+"""The share of errors in [0, 1] from which it is a warning that a second method moves them."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +60,12 @@ class DiagnosisReport:
         class_names: R names.
         rules: What the groups were told by.
         diagnosis: What was found.
-        skipped: Pictures that could not be read.
-        unlabelled: Pictures left out because their class is not known.
+        skipped: Images that could not be read.
+        unlabelled: Images left out because their class is not known.
         precision: ``fp32``, ``bf16`` or ``fp16``.
         device: The device's name.
-        tiled: Why the maps' cells tile the picture; None where they do not, or there are none.
+        tiled: Why the maps' cells tile the image; None where they do not, or there are none.
+        second_method: What sorted the errors once more; empty where nothing did.
     """
 
     backbone: str
@@ -75,6 +80,7 @@ class DiagnosisReport:
     precision: str
     device: str
     tiled: Tiled | None = None
+    second_method: str = ""
 
     @cached_property
     def classes(self) -> list[ClassErrors]:
@@ -83,12 +89,17 @@ class DiagnosisReport:
 
     @cached_property
     def groups(self) -> dict[Group, int]:
-        """How many pictures each group has."""
+        """How many images each group has."""
         return {group: sum(m.group is group for m in self.diagnosis.mistakes) for group in Group}
 
     def share(self, group: Group) -> float:
-        """The group's share of the misclassified pictures, in [0, 1]; 0 where there are none."""
+        """The group's share of the misclassified images, in [0, 1]; 0 where there are none."""
         return self.groups[group] / max(len(self.diagnosis.mistakes), 1)
+
+    @property
+    def moved(self) -> int:
+        """How many misclassified images the second method puts into another group."""
+        return sum(m.moves for m in self.diagnosis.mistakes)
 
     def name(self, class_index: int) -> str:
         """A class's name, fit for a line."""
@@ -100,14 +111,30 @@ def headline(report: DiagnosisReport) -> str:
     found = report.diagnosis
     wrong = len(found.mistakes)
     if not wrong:
-        return f"no misclassified picture among {plural(found.images, 'picture')}"
+        return f"no misclassified image among {plural(found.images, 'image')}"
     right = 100 * (1 - wrong / found.images)
     parts = ", ".join(
         f"{report.groups[group]} {group.words} ({report.share(group):.0%})" for group in Group
     )
-    return (
-        f"{wrong} of {plural(found.images, 'picture')} misclassified (top-1 {right:.2f}%): {parts}"
+    return f"{wrong} of {plural(found.images, 'image')} misclassified (top-1 {right:.2f}%): {parts}"
+
+
+def second_opinion(report: DiagnosisReport) -> str:
+    """Return how far a second method agrees on the groups; empty where there is none."""
+    wrong = len(report.diagnosis.mistakes)
+    if not (report.second_method and wrong):
+        return ""
+    return printable(
+        f"{report.second_method} puts {report.moved} of {plural(wrong, 'misclassified image')} "
+        f"({report.moved / wrong:.0%}) into another group than {report.method}"
     )
+
+
+def disagreement(report: DiagnosisReport) -> str:
+    """Return the warning that the groups depend on the method; empty where few errors move."""
+    if report.moved < MANY_MOVE * max(len(report.diagnosis.mistakes), 1) or not report.moved:
+        return ""
+    return f"{second_opinion(report)}: the groups depend on the method"
 
 
 def caption(report: DiagnosisReport) -> str:
@@ -123,7 +150,7 @@ def caption(report: DiagnosisReport) -> str:
     return printable(
         f"{report.method} on {report.backbone}, {short_weights(report.weights)}, "
         f"{report.layer or 'no layer'}; "
-        f"{plural(report.diagnosis.images, 'picture')}{without}; "
+        f"{plural(report.diagnosis.images, 'image')}{without}; "
         f"regions {rules.nu:g}%, same from {rules.same_region:g}, evidence from "
         f"{rules.evidence:g}; {report.precision} on {report.device}{tiled}"
     )
@@ -142,8 +169,10 @@ def to_rich(report: DiagnosisReport, width: int | None = None) -> RenderableType
     shown = report.classes[:_CLASSES_SHOWN]
     hidden = len(report.classes) - len(shown)
     below = [caption(report)]
-    if has_few_signs(report):
-        below.append(few_signs())
+    if words := second_opinion(report):
+        below.append(words)
+    if has_few_suspect(report):
+        below.append(few_suspect())
     if hidden:
         below.append(f"and {hidden} more classes: --format markdown lists all")
     head, foot = Text(headline(report)), Text("\n".join(below))
@@ -152,54 +181,67 @@ def to_rich(report: DiagnosisReport, width: int | None = None) -> RenderableType
     whole = _drawn(report, shown, _CLASS_COLUMNS)
     if width is None or natural_width(whole) <= width:
         return Together(head, whole, foot)
-    groups = [group.value for group in Group]
+    groups = [group.words for group in Group]
     first = [title for title in _CLASS_COLUMNS if title not in (*groups, *_OF_OTHERS)]
-    return Together(
-        head,
-        _drawn(report, shown, first),
-        _drawn(report, shown, ["class", *groups, *_OF_OTHERS]),
-        foot,
-    )
+    second = ["class", *groups, *_OF_OTHERS]
+    for heads in _HEADS:
+        parts = [_drawn(report, shown, titles, heads=heads) for titles in (first, second)]
+        if all(natural_width(part) <= width for part in parts):
+            break
+    return Together(head, *parts, foot)
 
 
-def has_few_signs(report: DiagnosisReport) -> bool:
-    """Whether even the class that leads has too few signs to be suspected for a reason."""
-    return bool(report.classes) and report.classes[0].signs < FEW_SIGNS
+def has_few_suspect(report: DiagnosisReport) -> bool:
+    """Whether even the class that leads has too few suspect images to lead for a reason."""
+    return bool(report.classes) and report.classes[0].signs < FEW_SUSPECT
 
 
-def few_signs() -> str:
-    """Return what is said where no class has enough signs to lead for a reason."""
+def few_suspect() -> str:
+    """Return what is said where no class has enough suspect images to lead for a reason."""
     return (
-        f"no class has {FEW_SIGNS} signs: this order means little yet; "
-        "diagnose more pictures of each class"
+        f"no class has {FEW_SUSPECT} suspect images: this order means little yet; "
+        "diagnose more images of each class"
     )
 
 
-def _drawn(report: DiagnosisReport, shown: Sequence[ClassErrors], titles: Sequence[str]) -> Table:
+def _drawn(
+    report: DiagnosisReport,
+    shown: Sequence[ClassErrors],
+    titles: Sequence[str],
+    *,
+    heads: int = 0,
+) -> Table:
+    """A table; a narrow one whose heads have lines of ``heads`` characters, unless that is 0."""
     from rich.table import Table
     from rich.text import Text
 
-    table = Table()
+    table = narrow_table() if heads else Table()
     for title in titles:
         if title in ("class", "taken for"):  # words may go on in the next line, a number not
             table.add_column(Text(title), overflow="fold")
         else:
-            table.add_column(Text(title), justify="right", no_wrap=True)
+            head = "\n".join(_lines(title, heads or 1))
+            table.add_column(Text(head), justify="right", no_wrap=True)
     for row in shown:
         cells = dict(zip(_CLASS_COLUMNS, _cells(report, row), strict=True))
         table.add_row(*(Text(cells[title]) for title in titles))
     return table
 
 
+def _lines(title: str, width: int) -> list[str]:
+    """A title in lines of so many characters; a longer word has a line to itself."""
+    return textwrap.wrap(title, width, break_long_words=False, break_on_hyphens=False)
+
+
 def to_markdown(report: DiagnosisReport) -> str:
-    """Return the groups, all classes and all misclassified pictures as Markdown."""
+    """Return the groups, all classes and all misclassified images as Markdown."""
     parts = [headline(report)]
     if report.diagnosis.mistakes:
         groups = [
             [group.words, str(report.groups[group]), f"{report.share(group):.1%}"]
             for group in Group
         ]
-        pictures = [
+        images = [
             [
                 printable(m.path),
                 report.name(m.true),
@@ -210,30 +252,36 @@ def to_markdown(report: DiagnosisReport) -> str:
             for m in report.diagnosis.mistakes
         ]
         parts += [
-            _markdown_table(("group", "pictures", "share"), groups),
+            _markdown_table(("group", "images", "share"), groups),
             _markdown_table(
-                (*_CLASS_COLUMNS, "shown by"),
+                (*_CLASS_COLUMNS, "suspect images are"),
                 [[*_cells(report, row), _shown_by(row)] for row in report.classes],
             ),
-            _markdown_table(("picture", "true", "predicted", "group", *_NUMBERS), pictures),
+            _markdown_table(("image", "true", "predicted", "group", *_NUMBERS), images),
         ]
-    return "\n\n".join([*parts, markdown_text(caption(report))]) + "\n"
+    notes = [words for words in (caption(report), second_opinion(report)) if words]
+    return "\n\n".join([*parts, *map(markdown_text, notes)]) + "\n"
 
 
 def to_csv(report: DiagnosisReport) -> str:
-    """Return a line a misclassified picture."""
+    """Return a line a misclassified image."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(("path", "true", "predicted", "group", *_NUMBERS))
+    writer.writerow(CSV_COLUMNS)
     for m in report.diagnosis.mistakes:
         names = (csv_text(text) for text in (m.path, report.name(m.true), report.name(m.predicted)))
         numbers = (f"{value:.4f}" for value in _numbers(m).values())
-        writer.writerow((*names, m.group.value, *numbers))
+        writer.writerow((*names, m.group.value, *numbers, _second_group(m) or ""))
     return out.getvalue()
 
 
 def to_json(report: DiagnosisReport) -> str:
     """Return the ``lcam-diagnosis/1`` object; numbers have four decimals, keys a fixed order."""
+    return json.dumps(to_object(report), indent=2, allow_nan=False)
+
+
+def to_object(report: DiagnosisReport) -> dict[str, Any]:
+    """Return what :func:`to_json` writes; its images come last."""
     content: dict[str, Any] = {
         "schema": SCHEMA,
         "backbone": report.backbone,
@@ -257,20 +305,11 @@ def to_json(report: DiagnosisReport) -> str:
             for group, count in report.groups.items()
         },
         "classes": [_class_json(report, row) for row in report.classes],
-        "pictures": [
-            {
-                "path": m.path,
-                "true": report.class_names[m.true],
-                "true_index": m.true,
-                "predicted": report.class_names[m.predicted],
-                "predicted_index": m.predicted,
-                "group": m.group.value,
-                **{name: round(value, 4) for name, value in _numbers(m).items()},
-            }
-            for m in report.diagnosis.mistakes
-        ],
     }
-    return json.dumps(content, indent=2, allow_nan=False)
+    if report.second_method:
+        content["second_method"] = {"method": report.second_method, "other_group": report.moved}
+    content["pictures"] = [_image_json(report, m) for m in report.diagnosis.mistakes]
+    return content
 
 
 TEXT_FORMATS: dict[str, Callable[[DiagnosisReport], str]] = {
@@ -283,6 +322,25 @@ TEXT_FORMATS: dict[str, Callable[[DiagnosisReport], str]] = {
 def percent(share: float | None) -> str:
     """Return a share in [0, 1] as shown; nothing where it is not known."""
     return "" if share is None else f"{100 * share:.1f}"
+
+
+def _image_json(report: DiagnosisReport, mistake: Mistake) -> dict[str, Any]:
+    content: dict[str, Any] = {
+        "path": mistake.path,
+        "true": report.class_names[mistake.true],
+        "true_index": mistake.true,
+        "predicted": report.class_names[mistake.predicted],
+        "predicted_index": mistake.predicted,
+        "group": mistake.group.value,
+        **{name: round(value, 4) for name, value in _numbers(mistake).items()},
+    }
+    if report.second_method:
+        content["second_group"] = _second_group(mistake)
+    return content
+
+
+def _second_group(mistake: Mistake) -> str | None:
+    return None if mistake.second_group is None else mistake.second_group.value
 
 
 def _class_json(report: DiagnosisReport, row: ClassErrors) -> dict[str, Any]:
@@ -322,16 +380,17 @@ def _cells(report: DiagnosisReport, row: ClassErrors) -> list[str]:
 
 
 def _shown_by(row: ClassErrors) -> str:
-    """The first pictures that speak for a bias."""
+    """The first images that speak for a bias."""
     paths = [printable(m.path) for m in row.shown_by[:_COMMON]]
     return ", ".join(paths) + (", …" if len(row.shown_by) > _COMMON else "")
 
 
 _NUMBERS = ("true_score", "predicted_score", "overlap", "true_kept", "predicted_kept")
+CSV_COLUMNS = ("path", "true", "predicted", "group", *_NUMBERS, "second_group")
 
 
 def _numbers(mistake: Mistake) -> dict[str, float]:
-    """What a picture's group was told by, under the names of the columns."""
+    """What an image's group was told by, under the names of the columns."""
     return {name: getattr(mistake.evidence, name) for name in _NUMBERS}
 
 

@@ -1,4 +1,4 @@
-"""The paper's Fig. 5 to 9: misclassified pictures, each above the maps of both its classes."""
+"""The paper's Fig. 5 to 9: misclassified images, each above the maps of both its classes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import heapq
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageDraw
 
-from lcam_cli.maps.overlay import overlay
 from lcam_cli.maps.record import Floats
 from lcam_cli.measures.diagnose import ExplainedMistake
 from lcam_cli.measures.error_groups import Group
@@ -20,6 +18,7 @@ from lcam_cli.reports.sheet import (
     font,
     save_figure,
     shortened,
+    shown_over,
     tile_size,
 )
 from lcam_cli.reports.text import printable
@@ -33,7 +32,7 @@ _HEAD = 2 * LETTERS
 
 
 class WorstMistakes:
-    """Keeps the pictures that the classifier is most wrong about, a few of each group.
+    """Keeps the images that the classifier is most wrong about, a few of each group.
 
     How wrong is what the predicted class scores above the true one.
     """
@@ -46,7 +45,7 @@ class WorstMistakes:
         self._count = 0
 
     def add(self, shown: ExplainedMistake) -> None:
-        """Keep a picture, if it belongs to the worst so far; of equal ones the first stays."""
+        """Keep an image, if it belongs to the worst so far; of equal ones the first stays."""
         evidence, kept = shown.mistake.evidence, self._kept[shown.mistake.group]
         self._count += 1
         entry = (evidence.predicted_score - evidence.true_score, -self._count, shown)
@@ -60,19 +59,22 @@ class WorstMistakes:
         return [shown for _, _, shown in sorted(self._kept[group], reverse=True)]
 
 
-def draw_diagnosis(target: Path, worst: WorstMistakes, class_names: Sequence[str]) -> None:
-    """Draw a band a group: pictures across, and below each the maps of its two classes.
+def draw_diagnosis(
+    target: Path, worst: WorstMistakes, class_names: Sequence[str], *, of_pixels: bool = False
+) -> None:
+    """Draw a band a group: images across, and below each the maps of its two classes.
 
     Args:
         target: A PNG to write; an old one is replaced.
-        worst: The pictures.
+        worst: The images.
         class_names: R names.
+        of_pixels: Whether the maps are of a method of single pixels; see ``shown_over``.
 
     Raises:
         LcamError: The file cannot be written.
     """
     bands = [(group, examples) for group in Group if (examples := worst.of(group))]
-    rows = ("picture", "true class", "predicted")
+    rows = ("image", "true class", "predicted")
     left = round(max(font(LETTERS).getlength(name) for name in rows)) + 3 * GAP
     columns = max(len(examples) for _, examples in bands)
     wide, high = tile_size(*bands[0][1][0].view.shape[:2])
@@ -90,7 +92,8 @@ def draw_diagnosis(target: Path, worst: WorstMistakes, class_names: Sequence[str
             draw.text((left - 2 * GAP, middle), name, "black", font(LETTERS), anchor="rm")
         for column, shown in enumerate(examples):
             x = left + column * (wide + GAP)
-            for row, (tile, label) in enumerate(_tiles(shown, class_names, (wide, high))):
+            tiles = _tiles(shown, class_names, (wide, high), of_pixels=of_pixels)
+            for row, (tile, label) in enumerate(tiles):
                 y = top + _HEAD + row * step
                 sheet.paste(tile, (x, y))
                 place = (x + wide // 2, y + high + _LINE // 2)
@@ -100,14 +103,14 @@ def draw_diagnosis(target: Path, worst: WorstMistakes, class_names: Sequence[str
 
 
 def _tiles(
-    shown: ExplainedMistake, class_names: Sequence[str], size: tuple[int, int]
+    shown: ExplainedMistake, class_names: Sequence[str], size: tuple[int, int], *, of_pixels: bool
 ) -> list[tuple[Image.Image, str]]:
-    """The picture and its two maps, each with what stands below it."""
+    """The image and its two maps, each with what stands below it."""
     found = shown.mistake
     view = Image.fromarray(shown.view).resize(size, Image.Resampling.LANCZOS)
 
     def under(V: Floats) -> Image.Image:
-        return overlay(view, np.clip(V, 0, 1), (0, 0, *size))
+        return shown_over(view, V, of_pixels=of_pixels)
 
     def score_of(class_index: int, score: float) -> str:
         return f"{printable(class_names[class_index])} {score:.1%}"

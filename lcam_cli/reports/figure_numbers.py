@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from lcam_cli.measures.measure import Quantity
 from lcam_cli.measures.score import Scores
 from lcam_cli.reports.columns import UNDEFINED
-from lcam_cli.reports.results import nu_key
+from lcam_cli.reports.nu_key import nu_key
 from lcam_cli.reports.text import printable
 
 _MOST = 3
-_LEFT_OUT = "ic"  # of one picture it says yes or no, which AD of 0 says as well
+_LEFT_OUT = "ic"  # of one image it says yes or no, which AD of 0 says as well
 
 
 def shown_quantities(measured: Sequence[Quantity]) -> list[int]:

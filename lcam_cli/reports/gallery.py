@@ -1,40 +1,28 @@
-"""The pictures of a report as files that a browser loads one by one.
-
-A picture is a JPEG, the maps of a row are a script of their own, and ``data.js`` says what there
-is, a line a row. (Scripts, since a page that was opened from a disk may load no other data; and
-maps as text in them, since it may not look into a picture that lies beside it.) All of it is
-written row by row, so that memory does not grow with the number of pictures.
-"""
+"""The images of a report: what its page knows of each, row by row."""
 
 from __future__ import annotations
 
-import base64
-import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from lcam_cli.engine.backbone import Backbone
 from lcam_cli.images.shown import as_rgb
-from lcam_cli.maps.overlay import DEFAULT_ALPHA, DEFAULT_COLORMAP, colour_table
-from lcam_cli.maps.png_encoder import encode_png
-from lcam_cli.maps.record import Floats
+from lcam_cli.maps.display import PERCENTILE
 from lcam_cli.measures.measure import Quantity
 from lcam_cli.measures.scored import ScoredBatch
 from lcam_cli.measures.task import Task
-from lcam_cli.reports.page import PageFolder, script_json
-from lcam_cli.reports.results import nu_key
+from lcam_cli.methods.registry import is_of_pixels
+from lcam_cli.reports.entries import Entries
+from lcam_cli.reports.nu_key import nu_key
+from lcam_cli.reports.origin import Origin
+from lcam_cli.reports.page import PageFolder
+from lcam_cli.reports.per_image import column_name
 from lcam_cli.reports.text import printable
 
-PARTS = ("pictures", "maps")
-LARGEST_SIDE = 256
-"""Pixels: pictures and maps of larger inputs are reduced until no side is longer."""
-
-_JPEG_QUALITY = 85
 _DIGITS = 5
 
 
@@ -51,6 +39,8 @@ class GalleryInfo:
         class_names: The classifier's.
         measured: What each number of a row is of, K quantities.
         keep: ``"values"`` or ``"whole"``: whether kept pixels have the map's value, or are whole.
+        labels: True classes by row path; empty where nobody knows them.
+        origin: The command, and where the images lie.
     """
 
     methods: Sequence[str]
@@ -61,12 +51,20 @@ class GalleryInfo:
     class_names: Sequence[str]
     measured: Sequence[Quantity] = ()
     keep: str = "values"
+    labels: Mapping[str, int] = field(default_factory=dict)
+    origin: Origin = field(default_factory=Origin)
 
     @classmethod
     def of(
-        cls, backbone: Backbone, methods: Sequence[str], floor: int | None, task: Task
+        cls,
+        backbone: Backbone,
+        methods: Sequence[str],
+        floor: int | None,
+        task: Task,
+        labels: Mapping[str, int] | None = None,
+        origin: Origin | None = None,
     ) -> GalleryInfo:
-        """Return it for a backbone, methods and what is measured."""
+        """Return it for a backbone, methods, what is measured, true classes and their origin."""
         preprocess = backbone.preprocess
         r, g, b = as_rgb(np.array(preprocess.mean, np.float32)).tolist()
         return cls(
@@ -78,6 +76,8 @@ class GalleryInfo:
             backbone.class_names,
             task.quantities,
             task.keep,
+            labels or {},
+            origin or Origin(),
         )
 
 
@@ -85,26 +85,20 @@ class Gallery:
     """Writes the rows of a gallery.
 
     Args:
-        folder: The report's folder, with the folders :data:`PARTS`.
+        folder: The report's folder, with the folders that entries need.
         shown: What all rows share.
-
-    Attributes:
-        rows: Rows written.
 
     Raises:
         LcamError: The disk is full or fails.
     """
 
     def __init__(self, folder: PageFolder, shown: GalleryInfo) -> None:
-        self.rows = 0
-        self._folder = folder
+        self._page = folder.path
         self._shown = shown
-        self._size = reduced_size(shown.size)
-        self._pictures = 0
+        self._entries = Entries(folder, shown.size)
         self._last_path: str | None = None
-        with folder.disk_errors():
-            self._data = folder.open("data.js")
-        self._say(f"var lcamReport={{run:{script_json(self._run())},entries:[\n")
+        self._image = -1
+        self._link = ""
 
     def add(self, batch: ScoredBatch) -> None:
         """Write some rows.
@@ -115,60 +109,61 @@ class Gallery:
         numbers = batch.of_quantities(self._shown.measured)
         for k, path in enumerate(batch.paths):
             if path != self._last_path:
-                self._folder.write(f"pictures/{self._pictures:06}.jpg", self._jpeg(batch.images[k]))
-                self._pictures += 1
+                self._image = self._entries.add_image(batch.images[k])
+                self._link = self._shown.origin.link(self._page, path)
                 self._last_path = path
-            maps = [self._map(saliency[k]) for saliency in batch.saliency]
-            call = f"lcamMaps({self.rows},{script_json(maps)});\n"
-            self._folder.write(f"maps/{self.rows:06}.js", call.encode("ascii"))
-            self._say(f"{script_json(self._entry(batch, numbers, k))},\n")
-            self.rows += 1
+            maps = [saliency[k] for saliency in batch.saliency]
+            self._entries.add(self._entry(batch, numbers, k), maps)
 
-    def finish(self) -> None:
+    def finish(self, tables: Mapping[str, str] | None = None) -> None:
         """Write the end of what says what there is.
+
+        Args:
+            tables: Files of the results that the page offers, by the ends of their names.
 
         Raises:
             LcamError: The disk is full or fails.
         """
-        self._say("]};\n")
-        self.close()
+        self._entries.finish(
+            {
+                "methods": [printable(name) for name in self._shown.methods],
+                "percentiles": [
+                    PERCENTILE if is_of_pixels(name) else None for name in self._shown.methods
+                ],
+                "floor": self._shown.floor,
+                "nus": [float(nu_key(nu)) for nu in self._shown.nus],
+                "hidden": self._shown.hidden,
+                "keep": self._shown.keep,
+                "measured": [_described(quantity) for quantity in self._shown.measured],
+                "tables": dict(tables or {}),
+            }
+        )
 
     def close(self) -> None:
         """Close the file that is being written; after this nothing can be added."""
-        with self._folder.disk_errors():
-            self._data.close()
-
-    def _run(self) -> dict[str, Any]:
-        colours = colour_table(DEFAULT_COLORMAP)
-        return {
-            "methods": [printable(name) for name in self._shown.methods],
-            "floor": self._shown.floor,
-            "nus": [float(nu_key(nu)) for nu in self._shown.nus],
-            "hidden": self._shown.hidden,
-            "height": self._size[0],
-            "width": self._size[1],
-            "colours": colours.tobytes().hex(),
-            "alpha": DEFAULT_ALPHA,
-            "keep": self._shown.keep,
-            "measured": [_described(quantity) for quantity in self._shown.measured],
-        }
+        self._entries.close()
 
     def _entry(self, batch: ScoredBatch, numbers: NDArray[np.float64], k: int) -> list[Any]:
         """Return what a row is.
 
-        Its path, picture, class, its name, the predicted one's if another, f(X), the scores of each
-        method at each ν, the numbers of each method, rounded as tables show them.
+        Its path, image, class, its name, the predicted one's if another, f(X), the scores of each
+        method at each ν, the numbers of each method, rounded as tables show them; the predicted
+        class, the address of the original, and the true class with its name, if it is known.
         """
         explained, predicted = int(batch.class_index[k]), int(batch.predicted_index[k])
+        true = self._shown.labels.get(batch.paths[k])
         return [
             printable(batch.paths[k]),
-            self._pictures - 1,
+            self._image,
             explained,
             printable(batch.class_names[k]),
             None if predicted == explained else printable(self._shown.class_names[predicted]),
             round(float(batch.full[k]), _DIGITS),
             [[round(float(s), _DIGITS) for s in row] for row in batch.masked[:, :, k]],
             [self._numbers(row) for row in numbers[:, :, k].T],
+            predicted,
+            self._link,
+            None if true is None else [true, printable(self._shown.class_names[true])],
         ]
 
     def _numbers(self, row: NDArray[np.float64]) -> list[float | None]:
@@ -178,38 +173,13 @@ class Gallery:
             for number, quantity in zip(row, self._shown.measured, strict=True)
         ]
 
-    def _jpeg(self, view: NDArray[Any]) -> bytes:
-        picture = Image.fromarray(as_rgb(view))
-        if self._size != self._shown.size:
-            picture = picture.resize(self._size[::-1], Image.Resampling.LANCZOS)
-        encoded = io.BytesIO()
-        picture.save(encoded, "JPEG", quality=_JPEG_QUALITY)
-        return encoded.getvalue()
-
-    def _map(self, saliency: Floats) -> str:
-        """V at 8 bits as a grey PNG, in base64."""
-        levels = np.rint(saliency * np.float32(255)).astype(np.uint8)
-        if self._size != self._shown.size:
-            small = Image.fromarray(levels).resize(self._size[::-1], Image.Resampling.BOX)
-            levels = np.asarray(small)
-        return base64.b64encode(encode_png(levels)).decode("ascii")
-
-    def _say(self, text: str) -> None:
-        with self._folder.disk_errors():
-            self._data.write(text.encode("ascii"))
-
-
-def reduced_size(size: tuple[int, int]) -> tuple[int, int]:
-    """Return the (H, W) at which a gallery shows inputs of a size."""
-    scale = min(1.0, LARGEST_SIDE / max(size))
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-
 
 def _described(quantity: Quantity) -> dict[str, Any]:
-    """What the page has to know of a quantity to show and to sort its numbers."""
+    """What the page has to know of a quantity to show, to sort and to save its numbers."""
     measure, nu = quantity.measure, quantity.nu
     return {
         "measure": printable(measure.title),
+        "column": printable(column_name(quantity)),
         "nu": None if nu is None else float(nu_key(nu)),
         "lower": measure.lower_is_better,
         "digits": measure.digits,

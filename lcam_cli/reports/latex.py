@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from lcam_cli.reports.columns import BEST, SECOND, Column
+from lcam_cli.reports.columns import BEST, HIGHER, LOWER, SECOND, Column
 from lcam_cli.reports.results import Results
 from lcam_cli.reports.table import CLOSE, caption, text_tables
 
@@ -20,6 +20,8 @@ _ESCAPES = {
     # After the \\ of the row before, these would be its arguments.
     **{character: f"{{{character}}}" for character in "[]*"},
     "×": r"$\times$",
+    LOWER: r"$\downarrow$",
+    HIGHER: r"$\uparrow$",
     CLOSE: r"$\approx$",
     "–": r"\textendash{}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -54,7 +56,7 @@ def _tabular(shown: Sequence[Column], intervals: bool) -> str:
     lines = [
         rf"\begin{{tabular}}{{l{'r' * (len(shown) - 1)}}}",
         r"\hline",
-        _line([escaped(column.title) for column in shown]),
+        _line([escaped(column.head) for column in shown]),
         r"\hline",
         *(_line([cell(column, i) for column in shown]) for i in range(len(shown[0].cells))),
         r"\hline",

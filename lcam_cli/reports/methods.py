@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lcam_cli.methods.families import FAMILIES
-from lcam_cli.reports.text import short_weights
+from lcam_cli.reports.text import short_weights, wrapped
 
 SCHEMA = "lcam-methods/1"
+
+_SUMMARY = 40
+"""Columns that a method's summary needs beside the others; it stands below them in fewer."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class Duration:
     """How long a map takes, derived from how long passes take.
 
     Attributes:
-        seconds: A map, on pictures in batches, without reading them.
+        seconds: A map, on images in batches, without reading them.
         at_most: Whether the method may skip some of its passes.
     """
 
@@ -71,7 +74,7 @@ class NetworkFacts:
         classes: R.
         hardware: What it runs on, in words.
         precision: What it computes in.
-        passes: Seconds a picture of each kind of pass, measured, by what it is.
+        passes: Seconds an image of each kind of pass, measured, by what it is.
     """
 
     backbone: str
@@ -91,7 +94,7 @@ class Choice:
     Attributes:
         name: Its.
         reason: Why.
-        command: What explains pictures with it.
+        command: What explains images with it.
     """
 
     name: str
@@ -148,40 +151,61 @@ def to_json(found: MethodList) -> str:
     return json.dumps(found.to_dict(), indent=2, ensure_ascii=False)
 
 
-def to_text(found: MethodList) -> str:
-    """Return the list as plain text, families under their headings."""
+def to_text(found: MethodList, width: int | None = None) -> str:
+    """Return the list as plain text, families under their headings.
+
+    Args:
+        found: The methods.
+        width: Columns of the terminal, for which lines are broken between words; None for whole
+            lines.
+    """
     network = found.network
     if network is None:
         titles = ("name", "forward passes", "needs")
-        lines = _families(found.methods, titles, lambda one: (one.name, one.cost, one.needs))
+        lines = _families(found.methods, titles, lambda one: (one.name, one.cost, one.needs), width)
         return "\n".join(
             [
                 *lines,
                 "",
-                "K maps of P×Q cells at the layer. --methods of compare and sanity takes families "
-                "too, one-pass, and all.",
-                "lcam methods --backbone NAME: which of them can explain a network, and which to "
-                "take.",
+                *wrapped(
+                    "K maps of P×Q cells at the layer. --methods of compare and sanity also "
+                    "accepts families, one-pass and all.",
+                    width,
+                ),
+                *wrapped(
+                    "lcam methods --backbone NAME: which of them can explain a network, and "
+                    "which to use.",
+                    width,
+                ),
             ]
         )
     able = [one for one in found.methods if one.explains]
-    titles = ("name", "time a map", "forward passes")
-    lines = [_heading(network), ""]
+    titles = ("name", "time per map", "forward passes")
+    lines = [*wrapped(_heading(network), width), ""]
     if found.recommended is not None:
         best = found.recommended
-        lines += [f"Take {best.name}: {best.reason}.", f"  {best.command}", ""]
-    lines += _families(able, titles, lambda one: (one.name, str(one.duration or "?"), one.cost))
+        lines += [*wrapped(f"Use {best.name}: {best.reason}.", width), f"  {best.command}", ""]
+    lines += _families(
+        able, titles, lambda one: (one.name, str(one.duration or "?"), one.cost), width
+    )
     left = _left_out(found.methods)
     if left:
-        lines += ["", "These cannot explain it:", *left]
+        lines += [
+            "",
+            "These cannot explain it:",
+            *(part for line in left for part in wrapped(line, width)),
+        ]
     measured = ", ".join(f"{name} {in_words(s)}" for name, s in network.passes.items())
     return "\n".join(
         [
             *lines,
             "",
-            f"Measured here, an image: {measured}.",
-            "Times of maps are derived from these: a forward pass, and the method's own passes; ≤ "
-            "where it may skip some. Reading images is not in them.",
+            *wrapped(f"Measured here, per image: {measured}.", width),
+            *wrapped(
+                "Times per map are computed from these: a forward pass and the method's own "
+                "passes; ≤ where it may skip some. They do not include reading images.",
+                width,
+            ),
         ]
     )
 
@@ -197,19 +221,27 @@ def _heading(network: NetworkFacts) -> str:
     )
 
 
-def _families(methods: Sequence[MethodLine], titles: tuple[str, ...], cells: Any) -> list[str]:
+def _families(
+    methods: Sequence[MethodLine], titles: tuple[str, ...], cells: Any, width: int | None
+) -> list[str]:
     rows = [(one, cells(one)) for one in methods]
     widths = [max(len(title), *(len(row[i]) for _, row in rows)) for i, title in enumerate(titles)]
 
     def aligned(words: Sequence[str]) -> str:
         return "  ".join(f"{word:<{width}}" for word, width in zip(words, widths, strict=True))
 
+    def with_summary(row: Sequence[str], summary: str) -> list[str]:
+        start = f"{aligned(row)}  "
+        if width is None or width - len(start) >= _SUMMARY:
+            return wrapped(summary, width, start)
+        return [aligned(row).rstrip(), *wrapped(summary, width, "    ")]
+
     lines = [aligned(titles).rstrip()]
     for family, about in FAMILIES.items():
         members = [(one, row) for one, row in rows if one.family == family]
         if members:
-            lines += ["", f"[{family}] {about}"]
-            lines += [f"{aligned(row)}  {one.summary}" for one, row in members]
+            lines += ["", *wrapped(f"[{family}] {about}", width)]
+            lines += [line for one, row in members for line in with_summary(row, one.summary)]
     return lines
 
 
@@ -228,7 +260,7 @@ def _left_out(methods: Sequence[MethodLine]) -> list[str]:
             own = shared
         lines.append(f"  {', '.join(one.name for one in members)}: {own}")
         if remedy:
-            lines.append(f"    what would help: {remedy}")
+            lines.append(f"    to fix this: {remedy}")
     return lines
 
 

@@ -39,16 +39,16 @@ def check_page_folder(folder: Path, option: str, *, overwrite: bool) -> None:
     if not (folder.exists() or folder.is_symlink()):
         return
     if not folder.is_dir():
-        raise LcamError(f"{option} {folder} is no folder", "name a folder")
+        raise LcamError(f"{option} {folder} is not a folder", "pass a folder")
     try:
         occupied = any(entry.name != LOCK_NAME for entry in folder.iterdir())
     except OSError as error:
         raise LcamError(
-            f"cannot look into {option} {folder}: {error.strerror}", "name another folder"
+            f"cannot read {option} {folder}: {error.strerror}", "pass another folder"
         ) from error
     if occupied and not overwrite:
         raise LcamError(
-            f"{option} {folder} is not empty", f"use --overwrite or another {option} folder"
+            f"{option} {folder} is not empty", f"pass --overwrite or another {option} folder"
         )
 
 
@@ -69,12 +69,15 @@ class PageFolder:
         assets: Names of the styles and scripts that this page needs beside those of all pages.
         parts: Names of folders to make in ``lcam-files``.
 
+    Attributes:
+        path: The folder.
+
     Raises:
         LcamError: It cannot be written to.
     """
 
     def __init__(self, folder: Path, assets: Sequence[str] = (), parts: Sequence[str] = ()) -> None:
-        self._folder = folder
+        self.path = folder
         files = folder / FILES
         with self.disk_errors():
             folder.mkdir(parents=True, exist_ok=True)
@@ -107,7 +110,7 @@ class PageFolder:
         Raises:
             OSError: It cannot be made, or is there.
         """
-        return (self._folder / FILES / name).open("xb")
+        return (self.path / FILES / name).open("xb")
 
     def finish(self, template: str, **context: object) -> Path:
         """Render the page itself, which makes the folder complete.
@@ -123,7 +126,7 @@ class PageFolder:
             LcamError: The disk is full or fails.
         """
         text = _templates().get_template(template).render(version=__version__, **context)
-        target = self._folder / INDEX
+        target = self.path / INDEX
         with self.disk_errors():
             write_atomically(target, text.encode("utf-8", "backslashreplace"))
         return target
@@ -135,7 +138,7 @@ class PageFolder:
             yield
         except OSError as error:
             raise cannot_write(
-                self._folder, error, needed="some", hint="free some space, or name another folder"
+                self.path, error, needed="some", hint="free some space, or pass another folder"
             ) from error
 
 

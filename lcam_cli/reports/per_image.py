@@ -1,12 +1,13 @@
-"""The file of ``--per-image``: every number of every picture, for notebooks and spreadsheets.
+"""The file of ``--per-image``: every number of every image, for notebooks and spreadsheets.
 
-A line a picture, class and method. Lines are written as they come, so that memory does not grow
-with the number of pictures, and the file is whole under its name or not there.
+A line an image, class and method. Lines are written as they come, so that memory does not grow
+with the number of images, and the file is whole under its name or not there.
 """
 
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -21,11 +22,12 @@ from lcam_cli.extras import install_hint
 from lcam_cli.maps.atomic import atomic_file, cannot_write
 from lcam_cli.measures.measure import Quantity
 from lcam_cli.measures.scored import ScoredRows
-from lcam_cli.reports.results import nu_key
+from lcam_cli.reports.nu_key import nu_key
 from lcam_cli.reports.text import csv_text
 
 PARQUET = ".parquet"
-SUFFIXES = (".csv", PARQUET)
+JSON = ".json"
+SUFFIXES = (".csv", JSON, PARQUET)
 _LINES_AT_ONCE = 8192  # of Parquet's groups: small ones read slowly
 
 # Columns that are no measure's.
@@ -55,7 +57,7 @@ def _pyarrow() -> ModuleType:
     except ImportError:
         raise LcamError(
             "Parquet files need pyarrow, which is not installed",
-            f"{install_hint('parquet')}; or name a *.csv",
+            f"{install_hint('parquet')}; or pass a *.csv",
         ) from None
     module: ModuleType = pyarrow
     return module
@@ -91,8 +93,8 @@ class PerImage:
         self._held = ExitStack()
         with self._disk_errors():
             temporary = self._held.enter_context(atomic_file(target))
-            kind = _Parquet if target.suffix.lower() == PARQUET else _Csv
-            self._lines: _Lines = kind(temporary)
+            kinds: dict[str, type[_Lines]] = {PARQUET: _Parquet, JSON: _Json}
+            self._lines = kinds.get(target.suffix.lower(), _Csv)(temporary)
 
     def add(self, rows: ScoredRows) -> None:
         """Write the lines of some rows, a line a method each.
@@ -162,7 +164,7 @@ class PerImage:
             yield
         except OSError as error:
             raise cannot_write(
-                self._target, error, needed="some", hint="name another file with --per-image"
+                self._target, error, needed="some", hint="pass another file with --per-image"
             ) from error
 
 
@@ -183,6 +185,8 @@ def column_name(quantity: Quantity) -> str:
 
 class _Lines(Protocol):
     """Where lines go."""
+
+    def __init__(self, path: Path) -> None: ...
 
     def write(self, columns: Mapping[str, _Column]) -> None: ...
 
@@ -227,6 +231,36 @@ def _index_as_text(value: int) -> str:
 def _number_as_text(value: float) -> str:
     """With seven digits, what float32 has; what is not defined is empty."""
     return "" if np.isnan(value) else f"{value:.7g}"
+
+
+class _Json:
+    """An array of objects, one per line. What is not defined is null; names are as they are."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("x", encoding="utf-8", errors="backslashreplace")
+        self._before = "[\n"
+
+    def write(self, columns: Mapping[str, _Column]) -> None:
+        for values in zip(*map(_as_json, columns.values()), strict=True):
+            line = json.dumps(dict(zip(columns, values, strict=True)), ensure_ascii=False)
+            self._file.write(f"{self._before}{line}")
+            self._before = ",\n"
+
+    def close(self) -> None:
+        if not self._file.closed:
+            self._file.write("[]\n" if self._before == "[\n" else "\n]\n")
+            self._file.close()
+
+
+def _as_json(column: _Column) -> list[Any]:
+    if isinstance(column, list):
+        return column
+    if column.dtype.kind == "i":
+        return [None if value < 0 else value for value in column.tolist()]
+    if column.dtype.kind == "f":
+        return [None if np.isnan(value) else float(f"{value:.7g}") for value in column.tolist()]
+    values: list[Any] = column.tolist()
+    return values
 
 
 class _Parquet:

@@ -1,4 +1,4 @@
-"""The report of ``--report DIR``: the table, the curves and a gallery of all pictures."""
+"""The report of ``--report DIR``: the table, the curves and a gallery of all images."""
 
 from __future__ import annotations
 
@@ -8,16 +8,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from lcam_cli.maps.display import DISPLAY_NOTE
 from lcam_cli.measures.scored import ScoredBatch
+from lcam_cli.methods.registry import is_of_pixels
 from lcam_cli.reports.chart import chart
 from lcam_cli.reports.columns import BEST, SECOND, UNDEFINED, Column, columns
-from lcam_cli.reports.gallery import PARTS, Gallery, GalleryInfo, reduced_size
+from lcam_cli.reports.entries import ASSETS, PARTS, colour_gradient, colours_end, reduced_size
+from lcam_cli.reports.gallery import Gallery, GalleryInfo
+from lcam_cli.reports.nu_key import nu_key
+from lcam_cli.reports.origin import alignment_words, written_now
 from lcam_cli.reports.page import PageFolder
-from lcam_cli.reports.results import Results, nu_key
-from lcam_cli.reports.table import CLOSE, classless_words, placing_words, undefined_words
+from lcam_cli.reports.results import FLOOR, Results, to_json
+from lcam_cli.reports.table import CLOSE, classless_words, to_csv, undefined_words
 from lcam_cli.reports.text import printable
 
-_ASSETS = ("report.css", "maps.js", "columns.js", "gallery.js")
+_ASSETS = (*ASSETS, "report.css", "columns.js", "gallery.js")
 _RANKS = {0: "", BEST: "best", SECOND: "second"}
 
 
@@ -78,13 +83,18 @@ class Report:
         Raises:
             LcamError: The disk is full or fails.
         """
-        self._gallery.finish()
+        csv_table, json_table = to_csv(results), to_json(results)
+        self._gallery.finish({"csv": csv_table, "json": json_table})
         shown = list(columns(results))
         height, width = reduced_size(self._shown.size)
         return self._folder.finish(
             "report.html.j2",
             command=self._command,
             facts=_facts(results),
+            typed=printable(self._shown.origin.command),
+            labelled=bool(self._shown.labels),
+            gradient=colour_gradient(),
+            colours_end=colours_end([is_of_pixels(name) for name in self._shown.methods]),
             backbone=printable(results.backbone),
             images=results.images,
             left_out=[printable(words) for words in undefined_words(results)],
@@ -100,6 +110,8 @@ class Report:
             methods=len(self._shown.methods) - (self._shown.floor is not None),
             space=results.mask_space,
             keep=results.keep,
+            of_pixels=[printable(name) for name in self._shown.methods if is_of_pixels(name)],
+            display_note=DISPLAY_NOTE,
             reduced=f"{height}×{width}" if (height, width) != self._shown.size else "",
         )
 
@@ -142,19 +154,20 @@ def _facts(results: Results) -> dict[str, str]:
         "Classifier": results.backbone,
         "Weights": results.weights,
         "Layer": results.layer,
-        "Pictures": f"{results.images:,}"
+        "Images": f"{results.images:,}"
         if not results.skipped
         else f"{results.images:,} ({results.skipped:,} skipped)",
         "Computed in": f"{results.precision} on {results.device}",
     }
-    if words := placing_words(results):
-        facts["Cells of the maps"] = "; ".join(words)
+    tiled = {row.method: row.tiled for row in results.rows if row.method != FLOOR}
+    facts["Maps aligned"] = alignment_words(tiled)
     if words := classless_words(results):
-        facts["Of the methods"] = "; ".join(words)
+        facts["Methods"] = "; ".join(words)
     if words := undefined_words(results):
-        facts["Left out"] = "; ".join(words)
+        facts["Skipped"] = "; ".join(words)
     if results.keep == "whole":
         facts["Kept pixels"] = "shown whole"
     if right is not None and right.top1 is not None:
         facts["Top-1, top-5"] = f"{right.top1:.2f}%, {right.top5:.2f}% of {right.count:,} labelled"
+    facts["Written"] = written_now()
     return {name: printable(value) for name, value in facts.items()}

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 from lcam_cli.measures.measure import Measure
 from lcam_cli.measures.registry import make_measures
 from lcam_cli.measures.score import Difference, Score, Scores
+from lcam_cli.reports.nu_key import nu_key
 from lcam_cli.version import __version__
 
 if TYPE_CHECKING:
     from lcam_cli.maps.record import Tiled
     from lcam_cli.measures.accuracy import Accuracy
+    from lcam_cli.reports.gate import Gate
 
 SCHEMA = "lcam-results/1"
 FLOOR = "random"
@@ -32,11 +34,11 @@ class Row:
         mean_saliency: Mean of V over all maps, in [0, 1].
         images_per_second: How fast maps were scored, or made; see ``Results.speed``.
         align: Whether the maps are placed by the receptive fields of their cells (else these tile
-            the picture evenly); None where the maps' file does not say.
+            the image evenly); None where the maps' file does not say.
         flat_maps: How many of the maps scored have one value everywhere; None where nobody counted.
-        tiled: Why its cells tile the picture; None where they do not, there are none, or the maps'
+        tiled: Why its cells tile the image; None where they do not, there are none, or the maps'
             file does not say.
-        classless: Whether its map of a picture is the same whatever class is explained.
+        classless: Whether its map of an image is the same whatever class is explained.
     """
 
     method: str
@@ -71,6 +73,9 @@ class Results:
         undefined: By measure, how many maps it is not defined for, which are left out of its mean;
             None where nobody counted.
         measures: What was measured, in the order in which it is shown.
+        per_image: The name of the file that has the numbers of every image; empty where none was
+            written.
+        gates: What every threshold says; None where none was asked for.
     """
 
     backbone: str
@@ -88,6 +93,8 @@ class Results:
     accuracy: Accuracy | None = None
     undefined: Mapping[str, int] | None = None
     measures: Sequence[Measure] = field(default_factory=make_measures)
+    per_image: str = ""
+    gates: Sequence[Gate] | None = None
 
     @property
     def nus(self) -> tuple[float, ...]:
@@ -101,13 +108,8 @@ class Results:
 
     @property
     def plain_measures(self) -> list[Measure]:
-        """Those of one number a picture."""
+        """Those of one number an image."""
         return [measure for measure in self.measures if not measure.per_nu]
-
-
-def nu_key(nu: float) -> str:
-    """Return ν as it is written: ``"15"``, ``"12.5"``."""
-    return f"{nu:.10g}"
 
 
 def to_json(results: Results) -> str:
@@ -139,6 +141,10 @@ def to_json(results: Results) -> str:
             "top5": _rounded(results.accuracy.top5),
             "labelled": results.accuracy.count,
         }
+    if results.per_image:
+        content["per_image"] = results.per_image
+    if results.gates is not None:
+        content["gates"] = [gate.to_dict() for gate in results.gates]
     return json.dumps(content, indent=2, allow_nan=False)
 
 

@@ -15,7 +15,7 @@ from lcam_cli.measures.similarity import Similarity
 from lcam_cli.reports.columns import UNDEFINED
 from lcam_cli.reports.latex import escaped
 from lcam_cli.reports.results import FLOOR
-from lcam_cli.reports.table import natural_width
+from lcam_cli.reports.table import narrow_table, natural_width
 from lcam_cli.reports.text import (
     csv_text,
     markdown_text,
@@ -46,7 +46,7 @@ class SanityRow:
         stages: Of its maps to the first ones, one a stage, in the order in which they were drawn.
         other_class: Of its maps of the second-best class; None where the network knows one class.
         align: Whether its maps are placed by the receptive fields of their cells.
-        tiled: Why its cells tile the picture; None where they do not, or there are none.
+        tiled: Why its cells tile the image; None where they do not, or there are none.
     """
 
     method: str
@@ -81,7 +81,7 @@ class SanityReport:
         backbone: The classifier's name.
         weights: The weights' name, or ``sha256:…`` of their file.
         layer: The module whose output is A.
-        images: How many pictures were compared.
+        images: How many images were compared.
         skipped: How many were left out.
         seed: Of the weights drawn.
         precision: ``fp32``, ``bf16`` or ``fp16``.
@@ -117,23 +117,23 @@ class SanityReport:
                 continue
             if row.last is None:
                 missed.append(
-                    f"{row.method}: the similarity at the last stage is not defined: nothing shows "
-                    f"that it is not above {max_similarity:g}"
+                    f"{row.method}: the similarity at the last stage is not defined, so it "
+                    f"cannot be shown to be at most {max_similarity:g}"
                 )
             elif row.last > max_similarity:
                 missed.append(
-                    f"{row.method}: with all weights drawn anew the similarity is "
+                    f"{row.method}: with all weights randomised the similarity is "
                     f"{row.last:.4f}, above {max_similarity:g}"
                 )
         return missed
 
 
 def left_out_words(report: SanityReport) -> list[str]:
-    """Return what is said of pictures that some method has no rank correlation of."""
+    """Return what is said of images that some method has no rank correlation of."""
     words = []
     for kind, what in (
-        ("flat", "flat maps have no rank correlation and are left out"),
-        ("failed", "maps that are missing or not finite are left out"),
+        ("flat", "flat maps have no rank correlation and are skipped"),
+        ("failed", "maps that are missing or not finite are skipped"),
     ):
         most = {
             row.method: max(getattr(one, kind) for one in (*row.stages, *_other(row)))
@@ -142,7 +142,7 @@ def left_out_words(report: SanityReport) -> list[str]:
         listed = [f"{printable(name)} {count}" for name, count in most.items() if count]
         if listed:
             words.append(
-                f"{what} (most in one column, of {plural(report.images, 'picture')}: "
+                f"{what} (most in one column, of {plural(report.images, 'image')}: "
                 f"{', '.join(listed)})"
             )
     return words
@@ -159,22 +159,22 @@ def caption(report: SanityReport) -> str:
     tiled = "".join(f"; {one}" for one in tiled_words({r.method: r.tiled for r in report.rows}))
     stuck = [row.method for row in report.rows if row.verdict == "hardly moves"]
     marked = (
-        f"; hardly moves: above {HARDLY_MOVES:g} with all weights drawn anew, so that its maps say "
-        "little of what this network has learned"
+        f"; hardly moves: above {HARDLY_MOVES:g} with all weights randomised, so its maps say "
+        "little about what this network has learned"
         if stuck
         else ""
     )
     floor = (
-        f"; {FLOOR} is made of the picture and the class alone: it stays at 1, as any method does "
+        f"; {FLOOR} is made only from the image and the class, so it stays at 1, like any method "
         "that does not use the network"
         if any(row.method == FLOOR for row in report.rows)
         else ""
     )
     return printable(
         "Spearman's rank correlation with the map of the network as trained (95% bootstrap "
-        "interval), after weights were drawn anew down to each stage; "
+        "interval), after weights were randomised down to each stage; "
         f"{report.backbone}, {short_weights(report.weights)}, {report.layer or 'no layer'}; "
-        f"{plural(report.images, 'picture')}{skipped}{left_out}; seed {report.seed}; "
+        f"{plural(report.images, 'image')}{skipped}{left_out}; seed {report.seed}; "
         f"{report.precision} on {report.device}{tiled}{marked}{floor}"
     )
 
@@ -193,19 +193,20 @@ def to_rich(report: SanityReport, width: int | None = None) -> RenderableType:
     columns = list(zip(titles, *_grid(report, "\n"), strict=True))
     name, rest = columns[0], columns[1:]
     below = Text(caption(report))
+    narrow = width is not None and natural_width(_drawn(columns)) > width
     for at_once in range(len(rest), 0, -1):
         parts = [rest[i : i + at_once] for i in range(0, len(rest), at_once)]
-        tables = [_drawn([name, *part]) for part in parts]
+        tables = [_drawn([name, *part], narrow=narrow) for part in parts]
         if width is None or all(natural_width(table) <= width for table in tables):
             break
     return Group(*tables, below)
 
 
-def _drawn(columns: Sequence[Sequence[str]]) -> Table:
+def _drawn(columns: Sequence[Sequence[str]], *, narrow: bool = False) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table()
+    table = narrow_table() if narrow else Table()
     (first, *names), *rest = columns
     table.add_column(Text(first), overflow="fold")
     for title, *_ in rest:

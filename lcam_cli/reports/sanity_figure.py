@@ -1,4 +1,4 @@
-"""Maps on a network whose weights are drawn anew: stages down, and across a method's pictures.
+"""Maps on a network whose weights are drawn anew: stages down, and across a method's images.
 
 As Fig. 2 of Adebayo et al. (NeurIPS 2018), turned by a right angle. Methods stand side by side, so
 that a row shows what each of them makes of the same network.
@@ -15,8 +15,9 @@ from PIL import Image, ImageDraw
 
 from lcam_cli.engine.cascade import Stage
 from lcam_cli.errors import LcamError
-from lcam_cli.maps.overlay import overlay
+from lcam_cli.maps.display import PERCENTILE
 from lcam_cli.measures.similarity import ShownPicture
+from lcam_cli.methods.registry import is_of_pixels
 from lcam_cli.reports.sheet import (
     GAP,
     LETTERS,
@@ -24,6 +25,7 @@ from lcam_cli.reports.sheet import (
     font,
     save_figure,
     shortened,
+    shown_over,
     tile_size,
 )
 from lcam_cli.reports.text import printable
@@ -36,7 +38,7 @@ _HEAD = 2 * LETTERS
 
 
 def pictures_drawn(methods: int) -> int:
-    """How many pictures a method has: up to 6, fewer where 16 columns would not do for all."""
+    """How many images a method has: up to 6, fewer where 16 columns would not do for all."""
     return max(1, min(_MOST_PICTURES, _COLUMNS // max(methods, 1)))
 
 
@@ -49,12 +51,12 @@ def draw_sanity(
 ) -> None:
     """Draw and save the figure.
 
-    Below the pictures stands the map of the network as trained, then one a stage, and last that of
+    Below the images stands the map of the network as trained, then one a stage, and last that of
     the second-best class. A tile is grey where there is no map.
 
     Args:
         target: A PNG to write; an old one is replaced.
-        pictures: The pictures, the same for all methods.
+        pictures: The images, the same for all methods.
         methods: Whose maps are drawn, by name.
         stages: In the order in which they were drawn anew.
         class_names: R names.
@@ -63,8 +65,8 @@ def draw_sanity(
         LcamError: There is nothing to draw, or the file cannot be written.
     """
     if not pictures or not methods:
-        raise LcamError("no picture to draw a figure of", "check that the images can be read")
-    labels = ["picture", "as trained", *map(_down_to, stages), "other class"]
+        raise LcamError("no image to draw a figure of", "check that the images can be read")
+    labels = ["image", "as trained", *map(_down_to, stages), "other class"]
     lines = [line for label in labels for line in label.split("\n")]
     left = round(max(font(LETTERS).getlength(line) for line in lines)) + 3 * GAP
     wide, high = size = tile_size(*pictures[0].view.shape[:2])
@@ -85,7 +87,10 @@ def draw_sanity(
     for m, method in enumerate(methods):
         start = left + m * (band + _BETWEEN_METHODS)
         place = (start + (band - GAP) // 2, _HEAD // 2)
-        draw.text(place, printable(method), "black", font(LETTERS), anchor="mm")
+        title = printable(method)
+        if is_of_pixels(method):
+            title += f" (to its {PERCENTILE}th percentile)"
+        draw.text(place, title, "black", font(LETTERS), anchor="mm")
         for p, picture in enumerate(pictures):
             x = start + p * (wide + GAP)
             name = shortened(printable(class_names[picture.class_index]), wide)
@@ -95,7 +100,7 @@ def draw_sanity(
             view = Image.fromarray(picture.view).resize(size, Image.Resampling.LANCZOS)
             sheet.paste(view, (x, tops[0]))
             for i, V in enumerate(picture.maps[method], 1):
-                sheet.paste(_tile(view, V), (x, tops[i]))
+                sheet.paste(_tile(view, V, of_pixels=is_of_pixels(method)), (x, tops[i]))
     save_figure(sheet, target)
 
 
@@ -104,7 +109,7 @@ def _down_to(stage: Stage) -> str:
     return "\n".join(["down to", *textwrap.wrap(printable(stage.last), 24)])
 
 
-def _tile(view: Image.Image, V: np.ndarray) -> Image.Image:
+def _tile(view: Image.Image, V: np.ndarray, *, of_pixels: bool) -> Image.Image:
     if not np.isfinite(V).all():
         return Image.new("RGB", view.size, "lightgrey")
-    return overlay(view, V.astype(np.float32).clip(0, 1), (0, 0, *view.size))
+    return shown_over(view, V, of_pixels=of_pixels)

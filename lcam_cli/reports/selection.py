@@ -7,7 +7,7 @@ from lcam_cli.measures.score import Difference, Score
 from lcam_cli.measures.selection import SHOWN, CandidateScore, Selection
 
 _FEW = 30
-"""Fewer pictures than this tell little: resampling them says less than it seems to."""
+"""Fewer images than this tell little: resampling them says less than it seems to."""
 
 
 def selection_lines(selection: Selection) -> list[str]:
@@ -40,13 +40,17 @@ def _verdict(selection: Selection) -> str:
     assert gain is not None
     over = f"over all ν, Average Drop is {_points(gain)} than where it started"
     if selection.chosen == selection.start:
-        said = f"training did not pay: {over}, which is therefore kept"
+        said = f"training did not pay: {over}, so the start is kept"
     elif selection.paid:
         said = f"training paid: {over}"
     else:
         said = f"training did not clearly pay: {over}, which may be chance"
     few = selection.pictures < _FEW
-    return f"{said}; {plural(selection.pictures, 'image')} tell little" if few else said
+    return (
+        f"{said}; {plural(selection.pictures, 'image')} are few for this comparison"
+        if few
+        else said
+    )
 
 
 def _points(difference: Difference) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lcam_cli.errors import plural
 from lcam_cli.measures.measure import NO_NUMBERS
 from lcam_cli.measures.score import Difference, Score
-from lcam_cli.reports.columns import BEST, SECOND, Column, columns
-from lcam_cli.reports.results import FLOOR, Results, Row, nu_key
+from lcam_cli.reports.columns import BEST, HIGHER, LOWER, SECOND, Column, columns
+from lcam_cli.reports.nu_key import nu_key
+from lcam_cli.reports.results import FLOOR, Results, Row
 from lcam_cli.reports.text import (
     csv_text,
     markdown_text,
@@ -23,12 +25,15 @@ from lcam_cli.reports.text import (
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
-    from rich.text import Text
 
-_ENOUGH = 10_000  # columns of a terminal
+ENOUGH = 10_000
+"""Columns of a terminal that is wide enough for every table."""
 
 CLOSE = "≈"
 """Stands behind a number that does not differ significantly from the best of its column."""
+
+STAR = "*"
+"""Stands behind the best of a column where nothing can be bold."""
 
 _MOST = 16
 """Columns of a table in a text: with more it is parted. A default run at three ν has 13 or 14."""
@@ -45,13 +50,13 @@ def caption(results: Results) -> str:
     )
     left_out = "".join(f"; {words}" for words in undefined_words(results))
     close = (
-        f"; {CLOSE}: no significant difference to the best (95%, same images)"
+        f"; {CLOSE}: no significant difference from the best (95%, same images)"
         if any(any(column.close) for column in columns(results))
         else ""
     )
     tiled = "".join(f"; {words}" for words in [*placing_words(results), *classless_words(results)])
-    hidden = "; hidden with the mean colour" if results.mask_space == "normalized" else ""
-    kept = "; kept pixels shown whole" if results.keep == "whole" else ""
+    hidden = "; hidden pixels have the mean colour" if results.mask_space == "normalized" else ""
+    kept = "; kept pixels unchanged" if results.keep == "whole" else ""
     return printable(
         f"{results.backbone}, {short_weights(results.weights)}, {results.layer or 'no layer'}; "
         f"{plural(results.images, 'image')}{skipped}{left_out}{accuracy}{hidden}{kept}; "
@@ -88,23 +93,55 @@ def to_rich(
 
     Args:
         results: What was measured.
-        width: Columns of the terminal. Where the table is wider, it is parted: nothing is cut.
+        width: Columns of the terminal. Where the table is wider, its heads take two lines and its
+            lines go; where that is still too wide, it is parted: nothing is cut. None for a pipe,
+            where nothing is bold: an asterisk marks the best.
         intervals: Whether the 95% interval of a number stands below it.
     """
     from rich.console import Group
     from rich.text import Text
 
-    def drawn(shown: Sequence[Column]) -> Table:
-        return _drawn(shown, intervals)
+    every = columns(results)
+    styles = [_Style(intervals, narrow, stars=width is None) for narrow in (False, True)]
+    wide, narrow = styles
+    style = wide if width is None or natural_width(_drawn(list(every), wide)) <= width else narrow
 
     def fits(shown: Sequence[Column]) -> bool:
-        return width is None or natural_width(drawn(shown)) <= width
+        return width is None or natural_width(_drawn(shown, style)) <= width
 
-    tables = columns(results).parted(fits)
-    below = Text(caption(results))
-    if len(tables) == 1:
-        return _drawn(tables[0], intervals, below)
-    return Group(*map(drawn, tables), below)
+    tables = [_drawn(shown, style) for shown in every.parted(fits)]
+    return Group(*tables, Text(f"{caption(results)}\n{legend(list(every), stars=style.stars)}"))
+
+
+@dataclass(frozen=True)
+class _Style:
+    """How a table is drawn: with intervals, with narrow columns, with asterisks for bold."""
+
+    intervals: bool
+    narrow: bool
+    stars: bool
+
+
+_MEANINGS = {
+    "#FW": "forward passes a map costs",
+    "mean V": "mean of the maps, 0 to 1",
+    "flat": "maps of one value everywhere",
+}
+
+
+def legend(shown: Sequence[Column], *, stars: bool) -> str:
+    """Return the lines that say what the signs of a table mean.
+
+    Args:
+        shown: Its columns.
+        stars: Whether an asterisk marks the best; else it is bold, and the second underlined.
+    """
+    ways = {LOWER: "lower is better", HIGHER: "higher is better"}
+    signs = [f"{sign} {ways[sign]}" for sign in ways if any(c.better == sign for c in shown)]
+    if any(BEST in column.ranks for column in shown):
+        signs += [f"{STAR} best"] if stars else ["bold: best", "underlined: second"]
+    meanings = [f"{c.title}: {_MEANINGS[c.title]}" for c in shown if c.title in _MEANINGS]
+    return "\n".join(", ".join(words) for words in (signs, meanings) if words)
 
 
 def natural_width(table: Table) -> int:
@@ -112,27 +149,37 @@ def natural_width(table: Table) -> int:
     from rich.console import Console
     from rich.measure import Measurement
 
-    console = Console(width=_ENOUGH)
+    console = Console(width=ENOUGH)
     return Measurement.get(console, console.options, table).maximum
 
 
-def _drawn(shown: Sequence[Column], intervals: bool, below: Text | None = None) -> Table:
+def narrow_table() -> Table:
+    """Return a table without rows, with little between its columns."""
+    from rich import box
+    from rich.table import Table
+
+    return Table(box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True, pad_edge=False)
+
+
+def _drawn(shown: Sequence[Column], style: _Style) -> Table:
     from rich.table import Table
     from rich.text import Text
 
     styles = {0: "", BEST: "bold", SECOND: "underline"}
-    table = Table(caption=below, caption_justify="left")
+    intervals = style.intervals
+    table = narrow_table() if style.narrow else Table()
     table.add_column(Text(shown[0].title), overflow="fold")
     for column in shown[1:]:
-        table.add_column(Text(column.title), justify="right", no_wrap=True)
+        head = _two_lines(column) if style.narrow else column.head
+        table.add_column(Text(head), justify="right", no_wrap=True)
     for i in range(len(shown[0].cells)):
         # Assembled, so that the style ends where the text does and no padding is underlined.
         table.add_row(
             *(
                 Text.assemble(
                     (c.cells[i], styles[c.ranks[i]]),
-                    _mark(c, i),
-                    (f"\n{c.intervals[i]}{' ' * any(c.close)}", "dim")
+                    _mark(c, i, style.stars),
+                    (f"\n{c.intervals[i]}{' ' * _is_marked(c, style.stars)}", "dim")
                     if intervals and c.intervals[i]
                     else "",
                 )
@@ -142,9 +189,21 @@ def _drawn(shown: Sequence[Column], intervals: bool, below: Text | None = None) 
     return table
 
 
-def _mark(column: Column, row: int) -> str:
-    """What follows a number on the terminal, where columns stand on the right."""
-    return CLOSE if column.close[row] else " " * any(column.close)
+def _two_lines(column: Column) -> str:
+    if column.nu is None:
+        return column.head.replace(" ", "\n", 1)
+    return f"{printable(column.measure)} {column.better}\n({nu_key(column.nu)})"
+
+
+def _is_marked(column: Column, stars: bool) -> bool:
+    return any(column.close) or (stars and BEST in column.ranks)
+
+
+def _mark(column: Column, row: int, stars: bool) -> str:
+    """What follows a number, where columns stand on the right."""
+    if stars and column.ranks[row] == BEST:
+        return STAR
+    return CLOSE if column.close[row] else " " * _is_marked(column, stars)
 
 
 def to_markdown(results: Results, *, intervals: bool = False) -> str:
@@ -173,7 +232,7 @@ def _markdown(shown: Sequence[Column], intervals: bool) -> str:
         return marks[c.ranks[i]].format(markdown_text(c.cells[i])) + CLOSE * c.close[i] + interval
 
     lines = [
-        [printable(column.title).replace("|", r"\|") for column in shown],  # a package's may be any
+        [printable(column.head).replace("|", r"\|") for column in shown],  # a package's may be any
         ["---", *("---:" for _ in shown[1:])],
         *([cell(c, i) for c in shown] for i in range(len(shown[0].cells))),
     ]
@@ -184,7 +243,7 @@ def to_csv(results: Results) -> str:
     """Return a line a method and ν, with the bounds of the 95% intervals beside each measure.
 
     Where methods were compared, the differences to the best row follow, and the measures of one
-    number a picture (the same in each of a method's lines). What is not defined is empty.
+    number an image (the same in each of a method's lines). What is not defined is empty.
     """
     lines = [_csv_line(results, row, nu) for row in results.rows for nu in row.scores.nu]
     names = list(dict.fromkeys(name for line in lines for name in line))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -42,12 +43,12 @@ def tiled_words(rows: Mapping[str, Tiled | None]) -> list[str]:
     """Return what is said of cells that are not placed by their receptive fields, if any.
 
     Args:
-        rows: Methods, and why their cells tile the picture.
+        rows: Methods, and why their cells tile the image.
     """
     unknown = ", ".join(name for name, why in rows.items() if why == "unknown")
-    words = ["cells tile the picture (--no-align)"] if "asked" in rows.values() else []
+    words = ["cells tile the image (--no-align)"] if "asked" in rows.values() else []
     if unknown:
-        words.append(f"not aligned: {unknown} (where the cells lie is not known)")
+        words.append(f"not aligned: {unknown} (the positions of the cells are not known)")
     return words
 
 
@@ -55,3 +56,24 @@ def short_weights(weights: str) -> str:
     """Return how weights are called in a line: of a file's digest, what tells files apart."""
     digest = weights.removeprefix(_DIGEST)
     return weights if digest == weights else f"{_DIGEST}{digest[:_DIGITS]}"
+
+
+def wrapped(line: str, width: int | None, start: str = "") -> list[str]:
+    """Return a line as lines that a terminal of so many columns need not break within a word.
+
+    Args:
+        line: Text; the spaces at its beginning indent all lines.
+        width: Columns; None leaves the line whole.
+        start: What stands before the text; the lines that follow are indented as far.
+    """
+    if width is None or len(start + line) <= width:
+        return [start + line]
+    indent = " " * (len(start) + len(line) - len(line.lstrip()))
+    return textwrap.wrap(
+        line,
+        max(width, len(indent) + 10),
+        initial_indent=start,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

@@ -49,14 +49,14 @@ def with_its_backbone(
     if weights is None and origin.classifier and name in (origin.network, *PUBLISHED):
         weights = str(file.path)
         reporter.info(
-            f"weights of {name}: those in {file.path}, which its attention was trained on"
+            f"using the weights of {name} in {file.path}, which its attention was trained on"
         )
     elif weights is None and name in PUBLISHED:
         weights = _WEIGHTS
     if not origin.version and name == "vit_b_16":
         reporter.warn(
-            f"{file.path} does not say what becomes of class tokens: they are left out, as in "
-            "T-TAME's version TAME"
+            f"{file.path} does not say how class tokens are used: they are ignored, as in T-TAME's "
+            "version TAME"
         )
     layer = options.layer or origin.target
     return (

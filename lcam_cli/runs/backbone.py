@@ -40,7 +40,7 @@ def preprocess_of(options: BackboneOptions, own: Preprocess) -> Preprocess:
     What they say of channels and their normalisation is :func:`channels_of`.
     """
     if options.image_size is not None:
-        # Another input size alone keeps the share of the picture that the crop shows.
+        # Another input size alone keeps the share of the image that the crop shows.
         own = of_size(own, options.image_size)
     wanted = {"resize": options.resize, "fit": options.fit, "window": options.window}
     changes = {name: value for name, value in wanted.items() if value is not None}
@@ -48,7 +48,7 @@ def preprocess_of(options: BackboneOptions, own: Preprocess) -> Preprocess:
 
 
 def channels_of(options: BackboneOptions) -> Channels:
-    """Return what the options say of the pictures' channels."""
+    """Return what the options say of the images' channels."""
     return Channels(options.channels, options.mean, options.std)
 
 
@@ -86,7 +86,9 @@ def new_backbone(options: BackboneOptions, seed: int, *, redrawable: bool = Fals
             redrawable=redrawable,
         )
     if options.backbone is None:
-        raise LcamError("no backbone named", "name one, e.g. --backbone resnet50, or in lcam.toml")
+        raise LcamError(
+            "no backbone named", "pass one, e.g. --backbone resnet50, or set it in lcam.toml"
+        )
     if options.grid is not None:
         parse_grid(options.grid)  # before weights are loaded
     with fork_rng(devices=[]):  # building a network may draw from the caller's random numbers
@@ -119,18 +121,18 @@ def backbone_of_file(
     Raises:
         LcamError: An option says other than the file.
     """
-    # How a picture fits into the input is the user's choice every time.
+    # How an image fits into the input is the user's choice every time.
     wanted = dataclasses.replace(preprocess, fit=options.fit or preprocess.fit)
     if says_other_preprocessing(options, wanted):
         raise LcamError(
-            f"{source} brings its own preprocessing",
-            "leave --image-size, --channels, --resize, --mean, --std and --window out",
+            f"{source} includes its own preprocessing",
+            "remove --image-size, --channels, --resize, --mean, --std and --window",
         )
     if options.classes is not None:
         names = read_class_names(options.classes)
         if class_names is not None and names != class_names:
             raise LcamError(
-                f"{source} has other class names than {options.classes}", "leave --classes out"
+                f"{source} has other class names than {options.classes}", "remove --classes"
             )
         class_names = names
     with fork_rng(devices=[]):  # as above

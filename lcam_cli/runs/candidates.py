@@ -107,7 +107,7 @@ def choose_candidates(
                 chosen.methods[_row(row, method_options, method)] = method
     _say_left_out(reasons, chosen, reporter)
     if not chosen.methods:
-        raise LcamError("no methods to compare", "name some, e.g. --methods gradcam,rise")
+        raise LcamError("no methods to compare", "pass some, e.g. --methods gradcam,rise")
     if floor and FLOOR not in chosen.methods:
         chosen.methods |= _methods_of(Wanted(FLOOR), backbone, trained, method_options)
     return chosen
@@ -153,7 +153,7 @@ def _say_left_out(
     for shared, errors in reasons.items():
         listed = ", ".join(errors)
         own = errors.get(listed, shared)  # of one method, the error as it is
-        reporter.info(f"left out {listed}: {own if own in errors.values() else f'each {shared}'}")
+        reporter.info(f"skipped {listed}: {own if own in errors.values() else f'each {shared}'}")
         chosen.left_out += errors
 
 
@@ -180,7 +180,7 @@ def _attention_files(
         for one in asked:
             if one.by_name and not any(fits_name(row, one.name) for row in rows):
                 raise LcamError(
-                    f"none of the attentions given is {one.name}", f"they are {', '.join(rows)}"
+                    f"none of the attentions passed is {one.name}", f"use one of {', '.join(rows)}"
                 )
         return files
     files = []
@@ -195,7 +195,8 @@ def _attention_files(
             without.append(name)
     if without and not files:
         reporter.info(
-            f"without {', '.join(without)}: no trained attention for this backbone under runs/"
+            f"skipped {', '.join(without)}: there is no trained attention for this backbone in "
+            "runs/"
         )
     return list({file.path: file for file in files}.values())
 
@@ -220,7 +221,7 @@ def _backbone(
                     + ("" if theirs.identity != known.identity else " with other preprocessing"),
                     "compare them in two runs"
                     + (
-                        ": a trained head makes a classifier of its own"
+                        ": a trained head makes another classifier"
                         if known.trained_on or theirs.trained_on
                         else ""
                     ),
@@ -244,8 +245,8 @@ def _no_backbone() -> LcamError:
     runs = trained_files()
     return LcamError(
         "no backbone named",
-        "name one, e.g. --backbone resnet50, or in lcam.toml"
-        + (f", or --attention {runs[0].parent}" if runs else ""),
+        "pass one, e.g. --backbone resnet50, or set it in lcam.toml"
+        + (f", or pass --attention {runs[0].parent}" if runs else ""),
     )
 
 

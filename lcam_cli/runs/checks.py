@@ -54,7 +54,7 @@ def checked(name: str, value: Any, check: Check) -> Any:
         return check(value)
     except WrongValueError as wrong:
         shown = " ".join(reprlib.repr(value).split())
-        raise LcamError(f"{name} cannot be {shown}", f"give {wrong}") from None
+        raise LcamError(f"{name} cannot be {shown}", f"pass {wrong}") from None
 
 
 def given(name: str, value: T | None, kind: type[T]) -> T:
@@ -144,6 +144,15 @@ def _as_float(value: Any) -> float:
         return math.nan
 
 
+def threshold(value: Any) -> Any:
+    """One finite number for every ν, or a mapping of ν, in (0, 100], to numbers."""
+    if not isinstance(value, Mapping):
+        return number()(value)
+    if not value:
+        raise WrongValueError("a finite number, or numbers by ν, e.g. {50: 30, 15: 75}")
+    return {percent(nu): number()(bound) for nu, bound in value.items()}
+
+
 def choice(*names: str) -> Check:
     """One of some names."""
 
@@ -197,6 +206,11 @@ names_or_indices = several(_name_or_index, "names or indices, e.g. ('boat', 3)")
 paths = several(path, "paths, as strings or pathlib.Path")
 
 
+def no_path_or_several(value: Any) -> tuple[Path, ...]:
+    """Any number of paths, as a tuple; None stands for none of them."""
+    return () if value is None else paths(value)
+
+
 def spellings(value: Any) -> list[str]:
     """A path or several, each as it is spelt."""
     return list(several(_spelling, "a path, or several, as strings or pathlib.Path")(value))
@@ -216,14 +230,14 @@ def percent(value: Any) -> float:
     kept: float = number()(value)
     if not 0 < kept <= 100:
         raise LcamError(
-            f"nu: ν = {kept:g} is not above 0 and at most 100", "give percents, e.g. 15"
+            f"nu: ν = {kept:g} is not above 0 and at most 100", "pass percents, e.g. 15"
         )
     return kept
 
 
 def of_channels(value: Any) -> float | tuple[float, ...]:
     """One finite number for all channels, or a tuple of one a channel."""
-    wanted = "a finite number, or one a channel, e.g. (0.5, 0.5, 0.5)"
+    wanted = "a finite number, or one per channel, e.g. (0.5, 0.5, 0.5)"
     if math.isfinite(kept := _as_float(value)):
         return kept
     found: tuple[float, ...] = several(number(), wanted)(value)

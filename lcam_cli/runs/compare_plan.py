@@ -20,7 +20,7 @@ class Plan:
 
     Attributes:
         taken: The methods that an earlier run finished.
-        sweeps: The names of the methods of each sweep, and by rank the pictures it takes.
+        sweeps: The names of the methods of each sweep, and by rank the images it takes.
     """
 
     taken: list[str]
@@ -28,7 +28,7 @@ class Plan:
 
     @property
     def pictures(self) -> int:
-        """How many pictures are read in all sweeps together."""
+        """How many images are read in all sweeps together."""
         return sum(len(part) for _, shares in self.sweeps for share in shares for part in share)
 
 
@@ -45,7 +45,7 @@ def make_plan(comparison: Comparison, ranks: int, *, resume: bool) -> Plan:
     taken = [name for name, parts in kept.items() if not gaps_between(parts, every)]
     sweeps = list(_sweeps([c for c in comparison.candidates if c.name not in taken]))
     batches = [sweep_batch(comparison.engine, together) for together in sweeps]
-    # So that a rank takes the same pictures in every sweep.
+    # So that a rank takes the same images in every sweep.
     unit = math.lcm(*batches)
     shares = []
     for together, batch in zip(sweeps, batches, strict=True):
@@ -83,7 +83,7 @@ def _kept_parts(comparison: Comparison, candidate: Candidate, resume: bool) -> l
 
 
 def _has_maps(comparison: Comparison, candidate: Candidate, pictures: range) -> bool:
-    """Whether the maps of a part are there, by themselves or in the file of all pictures."""
+    """Whether the maps of a part are there, by themselves or in the file of all images."""
     state = comparison.state
     for path in {state.maps_path(candidate, pictures), state.maps_path(candidate)}:
         with suppress(LcamError), MapsFile(path, trusted=True) as maps:
@@ -104,7 +104,7 @@ def _common_parts(
         comparison: What is compared.
         together: The methods of the sweep.
         kept: The parts of each.
-        batch: Pictures a batch of this sweep; it may have been another one.
+        batch: Images a batch of this sweep; it may have been another one.
     """
     every = len(comparison.task.paths)
     done = [

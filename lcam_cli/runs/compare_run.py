@@ -1,4 +1,4 @@
-"""The work behind ``lcam compare``: sweeps over the pictures, shared out between ranks."""
+"""The work behind ``lcam compare``: sweeps over the images, shared out between ranks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from lcam_cli.scale.ranks import RESUME, Exit, Ranks
 class CompareRun:
     """A comparison, and who takes part in it.
 
-    Ranks share out the pictures of every sweep. Each keeps what it has done in the state's folder,
+    Ranks share out the images of every sweep. Each keeps what it has done in the state's folder,
     where the first finds it in the end.
 
     Attributes:
@@ -90,7 +90,7 @@ class CompareRun:
         """Bring together what all ranks have kept, on the first of them.
 
         Args:
-            skip: Called with each picture that a method failed on in a part of which it explained
+            skip: Called with each image that a method failed on in a part of which it explained
                 nothing, while it explained others.
 
         Raises:
@@ -107,7 +107,7 @@ class CompareRun:
                 if failed:
                     failures[pictures] = failed
             if not candidate.scores.scored.any():
-                candidate.failed = next(iter(failures.values()), "it explained no picture")
+                candidate.failed = next(iter(failures.values()), "it could not explain any image")
                 for pictures in parts:  # to be tried anew
                     state.forget(candidate, pictures)
             elif self.comparison.keep_maps and len(parts) > 1:
@@ -132,7 +132,7 @@ class CompareRun:
         max_pixels: int,
         skip: Callable[[Skipped], None],
     ) -> None:
-        """Explain and score some pictures with the methods of a sweep, and keep what it gives."""
+        """Explain and score some images with the methods of a sweep, and keep what it gives."""
         what = self.comparison
         size = what.engine.backbone.preprocess.input_shape[1:]
         fresh = [
@@ -171,7 +171,7 @@ class CompareRun:
             yield
             return
         backbone, names = what.engine.backbone, [what.row_path(p) for p in what.task.paths]
-        # Known before any picture is read; they come with the first part.
+        # Known before any image is read; they come with the first part.
         unread = what.found.skipped if pictures.start == 0 else []
         capacity = Capacity.of(
             [*names[pictures.start : pictures.stop], *(s.path for s in unread)],
@@ -201,8 +201,8 @@ class CompareRun:
         found = self.comparison.state.load(candidate, pictures)
         if found is None:
             raise LcamError(
-                f"pictures {pictures.start} to {pictures.stop} of {candidate.name} cannot be read "
-                f"any more in {self.comparison.state.folder}",
+                f"images {pictures.start} to {pictures.stop} of {candidate.name} can no longer "
+                f"be read in {self.comparison.state.folder}",
                 RESUME,
             )
         return found

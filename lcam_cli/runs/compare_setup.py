@@ -1,4 +1,4 @@
-"""From options to a comparison: its methods, pictures, classifier and engine. Imports torch."""
+"""From options to a comparison: its methods, images, classifier and engine. Imports torch."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from lcam_cli.runs.labels import true_classes
 from lcam_cli.runs.method import method_options, with_last_layer
 from lcam_cli.runs.pictures import find_pictures
 from lcam_cli.runs.reporter import Reporter
+from lcam_cli.runs.shown import chosen_images, split_shown
 from lcam_cli.scale.ranks import Ranks
 
 _PICTURES_SHOWN = 8
@@ -33,18 +34,18 @@ _PICTURES_SHOWN = 8
 def new_comparison(
     inputs: Sequence[str], options: CompareOptions, device: str, ranks: Ranks, reporter: Reporter
 ) -> Comparison:
-    """Find the methods and pictures, and load the classifier.
+    """Find the methods and images, and load the classifier.
 
     Args:
-        inputs: Where the pictures are.
+        inputs: Where the images are.
         options: What is compared.
         device: This rank's.
-        ranks: Who takes part; the first finds the pictures for all.
+        ranks: Who takes part; the first finds the images for all.
         reporter: Is told what is compared on what.
 
     Raises:
         LcamError: A method, attention, backbone or class does not exist or does not fit, or there
-            are no pictures.
+            are no images.
     """
     chosen = choose_candidates(
         None if options.methods is None else list(options.methods),
@@ -67,7 +68,7 @@ def new_comparison(
     place_maps(engine, chosen.methods.values(), options.align, reporter)
     # All ranks read the same of the objects: the first says what is left out.
     warn = reporter.warn if ranks.is_first else lambda _line: None
-    task = _task(found, options, engine, warn)
+    task = _task(found, options, engine, warn, list(chosen.methods))
     return Comparison(
         engine,
         found,
@@ -77,7 +78,7 @@ def new_comparison(
             for name, method in chosen.methods.items()
         ],
         CompareState(options.state, engine, task),
-        keep_maps=options.out is not None or options.report is not None,
+        keep_maps=options.results.maps is not None or options.report is not None,
         labels=labels,
         left_out=chosen.left_out,
     )
@@ -86,7 +87,7 @@ def new_comparison(
 def _labels(
     found: Found, options: CompareOptions, network: Backbone, reporter: Reporter
 ) -> list[int | None] | None:
-    """Find the true class of each picture, None where it has none; None where nobody asks."""
+    """Find the true class of each image, None where it has none; None where nobody asks."""
     if options.labels is None:
         return None
     names = [stored_path(path, found.root) for path in found.paths]
@@ -95,8 +96,14 @@ def _labels(
 
 
 def _task(
-    found: Found, options: CompareOptions, engine: Engine, warn: Callable[[str], None]
+    found: Found,
+    options: CompareOptions,
+    engine: Engine,
+    warn: Callable[[str], None],
+    methods: Sequence[str],
 ) -> Task:
+    names = [stored_path(path, found.root) for path in found.paths]
+    shown = chosen_images(split_shown(options.show, methods)[0], names, methods)
     run = Run.of_files(found.paths, found.root, options.engine.max_pixels or MAX_PIXELS)
     objects = read_objects(options.boxes, options.masks, run, engine.backbone, warn)
     return Task(
@@ -107,5 +114,5 @@ def _task(
         options.mask_space,
         options.keep,
         objects,
-        shown_pictures(len(found.paths), _PICTURES_SHOWN),
+        shown or shown_pictures(len(found.paths), _PICTURES_SHOWN),
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,32 +24,37 @@ from lcam_cli.measures.accuracy import Accuracy
 from lcam_cli.measures.compare_pictures import scored_pictures, scored_rows
 from lcam_cli.measures.compare_state import CompareState
 from lcam_cli.measures.rows import common_pictures, compared_numbers, score_rows, undefined
+from lcam_cli.measures.scored import ScoredRows
 from lcam_cli.measures.sweep import Candidate
 from lcam_cli.measures.task import Task
 from lcam_cli.methods.placing import grid_of_maps
 from lcam_cli.methods.registry import is_classless
+from lcam_cli.reports.by_class import ByClass
 from lcam_cli.reports.figure import Example, MethodRow, draw_figure
 from lcam_cli.reports.figure_numbers import mean_lines, number_lines, shown_quantities
 from lcam_cli.reports.gallery import GalleryInfo
+from lcam_cli.reports.origin import Origin
 from lcam_cli.reports.per_image import PerImage
 from lcam_cli.reports.report import Report
 from lcam_cli.reports.results import FLOOR, Results, Row
 from lcam_cli.runs.flat_maps import reason_of_picture, warn_of_flat_maps
 from lcam_cli.runs.reporter import Reporter
+from lcam_cli.runs.result_files import write_text
+from lcam_cli.working_folder import absolute
 
 
 @dataclass
 class Comparison:
-    """One comparison: the methods, the pictures, and where finished parts are kept.
+    """One comparison: the methods, the images, and where finished parts are kept.
 
     Attributes:
         engine: The engine with the classifier.
-        found: The pictures.
+        found: The images.
         task: What is scored.
         candidates: The methods, in the order of the rows.
         state: Where finished parts are kept.
         keep_maps: Whether all maps are wanted in the end.
-        labels: The true class of each picture of the task, None where it is unknown; None where
+        labels: The true class of each image of the task, None where it is unknown; None where
             nobody asked.
         left_out: Methods of groups that cannot explain the classifier.
     """
@@ -64,7 +70,7 @@ class Comparison:
 
     @property
     def forward_passes(self) -> int:
-        """Forward passes a picture: each method's, and one a ν of its map."""
+        """Forward passes an image: each method's, and one a ν of its map."""
         methods = [candidate.method for candidate in self.candidates]
         return sum(max(1, m.forward_passes) + len(self.task.nus) for m in methods)
 
@@ -84,7 +90,7 @@ class Comparison:
                 self.state.maps_path(candidate).unlink()
 
     def results(self, seed: int) -> Results:
-        """Score the rows on the pictures that all of them have."""
+        """Score the rows on the images that all of them have."""
         rows = {candidate.name: candidate.scores for candidate in self.candidates}
         scores = score_rows(rows, self.task, floor=FLOOR, seed=seed)
         passes = {candidate.name: candidate.method.forward_passes for candidate in self.candidates}
@@ -140,7 +146,7 @@ class Comparison:
         warn_of_flat_maps(reporter, counts, why)
 
     def _accuracy(self, common: NDArray[np.bool_]) -> Accuracy | None:
-        """How often the classifier is right on the pictures that all rows have."""
+        """How often the classifier is right on the images that all rows have."""
         if self.labels is None:
             return None
         accuracy = Accuracy()
@@ -152,20 +158,49 @@ class Comparison:
         """Maps a row that are compared."""
         return int(common.sum()) * self.task.choice.per_picture
 
-    def write_numbers(self, target: Path) -> None:
-        """Write every number of the pictures that all rows have."""
-        names = [candidate.name for candidate in self.candidates]
-        task, class_names = self.task, self.engine.backbone.class_names
+    def rows_of_numbers(self) -> Iterator[ScoredRows]:
+        """Give every number of the images that all rows have, some images at a time."""
         rows = [candidate.scores for candidate in self.candidates]
-        truth = dict(zip(map(self.row_path, task.paths), self.labels or (), strict=False))
-        labels = {path: label for path, label in truth.items() if label is not None}
+        yield from scored_rows(self.task, rows, self.engine.backbone.class_names, self.row_path)
+
+    def write_numbers(self, target: Path) -> None:
+        """Write every number of the images that all rows have."""
+        names, task, labels = [c.name for c in self.candidates], self.task, self._truth() or {}
         with PerImage(target, names, task.quantities, task.nus, labels) as file:
-            for some in scored_rows(task, rows, class_names, self.row_path):
+            for some in self.rows_of_numbers():
                 file.add(some)
             file.finish()
 
-    def draw(self, target: Path, results: Results, max_pixels: int) -> None:
-        """Draw the maps of some pictures that all rows have, and that can still be read."""
+    def write_classes(self, target: Path, format_: str) -> None:
+        """Write the means of each class over the images that all rows have."""
+        classes = ByClass(
+            [candidate.name for candidate in self.candidates],
+            self.task.quantities,
+            self.engine.backbone.class_names,
+            self._truth(),
+        )
+        for some in self.rows_of_numbers():
+            classes.add(some)
+        write_text(classes.render(format_), target, "--by-class")
+
+    def _truth(self) -> dict[str, int] | None:
+        """The true class of each image that has one, by its name in rows; None without labels."""
+        if self.labels is None:
+            return None
+        truth = zip(map(self.row_path, self.task.paths), self.labels, strict=True)
+        return {path: label for path, label in truth if label is not None}
+
+    def draw(
+        self, target: Path, results: Results, max_pixels: int, methods: Sequence[str] = ()
+    ) -> None:
+        """Draw the maps of some images that all rows have, and that can still be read.
+
+        Args:
+            target: The file.
+            results: The rows.
+            max_pixels: Images with more are left out.
+            methods: Whose maps are drawn; all where none is named.
+        """
         common = common_pictures([candidate.scores for candidate in self.candidates])
         examples: dict[int, Example] = {}
         for place, index in enumerate(self.task.shown):
@@ -194,17 +229,20 @@ class Comparison:
                 for k, (candidate, row) in enumerate(
                     zip(self.candidates, results.rows, strict=True)
                 )
+                if not methods or row.method in methods
             ],
         )
 
     def report(
         self, folder: Path, results: Results, reporter: Reporter, *, workers: int, max_pixels: int
     ) -> Path:
-        """Write the report, reading the pictures and maps once more; return its page."""
+        """Write the report, reading the images and maps once more; return its page."""
         names = [candidate.name for candidate in self.candidates]
         floor = names.index(FLOOR) if FLOOR in names else None
         backbone, task = self.engine.backbone, self.task
-        shown = GalleryInfo.of(backbone, names, floor, task)
+        root = os.path.abspath(absolute(self.found.root))  # noqa: PTH100
+        origin = Origin(reporter.command, root)
+        shown = GalleryInfo.of(backbone, names, floor, task, self._truth() or {}, origin)
         with ExitStack() as stack:
             maps = [
                 stack.enter_context(MapsFile(self.state.maps_path(c), trusted=True))
@@ -238,5 +276,5 @@ class Comparison:
         )
 
     def row_path(self, path: str) -> str:
-        """What a picture is called in the rows of maps."""
+        """What an image is called in the rows of maps."""
         return stored_path(path, self.found.root)

@@ -1,4 +1,4 @@
-"""What the demo's maps show, by the true masks of its pictures. Imports torch."""
+"""What the demo's maps show, by the true masks of its images. Imports torch."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ MEASURES = ("pointing", "energy", "iou")
 
 
 def object_scores(maps: Path, masks: Path, shortcut: str) -> tuple[Mapping[str, float], ...]:
-    """Measure how well maps of the demo's pictures lie on the objects.
+    """Measure how well maps of the demo's images lie on the objects.
 
     Args:
-        maps: The maps file; each row's path is ``<class>/<picture>``.
-        masks: The folder of the true masks, ``<class>/<picture's stem>.png``.
+        maps: The maps file; each row's path is ``<class>/<image>``.
+        masks: The folder of the true masks, ``<class>/<image's stem>.png``.
         shortcut: The class that is measured by itself.
 
     Returns:
-        The measures by name, of the pictures of all other classes, and of those of that class.
+        The measures by name, of the images of all other classes, and of those of that class.
     """
     measured = quantities([find_measure(name) for name in MEASURES], ())
     of_class: list[NDArray[np.float64]] = []

@@ -39,7 +39,7 @@ def new_engine(
     )
     warn_of_emulation(engine, reporter)
     if backbone.preprocess.channels == 1:
-        reporter.info(f"{identity.name} takes 1 channel: colour is taken as luminance")
+        reporter.info(f"{identity.name} has 1 input channel: colour becomes luminance")
     return engine
 
 
@@ -82,7 +82,7 @@ def place_maps(engine: Engine, methods: Iterable[Method], align: bool, reporter:
         names = [name for name, _ in not_placed]
         whose = "" if names == made_of_cells else f" of {', '.join(names)}"
         reporter.warn(
-            f"where the cells of layer {', '.join(sorted(unknown))} lie is not known: the "
-            f"maps{whose} tile the picture evenly",
+            f"the positions of the cells of layer {', '.join(sorted(unknown))} are not known: the "
+            f"maps{whose} tile the image evenly",
             once=True,
         )

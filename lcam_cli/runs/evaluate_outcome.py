@@ -6,6 +6,7 @@ import json
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from lcam_cli.images.depth import narrow_pictures
 from lcam_cli.images.preprocess import Preprocess
 from lcam_cli.images.read import MAX_PIXELS
 from lcam_cli.maps.hdf5.reader import MapsFile
+from lcam_cli.maps.png_reader import open_maps
 from lcam_cli.maps.record import MapsInfo
 from lcam_cli.measures.evaluate import Evaluation
 from lcam_cli.measures.evaluate import evaluate as evaluate_file
@@ -27,23 +29,26 @@ from lcam_cli.measures.registry import make_measures
 from lcam_cli.measures.task import Task
 from lcam_cli.methods.noise import RandomMap
 from lcam_cli.methods.registry import is_classless
+from lcam_cli.reports.by_class import ByClass
 from lcam_cli.reports.gallery import GalleryInfo
-from lcam_cli.reports.gates import check_gates
-from lcam_cli.reports.output import text_formats
+from lcam_cli.reports.origin import Origin
+from lcam_cli.reports.output import rendered_results
 from lcam_cli.reports.per_image import PerImage
 from lcam_cli.reports.report import Report
 from lcam_cli.reports.results import FLOOR, Results, Row, to_json
 from lcam_cli.reports.table import undefined_words
 from lcam_cli.runs.backbone import backbone_of_file
+from lcam_cli.runs.by_class import by_class_target
 from lcam_cli.runs.engine import new_engine
 from lcam_cli.runs.evaluate_options import EvaluateOptions
 from lcam_cli.runs.flat_maps import warn_of_flat_maps
+from lcam_cli.runs.gates import Gates, missed
 from lcam_cli.runs.half_precision import COSTS_MEASURES, hint_at_bf16
 from lcam_cli.runs.labels import true_classes, warn_of_label_order
 from lcam_cli.runs.log import log_to
 from lcam_cli.runs.method_of_maps import measures_with_method
 from lcam_cli.runs.reporter import Reporter
-from lcam_cli.runs.result_files import UnwrittenPageError, write_result
+from lcam_cli.runs.result_files import UnwrittenPageError, write_results, write_text
 from lcam_cli.runs.skipped import SkippedPictures
 from lcam_cli.runs.stop import Stop
 
@@ -58,7 +63,7 @@ class EvaluateResult:
         skipped: How many inputs were left out.
         skipped_what: What is the matter with them, as the end of a sentence.
         page: The report's page, where one was asked for.
-        per_image: The file of every picture's numbers, where one was asked for.
+        per_image: The file of every image's numbers, where one was asked for.
     """
 
     results: Results | None
@@ -81,6 +86,7 @@ class EvaluateResult:
 def evaluate(
     maps: Path,
     options: EvaluateOptions,
+    gates: Gates,
     readers: int,
     reporter: Reporter,
     stop: Stop,
@@ -89,11 +95,11 @@ def evaluate(
     with ExitStack() as held:
         held.enter_context(narrow_pictures.reported_to(reporter.warn))
         held.enter_context(log_to(reporter))
-        with MapsFile(maps, options.method) as file:
+        with open_maps(maps, options.method) as file:
             info = file.info
             if not file.complete:
                 reporter.warn(
-                    f"{maps} is of an unfinished run: scoring the {len(file)} maps it has"
+                    f"{maps} is from an unfinished run: scoring the {len(file)} maps it has"
                 )
             network = _backbone(maps, info, options)
             truth = _labels(file, network, options, reporter)
@@ -121,9 +127,16 @@ def evaluate(
             )
             skipped = SkippedPictures(reporter, options.strict)
             methods = [info.method, *([FLOOR] if options.floor else [])]
+            gates.check_methods(methods, reporter)
+            classes = None
+            if options.by_class is not None:
+                classes = ByClass(methods, task.quantities, network.class_names, truth)
+            gathered = gates.gatherer(methods, task.quantities)
             report = per_image = None
             if options.report is not None:
-                shown = GalleryInfo.of(network, methods, 1 if options.floor else None, task)
+                floor = 1 if options.floor else None
+                origin = Origin(reporter.command, _root(file, options))
+                shown = GalleryInfo.of(network, methods, floor, task, truth, origin)
                 report = held.enter_context(Report(options.report, "evaluate", shown))
             if options.per_image is not None:
                 per_image = held.enter_context(
@@ -145,25 +158,21 @@ def evaluate(
                     max_pixels=options.engine.max_pixels or MAX_PIXELS,
                     advance=bar.advance,
                     skip=skipped,
-                    show=[one.add for one in (report, per_image) if one is not None],
+                    show=[
+                        one.add for one in (report, per_image, gathered, classes) if one is not None
+                    ],
                     stop=stop,
                 )
         if stop.stopped:
             return EvaluateResult(None)
-        results = _results(outcome, info, engine, skipped.count, task)
+        results = _results(outcome, info, engine, skipped.count, task, options.per_image)
+        results = gates.held(results, gathered, options.seed, reporter)
         _warn(outcome, results, network, reporter)
         for words in () if objects is None else objects.lines():
             reporter.warn(words)
-        if options.out is not None:
-            texts = text_formats(intervals=options.intervals)
-            render = texts.get(options.format, texts["markdown"])
-            write_result(render(results), options.out)
-        if per_image is not None:
-            per_image.finish()
-            reporter.info(f"every picture's numbers are in {options.per_image}")
-        missed = check_gates(results, options.max_ad, options.min_ic)
+        _write_outputs(results, options, per_image, classes, reporter)
         result = EvaluateResult(
-            results, tuple(missed), skipped.count, skipped.what, per_image=options.per_image
+            results, missed(results), skipped.count, skipped.what, per_image=options.per_image
         )
         if report is not None:
             try:
@@ -171,6 +180,26 @@ def evaluate(
             except LcamError as error:
                 raise UnwrittenPageError(error, result) from error
         return result
+
+
+def _write_outputs(
+    results: Results,
+    options: EvaluateOptions,
+    per_image: PerImage | None,
+    classes: ByClass | None,
+    reporter: Reporter,
+) -> None:
+    """Write all files that are wanted, and say where they are."""
+    write_results(
+        options.results, partial(rendered_results, results, intervals=options.intervals), reporter
+    )
+    if classes is not None and options.by_class is not None:
+        target, format_ = by_class_target(options.by_class)
+        write_text(classes.render(format_), target, "--by-class")
+        reporter.info(f"the means of each class are in {target}")
+    if per_image is not None:
+        per_image.finish()
+        reporter.info(f"every image's numbers are in {options.per_image}")
 
 
 def _backbone(maps: Path, info: MapsInfo, options: EvaluateOptions) -> Backbone:
@@ -198,16 +227,16 @@ def _backbone(maps: Path, info: MapsInfo, options: EvaluateOptions) -> Backbone:
     if info.classes and options.backbone.classes is None:  # else the user's own names count
         if len(info.classes) != network.num_classes:
             raise LcamError(
-                f"{maps} names {len(info.classes)} classes; {info.backbone} has "
+                f"{maps} lists {len(info.classes)} classes, but {info.backbone} has "
                 f"{network.num_classes}",
-                "give the backbone and weights the maps were made with, or --classes FILE",
+                "pass the backbone and weights the maps were made with, or --classes FILE",
             )
         network.class_names = list(info.classes)
     return network
 
 
 def _root(file: MapsFile, options: EvaluateOptions) -> str:
-    """The folder that the pictures of the rows lie in, absolute."""
+    """The folder that the images of the rows lie in, absolute."""
     return os.path.abspath(options.images or file.path.parent / file.info.root)  # noqa: PTH100
 
 
@@ -221,7 +250,12 @@ def _labels(
 
 
 def _results(
-    outcome: Evaluation, info: MapsInfo, engine: Engine, skipped: int, task: Task
+    outcome: Evaluation,
+    info: MapsInfo,
+    engine: Engine,
+    skipped: int,
+    task: Task,
+    per_image: Path | None,
 ) -> Results:
     forward_passes = {info.method: info.forward_passes, "random": 0}
     aligned = {info.method: info.aligned, "random": engine.grid is not None}
@@ -254,6 +288,7 @@ def _results(
         speed="scored",
         accuracy=outcome.accuracy,
         undefined=outcome.scores[0].undefined,
+        per_image="" if per_image is None else per_image.name,
     )
 
 

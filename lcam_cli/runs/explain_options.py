@@ -18,12 +18,13 @@ from lcam_cli.runs.options import (
 )
 
 if TYPE_CHECKING:
+    from lcam_cli.maps.map_files import MapFormat, MapSize
     from lcam_cli.maps.record import MapDtype
 
 
 @dataclass(frozen=True)
 class ExplainOptions:
-    """How pictures are explained; the defaults are those of ``lcam explain``.
+    """How images are explained; the defaults are those of ``lcam explain``.
 
     Attributes:
         method: A name of ``lcam explain --list-methods``; None for the trained attention of
@@ -32,7 +33,7 @@ class ExplainOptions:
         class_names: The classes to explain, by name or index; empty for the predicted ones.
         top_k: Without ``class_names``, how many of the best-scored classes are explained.
         align: Whether maps are placed by the receptive fields of their cells; else these tile the
-            picture evenly, as papers and other libraries draw them.
+            image evenly, as papers and other libraries draw them.
         contrast: ``"K"`` or ``"K:α"``: gradients are those of what tells the class from the K
             classes nearest to it in score; None for those of the class.
         layers: Several layers, whose maps are fused; the last is ``backbone.layer``, which may be
@@ -40,13 +41,19 @@ class ExplainOptions:
         fuse: ``"max"``, ``"mean"`` or ``"product"``: how their maps become one; None for the
             method's own way.
         map_dtype: How maps are stored in HDF5: ``"float16"``, ``"uint8"`` or ``"float32"``.
+        map_size: ``"input"`` for maps of the size of the network's input, ``"original"`` for the
+            upright image's, in a folder.
+        map_format: Of the files in a folder: ``"png"`` (8 bits), ``"png16"``, ``"tiff"`` or
+            ``"npy"`` (float32).
+        regions: A file ``*.json`` (COCO) or ``*.csv`` for the boxes of what maps keep: the highest
+            ν% of ``overlays.contour``, else 15%; None for none.
         shard: ``(i, n)``: explain part i, from 0, of n alone, into ``<out>.i-of-n.h5``.
         resume: Go on with an interrupted run.
         overwrite: Replace what is there.
         seed: Of everything random.
-        overlays: What is drawn over the pictures.
+        overlays: What is drawn over the images.
         backbone: The classifier; a trained attention brings its own.
-        pictures: Which pictures are taken.
+        pictures: Which images are taken.
         engine: Where and how the network runs.
 
     Raises:
@@ -63,6 +70,9 @@ class ExplainOptions:
     layers: tuple[str, ...] = ()
     fuse: Literal["max", "mean", "product"] | None = None
     map_dtype: MapDtype = "float16"
+    map_size: MapSize = "input"
+    map_format: MapFormat = "png"
+    regions: Path | None = None
     shard: tuple[int, int] | None = None
     resume: bool = False
     overwrite: bool = False
@@ -80,10 +90,13 @@ class ExplainOptions:
         "class_names": c.names_or_indices,
         "top_k": c.whole(1),
         "map_dtype": c.choice("float16", "uint8", "float32"),
+        "map_size": c.choice("input", "original"),
+        "map_format": c.choice("png", "png16", "tiff", "npy"),
+        "regions": c.optional(c.path),
         "shard": c.optional(c.part),
     }
 
     def __post_init__(self) -> None:
         c.check_fields(self, self.CHECKS)
         if self.resume and self.overwrite:
-            raise LcamError("--resume and --overwrite exclude each other", "give one of them")
+            raise LcamError("--resume and --overwrite exclude each other", "pass only one of them")

@@ -1,4 +1,4 @@
-"""Explaining pictures, from finding them to a file or folder of maps. Imports torch."""
+"""Explaining images, from finding them to a file or folder of maps. Imports torch."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lcam_cli.errors import plural
+from lcam_cli.errors import LcamError, plural
 from lcam_cli.images.depth import narrow_pictures
 from lcam_cli.methods.explain import ClassChoice
+from lcam_cli.runs.drawing import note_drawing
 from lcam_cli.runs.engine import new_engine, note_unused_gpus, place_maps
 from lcam_cli.runs.explain_options import ExplainOptions
 from lcam_cli.runs.explain_ranks import explain_by_ranks
@@ -32,11 +33,11 @@ from lcam_cli.scale.shares import shard_file, shard_range, shards_of
 
 @dataclass(frozen=True)
 class ExplainResult:
-    """How explaining pictures ended.
+    """How explaining images ended.
 
     Attributes:
         out: The file or folder with the maps; of a shard, its own.
-        rows: Maps in it, one a picture and class; 0 where the run was interrupted.
+        rows: Maps in it, one per image and class; 0 where the run was interrupted.
         skipped: How many inputs were left out.
         skipped_what: What is the matter with them, as the end of a sentence.
         flat_maps: Maps that are the same everywhere, and so say nothing.
@@ -64,7 +65,7 @@ def explain(
     reporter: Reporter,
     stop: Stop,
 ) -> ExplainResult:
-    """Explain pictures; see :func:`~lcam_cli.runs.explain.explain_folder`."""
+    """Explain images; see :func:`~lcam_cli.runs.explain.explain_folder`."""
     rank_info = RankInfo.of_environment()
     device = device_of(rank_info, options.engine.device)
     with ExitStack() as stack, together(rank_info, device) as ranks:
@@ -83,10 +84,18 @@ def explain(
         engine = new_engine(backbone, replace(options.engine, device=device), reporter)
         note_unused_gpus(engine, rank_info, "explain", reporter)
         place_maps(engine, [method], options.align, reporter)
+        note_drawing(
+            options.overlays,
+            out,
+            engine.backbone.preprocess,
+            reporter,
+            of_regions=options.regions is not None,
+        )
         task = ExplainTask(engine, method, found, ClassChoice(classes, options.top_k))
         part = _part(task, out, options.shard)
         if ranks.is_first:
-            for lock in locks_of(part.out, None if options.shard else options.overlays.folder):
+            folder = None if options.shard else options.overlays.folder
+            for lock in locks_of(part.out, folder, options.regions):
                 stack.enter_context(lock)
         skipped = SkippedPictures(reporter, options.pictures.strict)
         run = ExplainRun(task, options, skipped, workers)
@@ -113,7 +122,7 @@ def explain(
 
 
 def _part(task: ExplainTask, out: Path, shard: tuple[int, int] | None) -> Part:
-    """Return all pictures, or part ``i`` of ``n`` of them, with where their maps go."""
+    """Return all images, or part ``i`` of ``n`` of them, with where their maps go."""
     if shard is None:
         return task.all_pictures(out)
     check_shared(out)
@@ -127,6 +136,11 @@ def _explain(
     """Explain a part, alone or with the other ranks; None where it was stopped."""
     # One process may finish what ranks began.
     begun_by_ranks = part.shard is None and is_hdf5(part.out) and bool(shards_of(part.out))
+    if begun_by_ranks and run.options.regions is not None:
+        raise LcamError(
+            f"{part.out} was started by several processes, which cannot write --regions",
+            "remove --regions, or use another --out",
+        )
     with reporter.progress(len(part.pictures), "explain", "images") as progress:
         if ranks.info.size > 1 or begun_by_ranks:
             ranks.show(progress.advance)
@@ -137,7 +151,7 @@ def _explain(
 def _report_end(task: ExplainTask, done: PartResult, out: Path, reporter: Reporter) -> None:
     """Say what may surprise about maps that are all there."""
     if done.was_complete:
-        reporter.info(f"{out} is complete already: nothing to do")
+        reporter.info(f"{out} is already complete: nothing to do")
     if done.flat is not None:
         name = task.method.name
         path = str(Path(task.found.root) / done.flat.path)

@@ -26,7 +26,7 @@ class Plan:
 
     Attributes:
         attempt: Of :func:`shard_from`.
-        shares: The pictures of each rank.
+        shares: The images of each rank.
     """
 
     attempt: int
@@ -36,7 +36,7 @@ class Plan:
 def explain_by_ranks(
     run: ExplainRun, out: Path, ranks: Ranks, stop: Callable[[], bool]
 ) -> PartResult | None:
-    """Explain the pictures together with the other ranks.
+    """Explain the images together with the other ranks.
 
     Each writes what it explains to shards beside ``out``. What shards of an earlier attempt hold
     is kept, whoever wrote it; the rest is shared out anew.
@@ -96,13 +96,13 @@ def _prepare(run: ExplainRun, out: Path, ranks: Ranks) -> Plan | None:
     """Look through what there is, and share out the rest; None where all is done."""
     check_shared(out)
     if out.is_dir():  # before any work: the file takes its place at the very end
-        raise LcamError(f"{out} is a folder", "name a file ending in .h5")
+        raise LcamError(f"{out} is a folder", "pass a file name that ends in .h5")
     resume, overwrite = run.options.resume, run.options.overwrite
     if run.options.overlays.folder is not None:
         claim_folder(run.options.overlays.folder, may_exist=resume or overwrite)
     there = [path for path in (out, *shards_of(out)) if path.exists()]
     if there and not (resume or overwrite):
-        raise LcamError(f"{there[0]} exists", "use --resume, --overwrite or another --out")
+        raise LcamError(f"{there[0]} exists", "pass --resume, --overwrite or another --out")
     attempt = _begin_anew(out) if overwrite else max(shards_of(out).values(), default=1)
     # Else it is what this attempt replaces in the end.
     if out.exists() and attempt <= _attempt_in(out) and _is_complete(run, out):
@@ -145,7 +145,7 @@ def _attempt_in(out: Path) -> int:
 
 
 def _is_complete(run: ExplainRun, out: Path) -> bool:
-    """Whether a file has all pictures; where one process began it, it is the first shard now.
+    """Whether a file has all images; where one process began it, it is the first shard now.
 
     Raises:
         LcamError: It is finished without some, or of another run.
@@ -156,8 +156,8 @@ def _is_complete(run: ExplainRun, out: Path) -> bool:
     has = sum(len(one.pictures) for one in kept)
     if complete and has < len(run.task.names):
         raise LcamError(
-            f"{out} is finished, and lacks some of the pictures",
-            "explain what is new with another --out, or all with --overwrite",
+            f"{out} is finished but lacks some of the images",
+            "explain the new images with another --out, or all images with --overwrite",
         )
     if complete:
         _report_skipped(run, kept)
@@ -165,7 +165,7 @@ def _is_complete(run: ExplainRun, out: Path) -> bool:
         return True
     first = shard_from(out, 0)
     if first.exists():
-        raise LcamError(f"{out} and {first} are of two runs", "use --overwrite, or remove one")
+        raise LcamError(f"{out} and {first} are from two runs", "use --overwrite, or remove one")
     out.rename(first)
     return False
 
@@ -194,7 +194,7 @@ def _join(run: ExplainRun, out: Path, attempt: int) -> int:
     gaps = gaps_between([one.pictures for one in kept], len(run.task.names))
     if gaps:
         raise LcamError(
-            f"pictures {gaps[0].start} to {gaps[0].stop} are in no shard of {out}", RESUME
+            f"images {gaps[0].start} to {gaps[0].stop} are not in any shard of {out}", RESUME
         )
     lost = [one for part in kept for one in part.skipped]
     check_numbers(sum(part.rows for part in kept), lost, run.task.engine.hardware.precision)

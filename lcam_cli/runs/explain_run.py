@@ -1,4 +1,4 @@
-"""What ``lcam explain`` does with the pictures, all of them or a part."""
+"""What ``lcam explain`` does with the images, all of them or a part."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ExplainRun:
         task: What is explained, and how.
         options: What is written, and what becomes of what is there.
         skipped: Counts what is left out.
-        workers: Processes that read pictures.
+        workers: Processes that read images.
     """
 
     task: ExplainTask
@@ -47,7 +47,7 @@ class ExplainRun:
     workers: int
 
     def report_skipped(self, kept: Sequence[Skipped], found: Sequence[Skipped]) -> None:
-        """Report the inputs that are left out before any picture is explained, each once.
+        """Report the inputs that are left out before any image is explained, each once.
 
         Args:
             kept: Those that an earlier run could not read, as they are called in its output. They
@@ -69,18 +69,18 @@ class ExplainRun:
     def explain(
         self, part: Part, advance: Callable[[int], None], stop: Callable[[], bool]
     ) -> PartResult | None:
-        """Explain the pictures of a part.
+        """Explain the images of a part.
 
         Args:
             part: Which, and where their maps go.
-            advance: Called with the pictures done, after every batch.
+            advance: Called with the images done, after every batch.
             stop: Asked after every batch; True ends with what is done saved.
 
         Returns:
             None where it was stopped.
 
         Raises:
-            LcamError: See :class:`Outputs`; or no picture of the run has scores that are numbers.
+            LcamError: See :class:`Outputs`; or no image of the run has scores that are numbers.
         """
         task = self.task
         with Outputs(part, task, self.options, self.workers) as outputs:
@@ -88,9 +88,10 @@ class ExplainRun:
             advance(start)
             self.report_skipped(outputs.skipped, outputs.skipped_inputs)
             if outputs.complete:
+                outputs.finish()
                 return PartResult(outputs.rows, True, outputs.flat())
             rows = outputs.rows
-            # Where no picture has numbers for scores, that is said once, and not of each.
+            # Where no image has numbers for scores, that is said once, and not of each.
             pending: list[Skipped] = []
             for batch in explain(
                 task.engine,
@@ -127,7 +128,7 @@ class ExplainRun:
 
 
 def check_numbers(rows: int, skipped: Sequence[Skipped], precision: str) -> None:
-    """Refuse a run without a row because no picture has scores that are numbers.
+    """Refuse a run without a row because no image has scores that are numbers.
 
     Args:
         rows: What the run has.

@@ -1,4 +1,4 @@
-"""What is explained, and how: the same on every rank and for every part of the pictures."""
+"""What is explained, and how: the same on every rank and for every part of the images."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from lcam_cli.methods.explain import ClassChoice, explained_at_once
 
 @dataclass(frozen=True)
 class Part:
-    """Some of a task's pictures, and the file or folder that their maps go to.
+    """Some of a task's images, and the file or folder that their maps go to.
 
     Attributes:
         out: What the user, or the plan of a shared run, names.
-        pictures: Which of the task's pictures.
-        shard: What a file of some of the pictures says of itself; None for one of all.
+        pictures: Which of the task's images.
+        shard: What a file of some of the images says of itself; None for one of all.
     """
 
     out: Path
@@ -36,8 +36,8 @@ class ExplainTask:
     Attributes:
         engine: Runs the classifier.
         method: Makes the maps.
-        found: The pictures, and the inputs that lead nowhere.
-        choice: Which classes of a picture are explained.
+        found: The images, and the inputs that lead nowhere.
+        choice: Which classes of an image are explained.
     """
 
     engine: Engine
@@ -47,7 +47,7 @@ class ExplainTask:
 
     @cached_property
     def names(self) -> list[str]:
-        """What the pictures are called in the rows."""
+        """What the images are called in the rows."""
         return [self.row_path(path) for path in self.found.paths]
 
     @property
@@ -56,17 +56,17 @@ class ExplainTask:
         return explained_at_once(self.engine, self.method)
 
     def row_path(self, path: str) -> str:
-        """What a picture is called in the rows."""
+        """What an image is called in the rows."""
         return stored_path(path, self.found.root)
 
     def all_pictures(self, out: Path) -> Part:
-        """All pictures, in one output."""
+        """All images, in one output."""
         return Part(out, range(len(self.found.paths)))
 
     def part(self, out: Path, pictures: range) -> Part:
-        """Some of the pictures, in a file that says which."""
+        """Some of the images, in a file that says which."""
         return Part(out, pictures, self.describe(pictures))
 
     def describe(self, pictures: range) -> Shard:
-        """What a file of some of the pictures says of itself."""
+        """What a file of some of the images says of itself."""
         return Shard.of(pictures, self.names, repr(self.choice))

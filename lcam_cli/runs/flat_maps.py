@@ -32,11 +32,11 @@ def warn_of_flat_maps(
     listed = ", ".join(f"{method} {flat} of {maps}" for method, (flat, maps) in some.items())
     whose = f"{next(iter(some))}: " if reason and len(some) > 1 else ""
     why = f": {whose}{reason}" if reason else ""
-    reporter.warn(f"flat maps, the same everywhere, say nothing ({listed}){why}")
+    reporter.warn(f"flat maps (the same everywhere) explain nothing ({listed}){why}")
 
 
 def reason_of_picture(engine: Engine, method: Method, path: str, class_index: int) -> str:
-    """Find out why a method's map of a picture is flat, by reading the picture once more.
+    """Find out why a method's map of an image is flat, by reading the image once more.
 
     Returns:
         As :func:`~lcam_cli.methods.flat.why_flat`; empty also where it cannot be read any more.

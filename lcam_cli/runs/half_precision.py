@@ -17,11 +17,11 @@ from lcam_cli.runs.options import EngineOptions
 from lcam_cli.runs.reporter import Reporter
 
 MANY_PASSES = 5000
-"""Of a run in which measuring costs a hundredth at most: about 50 pictures' time."""
+"""Of a run in which measuring costs a hundredth at most: about 50 images' time."""
 
-COSTS_MAPS = "it changes the predicted class of a few in 100 pictures, near ties"
-COSTS_MEASURES = "it changes measures too, AD and IC by a point or two"
-COSTS_TRAINING = "its rounding reaches what is learned"
+COSTS_MAPS = "it changes the predicted class of a few images in 100, where two classes are close"
+COSTS_MEASURES = "it also changes AD and IC by a point or two"
+COSTS_TRAINING = "its rounding affects what is learned"
 
 _PICTURES, _ROUNDS = 8, 2
 _PAYS = 1.2
@@ -32,8 +32,8 @@ def warn_of_emulation(engine: Engine, reporter: Reporter) -> None:
     on_cpu = engine.device.type == "cpu" and engine.hardware.precision == "bf16"
     if on_cpu and not cpu_computes_bf16():
         reporter.warn(
-            "this processor has no instructions for bf16: it is emulated, and slower than fp32, up "
-            "to 25 times (docs/precision.md)",
+            "this processor has no bf16 instructions: bf16 is emulated, up to 25 times slower than "
+            "fp32 (docs/precision.md)",
             once=True,
         )
 
@@ -46,7 +46,7 @@ def hint_at_bf16(
     Args:
         engine: Of the run.
         options: What the user asked for: who names a precision is told nothing.
-        passes: Pictures that go through the network in the run, masked ones included.
+        passes: Images that go through the network in the run, masked ones included.
         costs: What bf16 changes, as the end of a sentence.
         reporter: Is told, one line, where anybody listens.
     """
@@ -62,8 +62,8 @@ def hint_at_bf16(
         return
     if gain >= _PAYS:
         reporter.info(
-            f"this processor computes bf16: --precision bf16 would be about {gain:.1f} times as "
-            f"fast; {costs} (docs/precision.md)"
+            f"this processor has bf16 instructions: --precision bf16 would be about {gain:.1f} "
+            f"times as fast; {costs} (docs/precision.md)"
         )
 
 

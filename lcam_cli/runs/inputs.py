@@ -1,4 +1,4 @@
-"""The pictures that a caller names."""
+"""The images that a caller names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pictures that a training run keeps aside, and what is chosen on them. Imports torch."""
+"""The images that a training run keeps aside, and what is chosen on them. Imports torch."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from lcam_cli.training.settings import TrainingSettings
 
 @dataclass
 class KeptAside:
-    """Chooses among the candidates of a run by the pictures that it was not trained on.
+    """Chooses among the candidates of a run by the images that it was not trained on.
 
     Attributes:
-        paths: The pictures, at least one.
+        paths: The images, at least one.
         engine: The engine with the classifier.
         settings: Those of the run.
         reporter: Is told of progress, and how the candidates compare.
-        skip: Called with each picture that cannot be scored.
+        skip: Called with each image that cannot be scored.
         stop: Asked on the way; True ends it.
-        selection: What was chosen; None before, and where no picture could be scored.
+        selection: What was chosen; None before, and where no image could be scored.
     """
 
     paths: Sequence[str]
@@ -42,13 +42,13 @@ class KeptAside:
     selection: Selection | None = None
 
     def choose(self, candidates: Mapping[str, Method]) -> Choice | None:
-        """Score all candidates, and random maps, in one pass over the pictures.
+        """Score all candidates, and random maps, in one pass over the images.
 
         Args:
             candidates: By name, where the run started among them.
 
         Returns:
-            The best; where no picture can be scored, what was learned. None where it was stopped.
+            The best; where no image can be scored, what was learned. None where it was stopped.
         """
         settings, floor = self.settings, RandomMap.name
         random = make_method(floor, self.engine.backbone, seed=settings.seed)
@@ -73,7 +73,7 @@ class KeptAside:
         if self.selection is None:
             self.reporter.warn(
                 f"none of the {plural(len(self.paths), 'image')} kept aside could be scored: "
-                "whether training paid is not known"
+                "lcam cannot tell whether training helped"
             )
             return Choice(LEARNED, {"kept_aside": len(self.paths), "pictures": 0})
         for line in selection_lines(self.selection):

@@ -1,4 +1,4 @@
-"""The true classes of a run's pictures, for the classifier's own top-1 and top-5."""
+"""The true classes of a run's images, for the classifier's own top-1 and top-5."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def true_classes(
 
     Args:
         source: ``--labels``, see :func:`~lcam_cli.measures.labels.read_labels`.
-        rows: What the pictures are called, relative to ``root`` or absolute.
+        rows: What the images are called, relative to ``root`` or absolute.
         network: The classifier, which knows the classes.
-        root: The folder of the pictures, absolute.
-        reporter: Is told how many pictures have none.
+        root: The folder of the images, absolute.
+        reporter: Is told how many images have none.
 
     Raises:
         LcamError: As :func:`~lcam_cli.measures.labels.read_labels`.
@@ -29,8 +29,8 @@ def true_classes(
     truth = read_labels(str(source), rows, network, root=root, warn=reporter.warn)
     if unlabelled := len(set(rows) - truth.keys()):
         reporter.warn(
-            f"{unlabelled} of {len(set(rows))} pictures have no label in {source}: they "
-            "do not count for top-1 and top-5"
+            f"{unlabelled} of {len(set(rows))} images have no label in {source}: top-1 "
+            "and top-5 do not count them"
         )
     return truth
 

@@ -22,17 +22,17 @@ def merge_shards(
         overwrite: Whether ``out`` may be replaced.
 
     Raises:
-        LcamError: ``out`` is no name for a maps file, exists, or is being written by another run;
+        LcamError: ``out`` is not a maps file's name, exists, or is being written by another run;
             a shard is missing, unfinished or of another run.
     """
     from lcam_cli.maps.hdf5.merging import merge  # noqa: PLC0415 (h5py)
 
     target, parts = checked("out", out, path), checked("shards", shards, paths)
     if not parts:
-        raise LcamError("no shards to merge", "name all shards of a run")
+        raise LcamError("no shards to merge", "pass all shards of a run")
     if not is_hdf5(target):
-        raise LcamError(f"{target} is no name for a maps file", "name one, e.g. maps.h5")
+        raise LcamError(f"{target} is not a name for a maps file", "pass one, e.g. maps.h5")
     with lock_file(target):
         if target.exists() and not overwrite:
-            raise LcamError(f"{target} exists", "use --overwrite or another name")
+            raise LcamError(f"{target} exists", "pass --overwrite or another name")
         return merge(target, parts)

@@ -46,7 +46,7 @@ def with_last_layer(options: BackboneOptions, layers: Sequence[str]) -> Backbone
     if options.layer not in (None, layers[-1]):
         raise LcamError(
             f"layer {options.layer!r} is not the last of the layers to fuse, {', '.join(layers)}",
-            "leave it out, or name it last",
+            "remove it, or pass it last",
         )
     return dataclasses.replace(options, layer=layers[-1])
 
@@ -59,13 +59,13 @@ def refuse_for_trained(method: str, settings: MethodOptions) -> None:
     """
     if settings.contrast is not None:
         raise LcamError(
-            f"{method} takes no --contrast: its weights were trained",
-            f"these do, by their gradients: {', '.join(contrasting())}",
+            f"{method} does not support --contrast: its weights are trained",
+            f"use one of these, which do: {', '.join(contrasting())}",
         )
     if settings.layers or settings.fuse is not None:
         raise LcamError(
-            f"{method} explains the layer that it was trained on, and fuses no others",
-            "name one --layer, or none; lcam train --mode tame learns from several",
+            f"{method} explains only the layer that it was trained on and cannot fuse others",
+            "pass one --layer or none, or train with --mode tame, which learns from several",
         )
 
 
@@ -93,7 +93,7 @@ def backbone_and_method(
     """
     if method is not None and not is_trained(method):
         if attention is not None:
-            raise LcamError(f"--attention does not go with --method {method}", "leave one out")
+            raise LcamError(f"--attention cannot be used with --method {method}", "remove one")
         find_method(method)  # a mistyped name is told before a backbone is downloaded
         backbone = new_backbone(options, settings.seed)
         return backbone, make_method(method, backbone, options=settings)
@@ -110,7 +110,8 @@ def backbone_and_method(
     row = names_of(file)[0] if method in (None, LCAM) else method
     if row not in names_of(file):
         raise LcamError(
-            f"{file.path} is no attention of {method}", f"it is one of {', '.join(names_of(file))}"
+            f"{file.path} is not an attention of {method}",
+            f"use one of {', '.join(names_of(file))}",
         )
     if file.settings is None:
         backbone = new_backbone(options, settings.seed)

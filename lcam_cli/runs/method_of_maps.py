@@ -62,7 +62,7 @@ def measures_with_method(
         maps: The file.
         options: What was asked for.
         engine: The engine with the file's classifier, which places maps as the file's are.
-        readers: Processes that read pictures.
+        readers: Processes that read images.
         reporter: Is told what is left out.
 
     Returns:
@@ -76,8 +76,8 @@ def measures_with_method(
     if not again:
         if options.attention is not None:
             reporter.warn(
-                f"--attention {options.attention} is not looked at: no measure of this run has "
-                "the method explain again"
+                f"--attention {options.attention} is not used: no measure of this run explains "
+                "again"
             )
         return measures, None
     try:
@@ -98,7 +98,7 @@ def measures_with_method(
         named = [name for name in again if name in options.metrics]
         if named:
             raise LcamError(f"{', '.join(named)}: {error.what}", error.hint) from error
-        reporter.warn(f"left out {', '.join(again)}: {error.what}")
+        reporter.warn(f"skipped {', '.join(again)}: {error.what}")
         return [measure for measure in measures if not measure.explains_again], None
     return measures, method
 
@@ -127,7 +127,9 @@ def method_of_maps(
     if is_trained(info.method):
         return _trained_method(source, info, backbone, attention, weights)
     if attention is not None:
-        raise LcamError(f"--attention does not go with maps of {info.method}", "leave it out")
+        raise LcamError(
+            f"--attention cannot be used with maps of {info.method}", "remove --attention"
+        )
     return _made_method(source, info, backbone)
 
 
@@ -144,15 +146,15 @@ def _trained_method(
         if isinstance(wanted, str) and sha256_of_file(path) != wanted:
             raise LcamError(
                 f"{source} was made with another attention than {path}",
-                f"give the one of SHA-256 {wanted.removeprefix('sha256:')[:12]}…",
+                f"pass the one with SHA-256 {wanted.removeprefix('sha256:')[:12]}…",
             )
     else:
         known = _known_attentions(info, weights)
         found = next((one for one in known if sha256_of_file(one) == wanted), None)
         if found is None:
             raise LcamError(
-                f"the attention that {source} was made with is not under runs/",
-                "say where it is: --attention FILE",
+                f"the attention that {source} was made with is not in runs/",
+                "pass its file: --attention FILE",
             )
         path = found
     file = load_attention(path)
@@ -166,7 +168,7 @@ def _trained_method(
     name = info.method.partition(" ")[0]
     if name not in names_of(file):
         raise LcamError(
-            f"{path} is no attention of {name}", f"it is one of {', '.join(names_of(file))}"
+            f"{path} is not an attention of {name}", f"use one of {', '.join(names_of(file))}"
         )
     return method_of(file, name)
 
@@ -185,16 +187,16 @@ def _made_method(source: str, info: MapsInfo, backbone: Backbone) -> Method:
         made = make_method(info.method, backbone, options=_options(source, info))
     except LcamError as error:
         raise LcamError(
-            f"{info.method}, which made {source}, cannot be made again: {error.what}",
-            "install the package that brings it, or evaluate by measures that do not need it",
+            f"{info.method}, which made {source}, cannot be created again: {error.what}",
+            "install the package that provides it, or use measures that do not need it",
         ) from error
     for name, value in made.params.items():
         there = recorded.get(name, value)
         if json.dumps(there) != json.dumps(value):  # as JSON, where a tuple is a list
             raise LcamError(
-                f"{source} was made by {info.method} with {name} {there!r}, which is "
-                f"{value!r} here",
-                "evaluate by measures that do not have the method explain again",
+                f"{source} was made by {info.method} with {name} {there!r}, but here "
+                f"it is {value!r}",
+                "use measures that do not explain again",
             )
     return made
 

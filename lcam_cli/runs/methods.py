@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lcam_cli.runs.checks import given
+from lcam_cli.runs.early import check_backbone_there
 from lcam_cli.runs.methods_options import MethodsOptions
 from lcam_cli.runs.reporter import Reporter
 from lcam_cli.working_folder import working_folder_kept
@@ -30,6 +31,7 @@ def list_methods(
     """
     options = given("options", options, MethodsOptions)
     reporter = given("reporter", reporter, Reporter)
+    check_backbone_there(options.backbone.backbone, options.backbone.weights)
     # It imports torch.
     from lcam_cli.runs.methods_outcome import all_methods, methods_of_network  # noqa: PLC0415
 

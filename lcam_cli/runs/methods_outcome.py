@@ -196,12 +196,15 @@ def _learned(
 def _why_untrained(options: MethodsOptions, backbone: Backbone) -> tuple[str, str]:
     """Why nothing trained explains the network, and what would help."""
     if not backbone.has_layer:
-        return "a trained attention looks at a layer, and the network shows none", ""
+        return "a trained attention needs a target layer, but the network has none", ""
     if not backbone.differentiable:
         return f"training needs gradients: {backbone.gradients_end}", ""
     where = "in that file" if options.attention is not None else "under runs/"
     words = shlex.join(_words(options, None))
-    return f"nothing is trained for it {where}", f"lcam train DATA {words} --mode …".strip()
+    return (
+        f"there is no attention trained for it {where}",
+        f"lcam train DATA {words} --mode …".strip(),
+    )
 
 
 def _words(options: MethodsOptions, file: AttentionFile | None) -> list[str]:

@@ -48,7 +48,7 @@ def newest_run(
     """
     if options.backbone is not None and not has_gradients(options.backbone):
         backbone = new_backbone(options, 0)
-        advice = f"name a method: {which_explain(backbone)}"
+        advice = f"pass a method: {which_explain(backbone)}"
         raise no_gradients(backbone, "a trained attention", advice)
     paths = trained_files()
     differences = []
@@ -56,7 +56,7 @@ def newest_run(
         try:
             file = load_attention(path)
         except LcamError as error:
-            reporter.warn(f"passed over {path.parent}: {error.what}")
+            reporter.warn(f"skipped {path.parent}: {error.what}")
             continue
         differs = next(_differences(file, method, options, softmax), "")
         if not differs:
@@ -68,9 +68,11 @@ def newest_run(
     hint = NO_RUN_HINT
     if differences:
         hint = (
-            "leave out what differs, name a run (--attention DIR), or train one "
+            "remove the options that differ, pass a run (--attention DIR), or train one "
             "(lcam train DATA --backbone …)"
         )
+        if method is None:
+            hint += "; or use another method: --method gradcam"
         more = " …" if len(differences) > _SHOWN else ""
         what += f" that fits: {'; '.join(differences[:_SHOWN])}{more}"
     raise LcamError(what, hint)
@@ -82,7 +84,7 @@ def _differences(
     """Yield what makes a run none that was asked for, in words."""
     names, settings = names_of(file), file.settings
     if method is not None and not any(fits_name(name, method) for name in names):
-        yield f"is of {names[0]}, not {method}"
+        yield f"is for {names[0]}, not {method}"
     if settings is None:
         yield "does not say what it was trained for"
         return
@@ -98,16 +100,16 @@ def _differences(
         ("output", identity.output, given.output),
     ):
         if typed is not None and typed != here:
-            yield f"is of {what} {here or 'found by itself'}, not {typed}"
+            yield f"is for {what} {here or 'found automatically'}, not {typed}"
     if given.weights is not None:
         known = [identity, *([settings.trained_on] if settings.trained_on else [])]
         if not any(_are_weights_of(given.weights, one) for one in known):
-            yield f"is of weights {known[-1].weights[:19]}, not {given.weights}"
+            yield f"is for weights {known[-1].weights[:19]}, not {given.weights}"
     if options.classes is not None and read_class_names(options.classes) != settings.class_names:
         yield f"has other class names than {options.classes}"
     own = dataclasses.replace(settings.preprocess, fit=options.fit or settings.preprocess.fit)
     if says_other_preprocessing(options, own):
-        yield "has its own preprocessing, not what was typed"
+        yield "has other preprocessing than the options"
 
 
 def _are_weights_of(typed: str, identity: Identity) -> bool:

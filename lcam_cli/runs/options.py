@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BackboneOptions:
-    """The classifier, and how pictures become its input; None leaves a value to what is loaded.
+    """The classifier, and how images become its input; None leaves a value to what is loaded.
 
     Attributes:
         backbone: torchvision's name, ``timm/NAME``, ``hf/ORG/NAME``, a Hugging Face folder,
@@ -27,13 +27,13 @@ class BackboneOptions:
         channels: C of the network's input; None for what its source says or its first layer takes.
         image_size: Of the network's input, in pixels: the side of a square, or (H, W).
         resize: Shorter side before the crop, in pixels; of an input that is no square, the
-            picture is resized until it covers the input times this over the input's shorter side.
+            image is resized until it covers the input times this over the input's shorter side.
         mean: Mean of the channels' values, in 0-1: one number for all, or one a channel.
         std: Their standard deviation, above 0: one number for all, or one a channel.
         window: The values of a file that become 0 and 1, (low, high); ``"auto"`` for the file's
             own, else its type's whole range.
-        fit: ``"crop"`` sees the centre, ``"squash"`` all of the picture, distorted; None for that
-            of the attention, else of the weights.
+        fit: ``"crop"`` sees the centre, ``"squash"`` all of the image, distorted, ``"pad"`` all
+            of it between black bars; None for that of the attention, else of the weights.
         grid: ``"PxQ"``, rows and columns of a transformer's patches.
         activation: ``"softmax"``, ``"sigmoid"`` or ``"none"``.
         output: Which of the network's outputs are the logits.
@@ -66,7 +66,7 @@ class BackboneOptions:
         "mean": c.optional(c.of_channels),
         "std": c.optional(c.of_channels),
         "window": c.optional(c.window),
-        "fit": c.optional(c.choice("crop", "squash")),
+        "fit": c.optional(c.choice("crop", "squash", "pad")),
         "activation": c.optional(c.choice("softmax", "sigmoid", "none")),
     }
 
@@ -81,9 +81,9 @@ class EngineOptions:
     Attributes:
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
         precision: ``"auto"``, ``"fp32"``, ``"bf16"`` or ``"fp16"``.
-        batch_size: Pictures in a batch; None finds one.
-        workers: Processes that read pictures; None for one a core.
-        max_pixels: A picture with more is refused; None for the library's own limit.
+        batch_size: Images in a batch; None finds one.
+        workers: Processes that read images; None for one a core.
+        max_pixels: An image with more is refused; None for the library's own limit.
 
     Raises:
         LcamError: A value is of a wrong kind or out of range; the message names it.
@@ -111,11 +111,11 @@ class EngineOptions:
 
 @dataclass(frozen=True)
 class PictureOptions:
-    """Which pictures are taken, and what happens with those that cannot be read.
+    """Which images are taken, and what happens with those that cannot be read.
 
     Attributes:
         max_images: Take so many, by the seed; None for all.
-        strict: Stop at the first picture that cannot be read.
+        strict: Stop at the first image that cannot be read.
         listed: Gives the paths that ``"-"`` among the inputs stands for; called once, by the first
             rank.
         run_commands: Whether an input ``"pipe:…"`` is a command for the shell, which prints a tar.
@@ -143,7 +143,7 @@ class PictureOptions:
 
 @dataclass(frozen=True)
 class OverlayOptions:
-    """The overlays: pictures with their maps drawn over them.
+    """The overlays: images with their maps drawn over them.
 
     Attributes:
         folder: Where they go; None for none beside an HDF5 file, and for ``DIR/overlays`` beside a
@@ -151,9 +151,11 @@ class OverlayOptions:
         picture_format: ``"png"``, ``"jpg"`` or ``"webp"``.
         colormap: Any name matplotlib knows.
         alpha: Their strength where the map is 1, in 0-1.
-        caption: Whether they show class name and score.
-        colorbar: Whether a strip below the picture shows the colours from 0 to 1, and the values of
+        caption: Whether class name and score stand below the image.
+        colorbar: Whether a strip below the image shows the colours from 0 to 1, and the values of
             ``window`` where they are given.
+        contour: ν in (0, 100]: the highest ν% of the map are outlined; None for no outline.
+        smooth: Whether cells of maps are interpolated by cubics, in overlays alone.
 
     Raises:
         LcamError: A value is of a wrong kind or out of range; the message names it.
@@ -165,6 +167,8 @@ class OverlayOptions:
     alpha: float = 0.8
     caption: bool = True
     colorbar: bool = False
+    contour: float | None = None
+    smooth: bool = False
 
     CHECKS: ClassVar[dict[str, c.Check]] = {
         "folder": c.optional(c.path),
@@ -173,6 +177,8 @@ class OverlayOptions:
         "alpha": c.number(0, 1),
         "caption": c.flag,
         "colorbar": c.flag,
+        "contour": c.optional(c.percent),
+        "smooth": c.flag,
     }
 
     def __post_init__(self) -> None:

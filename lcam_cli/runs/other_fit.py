@@ -1,7 +1,7 @@
-"""Attentions that were trained with another fit than the one that pictures are explained with.
+"""Attentions that were trained with another fit than the one that images are explained with.
 
-An attention's fit, ``"crop"`` or ``"squash"``, is part of its preprocessing and taken by default.
-The user may name another: what was learned holds there too, if less well.
+An attention's fit, ``"crop"``, ``"squash"`` or ``"pad"``, is part of its preprocessing and taken by
+default. The user may name another: what was learned holds there too, if less well.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from lcam_cli.runs.reporter import Reporter
 
 
 def check_one_fit(files: Sequence[AttentionFile], named: Fit | None) -> None:
-    """Check that it is clear which fit attentions that explain the same pictures take.
+    """Check that it is clear which fit attentions that explain the same images take.
 
     Args:
         files: The attentions; those that do not know their fit take any.
@@ -32,7 +32,7 @@ def check_one_fit(files: Sequence[AttentionFile], named: Fit | None) -> None:
         trained = " and ".join(f"{file.path} with {fit}" for fit, file in first.items())
         raise LcamError(
             f"these attentions were trained with different --fit: {trained}",
-            f"say which all of them take here: {' or '.join(f'--fit {fit}' for fit in first)}",
+            f"pass one for all of them: {' or '.join(f'--fit {fit}' for fit in first)}",
         )
 
 

@@ -29,31 +29,34 @@ from lcam_cli.maps.png import PngWriter
 from lcam_cli.maps.record import Map, MapBatch, MapsInfo
 from lcam_cli.methods.base import Method
 from lcam_cli.methods.explain import ClassChoice
+from lcam_cli.methods.registry import is_of_pixels
+from lcam_cli.reports.regions import DEFAULT_NU, RegionsFile
 from lcam_cli.runs.background import BackgroundCalls
 from lcam_cli.runs.budget import Budget
 from lcam_cli.runs.explain_options import ExplainOptions
 from lcam_cli.runs.explain_task import ExplainTask, Part
+from lcam_cli.runs.options import OverlayOptions
 from lcam_cli.runs.targets import is_hdf5
 from lcam_cli.threads import in_this_context
 from lcam_cli.working_folder import absolute
 
 _PIXELS_DRAWN_AT_ONCE = 1 << 26
-_SECOND_NAME = " (lcam 0.1.0 left out a picture's second name, which has a row of its own now)"
+_SECOND_NAME = " (lcam 0.1.0 skipped an image's second name, which now has its own row)"
 
 
 class Outputs:
     """All that is written of a part of a task; a context manager, which saves on the way out.
 
     Args:
-        part: Which pictures, and where to.
+        part: Which images, and where to.
         task: What is explained, and how.
         options: What is stored and drawn, and what becomes of what is there.
-        workers: Processes that read pictures, and draw.
+        workers: Processes that read images, and draw.
 
     Attributes:
-        paths: The part's pictures.
-        skipped_inputs: Inputs before its first picture that lead nowhere.
-        tasks: What has the overlays drawn, by the processes that read the pictures; None without.
+        paths: The part's images.
+        skipped_inputs: Inputs before its first image that lead nowhere.
+        tasks: What has the overlays drawn, by the processes that read the images; None without.
     """
 
     def __init__(
@@ -67,7 +70,7 @@ class Outputs:
         self.skipped_inputs = [] if part.pictures.start else found.skipped
         self._per_picture = task.choice.per_picture
         self._background: BackgroundCalls[list[Skipped]] = BackgroundCalls()
-        # A picture is drawn by the process that keeps it. With a thread a process, several would
+        # An image is drawn by the process that keeps it. With a thread a process, several would
         # often wait for the same one while the others have nothing to do.
         self._drawing = ThreadPoolExecutor(4 * workers, thread_name_prefix="lcam-draw")
         self._drawn_at_once = Budget(_PIXELS_DRAWN_AT_ONCE)
@@ -76,7 +79,9 @@ class Outputs:
         to_hdf5 = is_hdf5(out)
         folder = overlay.folder or (None if to_hdf5 else out / "overlays")
         resume, overwrite = options.resume, options.overwrite
+        # A resumed file is flushed while it is opened, before these exist.
         self._overlays: OverlayWriter | None = None
+        self._regions: RegionsFile | None = None
         self._maps: Hdf5Writer | PngWriter
         if to_hdf5:
             self._maps = Hdf5Writer(
@@ -87,7 +92,7 @@ class Outputs:
                 map_dtype=options.map_dtype,
                 resume=resume,
                 overwrite=overwrite,
-                before_flush=self._sync_overlays,
+                before_flush=self._sync,
             )
         else:
             self._maps = PngWriter(
@@ -95,23 +100,30 @@ class Outputs:
                 info,
                 resume=resume,
                 overwrite=overwrite,
-                before_lines=self._sync_overlays,
+                map_format=options.map_format,
+                map_size=options.map_size,
+                before_lines=self._sync,
             )
         self._overlays = (
             OverlayWriter(
                 folder,
                 overlay.picture_format,
-                OverlayStyle(
-                    overlay.colormap,
-                    overlay.alpha,
-                    overlay.caption,
-                    overlay.colorbar,
-                    backbone.preprocess.window,
-                ),
+                _style(overlay, task),
                 may_exist=resume or overwrite,
                 shared=part.shard is not None,
             )
             if folder
+            else None
+        )
+        self._regions = (
+            RegionsFile(
+                options.regions,
+                overlay.contour or DEFAULT_NU,
+                {"method": info.method, "backbone": info.backbone, "weights": info.weights},
+                resume=resume,
+                overwrite=overwrite,
+            )
+            if options.regions
             else None
         )
         self.tasks = (
@@ -149,7 +161,7 @@ class Outputs:
         return self._maps.flat_summary()
 
     def row_path(self, path: str) -> str:
-        """What a picture is called in the rows."""
+        """What an image is called in the rows."""
         return stored_path(path, self._root)
 
     def rewind(self, batch_size: int) -> int:
@@ -159,16 +171,18 @@ class Outputs:
         Where all is done already, nothing is dropped.
 
         Returns:
-            The number of pictures that are done.
+            The number of images that are done.
 
         Raises:
-            LcamError: The maps that are there are of other pictures, or in another order.
+            LcamError: The maps that are there are of other images, or in another order.
         """
         done_skipped = self._maps.skipped
         names = self._names
         unread = {s.path for s in done_skipped}
         last = self._pictures_done(names, unread)
         if self._maps.complete:
+            if self._regions is not None:
+                self._regions.rewind(self._maps.rows, complete=True)
             return last
         start = last - last % batch_size
         to_do = set(names[start:])
@@ -176,30 +190,32 @@ class Outputs:
             sum(name not in unread for name in names[:start]) * self._per_picture,
             sum(s.path not in to_do for s in done_skipped) if start else 0,
         )
+        if self._regions is not None:
+            self._regions.rewind(self._maps.rows)
         return start
 
     def _pictures_done(self, names: Sequence[str], unread: set[str]) -> int:
-        """How many pictures, from the first on, have a row or are noted as unreadable."""
+        """How many images, from the first on, have a row or are noted as unreadable."""
         rows = self._maps.paths[:: self._per_picture]
         done, row = pictures_done(names, rows, unread)
         if row < len(rows):
-            instead = f"{names[done]} now" if done < len(names) else "no picture any more"
+            instead = f"{names[done]} now" if done < len(names) else "no image now"
             raise LcamError(
-                f"{self._out} was begun with other pictures: where it has {rows[row]} there is "
+                f"{self._out} was started with other images: instead of {rows[row]} there is "
                 + instead,
-                "name the same ones, put back what was there, or use --overwrite or another --out"
+                "pass the same images, restore what was there, or pass --overwrite or another --out"
                 + (_SECOND_NAME if self._is_second_name(done) else ""),
             )
         if self._maps.complete and done < len(names):
             raise LcamError(
-                f"{self._out} is finished, and has no map of {names[done]}",
-                "explain what is new with another --out, or all with --overwrite"
+                f"{self._out} is finished but has no map of {names[done]}",
+                "explain the new images with another --out, or all images with --overwrite"
                 + (_SECOND_NAME if self._is_second_name(done) else ""),
             )
         return done
 
     def _is_second_name(self, index: int) -> bool:
-        """Whether a picture is an earlier one under another name."""
+        """Whether an image is an earlier one under another name."""
         if index >= len(self.paths):
             return False
         real = os.path.realpath(absolute(self.paths[index]))
@@ -209,7 +225,7 @@ class Outputs:
         """Have a batch written to every output, while the next one is computed.
 
         Returns:
-            Pictures of earlier batches that have no overlay: they were readable a moment ago and
+            Images of earlier batches that have no overlay: they were readable a moment ago and
             no longer are.
 
         Raises:
@@ -222,6 +238,8 @@ class Outputs:
         unread = [Skipped(self.row_path(s.path), s.reason) for s in batch.skipped]
         if not self._maps.rows and not self._maps.skipped:
             unread = self.skipped_inputs + unread
+        if self._regions is not None:
+            self._regions.append(batch)
         self._maps.append(replace(batch, skipped=unread))
         return changed
 
@@ -230,7 +248,7 @@ class Outputs:
         overlays, tasks = self._overlays, self.tasks
         if overlays is None or tasks is None:
             return list
-        # A picture's classes lie side by side.
+        # An image's classes lie side by side.
         pictures = [list(rows) for _, rows in groupby(batch, lambda row: row.path)]
         first = tasks.first_of([self._source(rows[0]) for rows in pictures])
         draw = in_this_context(partial(self._draw, overlays, tasks))
@@ -243,16 +261,18 @@ class Outputs:
 
         return drawn
 
-    def _sync_overlays(self) -> None:
-        """A row says that its overlay is there, so that no resumed run draws it again."""
+    def _sync(self) -> None:
+        """A row says that its overlay and regions are there: no resumed run makes them again."""
         if self._overlays is not None:
             self._overlays.sync()
+        if self._regions is not None:
+            self._regions.sync()
 
     def _draw(
         self, overlays: OverlayWriter, tasks: PictureTasks, rows: list[Map]
     ) -> Skipped | None:
         source = self._source(rows[0])
-        # The network sees the centre, so the picture is as large as both margins and the crop.
+        # The network sees the centre, so the image is as large as both margins and the crop.
         x0, y0, x1, y1 = rows[0].crop_box
         pixels = round((x0 + x1) * (y0 + y1))
         try:
@@ -271,8 +291,11 @@ class Outputs:
         return list(chain(*self._background.wait()))
 
     def finish(self) -> None:
-        """Mark the output complete, when it is settled."""
-        self._maps.finish()
+        """Mark the output complete, when it is settled; also one that an earlier run completed."""
+        if not self._maps.complete:
+            self._maps.finish()
+        if self._regions is not None:
+            self._regions.finish()
 
     def __enter__(self) -> Self:
         return self
@@ -290,13 +313,18 @@ class Outputs:
         finally:
             if self._overlays is not None:
                 self._overlays.close()
+            if self._regions is not None:
+                self._regions.close()
 
 
-def locks_of(out: Path, overlays: Path | None) -> list[AbstractContextManager[None]]:
-    """The locks that keep other runs off what ``--out`` and ``--overlays`` name."""
+def locks_of(
+    out: Path, overlays: Path | None, regions: Path | None
+) -> list[AbstractContextManager[None]]:
+    """The locks that keep other runs off what ``--out``, ``--overlays``, ``--regions`` name."""
     of_maps = lock_file(out) if is_hdf5(out) else lock_folder(out)
     apart = overlays is not None and overlays.resolve() != out.resolve()
-    return [of_maps, *([lock_folder(overlays)] if overlays and apart else [])]
+    of_overlays = [lock_folder(overlays)] if overlays and apart else []
+    return [of_maps, *of_overlays, *([lock_file(regions)] if regions else [])]
 
 
 def check_shared(out: Path) -> None:
@@ -308,8 +336,22 @@ def check_shared(out: Path) -> None:
     if not is_hdf5(out):
         raise LcamError(
             f"{out} is a folder, which several processes cannot share",
-            "name a maps file, e.g. --out maps.h5",
+            "pass a maps file, e.g. --out maps.h5",
         )
+
+
+def _style(overlay: OverlayOptions, task: ExplainTask) -> OverlayStyle:
+    return OverlayStyle(
+        overlay.colormap,
+        overlay.alpha,
+        overlay.caption,
+        overlay.colorbar,
+        task.engine.backbone.preprocess.window,
+        overlay.contour,
+        overlay.smooth,
+        task.method.params.get("grid"),
+        is_of_pixels(task.method.name),
+    )
 
 
 def maps_info(engine: Engine, method: Method, root: str, choice: ClassChoice) -> MapsInfo:

@@ -11,14 +11,16 @@ from lcam_cli.working_folder import RunPath
 T = TypeVar("T")
 
 # What is read is opened once, in the beginning.
-_WRITTEN = ("out", "report", "figure", "state", "folder", "per_image")
+_WRITTEN = ("out", "report", "figure", "state", "folder", "per_image", "by_class", "regions")
 
 
 def pinned(options: T) -> T:
     """Return options whose paths for results lead into the run's working folder."""
     changes: dict[str, Any] = {}
     for name, value in _fields(options):
-        if name in _WRITTEN and value is not None:
+        if name in _WRITTEN and isinstance(value, tuple):
+            changes[name] = tuple(map(RunPath, value))
+        elif name in _WRITTEN and value is not None:
             changes[name] = RunPath(value)
         elif name == "overlays":
             changes[name] = pinned(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lcam_cli.errors import LcamError
@@ -13,7 +13,7 @@ from lcam_cli.runs.targets import check_apart, check_target
 def check_per_image(
     target: Path | None,
     overwrite: bool,
-    others: Mapping[str, Path | str | None],
+    others: Mapping[str, Path | str | Sequence[Path] | None],
     report: Path | None,
 ) -> None:
     """Refuse a file that cannot be written, or may not be.
@@ -25,7 +25,7 @@ def check_per_image(
         report: The folder of ``--report``.
 
     Raises:
-        LcamError: It ends in something else than ``.csv`` or ``.parquet``, exists, is a folder, or
+        LcamError: It does not end in ``.csv``, ``.json`` or ``.parquet``, exists, is a folder, or
             what another option names or replaces; or it is Parquet, and pyarrow is not installed.
     """
     if target is None:
@@ -36,14 +36,15 @@ def check_per_image(
 
     if target.suffix.lower() not in SUFFIXES:
         raise LcamError(
-            f"--per-image {target} does not end in .csv or .parquet", "name a file *.csv"
+            f"--per-image {target} does not end in .csv, .json or .parquet",
+            "pass FILE.csv, FILE.json or FILE.parquet",
         )
     check_apart(target, "--per-image", others)
     real = os.path.realpath(target)
     if report is not None and real.startswith(os.path.realpath(report / FILES) + os.sep):
         raise LcamError(
-            f"--per-image {target} lies in a folder that --report replaces",
-            "name a file elsewhere",
+            f"--per-image {target} is in a folder that --report replaces",
+            "pass a file elsewhere",
         )
     check_target(target, "--per-image", overwrite)
     check_format(target)

@@ -1,4 +1,4 @@
-"""The pictures of a run: those that its inputs name."""
+"""The images of a run: those that its inputs name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger("lcam")
 def find_pictures(
     inputs: Sequence[str], options: PictureOptions, reporter: Reporter, seed: int = 0
 ) -> Found:
-    """Find the pictures that the inputs name, or as many of them, by the seed, as are wanted.
+    """Find the images that the inputs name, or as many of them, by the seed, as are wanted.
 
     What they hold that is not taken, though somebody may miss it, is reported.
 

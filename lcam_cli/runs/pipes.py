@@ -1,6 +1,6 @@
 """Tars that a command prints, in WebDataset's spelling (``pipe:curl -s …``): stored, then read.
 
-Stored, because pictures of a tar are read in any order, by several processes, and once more by
+Stored, because images of a tar are read in any order, by several processes, and once more by
 ``lcam evaluate`` and ``--resume``.
 """
 
@@ -71,9 +71,9 @@ def _store(item: str, tar: Path) -> None:
                 why = f"it ended with exit code {ended.returncode}"
             else:
                 index = read_index(str(temporary))
-                why = index.broken or ("" if index.places else "it printed no tar of pictures")
+                why = index.broken or ("" if index.places else "it printed no tar of images")
             if why:  # and what it printed is not kept
-                raise LcamError(f"{item}: {why}", "try the command by itself")
+                raise LcamError(f"{item}: {why}", "run the command alone to see why")
     except OSError as error:
         hint = "free some space, or start in a folder of another disk"
         raise cannot_write(tar, error, needed="the whole tar", hint=hint) from error

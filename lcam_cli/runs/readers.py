@@ -1,4 +1,4 @@
-"""The processes that read pictures, started before torch is imported, which takes longer."""
+"""The processes that read images, started before torch is imported, which takes longer."""
 
 from __future__ import annotations
 

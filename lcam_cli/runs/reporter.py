@@ -43,6 +43,9 @@ class Counter(Protocol):
     def advance(self, count: int = 1) -> None:
         """Note that ``count`` more units are done."""
 
+    def note(self, text: str) -> None:
+        """Show how it goes, in a few words, from now on: an epoch, a loss."""
+
 
 class Reporter:
     """Passes on what a run has to say; the command line's shows it on the terminal.
@@ -53,9 +56,14 @@ class Reporter:
             warnings go to the logger ``"lcam"``.
         on_info: Called with a line about what is going on.
 
+    Attributes:
+        command: The command as it was typed, for the pages it writes; empty where there is none.
+
     Raises:
         LcamError: One of them is no function.
     """
+
+    command: str = ""
 
     def __init__(
         self,
@@ -69,7 +77,7 @@ class Reporter:
             ("on_info", on_info),
         ):
             if given is not None and not callable(given):
-                raise LcamError(f"Reporter.{name} cannot be {given!r}", "give a function")
+                raise LcamError(f"Reporter.{name} cannot be {given!r}", "pass a function")
         self._on_progress = on_progress
         self._on_warning = on_warning
         self._on_info = on_info
@@ -123,6 +131,9 @@ class _Counter:
             seconds = time.monotonic() - self._start
             so_far = Progress(self._what, self._done, self._total, self._unit, seconds)
             call_outside(self._call, so_far)
+
+    def note(self, text: str) -> None:
+        """Callers read such things in the results."""
 
 
 log_receiver: ContextVar[Reporter | None] = ContextVar("log_receiver", default=None)

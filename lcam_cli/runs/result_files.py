@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from lcam_cli.errors import LcamError
 from lcam_cli.locks import lock_folder
+from lcam_cli.runs.named_results import NamedResults
+from lcam_cli.runs.reporter import Reporter
 
 
 class UnwrittenPageError(LcamError):
@@ -51,8 +53,24 @@ def claimed_report(folder: Path, overwrite: bool) -> Iterator[None]:
                 folder.rmdir()
 
 
-def write_result(text: str, out: Path) -> None:
-    """Write a finished text to the file of ``--out``.
+def write_results(wanted: NamedResults, render: Callable[[str], str], reporter: Reporter) -> None:
+    """Write a result to each file of ``--out``, in its format, and say where.
+
+    Args:
+        wanted: The files.
+        render: What gives the text, by format.
+        reporter: Is told which files were written.
+
+    Raises:
+        LcamError: One cannot be written.
+    """
+    for file, format_ in wanted.texts:
+        write_text(render(format_), file, "--out")
+        reporter.info(f"the result is in {file}")
+
+
+def write_text(text: str, out: Path, option: str) -> None:
+    """Write a finished text to the file that an option names.
 
     Raises:
         LcamError: It cannot be written.
@@ -61,5 +79,5 @@ def write_result(text: str, out: Path) -> None:
         out.write_text(text if text.endswith("\n") else f"{text}\n", "utf-8")
     except OSError as error:
         raise LcamError(
-            f"cannot write {out}: {error.strerror}", "name another file with --out"
+            f"cannot write {out}: {error.strerror}", f"pass another file with {option}"
         ) from None

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from lcam_cli.engine.cascade import Cascade
@@ -23,15 +24,23 @@ from lcam_cli.methods.options import MethodOptions
 from lcam_cli.methods.placing import grid_of_maps
 from lcam_cli.methods.registry import make_method
 from lcam_cli.methods.trained import is_trained
+from lcam_cli.reports.output import rendered
 from lcam_cli.reports.results import FLOOR
-from lcam_cli.reports.sanity import TEXT_FORMATS, SanityReport, SanityRow, left_out_words, to_json
+from lcam_cli.reports.sanity import (
+    TEXT_FORMATS,
+    SanityReport,
+    SanityRow,
+    left_out_words,
+    to_json,
+    to_rich,
+)
 from lcam_cli.reports.sanity_figure import draw_sanity, pictures_drawn
 from lcam_cli.runs.candidates import choose_candidates
 from lcam_cli.runs.engine import new_engine, place_maps
 from lcam_cli.runs.log import log_to
 from lcam_cli.runs.pictures import find_pictures
 from lcam_cli.runs.reporter import Reporter
-from lcam_cli.runs.result_files import write_result
+from lcam_cli.runs.result_files import write_results
 from lcam_cli.runs.sanity_options import SanityOptions
 from lcam_cli.runs.skipped import SkippedPictures
 from lcam_cli.runs.stop import Stop
@@ -45,7 +54,7 @@ class SanityResult:
         results: The rows; None where the run was stopped.
         missed_gates: A message for every method that is too similar.
         left_out: Methods of groups that cannot explain this network.
-        failed: Methods of groups that can, and failed on every picture.
+        failed: Methods of groups that can, and failed on every image.
         skipped: How many inputs were left out.
         skipped_what: What is the matter with them, as the end of a sentence.
     """
@@ -131,10 +140,8 @@ def sanity(
             shown = [name for name in _in_figure(methods.names) if name not in failed]
             draw_sanity(options.figure, numbers.shown, shown, cascade.stages, network.class_names)
             mark_figure(options.figure, found.root)
-            reporter.info(f"some of the maps are drawn in {options.figure}")
-        if options.out is not None:
-            render = TEXT_FORMATS.get(options.format, TEXT_FORMATS["markdown"])
-            write_result(render(results), options.out)
+            reporter.info(f"drew some of the maps in {options.figure}")
+        write_results(options.results, partial(rendered, TEXT_FORMATS, to_rich, results), reporter)
         return SanityResult(
             results,
             tuple(results.missed_gates(options.max_similarity)),
@@ -182,8 +189,10 @@ def _leave_out_failed(
     }
     for name, why in failed.items():
         if name in named or len(failed) == len(numbers.methods):
-            raise LcamError(f"{name} explained no picture: {why}", "leave it out")
-        reporter.warn(f"left out {name}: {why}")
+            raise LcamError(
+                f"{name} could not explain any image: {why}", "remove it from --methods"
+            )
+        reporter.warn(f"skipped {name}: {why}")
     return failed
 
 

@@ -1,4 +1,4 @@
-"""The pictures that a run leaves out."""
+"""The images that a run leaves out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lcam_cli.runs.reporter import Reporter
 
 
 class SkippedPictures:
-    """Warns of every picture that is left out, and counts them; with ``strict``, stops at one.
+    """Warns of every image that is left out, and counts them; with ``strict``, stops at one.
 
     Attributes:
         strict: Whether one stops the run.
@@ -32,9 +32,9 @@ class SkippedPictures:
         if self.strict:
             raise LcamError(
                 f"{skipped.path}: {skipped.reason}",
-                "leave --strict out to go on without such pictures",
+                "remove --strict to continue without such images",
             )
         self.count += 1
         if skipped.reason.startswith(NOT_NUMBERS):
-            self.what = "are left out"
+            self.what = "are skipped"
         self._reporter.warn(f"skipped {skipped.path}: {skipped.reason}")

@@ -28,13 +28,13 @@ class TrainOptions:
             ``"tame"`` alone. Empty for that of ``backbone``, or what the mode takes by itself.
         recipe: ``"auto"``, ``"paper"`` or ``"reference"``; ``engine.batch_size``, if given, and
             what follows stand in place of the recipe's own.
-        keep_aside: The share of the pictures that is never trained on, from 0 to 0.5: the best of
+        keep_aside: The share of the images that is never trained on, from 0 to 0.5: the best of
             where the run started and what it learned is chosen on them.
-        epochs: Passes over the pictures, at least 1.
+        epochs: Passes over the images, at least 1.
         lr: Base learning rate.
         lambda_tv: λ1, of the map's total variation (Eq. 8).
         lambda_av: λ2, of the map's average value (Eq. 7).
-        lambda_ce: λ3, of the masked picture's cross-entropy (Eq. 6).
+        lambda_ce: λ3, of the masked image's cross-entropy (Eq. 6).
         lambda4: λ4, the exponent in the average (Eq. 7).
         init: What the attention's weights start from: ``"auto"``, ``"random"`` or
             ``"classifier"``.
@@ -44,7 +44,7 @@ class TrainOptions:
         overwrite: Start anew where the folder holds a run already.
         seed: Of everything random.
         backbone: The classifier.
-        pictures: Which pictures are taken.
+        pictures: Which images are taken.
         engine: Where and how the network runs.
 
     Raises:
@@ -94,23 +94,25 @@ class TrainOptions:
         c.check_fields(self, self.CHECKS)
         if self.train_head and self.mode not in ("bla", "bla-t"):
             raise LcamError(
-                f"--train-head does not go with --mode {self.mode}", "it trains --mode bla or bla-t"
+                f"--train-head cannot be used with --mode {self.mode}",
+                "use --train-head with --mode bla or bla-t",
             )
         if self.mode == "bla-t" and not self.train_head:
             raise LcamError(
                 "--mode bla-t trains the classifier's head",
-                "add --train-head; with the head as it is, it is --mode bla",
+                "add --train-head, or use --mode bla to keep the head as it is",
             )
         if self.keep_aside and self.train_head:
             raise LcamError(
-                "--keep-aside does not go with --train-head",
-                "leave one out: a head that is trained makes another classifier, whose maps do not "
-                "compare with those of the first",
+                "--keep-aside cannot be used with --train-head",
+                "remove one: a trained head makes another classifier, whose maps cannot be "
+                "compared with those "
+                "of the first",
             )
         if self.labels is not None and not self.train_head:
             raise LcamError(
-                "--labels goes with --train-head alone",
-                "leave it out: what is explained are the classifier's own predictions",
+                "--labels can only be used with --train-head",
+                "remove --labels: training explains the classifier's own predictions",
             )
 
     @property

@@ -1,4 +1,4 @@
-"""Training an attention, from finding the pictures to the run's folder. Imports torch."""
+"""Training an attention, from finding the images to the run's folder. Imports torch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from lcam_cli.runs.kept_aside import KeptAside
 from lcam_cli.runs.log import log_to
 from lcam_cli.runs.options import BackboneOptions
 from lcam_cli.runs.pictures import find_pictures
-from lcam_cli.runs.reporter import Reporter
+from lcam_cli.runs.reporter import Counter, Reporter
 from lcam_cli.runs.skipped import SkippedPictures
 from lcam_cli.runs.stop import Stop
 from lcam_cli.runs.train_options import TrainOptions
@@ -53,7 +53,7 @@ class TrainResult:
         skipped_what: What is the matter with them, as the end of a sentence.
         interrupted: Whether ``stop`` ended the run; ``resume`` goes on from there.
         is_first: Whether this is the first of several ranks, or the only one.
-        selection: How what was learned compares with where the run started, on the pictures kept
+        selection: How what was learned compares with where the run started, on the images kept
             aside; None where there are none, or none of them could be scored, and for other ranks.
     """
 
@@ -100,7 +100,7 @@ def train(
             lambda: claim_run(folder, resume=options.resume, overwrite=options.overwrite)
         )
         if goes_on != options.resume:
-            reporter.info(f"nothing to resume in {folder}: starting anew")
+            reporter.info(f"nothing to resume in {folder}: starting from the beginning")
         batch = settings.recipe.batch_size
         running = replace(options.engine, device=device, batch_size=batch)
         engine = new_engine(backbone, running, reporter, "training")
@@ -134,6 +134,7 @@ def train(
                 advance=ranks.advance,
                 skip=skipped,
                 stop=stop,
+                step=Course(settings.recipe.epochs, progress).step,
                 choose=choose if aside else None,
                 sync=sync,
             )
@@ -152,8 +153,33 @@ def train(
             raise Exit
         if sync.steps and ranks.is_first:
             each = sync.sent / sync.steps
-            reporter.info(f"each of {rank_info.size} ranks sent {each:,.0f} bytes a step")
+            reporter.info(f"each of {rank_info.size} ranks sent {each:,.0f} bytes per step")
     return result
+
+
+class Course:
+    """Shows the epoch and the loss beside the progress of a training run.
+
+    The loss of one batch says little, so a running mean is shown.
+
+    Args:
+        epochs: How many there are.
+        progress: What shows it.
+    """
+
+    _KEPT = 0.9
+    """Share of the mean that a step leaves."""
+
+    def __init__(self, epochs: int, progress: Counter) -> None:
+        self._epochs, self._progress = epochs, progress
+        self._sum, self._weight = 0.0, 0.0
+
+    def step(self, epoch: int, loss: float) -> None:
+        """Take in a step of an epoch, counted from 0."""
+        self._sum = self._KEPT * self._sum + loss
+        self._weight = self._KEPT * self._weight + 1
+        mean = self._sum / self._weight
+        self._progress.note(f"epoch {epoch + 1}/{self._epochs}, loss {mean:.4f}")
 
 
 def _settings(options: TrainOptions, workers: int) -> TrainingSettings:
@@ -164,7 +190,9 @@ def _settings(options: TrainOptions, workers: int) -> TrainingSettings:
     """
     layers, mode = options.layers, options.mode
     if len(layers) > 1 and mode != "tame":
-        raise LcamError(f"--mode {mode} takes one --layer, not {len(layers)}", "name one")
+        raise LcamError(
+            f"--mode {mode} accepts one --layer, not {len(layers)}", "pass only one --layer"
+        )
     return TrainingSettings(
         options.run_mode,
         _recipe(options),
@@ -179,7 +207,7 @@ def _recipe(options: TrainOptions) -> Recipe:
     """Return the recipe, with what the options say in its place."""
     recipe = recipe_for(options.recipe, options.backbone.backbone or "", options.run_mode)
     if options.mode not in LCAM_MODES and options.init != "auto":
-        raise LcamError(f"--init does not go with --mode {options.mode}", "leave it out")
+        raise LcamError(f"--init cannot be used with --mode {options.mode}", "remove --init")
     only_ce = options.loss == "ce"
     given = {
         "epochs": options.epochs,
@@ -203,7 +231,7 @@ def _recipe(options: TrainOptions) -> Recipe:
 
 
 def _apart(paths: Sequence[str], settings: TrainingSettings) -> tuple[list[str], list[str]]:
-    """The pictures that are kept aside, and those that are trained on."""
+    """The images that are kept aside, and those that are trained on."""
     places = set(choose_aside(len(paths), settings.recipe.keep_aside, settings.seed))
     aside = [path for i, path in enumerate(paths) if i in places]
     return aside, [path for i, path in enumerate(paths) if i not in places]
@@ -217,7 +245,7 @@ def _announce(
     aside: int,
     engine: Engine,
 ) -> None:
-    """Say what is trained, on how many pictures, and what the user may want to change."""
+    """Say what is trained, on how many images, and what the user may want to change."""
     others = f" ({aside} more are kept aside)" if aside else ""
     reporter.info(
         f"training {_title(options)} on {plural(pictures, 'image')}{others}, "
@@ -228,7 +256,8 @@ def _announce(
     if recipe.keep_aside and not aside:
         reporter.warn(
             f"{plural(pictures, 'image')} {'is' if pictures == 1 else 'are'} too few to keep some "
-            f"aside, as {FEWEST_PICTURES} would be: whether training pays will not be known",
+            f"aside (at least {FEWEST_PICTURES} are needed), so lcam cannot tell whether training "
+            "helps",
             once=True,
         )
     passes = pictures * recipe.epochs
@@ -245,10 +274,10 @@ def _backbone_options(options: TrainOptions) -> BackboneOptions:
 def _labelled(
     source: str, paths: list[str], root: str, backbone: Backbone, reporter: Reporter
 ) -> tuple[list[str], tuple[int, ...]]:
-    """Return the pictures that have a label, and their classes; say how many have none."""
+    """Return the images that have a label, and their classes; say how many have none."""
     truth = labels_of_files(source, paths, root, backbone, reporter.warn)
     if len(truth) < len(paths):
-        reporter.warn(f"{len(paths) - len(truth)} images have no label: left out")
+        reporter.warn(f"{len(paths) - len(truth)} images have no label and are skipped")
         paths = [path for path in paths if path in truth]
     return paths, tuple(truth[path] for path in paths)
 

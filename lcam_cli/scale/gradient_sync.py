@@ -1,8 +1,8 @@
-"""What ranks that train together exchange in a step: the gradients of their pictures.
+"""What ranks that train together exchange in a step: the gradients of their images.
 
-A class's row of W has a gradient where the batch has a picture of that class, and W may have 21,000
+A class's row of W has a gradient where the batch has an image of that class, and W may have 21,000
 rows: so of what has a row a class, the rows that were touched are exchanged alone, with their
-numbers. A step's bytes follow from the pictures of a batch, never from the classes.
+numbers. A step's bytes follow from the images of a batch, never from the classes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lcam_cli.scale.ranks import Ranks
 
 
 class GradientSync:
-    """Averages gradients over all ranks, each weighted by its pictures.
+    """Averages gradients over all ranks, each weighted by its images.
 
     Args:
         ranks: All of them.
@@ -67,17 +67,17 @@ class GradientSync:
         pictures: int,
         numbers: Tensor,
     ) -> tuple[int, Tensor]:
-        """Replace the gradients of a rank's pictures by those of the pictures of all ranks.
+        """Replace the gradients of a rank's images by those of the images of all ranks.
 
         Args:
-            named: What is trained. Its gradients are those of a mean over this rank's pictures,
+            named: What is trained. Its gradients are those of a mean over this rank's images,
                 and become those of the mean over all; None where no rank has any.
             by_class: Names of those that have a row a class.
             pictures: How many this rank has in the step, maybe 0.
             numbers: Floats (n,) to be summed as well, weighted by ``pictures``.
 
         Returns:
-            Pictures of all ranks, and the mean of ``numbers`` over them.
+            Images of all ranks, and the mean of ``numbers`` over them.
 
         Raises:
             LcamError: A rank was lost.

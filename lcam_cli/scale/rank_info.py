@@ -42,7 +42,8 @@ class RankInfo:
             rank, size, local_rank, local_size = (int(said[name] or "") for name in _VARIABLES)
         except ValueError:
             raise LcamError(
-                f"these do not say which rank this is: {said}", "start the ranks with torchrun"
+                f"these variables do not say which rank this is: {said}",
+                "start the ranks with torchrun",
             ) from None
         return cls(rank, size, local_rank, local_size)
 

@@ -39,7 +39,7 @@ GRACE_PERIOD = 15.0
 
 _SECONDS_TO_MEET = 300.0
 _COLLECTIVE_TIMEOUT = 1800.0
-RESUME = "go on with the same command and --resume"
+RESUME = "continue with the same command and --resume"
 _LOST = 2
 # torchrun's agent, where there is one, is the meeting place; the first rank otherwise.
 _HAS_AGENT = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
@@ -53,7 +53,7 @@ class Heartbeat:
         process: Its number.
         machine: Its host, and the space that process numbers count in there.
         beat: Counts up.
-        done: Pictures.
+        done: Images.
         skipped: Inputs that it could not read.
         state: ``"at work"``, ``"finished"``, or else the reason why it ended.
     """
@@ -92,11 +92,11 @@ class Ranks:
         return make()
 
     def advance(self, done: int) -> None:
-        """Note that so many more pictures are done."""
+        """Note that so many more images are done."""
         self._advance(done)
 
     def show(self, advance: Callable[[int], None]) -> None:
-        """Call ``advance`` with the pictures that any rank has done, as they are done."""
+        """Call ``advance`` with the images that any rank has done, as they are done."""
         self._advance = advance
 
     def finish(self, skipped: int) -> None:
@@ -262,7 +262,7 @@ class _ConnectedRanks(Ranks):
 
     def _store_host(self) -> str:
         host = "torchrun on the first machine" if _HAS_AGENT else _name(0, self._heartbeats[0])
-        return f"{host}, at whom the ranks meet,"
+        return f"{host}, where the ranks meet,"
 
     def _read(self) -> None:
         size = self.info.size
@@ -304,15 +304,13 @@ class _ConnectedRanks(Ranks):
     def _find_silent(self) -> str:
         """Name who has said nothing for too long; empty where none has."""
         if self._missed_by_store * HEARTBEAT_INTERVAL > HEARTBEAT_TIMEOUT:
-            return f"{self._store_host()} gave no sign of life for {HEARTBEAT_TIMEOUT:.0f} s"
+            return f"{self._store_host()} did not respond for {HEARTBEAT_TIMEOUT:.0f} s"
         for rank, heartbeat in self._heartbeats.items():
             if (
                 heartbeat.state == "at work"
                 and self._missed[rank] * HEARTBEAT_INTERVAL > HEARTBEAT_TIMEOUT
             ):
-                return (
-                    f"{_name(rank, heartbeat)} gave no sign of life for {HEARTBEAT_TIMEOUT:.0f} s"
-                )
+                return f"{_name(rank, heartbeat)} did not respond for {HEARTBEAT_TIMEOUT:.0f} s"
         return ""
 
     def _all_finished(self) -> bool:
@@ -367,7 +365,7 @@ def _meet(rank_info: RankInfo, device: str) -> _ConnectedRanks:
         store.set_timeout(timedelta(seconds=HEARTBEAT_TIMEOUT))
     except (RuntimeError, ValueError, OSError) as error:
         raise LcamError(
-            f"the {rank_info.size} ranks did not meet: {str(error).splitlines()[0]}",
+            f"the {rank_info.size} ranks could not connect: {str(error).splitlines()[0]}",
             "start them with torchrun, all with the same rendezvous options",
         ) from error
     return ranks

@@ -1,6 +1,6 @@
-"""Which pictures each of several processes takes: contiguous ranges of whole batches.
+"""Which images each of several processes takes: contiguous ranges of whole batches.
 
-Whole, so that every batch holds the pictures it holds in a run of one process, and the maps are the
+Whole, so that every batch holds the images it holds in a run of one process, and the maps are the
 same; contiguous, so that the parts put side by side are in the order of the inputs.
 """
 
@@ -15,11 +15,11 @@ from lcam_cli.errors import LcamError
 
 
 def shard_range(pictures: int, batch: int, index: int, count: int) -> range:
-    """Return the pictures of shard ``index`` of ``count``, maybe none.
+    """Return the images of shard ``index`` of ``count``, maybe none.
 
     Args:
         pictures: How many there are.
-        batch: Pictures a batch.
+        batch: Images a batch.
         index: From 0.
         count: Shards in all.
     """
@@ -29,7 +29,7 @@ def shard_range(pictures: int, batch: int, index: int, count: int) -> range:
 
 
 def gaps_between(done: Sequence[range], pictures: int) -> list[range]:
-    """Return the pictures that are still to be done, in ranges.
+    """Return the images that are still to be done, in ranges.
 
     Args:
         done: Those that are, in order and without overlap.
@@ -44,8 +44,8 @@ def share_out(gaps: Sequence[range], batch: int, count: int) -> list[list[range]
     """Share what is still to be done between ``count`` processes, as evenly as batches allow.
 
     Args:
-        gaps: Ranges of pictures that are still to be done, in order.
-        batch: Pictures a batch.
+        gaps: Ranges of images that are still to be done, in order.
+        batch: Images a batch.
         count: Processes.
 
     Returns:
@@ -61,7 +61,7 @@ def share_out(gaps: Sequence[range], batch: int, count: int) -> list[list[range]
 
 
 def _joined(ranges: Sequence[range]) -> list[range]:
-    """Return the same pictures in as few ranges as possible."""
+    """Return the same images in as few ranges as possible."""
     joined: list[range] = []
     for one in ranges:
         if joined and joined[-1].stop == one.start:
@@ -79,18 +79,21 @@ def parse_shard(text: str) -> tuple[int, int]:
     """
     match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
     if match is None or not int(match[1]) < int(match[2]):
-        raise LcamError(f"--shard {text} is no shard", "the first of three is 0/3, the last is 2/3")
+        raise LcamError(
+            f"--shard {text} is not a shard",
+            "pass I/N, e.g. 0/3 for the first of three and 2/3 for the last",
+        )
     return int(match[1]), int(match[2])
 
 
 def shard_from(out: Path, first: int, attempt: int = 1) -> Path:
-    """Return where the shard of ``out`` that begins at a picture lies: ``maps.from-0000000.h5``.
+    """Return where the shard of ``out`` that begins at an image lies: ``maps.from-0000000.h5``.
 
     So it is called where ranks share a run: after each interruption they share what is left anew.
 
     Args:
         out: The file that joins the shards in the end.
-        first: The picture.
+        first: The image.
         attempt: Counts the runs that replace a finished one, whose shards stay while theirs are
             made; the second has ``maps.from-0000000.2.h5``.
     """

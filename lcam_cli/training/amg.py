@@ -1,4 +1,4 @@
-"""Training AMG's gates with Eq. 6, on the picture masked by the map, as L-CAM-Img is.
+"""Training AMG's gates with Eq. 6, on the image masked by the map, as L-CAM-Img is.
 
 The paper does not say how the gates' weights are found; this is our reading.
 """

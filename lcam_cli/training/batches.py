@@ -1,4 +1,4 @@
-"""The batches of a run: in which order, and which of their pictures each rank takes."""
+"""The batches of a run: in which order, and which of their images each rank takes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lcam_cli.training.shown import DRAWS
 
 
 def share_of_batches(settings: TrainingSettings, rank_info: RankInfo) -> range:
-    """Return the places in every batch whose pictures this rank takes.
+    """Return the places in every batch whose images this rank takes.
 
     Raises:
         LcamError: The ranks together would not do what one process does.
@@ -31,16 +31,17 @@ def share_of_batches(settings: TrainingSettings, rank_info: RankInfo) -> range:
         return range(batch)
     why = find_mode(settings.mode).single_process
     if settings.recipe.all_pairs:
-        why = f"recipe {settings.recipe.name} pairs every picture of a batch with every other"
+        why = f"recipe {settings.recipe.name} pairs every image of a batch with every other"
     if settings.recipe.dropout:
-        why = "its dropout would not be that of one process"
+        why = "its dropout would differ from that of one process"
     if why:
         raise LcamError(
-            f"mode {settings.mode} is not trained by {size} ranks: {why}", "train it in one process"
+            f"mode {settings.mode} cannot be trained with {size} ranks: {why}",
+            "train it in one process",
         )
     if batch < size:
         raise LcamError(
-            f"a batch of {batch} pictures is less than one for each of {size} ranks",
+            f"a batch of {batch} images has less than one image for each of {size} ranks",
             "use a larger --batch-size, or fewer ranks",
         )
     return range(rank_info.rank * batch // size, (rank_info.rank + 1) * batch // size)
@@ -50,9 +51,9 @@ class TrainingBatches:
     """The batches of every epoch, this rank's share of each.
 
     Args:
-        paths: The pictures, N of them.
+        paths: The images, N of them.
         preprocess: The classifier's.
-        settings: Recipe, seed, and how pictures are read.
+        settings: Recipe, seed, and how images are read.
         rank_info: Where this process stands.
 
     Raises:
@@ -80,7 +81,7 @@ class TrainingBatches:
     def of_epoch(self, epoch: int, first: int) -> Iterator[tuple[int, Batch]]:
         """Yield this rank's share of an epoch's batches, from ``first`` on, with their numbers.
 
-        The last may have no picture for it.
+        The last may have no image for it.
         """
         settings, recipe = self._settings, self._settings.recipe
         stream = stream_training(
@@ -101,16 +102,16 @@ class TrainingBatches:
                 yield number, next(stream, None) or no_pictures(self._preprocess)
 
     def draws(self, epoch: int, indices: Sequence[int]) -> Tensor:
-        """Random numbers of some pictures in an epoch, (B, 2), uniform in [0, 1).
+        """Random numbers of some images in an epoch, (B, 2), uniform in [0, 1).
 
-        They are a picture's own: the same whatever batch, part of a batch or rank it is in.
+        They are an image's own: the same whatever batch, part of a batch or rank it is in.
         """
         seed = self._settings.seed
         own = [np.random.default_rng([seed, epoch, i, 1]).random(DRAWS) for i in indices]
         return torch.tensor(np.array(own).reshape(-1, DRAWS), dtype=torch.float32)
 
     def pictures_of(self, epoch: int, number: int, batch: Batch) -> list[str]:
-        """The pictures of a step, those of all ranks; alone, those that could be read."""
+        """The images of a step, those of all ranks; alone, those that could be read."""
         first = number * self._size
         here = self._order(epoch)[first:][: self._size] if self._ranks > 1 else batch.indices
         return [self._paths[i] for i in here]

@@ -90,5 +90,5 @@ class PositionLogitsModule(LearnedModule):
 
 
 def start(kind: Kind, A: Iterable[Tensor], seed: int) -> PositionLogitsModule:
-    """Begin a run, with feature maps (B, K, P, Q) of some pictures for s."""
+    """Begin a run, with feature maps (B, K, P, Q) of some images for s."""
     return PositionLogitsModule(kind, feature_scale(A).cpu(), seed)

@@ -15,7 +15,7 @@ from lcam_cli.maps.atomic import atomic_file
 from lcam_cli.networks.weights.checkpoint import read_checkpoint
 
 CHECKPOINT = "checkpoint.pt"
-_ANEW = "start anew with --overwrite"
+_ANEW = "start again with --overwrite"
 
 
 @dataclass
@@ -83,12 +83,12 @@ def load_checkpoint(
         LcamError: There is none, it is damaged or asks for code, or belongs to another run.
     """
     if not path.is_file():
-        raise LcamError(f"nothing to resume: no {path}", "leave --resume out")
+        raise LcamError(f"nothing to resume: there is no {path}", "remove --resume")
     state = read_checkpoint(path)
     if state.get("fingerprint") != fingerprint:
         raise LcamError(
-            f"{path} belongs to a run with other settings or pictures",
-            f"give the options the run was started with, or {_ANEW}",
+            f"{path} belongs to a run with other settings or images",
+            f"pass the options the run was started with, or {_ANEW}",
         )
     try:
         position = Position(*(_count(state[name]) for name in ("epoch", "batch", "step")))

@@ -30,11 +30,11 @@ def claim_run(folder: Path, *, resume: bool, overwrite: bool) -> bool:
     """
     finished, begun = (folder / FILE_NAME).exists(), (folder / CHECKPOINT).exists()
     if resume and finished and not begun:
-        raise LcamError(f"the run in {folder} is finished", "explain with it, or use --overwrite")
+        raise LcamError(f"the run in {folder} is finished", "explain with it, or pass --overwrite")
     if (finished or begun) and not (resume or overwrite):
         raise LcamError(
             f"{folder} holds {'a finished' if finished else 'an interrupted'} run",
-            f"use {'--resume, ' if begun else ''}--overwrite or another --out",
+            f"pass {'--resume, ' if begun else ''}--overwrite or another --out",
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -45,6 +45,6 @@ def claim_run(folder: Path, *, resume: bool, overwrite: bool) -> bool:
         (folder / "log.csv").open("a", encoding="utf-8").close()  # can it be written to?
     except OSError as error:
         raise LcamError(
-            f"cannot write to {folder}: {error.strerror or error}", "name another folder with --out"
+            f"cannot write to {folder}: {error.strerror or error}", "pass another folder with --out"
         ) from None
     return resume and begun

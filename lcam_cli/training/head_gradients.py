@@ -1,4 +1,4 @@
-"""The gradients of all class scores by the feature maps, averaged over positions and pictures.
+"""The gradients of all class scores by the feature maps, averaged over positions and images.
 
 A backward pass a class is slow: VGG-16 has 1,000 classes, and each would read the half gigabyte of
 its head anew. So many classes go back at once, as matrix products. Where the head begins by
@@ -27,7 +27,7 @@ def head_gradients(engine: Engine, forward: Forward) -> Tensor:
 
     Args:
         engine: The engine; its logits have gradients at A.
-        forward: A pass over some pictures.
+        forward: A pass over some images.
     """
     with torch.enable_grad():
         A = forward.A.detach().clone().requires_grad_(True)

@@ -1,4 +1,4 @@
-"""Which pictures a run keeps aside: it is never trained on them, and judged on them alone."""
+"""Which images a run keeps aside: it is never trained on them, and judged on them alone."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ FEWEST_PICTURES = 10
 
 _AT_LEAST = 4
 _AT_MOST = 400
-"""More pictures cost more time at the end of a run, and tell hardly more."""
+"""More images cost more time at the end of a run, and tell hardly more."""
 
 _STREAM = 1
-"""Keeps the draw apart from the order of the pictures, which the same seed draws."""
+"""Keeps the draw apart from the order of the images, which the same seed draws."""
 
 
 def choose_aside(pictures: int, share: float, seed: int) -> list[int]:
-    """Choose the pictures that are kept aside.
+    """Choose the images that are kept aside.
 
     Args:
         pictures: How many there are in all.

@@ -1,6 +1,6 @@
-"""Whether a run can learn anything, looked at on some of its pictures before it begins.
+"""Whether a run can learn anything, looked at on some of its images before it begins.
 
-Maps come out of every run, also where the pictures or the classifier say nothing of where it looks.
+Maps come out of every run, also where the images or the classifier say nothing of where it looks.
 So what no run can learn from is refused, and what little can be learned from is said.
 """
 
@@ -38,12 +38,12 @@ _SMALLEST, _LARGEST = 1e-18, 1e16
 
 
 def few_pictures(count: int) -> str:
-    """What to say of a run on so many pictures; empty where they are enough."""
+    """What to say of a run on so many images; empty where they are enough."""
     if count >= ENOUGH_PICTURES:
         return ""
-    pictures = "1 picture is" if count == 1 else f"{count} pictures are"
+    pictures = "1 image is" if count == 1 else f"{count} images are"
     return (
-        f"{pictures} too few to learn from: maps may be no better than untrained ones; give at "
+        f"{pictures} too few to learn from: maps may be no better than untrained ones; use at "
         f"least {ENOUGH_PICTURES}, better hundreds"
     )
 
@@ -55,11 +55,11 @@ def start_checked(data: StartingData) -> Rows | LearnedModule:
 
     Args:
         data: What the run starts from. Its first batch is looked at, and where that leaves
-            doubts, up to 256 pictures.
+            doubts, up to 256 images.
 
     Raises:
         LcamError: As :func:`~.modes.start`; or the feature maps are the same everywhere on all
-            pictures, the classifier's rows are 0, or the start holds values that are no numbers.
+            images, the classifier's rows are 0, or the start holds values that are no numbers.
     """
     with closing(data):
         prospects = Prospects(data)
@@ -70,8 +70,8 @@ def start_checked(data: StartingData) -> Rows | LearnedModule:
         if prospects.flat:
             raise LcamError(
                 f"the features of layer {prospects.layer} are the same everywhere in "
-                f"{prospects.of_all()}: no map can be made of them",
-                "give photographs, trained --weights, or another layer: --layer NAME",
+                f"{prospects.of_all()}: no map can be made from them",
+                "pass photographs, trained --weights, or another layer: --layer NAME",
             )
         module = start(data)
         _check_start(module, data, prospects)
@@ -81,7 +81,7 @@ def start_checked(data: StartingData) -> Rows | LearnedModule:
 
 
 class Prospects:
-    """What the pictures looked at so far let a run expect.
+    """What the images looked at so far let a run expect.
 
     Args:
         data: What the run starts from.
@@ -92,9 +92,9 @@ class Prospects:
         flat: Whether the feature maps are the same everywhere on each of them.
         largest: The largest magnitude in the target layer's feature maps.
         alike: Whether they are all the same, as inference sees them.
-        classes: What is learned of: the true classes of all pictures where they are given, else
+        classes: What is learned of: the true classes of all images where they are given, else
             what the classifier predicts on those looked at.
-        unmoved: Whether the scores of those classes stay what they are when pictures are masked.
+        unmoved: Whether the scores of those classes stay what they are when images are masked.
         saturated: Whether those scores are 0 or 1, masked or not.
     """
 
@@ -111,14 +111,14 @@ class Prospects:
         self.flat = self.alike = True
         self.largest = torch.zeros((), device=data.engine.device)
         self.classes = set(data.settings.labels or ())
-        # A head that is trained learns from the pictures as they are.
+        # A head that is trained learns from the images as they are.
         self.unmoved = not self._trains_head
         self.saturated = not self._trains_head and data.engine.activation != "none"
         self._scores: list[float] = []
 
     @property
     def unclear(self) -> bool:
-        """Whether more pictures may let expect more."""
+        """Whether more images may let expect more."""
         one_class = self._is_one_class and self._settings.labels is None
         return self.flat or self.alike or one_class or self.unmoved or self.saturated
 
@@ -131,7 +131,7 @@ class Prospects:
 
     @torch.no_grad()
     def add(self, forward: Forward) -> None:
-        """Look at a batch of pictures."""
+        """Look at a batch of images."""
         self.pictures += len(forward.x)
         self.largest = torch.maximum(self.largest, forward.A.abs().max())  # NaN stays
         if self._first is None:
@@ -152,44 +152,44 @@ class Prospects:
         """What speaks against the run, a line each."""
         lines = []
         if self.alike and self.pictures > 1:
-            lines.append(f"{self.of_all()} looks the same: they teach as little as one picture")
+            lines.append(f"{self.of_all()} looks the same: they teach as little as one image")
         elif self._is_one_class:
             lines.append(self._of_one_class())
         if self.unmoved:
             lines.append(
                 f"masking does not change the classifier's score ({self._range()}; "
-                f"{len(self._scores)} pictures looked at): nothing can be learned from it, and the "
-                "maps will say nothing; are --weights, --mean and --std right?"
+                f"{len(self._scores)} images checked): nothing can be learned from it, and the "
+                "maps will explain nothing; check --weights, --mean and --std"
             )
         elif self.saturated:
             lines.append(
-                "the classifier's scores are 0 or 1 and nothing between, masked or not "
-                f"({len(self._scores)} pictures looked at): the loss has next to no gradient, and "
-                "little can be learned; are its logits scaled up?"
+                "the classifier's scores are all 0 or 1, masked or not "
+                f"({len(self._scores)} images checked): the loss has almost no gradient, so little "
+                "can be learned; check whether its logits are scaled up"
             )
         return lines
 
     def of_all(self) -> str:
-        """All pictures, or those looked at, each of them, in words."""
+        """All images, or those looked at, each of them, in words."""
         if self._total == 1:
-            return "the only picture"
+            return "the only image"
         if self.pictures == self._total:
-            return f"each of the {self._total} pictures"
-        return f"each of {self.pictures} pictures (of {self._total})"
+            return f"each of the {self._total} images"
+        return f"each of {self.pictures} images (of {self._total})"
 
     def _of_one_class(self) -> str:
-        """What to say where all pictures are of one class."""
+        """What to say where all images are of one class."""
         (only,) = self.classes
         name = self._engine.backbone.class_names[only]
         if self._trains_head:
-            which = self.of_all() if self._settings.labels is None else "every picture"
+            which = self.of_all() if self._settings.labels is None else "every image"
             return (
-                f"{which} is of class {name!r}: the head learns to give that class whatever it is "
-                "shown; give pictures of all classes"
+                f"{which} is of class {name!r}: the head learns to predict that class for every "
+                "image; use images of all classes"
             )
         return (
             f"{self.of_all()} is of class {name!r} for the classifier: maps of other classes are "
-            "hardly trained; give pictures of every class whose maps matter"
+            "hardly trained; use images of every class whose maps matter"
         )
 
     def _range(self) -> str:
@@ -219,7 +219,7 @@ class Prospects:
         )
 
     def _compare(self, f: Tensor, masked: Tensor) -> None:
-        """Compare scores (B,) with those of the same pictures under masks, (n, B)."""
+        """Compare scores (B,) with those of the same images under masks, (n, B)."""
         self.unmoved = self.unmoved and bool(((masked - f).abs() <= _SAME * f.abs()).all())
         if self.saturated:
             p = torch.cat([f.unsqueeze(0), masked])
@@ -255,18 +255,18 @@ def _check_start(module: Rows | LearnedModule, data: StartingData, prospects: Pr
     if starts_at_rows and not data.classifier_rows().any():
         raise LcamError(
             f"the classifier's rows at layer {prospects.layer}, which training starts from, are "
-            "all 0: what the layer gives does not move its scores",
-            "give trained --weights, or name another layer: --layer NAME",
+            "all 0: the output of the layer does not change its scores",
+            "pass trained --weights or another layer: --layer NAME",
         )
     largest = float(prospects.largest)
     if starts_at_rows and _SMALLEST < largest < _LARGEST:
         raise LcamError(
-            f"the classifier's rows at layer {prospects.layer} are one number everywhere: "
+            f"the classifier's rows at layer {prospects.layer} are the same number everywhere: "
             f"recipe {data.settings.recipe.name} cannot start from them",
-            "start from random numbers: --recipe paper, or name another layer: --layer NAME",
+            "start from random numbers with --recipe paper, or pass another layer: --layer NAME",
         )
     raise LcamError(
         f"training cannot start: the feature maps of layer {prospects.layer} reach "
         f"{largest:.3g}, which is too large or too small to compute with",
-        "are --weights, --mean and --std right? else name another layer: --layer NAME",
+        "check --weights, --mean and --std, or pass another layer: --layer NAME",
     )

@@ -1,4 +1,4 @@
-"""What the modes beside L-CAM have in common when they are trained, and how pictures are masked."""
+"""What the modes beside L-CAM have in common when they are trained, and how images are masked."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Trainable(nn.Module, ABC):
 
     Attributes:
         by_class: Names of the parameters that have a row a class; ranks that train together
-            exchange the rows of their pictures' classes alone.
+            exchange the rows of their images' classes alone.
     """
 
     by_class: tuple[str, ...] = ()
@@ -49,9 +49,9 @@ class TrainingBatch:
     """What a step learns from.
 
     Attributes:
-        forward: The pictures as they are, B of them: features, logits and what the scores are.
+        forward: The images as they are, B of them: features, logits and what the scores are.
         y: Their labels, (B,), int64.
-        draws: Random numbers of each picture in this step, (B, 2), for :mod:`.shown`.
+        draws: Random numbers of each image in this step, (B, 2), for :mod:`.shown`.
     """
 
     forward: Forward
@@ -68,7 +68,7 @@ class LearnedModule(Trainable):
 
         Args:
             engine: The engine with the frozen classifier.
-            batch: The pictures and their labels.
+            batch: The images and their labels.
             recipe: The mask's kind and the λ.
         """
 
@@ -91,11 +91,11 @@ def grid_of_mask(engine: Engine, recipe: Recipe) -> Grid | None:
 def masked_logits(
     engine: Engine, batch: TrainingBatch, S: Tensor, grid: Grid | None, recipe: Recipe
 ) -> Tensor:
-    """f(X ⊙ θ(S)) (Eq. 5): logits (B, R) of masked pictures.
+    """f(X ⊙ θ(S)) (Eq. 5): logits (B, R) of masked images.
 
     Args:
         engine: The engine with the frozen classifier.
-        batch: The pictures.
+        batch: The images.
         S: Masks, (B, P, Q) in [0, 1].
         grid: Where the cells of S lie; None for an even tiling.
         recipe: What is shown of the mask.

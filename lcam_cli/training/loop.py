@@ -1,4 +1,4 @@
-"""The training loop: pictures in, an attention file out, resumable at any step."""
+"""The training loop: images in, an attention file out, resumable at any step."""
 
 from __future__ import annotations
 
@@ -61,9 +61,10 @@ class Callbacks:
     """What a run calls on its way.
 
     Attributes:
-        advance: With the pictures done, after every batch.
-        skip: With each picture that is left out, once.
+        advance: With the images done, after every batch.
+        skip: With each image that is left out, once.
         stop: After every batch; True ends the run with a checkpoint.
+        step: With the epoch, from 0, and the loss, after every step, by the first rank alone.
         choose: At the end, by the first rank alone: whether the start or what was learned goes
             into the attention file. None for what was learned, whatever it is worth.
     """
@@ -71,6 +72,7 @@ class Callbacks:
     advance: Callable[[int], None]
     skip: Callable[[Skipped], None]
     stop: Callable[[], bool]
+    step: Callable[[int, float], None]
     choose: Choose | None = None
 
 
@@ -84,22 +86,24 @@ def train(
     advance: Callable[[int], None] = lambda _pictures: None,
     skip: Callable[[Skipped], None] = lambda _skipped: None,
     stop: Callable[[], bool] = lambda: False,
+    step: Callable[[int, float], None] = lambda _epoch, _loss: None,
     choose: Choose | None = None,
     sync: GradientSync = SINGLE_PROCESS,
 ) -> Path | None:
-    """Train an attention on pictures, by default with the frozen classifier's own predictions.
+    """Train an attention on images, by default with the frozen classifier's own predictions.
 
     Args:
         engine: The engine with the frozen classifier.
-        paths: The pictures; all of them are trained on, whatever the recipe keeps aside.
+        paths: The images; all of them are trained on, whatever the recipe keeps aside.
         out: The run's folder: ``attention.safetensors``, ``log.csv``, ``losses.png``, with
             ``choose`` ``selection.json``, and ``checkpoint.pt`` while it is not done.
         settings: Mode, recipe, seed.
         resume: Go on from the folder's checkpoint.
-        advance: Called with the pictures done, after every batch.
-        skip: Called with each picture that cannot be read, and each whose scores are no numbers,
+        advance: Called with the images done, after every batch.
+        skip: Called with each image that cannot be read, and each whose scores are no numbers,
             once.
         stop: Asked after every batch; True ends the run with a checkpoint.
+        step: Called with the epoch, from 0, and the loss after every step, by the first rank alone.
         choose: Chooses at the end what goes into the attention file: where the run started, or
             what it learned (``training.candidates``). None for what it learned.
         sync: With the other ranks that train together. Each takes its share of every batch;
@@ -109,17 +113,17 @@ def train(
         The attention file, or None if the run was stopped before its end.
 
     Raises:
-        LcamError: No picture can be read or has scores that are numbers, a loss that is no number,
+        LcamError: No image can be read or has scores that are numbers, a loss that is no number,
             a checkpoint of another run, a disk that is full. The last checkpoint is kept.
     """
-    callbacks = Callbacks(advance, skip, stop, choose)
+    callbacks = Callbacks(advance, skip, stop, step, choose)
     try:
         with caller_random_state():
             return TrainingRun(engine, paths, out, settings, callbacks, sync).run(resume=resume)
     except OSError as error:
         raise LcamError(
             f"cannot write to {out}: {error.strerror or error}",
-            "make room there, then go on with the same command and --resume",
+            "free some space, then continue with the same command and --resume",
         ) from error
 
 
@@ -128,14 +132,14 @@ class TrainingRun:
 
     Args:
         engine: The engine with the frozen classifier.
-        paths: The pictures.
+        paths: The images.
         out: The run's folder.
         settings: Mode, recipe, seed.
         callbacks: What is called on the way.
         sync: With the other ranks that train together.
 
     Raises:
-        LcamError: The mode does not go with the network or with several ranks, or no picture can
+        LcamError: The mode does not go with the network or with several ranks, or no image can
             be read or has scores that are numbers.
     """
 
@@ -163,12 +167,12 @@ class TrainingRun:
         self._fingerprint = fingerprint(engine, paths, settings)
         module = start_checked(StartingData(engine, paths, settings))
         chooses = callbacks.choose is not None and self._is_first
-        # On the CPU, and in no checkpoint: a run that goes on starts from the same pictures first.
+        # On the CPU, and in no checkpoint: a run that goes on starts from the same images first.
         self._start = module.fold_start() if chooses else None
         sync.broadcast(module.to(engine.device))
         self._trainer = Trainer(engine, module, settings.recipe, settings.mode, sync)
         self._position = Position()
-        # The first rank alone reports: another epoch's order may give a picture to another rank.
+        # The first rank alone reports: another epoch's order may give an image to another rank.
         report = callbacks.skip if self._is_first else _ignore
         self._nonfinite = NonFinitePictures(engine, report)
         self._has_learned = False
@@ -192,7 +196,7 @@ class TrainingRun:
             self._save()
             first_epoch = position.epoch
             while position.epoch < recipe.epochs:
-                # Later epochs meet the same unreadable pictures again.
+                # Later epochs meet the same unreadable images again.
                 new = position.epoch in (0, first_epoch)
                 if not self._train_epoch(self._callbacks.skip if new else _ignore):
                     return None
@@ -242,7 +246,7 @@ class TrainingRun:
         """Go on to the next epoch, and save.
 
         Raises:
-            LcamError: No picture was of use in this one.
+            LcamError: No image was of use in this one.
         """
         if not self._has_learned:
             raise nothing_to_learn_from(self._engine, len(self._paths), bool(self._nonfinite))
@@ -267,12 +271,14 @@ class TrainingRun:
             lr = lr_factor * self._settings.recipe.lr
             at = {"epoch": position.epoch, "step": position.step}
             self._log.write({**at, **terms, "lr": lr, "images_per_second": rate})
+            if self._is_first:
+                self._callbacks.step(position.epoch, terms["loss"])
 
     def _step(self, batch: Batch, lr_factor: float) -> tuple[int, dict[str, float], list[int]]:
-        """Take a step with the pictures of a batch whose scores are numbers.
+        """Take a step with the images of a batch whose scores are numbers.
 
         Returns:
-            How many all ranks have, their loss and its terms, and which pictures are left out.
+            How many all ranks have, their loss and its terms, and which images are left out.
         """
         x, indices = self._engine.pixels(batch.images), batch.indices
         nonfinite: list[int] = []
@@ -287,7 +293,7 @@ class TrainingRun:
                 indices, x = list(itertools.compress(indices, finite)), x[error.finite]
 
     def _labels(self, indices: Sequence[int]) -> Tensor | None:
-        """The true classes (B,) of some pictures, where they are given."""
+        """The true classes (B,) of some images, where they are given."""
         labels = self._settings.labels
         if labels is None:
             return None
@@ -297,7 +303,7 @@ class TrainingRun:
         """Stop where a step leaves no numbers behind; the checkpoint stays as it was before.
 
         Raises:
-            LcamError: The step, its pictures (all of them are listed in a file), and what may help.
+            LcamError: The step, its images (all of them are listed in a file), and what may help.
         """
         if not all_finite(terms, self._trainer.module):
             position, precision = self._position, self._engine.hardware.precision

@@ -1,6 +1,6 @@
 """The loss, term by term: those of L-CAM (Eq. 6-8), and the relative drop of the score.
 
-λ1·TV(S) + λ2·AV(S) + λ3·CE(y, f(masked)) + λ_drop·drop, where S is the map the picture was masked
+λ1·TV(S) + λ2·AV(S) + λ3·CE(y, f(masked)) + λ_drop·drop, where S is the map the image was masked
 with.
 """
 
@@ -24,10 +24,10 @@ class MaskedBatch:
     """What a term of the loss is computed from.
 
     Attributes:
-        forward: The pictures as they are, B of them: features, logits and what the scores are.
+        forward: The images as they are, B of them: features, logits and what the scores are.
         y: Their labels, (B,), int64.
         S: The maps they were masked with, (B, P, Q) in [0, 1], or those of more pairs.
-        logits: f of the masked pictures, (B, R).
+        logits: f of the masked images, (B, R).
     """
 
     forward: Forward
@@ -81,7 +81,7 @@ def total_variation(S: Tensor, batch: int) -> Tensor:
 
     Args:
         S: Maps, (B, P, Q).
-        batch: Pictures in the batch, the divisor: B, unless there is a map for every pair.
+        batch: Images in the batch, the divisor: B, unless there is a map for every pair.
     """
     down = (S[:, 1:] - S[:, :-1]).square().sum()
     across = (S[:, :, 1:] - S[:, :, :-1]).square().sum()
@@ -109,7 +109,7 @@ def cross_entropy(logits: Tensor, y: Tensor, activation: Activation = "softmax")
     what the other classes score is left free.
 
     Args:
-        logits: f of the masked pictures, (B, R).
+        logits: f of the masked images, (B, R).
         y: Labels, (B,), int64.
         activation: What turns logits into scores.
     """
@@ -124,10 +124,10 @@ def cross_entropy(logits: Tensor, y: Tensor, activation: Activation = "softmax")
 def relative_drop(masked: MaskedBatch) -> Tensor:
     """Average of max(0, f − p)/f: the share of the score that the mask costs, as AD counts it.
 
-    f is the score of the label on the picture, p on the masked one. Of scores in [0, 1] the loss is
+    f is the score of the label on the image, p on the masked one. Of scores in [0, 1] the loss is
     in [0, 1] however sure the classifier is, while CE of a sure one is nearly 0 from the start.
 
-    A picture whose score is 0 has nothing to lose: its drop is 0, and it teaches nothing.
+    An image whose score is 0 has nothing to lose: its drop is 0, and it teaches nothing.
     """
     f = masked.forward.confidence(masked.y)
     p = confidence(masked.logits, masked.y, masked.forward.activation)

@@ -1,4 +1,4 @@
-"""What the network is given of a masked picture: X ⊙ mask, normalised, with a gradient to the mask.
+"""What the network is given of a masked image: X ⊙ mask, normalised, with a gradient to the mask.
 
 It is one operation, and not a product and two for mean and standard deviation, because these go
 over all pixels of a batch, there and back: on a small network that took a twentieth of a step.
@@ -18,7 +18,7 @@ def masked_input(x: Tensor, mask: Tensor, mean: Sequence[float], std: Sequence[f
     """(X ⊙ mask − mean)/std, so that a hidden pixel is black, whatever the normalisation.
 
     Args:
-        x: Pictures, (B, C, H, W), float32 in [0, 1]; they get no gradient.
+        x: Images, (B, C, H, W), float32 in [0, 1]; they get no gradient.
         mask: (B, H, W) in [0, 1].
         mean: Of each channel, C numbers.
         std: Of each channel, C numbers.

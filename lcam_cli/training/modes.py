@@ -29,7 +29,7 @@ class TrainingMode:
 
     Attributes:
         start: Makes what is trained, as it is before the first step.
-        gradients: How far back the loss goes through the frozen network: to the picture, through
+        gradients: How far back the loss goes through the frozen network: to the image, through
             the head to the target layer, or not into it at all.
         single_process: Why ranks together would not learn what one process does; empty where they
             do.
@@ -61,13 +61,13 @@ MODES: dict[str, TrainingMode] = {
     "l2x-f": TrainingMode(
         _positions("l2x-f"),
         "head",
-        single_process="the positions that it draws would not be those of one process",
+        single_process="the positions that it draws would differ from those of one process",
     ),
     "amg": TrainingMode(amg.start, "picture"),
     "tame": TrainingMode(
         tame.start,
         "picture",
-        single_process="its batch norm would see a rank's part of the batch alone",
+        single_process="its batch norm would see only one rank's part of the batch",
         layers=tame.default_layers,
     ),
 }
@@ -88,7 +88,7 @@ def find_mode(name: str) -> TrainingMode:
 
 
 def fit_settings(settings: TrainingSettings, backbone: Backbone, pictures: int) -> TrainingSettings:
-    """The settings for so many pictures and this network."""
+    """The settings for so many images and this network."""
     mode, recipe = find_mode(settings.mode), settings.recipe.fitted(pictures)
     layers = settings.layers or (mode.layers(backbone) if mode.layers else ())
     return replace(settings, recipe=recipe, layers=layers)
@@ -125,7 +125,7 @@ def start(data: StartingData) -> Rows | LearnedModule:
     """Begin a run: make what is trained, and set the random state that its steps begin with.
 
     Raises:
-        LcamError: No picture can be read or has scores that are numbers, or the mode does not go
+        LcamError: No image can be read or has scores that are numbers, or the mode does not go
             with the network.
     """
     settings = data.settings

@@ -1,4 +1,4 @@
-"""What is not finite: pictures' scores, which leave them out, or a loss, which ends the run."""
+"""What is not finite: images' scores, which leave them out, or a loss, which ends the run."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ FAILED_BATCH = "failed_batch.txt"
 
 
 class NonFinitePictures:
-    """The pictures whose scores are no numbers, each reported once.
+    """The images whose scores are no numbers, each reported once.
 
-    A picture may be one in the crop of one epoch and not in that of another. They are reported
+    An image may be one in the crop of one epoch and not in that of another. They are reported
     only when there are others too: where all are so, one error says it.
 
     Args:
@@ -49,7 +49,7 @@ class NonFinitePictures:
 
 
 def nothing_to_learn_from(engine: Engine, pictures: int, any_nonfinite: bool) -> LcamError:
-    """Return the error where no picture is of use.
+    """Return the error where no image is of use.
 
     Args:
         engine: The engine with the frozen classifier.
@@ -58,9 +58,7 @@ def nothing_to_learn_from(engine: Engine, pictures: int, any_nonfinite: bool) ->
     """
     if any_nonfinite:
         return no_numbers(pictures, engine.hardware.precision)
-    return LcamError(
-        f"none of the {pictures} pictures could be read", "give a folder of photographs"
-    )
+    return LcamError(f"none of the {pictures} images could be read", "pass a folder of photographs")
 
 
 def all_finite(terms: Mapping[str, float], module: nn.Module) -> bool:
@@ -71,12 +69,12 @@ def all_finite(terms: Mapping[str, float], module: nn.Module) -> bool:
 def failed_step(
     step: int, terms: Mapping[str, float], paths: Sequence[str], out: Path, precision: str
 ) -> LcamError:
-    """Return the error of a step that leaves no numbers behind, and list its pictures in a file.
+    """Return the error of a step that leaves no numbers behind, and list its images in a file.
 
     Args:
         step: Its number.
         terms: The loss and its terms.
-        paths: Its pictures.
+        paths: Its images.
         out: The run's folder, for the list.
         precision: What the network computed in.
     """
@@ -84,13 +82,13 @@ def failed_step(
     listed.write_bytes(b"".join(os.fsencode(path) + b"\n" for path in paths))
     named = ", ".join(f"{k}={v:g}" for k, v in terms.items())
     return LcamError(
-        f"the loss is no number at step {step} ({named}) or makes weights that are none; its "
-        f"{len(paths)} pictures, {paths[0]} … {paths[-1]}, are listed in {listed}",
+        f"the loss is not finite at step {step} ({named}) or makes weights that are not finite; "
+        f"its {len(paths)} images, {paths[0]} … {paths[-1]}, are listed in {listed}",
         "the last good checkpoint is kept: "
         + (
-            "start anew with a lower --lr and --overwrite, or without those pictures"
+            "start again with a lower --lr and --overwrite, or without those images"
             if precision == "fp32"
-            else "go on from it with --resume --precision fp32"
+            else "continue from it with --resume --precision fp32"
         ),
     )
 

@@ -21,8 +21,8 @@ class Recipe:
 
     Attributes:
         name: ``auto``, ``paper`` or ``reference``.
-        epochs: Passes over the pictures.
-        batch_size: Pictures a step.
+        epochs: Passes over the images.
+        batch_size: Images a step.
         lr: Base learning rate.
         lr_W: Times ``lr`` for W; where the classifier's head is trained, for the head.
         lr_b: Times ``lr`` for b.
@@ -30,7 +30,7 @@ class Recipe:
         momentum: Nesterov momentum of SGD; 0 for plain SGD.
         weight_decay: Of SGD.
         decay: Factor on the learning rate after every epoch; ``None`` for a cosine to zero.
-        flip: Mirror every second picture.
+        flip: Mirror every second image.
         alternate: Every other epoch, from the first, sees centre crops, as inference does.
         mask: σ(L) as in Eq. 4-5, or ζ(L), which inference and the measures use.
         shown: ``all`` of the mask, or a ``part`` of it (``training.shown``).
@@ -48,10 +48,10 @@ class Recipe:
         lambda4: λ4, the exponent in AV.
         av_epsilon: Added to S inside AV.
         border_tv: TV of the authors' code: with the border's energy, halved.
-        all_pairs: Take TV and AV over the masks of every pair (picture i, label of picture j).
+        all_pairs: Take TV and AV over the masks of every pair (image i, label of image j).
         dropout: Leave the head's dropout active, as the authors' code does on VGG-16.
         min_steps: Where ``epochs`` are fewer steps than this, there are more epochs.
-        keep_aside: The share of the pictures, in [0, 0.5], that is never trained on: what the run
+        keep_aside: The share of the images, in [0, 0.5], that is never trained on: what the run
             leaves is chosen on them (``training.kept_aside``). 0 for none.
     """
 
@@ -86,7 +86,7 @@ class Recipe:
     keep_aside: float = 0.0
 
     def fitted(self, pictures: int) -> Recipe:
-        """The recipe for so many pictures: few of them need more epochs to learn anything."""
+        """The recipe for so many images: few of them need more epochs to learn anything."""
         steps_an_epoch = math.ceil(pictures / self.batch_size)
         return replace(self, epochs=max(self.epochs, math.ceil(self.min_steps / steps_an_epoch)))
 
@@ -118,8 +118,8 @@ def recipe_for(name: str, backbone: str, mode: Mode = "img") -> Recipe:
     if mode in OWN_RECIPES:
         if name != "auto":
             raise LcamError(
-                f"recipe {name!r} is one of L-CAM's: mode {mode} has none of that name",
-                "leave --recipe out",
+                f"recipe {name!r} is for L-CAM: mode {mode} has no such recipe",
+                "remove --recipe",
             )
         return OWN_RECIPES[mode]
     vgg = backbone.startswith("vgg")
@@ -172,7 +172,7 @@ AUTO = Recipe(
     min_steps=120,
     keep_aside=0.2,
 )
-"""Ours, for hundreds of pictures instead of 1.3 million; what was tried is in docs/training.md."""
+"""Ours, for hundreds of images instead of 1.3 million; docs/training-trials.md has the trials."""
 
 _HEAD_ONLY = Recipe(
     "auto",

@@ -16,7 +16,7 @@ from lcam_cli.training.loss_figure import draw_losses
 from lcam_cli.training.recipes import Recipe
 
 SELECTION = "selection.json"
-"""How the candidates of a run score on the pictures kept aside, and which one was chosen."""
+"""How the candidates of a run score on the images kept aside, and which one was chosen."""
 
 
 def write_results(

@@ -1,8 +1,8 @@
 """How W and b are made of what is learned.
 
-``FreeRows`` is the paper's: each class learns its row from its own pictures alone. With two
-pictures a class it learns next to nothing, so ``SharedRows`` starts from the classifier and adds a
-part that every picture of every class teaches. Both fold into one W and b: Eq. 2, 3 and 9 do not
+``FreeRows`` is the paper's: each class learns its row from its own images alone. With two
+images a class it learns next to nothing, so ``SharedRows`` starts from the classifier and adds a
+part that every image of every class teaches. Both fold into one W and b: Eq. 2, 3 and 9 do not
 change.
 """
 
@@ -92,7 +92,7 @@ def random_rows(R: int, K: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def feature_scale(batches: Iterable[Tensor]) -> Tensor:
-    """S (K,): the root mean square of each feature map over some pictures.
+    """S (K,): the root mean square of each feature map over some images.
 
     Args:
         batches: Feature maps, (B, K, P, Q) each.
@@ -102,7 +102,7 @@ def feature_scale(batches: Iterable[Tensor]) -> Tensor:
         squares = A.square().sum((0, 2, 3))
         total = squares if total is None else total + squares
         count += A.shape[0] * A.shape[2] * A.shape[3]
-    assert total is not None, "needs at least one picture"
+    assert total is not None, "needs at least one image"
     rms = (total / count).sqrt()
     # A channel that never fires has no size; a small share of the mean keeps it out of the way.
     return rms + 1e-2 * rms.mean()
@@ -113,11 +113,11 @@ def classifier_rows(engine: Engine, x: Tensor) -> Tensor:
 
     The linear layer's weights where the head is pooling and one linear layer (then Grad-CAM's
     weights are the same up to a factor); otherwise the gradients of every class score by A,
-    averaged over positions and over the pictures.
+    averaged over positions and over the images.
 
     Args:
         engine: The engine.
-        x: Some pictures, (B, C, H, W) in [0, 1].
+        x: Some images, (B, C, H, W) in [0, 1].
     """
     linear = engine.backbone.linear_head()
     if linear is not None:
@@ -135,7 +135,7 @@ def gaussian(n: int) -> Tensor:
 class SharedRows(Rows):
     """W[r] = (c·W0[r] + w_shared + Δ[r]) / s; b = 0, which ζ takes away again anyway.
 
-    Every picture teaches c, w_shared and the kernel g, whatever its class; Δ[r] is what sets class
+    Every image teaches c, w_shared and the kernel g, whatever its class; Δ[r] is what sets class
     r apart. g starts as a Gaussian: the mean of a neighbourhood is a better start than its middle.
 
     Args:
@@ -181,7 +181,7 @@ class SharedRows(Rows):
         return Attention(W, W.new_zeros(len(W)))
 
     def optimisers(self, recipe: Recipe) -> list[torch.optim.Optimizer]:
-        """Adam for what all classes share, SGD for the rows that few pictures reach."""
+        """Adam for what all classes share, SGD for the rows that few images reach."""
         shared = [
             {"params": [self.w_shared], "lr": recipe.lr},
             {"params": [self.c], "lr": 3 * recipe.lr},

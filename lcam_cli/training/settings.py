@@ -16,18 +16,18 @@ from lcam_cli.training.recipes import Mode, Recipe
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """What a run does, apart from the backbone and the pictures.
+    """What a run does, apart from the backbone and the images.
 
     Attributes:
         mode: What is learned: L-CAM's ``"img"`` and ``"fm"``, or another of ``recipes.Mode``.
         recipe: Every number.
         layers: Of mode ``"tame"``: the layers, in the order of the network, the target layer last;
             empty for the ends of the last three stages.
-        labels: Of the modes that train the classifier's head: the true classes of the pictures,
+        labels: Of the modes that train the classifier's head: the true classes of the images,
             in their order; None for the frozen classifier's predictions, as in all other modes.
         seed: Of the start, the order and the crops.
-        workers: Processes that read pictures.
-        max_pixels: Pictures with more are skipped.
+        workers: Processes that read images.
+        max_pixels: Images with more are skipped.
     """
 
     mode: Mode
@@ -50,7 +50,7 @@ _NEW_IN_RECIPES = {
 def attention_settings(
     engine: Engine, settings: TrainingSettings, pictures: int
 ) -> AttentionSettings:
-    """What the attention file says of a run on so many pictures."""
+    """What the attention file says of a run on so many images."""
     backbone = engine.backbone
     training = {
         "mode": settings.mode,

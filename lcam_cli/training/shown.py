@@ -3,7 +3,7 @@
 A loss on the whole map needs a term that keeps the map from turning all bright, and no weight of
 that term fits two classifiers: how much a score falls depends on how sure the classifier is. A mask
 that is cut at its highest ν% has no such term, because its area is given. ν is drawn anew for
-every picture and step, so that the order of all cells is learned.
+every image and step, so that the order of all cells is learned.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 DRAWS = 2
-"""Random numbers a picture and step."""
+"""Random numbers an image and step."""
 
 _WHOLE, _VALUES = 0.7, 0.2
 """How often the highest ν% are shown whole, and at their values; else it is all of the map."""
@@ -35,14 +35,14 @@ def shown_part(S: Tensor, draws: Tensor) -> Tensor:
     The cut is σ((S − q)/(0.3·s)), so that it has gradients; q is the value that ν% of the pixels
     exceed, and s the standard deviation of the map, a constant. q rises with the map: its gradient
     is the mean of S's around the cut, with which the cut's area stays what it is. Were q a constant
-    too, a brighter map would show more of the picture, and maps would learn to be bright.
+    too, a brighter map would show more of the image, and maps would learn to be bright.
 
     Args:
         S: Maps, (B, H, W) in [0, 1].
         draws: Uniform in [0, 1), (B, 2): what is shown, and ν.
 
     Returns:
-        The mask to hide pictures with, (B, H, W) in [0, 1].
+        The mask to hide images with, (B, H, W) in [0, 1].
     """
     what, u = draws.to(S).unbind(1)
     nu = _LOWEST + (_HIGHEST - _LOWEST) * u
@@ -63,7 +63,7 @@ def shown_part(S: Tensor, draws: Tensor) -> Tensor:
 class _Shown(torch.autograd.Function):
     """a·c + b·S·c + d·S with the cut c = σ((S − q)/w), and a, b and d each 0 or 1.
 
-    Written out because the step's own cost is here: maps have as many values as pictures have
+    Written out because the step's own cost is here: maps have as many values as images have
     pixels, and autograd would go over them some thirty times instead of ten.
     """
 

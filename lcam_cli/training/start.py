@@ -1,4 +1,4 @@
-"""What a run starts from: the frozen classifier, and what it makes of some of the pictures."""
+"""What a run starts from: the frozen classifier, and what it makes of some of the images."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from lcam_cli.training.settings import TrainingSettings
 _PICTURES = 256
 _PICTURES_FOR_CLASSIFIER_ROWS = 4
 _KEPT_BYTES = 1 << 29
-"""What passes may take that are kept for the next who asks: all of usual pictures."""
+"""What passes may take that are kept for the next who asks: all of usual images."""
 
 
 @dataclass(frozen=True)
 class StartingData:
     """What the start of a mode may look at.
 
-    Several look at the first pictures; each passes through the network once, as far as passes can
+    Several look at the first images; each passes through the network once, as far as passes can
     be kept.
 
     Attributes:
         engine: The engine with the frozen classifier.
-        paths: All pictures of the run.
+        paths: All images of the run.
         settings: Those of the run.
     """
 
@@ -50,12 +50,12 @@ class StartingData:
     _kept: list[Forward] = field(default_factory=list, init=False, repr=False)
 
     def classifier_rows(self) -> Tensor:
-        """W0 (R, K) on the CPU, from a few pictures: :func:`~.rows.classifier_rows`."""
+        """W0 (R, K) on the CPU, from a few images: :func:`~.rows.classifier_rows`."""
         first = next(self.forwards())
         return classifier_rows(self.engine, first.x[:_PICTURES_FOR_CLASSIFIER_ROWS]).cpu()
 
     def forwards(self) -> Iterator[Forward]:
-        """Passes over enough pictures to know how large the features are, a batch each."""
+        """Passes over enough images to know how large the features are, a batch each."""
         kept = self._kept
         yield from kept
         rest: Iterator[Forward] = self._passes
@@ -71,11 +71,11 @@ class StartingData:
         return sum(map(_bytes, self._kept)) > _KEPT_BYTES
 
     def features(self) -> Iterator[Tensor]:
-        """Feature maps (B, K, P, Q) of those pictures."""
+        """Feature maps (B, K, P, Q) of those images."""
         return (forward.A for forward in self.forwards())
 
     def close(self) -> None:
-        """Stop reading pictures."""
+        """Stop reading images."""
         self._passes.close()
 
     @cached_property
@@ -83,7 +83,7 @@ class StartingData:
         return self._forwards(_PICTURES)
 
     def _forwards(self, count: int) -> Generator[Forward]:
-        """Passes over ``count`` pictures in all, chosen by the seed; fewer where some are left out.
+        """Passes over ``count`` images in all, chosen by the seed; fewer where some are left out.
 
         Raises:
             LcamError: None of them can be read, or has scores that are numbers.
@@ -137,6 +137,6 @@ def _bytes(forward: Forward) -> int:
 
 
 def _forward(engine: Engine, x: Tensor) -> Forward:
-    """A pass over pictures; the random state stays as it is."""
+    """A pass over images; the random state stays as it is."""
     with torch.random.fork_rng([engine.device] if engine.device.type == "cuda" else []):
         return engine.forward(x)

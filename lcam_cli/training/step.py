@@ -1,7 +1,7 @@
-"""One training step: mask the pictures by the map that is learned, and lower what is lost.
+"""One training step: mask the images by the map that is learned, and lower what is lost.
 
 Three passes through the frozen network and no more: one forward for A and y, one forward of the
-masked pictures, and one backward to the mask. L-CAM-Fm pays for the trunk once and then only for
+masked images, and one backward to the mask. L-CAM-Fm pays for the trunk once and then only for
 the head.
 """
 
@@ -32,10 +32,10 @@ _VALUES = ("loss", *TERMS)
 
 
 class NonFiniteScoresError(Exception):
-    """The classifier's scores are no numbers on some pictures: nothing can be learned of them.
+    """The classifier's scores are no numbers on some images: nothing can be learned of them.
 
     Attributes:
-        finite: Which pictures of the batch have scores that are numbers, (B,) bool.
+        finite: Which images of the batch have scores that are numbers, (B,) bool.
     """
 
     def __init__(self, finite: Tensor) -> None:
@@ -49,9 +49,9 @@ def loss_of(engine: Engine, rows: Rows, batch: TrainingBatch, recipe: Recipe, mo
     Args:
         engine: The engine with the frozen classifier.
         rows: What is trained.
-        batch: The pictures, and the classifier's labels.
+        batch: The images, and the classifier's labels.
         recipe: The mask's kind and the λ.
-        mode: ``"img"`` masks the picture (Eq. 5), ``"fm"`` the feature maps (Eq. 4).
+        mode: ``"img"`` masks the image (Eq. 5), ``"fm"`` the feature maps (Eq. 4).
     """
     forward, y = batch.forward, batch.y
     w, b = rows.rows(y)
@@ -110,19 +110,19 @@ class Trainer:
         """Move the parameters once, by a batch's loss.
 
         Args:
-            x: Pictures, (B, C, H, W) in [0, 1]: this rank's of the batch; B may be 0.
+            x: Images, (B, C, H, W) in [0, 1]: this rank's of the batch; B may be 0.
             lr_factor: What every learning rate is multiplied by in this step.
             labels: y (B,), int64, for modes that train a classifier; None for its own predictions.
             draws: Uniform in [0, 1), (B, 2), for recipes that show a part of the map; None draws
                 them here.
 
         Returns:
-            How many pictures all ranks have in the batch, and their loss and terms. Without any
+            How many images all ranks have in the batch, and their loss and terms. Without any
             nothing has moved.
 
         Raises:
             NonFiniteScoresError: The classifier's scores are no numbers on some of this rank's
-                pictures. Nothing has moved, no other rank knows, and the random state is as it was:
+                images. Nothing has moved, no other rank knows, and the random state is as it was:
                 the step can be taken without them.
         """
         for optimiser in self.optimisers:
@@ -144,7 +144,7 @@ class Trainer:
         engine, random_state = self._engine, _random_state(x.device)
         values = backward(engine, self.module, x, self._recipe, self._mode, labels, draws)
         stacked = torch.stack(list(values.values()))
-        # One such picture makes the loss of all NaN, so nobody looks before it is.
+        # One such image makes the loss of all NaN, so nobody looks before it is.
         if not stacked.isfinite().all():
             finite = engine.forward(x).finite
             if not finite.all():

@@ -1,4 +1,4 @@
-"""Training TAME on the picture masked by the map.
+"""Training TAME on the image masked by the map.
 
 The branches are the paper's: 1×1 convolution, batch norm, skip connection, ReLU. Ours are the
 start (batch norm's factor is 0, so that a branch begins as ReLU(A)), the fusion's rows (those of
@@ -87,7 +87,7 @@ class TameModule(LearnedModule):
 
         Args:
             engine: The engine with the frozen classifier.
-            batch: The pictures and their labels.
+            batch: The images and their labels.
             recipe: Whether maps are placed by the receptive fields of their cells.
         """
         features = engine.outputs_of(batch.forward, self._layers)

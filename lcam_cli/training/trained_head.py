@@ -64,7 +64,7 @@ class TrainedHeadModule(LearnedModule):
 
 
 def start(kind: HeadKind, backbone: Backbone, A: Iterable[Tensor], seed: int) -> TrainedHeadModule:
-    """Begin a run, with feature maps (B, K, P, Q) of some pictures for their scale.
+    """Begin a run, with feature maps (B, K, P, Q) of some images for their scale.
 
     Raises:
         LcamError: The classifier has no head that can be trained.
@@ -75,6 +75,6 @@ def start(kind: HeadKind, backbone: Backbone, A: Iterable[Tensor], seed: int) ->
         raise LcamError(
             f"the head of {identity.name} cannot be trained: what follows layer {identity.layer} "
             "is not average pooling and one linear layer",
-            "leave --train-head out, or name the layer before the pooling: --layer NAME",
+            "remove --train-head, or pass the layer before the pooling: --layer NAME",
         )
     return TrainedHeadModule(PositionLogitsModule(kind, feature_scale(A).cpu(), seed), linear)

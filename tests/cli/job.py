@@ -35,7 +35,7 @@ def lcam(capfd: pytest.CaptureFixture[str]) -> Lcam:
 
 
 def begin(folder: Path, monkeypatch: pytest.MonkeyPatch, own: str, pictures: int) -> None:
-    """Go to ``folder``, with the networks of ``own`` in own.py, and some pictures in photos/."""
+    """Go to ``folder``, with the networks of ``own`` in own.py, and some images in photos/."""
     monkeypatch.chdir(folder)
     (folder / "own.py").write_text(own)
     write_pictures(folder / "photos", pictures)

@@ -79,10 +79,16 @@ def flood(console: Console) -> None:
 
 
 def progress(console: Console) -> None:
-    with console.progress(3, "explain", "images") as bar:
-        bar.advance(2)
-        console.info("[bold]in between[/bold]")
-        bar.advance(1)
+    with console.working():
+        time.sleep(0.15)
+        with console.progress(3, "explain", "images") as bar:
+            bar.advance(2)
+            console.info("[bold]in between[/bold]")
+            bar.note("loss 0.5 [red]")
+            bar.advance(1)
+        console.info("done")
+        console.result("a result")
+        console.info("after it")
 
 
 def wait(console: Console) -> None:

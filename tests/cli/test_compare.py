@@ -62,7 +62,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def attention(folder: Path, lcam: Lcam) -> Path:
-    """A trained attention, which brings its own preprocessing."""
+    """A trained attention, which includes its own preprocessing."""
     assert lcam("train").code == 0
     settings = SETTINGS.partition("[compare]")[0] + '[compare]\nbackbone = "own.py:net"\n'
     (folder / "lcam.toml").write_text(settings)
@@ -88,7 +88,7 @@ def comparable(result: dict[str, Any]) -> list[dict[str, Any]]:
 def test_the_default_is_all_of_one_pass_and_the_floor(folder: Path, lcam: Lcam) -> None:
     done = lcam("compare", "photos")
     assert done.code == 0, done.err
-    assert "without lcam: no trained attention" in done.err
+    assert "skipped lcam: there is no trained attention" in done.err
     shown = [line.split("│")[1].strip() for line in done.out.splitlines() if line.startswith("│")]
     assert shown[0] == "gradcam"
     assert shown[-1] == "random"
@@ -151,7 +151,7 @@ def test_without_a_backbone_a_run_that_knows_one_is_named(attention: Path, lcam:
     done = lcam("compare", "photos", "--methods", "gradcam")
     assert done.code == 2
     assert "no backbone named" in done.err
-    assert "or --attention runs/own.py-net-img" in done.err
+    assert "or pass --attention runs/own.py-net-img" in done.err
 
 
 def test_attentions_of_different_backbones_are_refused_by_name(attention: Path, lcam: Lcam) -> None:
@@ -206,7 +206,7 @@ def test_the_figure_has_a_tile_a_map(folder: Path, lcam: Lcam, classes: tuple[st
     with Image.open("f.png") as drawn:
         columns = 8 * max(len(classes), 1)
         assert drawn.width > columns * 300
-        assert drawn.height > 3 * 300, "the pictures, gradcam and random"
+        assert drawn.height > 3 * 300, "the images, gradcam and random"
         pixels = np.asarray(drawn.convert("RGB"), np.float32)
     tile = (slice(-150, -140), slice(-150, -140))
     assert pixels[tile].std() > 0 or pixels[tile].mean() < 255, "the last tile is drawn"
@@ -241,7 +241,7 @@ def test_pictures_none_of_which_can_be_read(folder: Path, lcam: Lcam) -> None:
         path.write_text("no picture")
     done = lcam("compare", "photos")
     assert done.code == 2
-    assert "no method explained any of the 10 pictures" in done.err
+    assert "no method could explain any of the 10 images" in done.err
     assert "none could be read" in done.err
 
 
@@ -249,7 +249,7 @@ def test_pictures_none_of_which_can_be_read(folder: Path, lcam: Lcam) -> None:
 
 
 class Fragile(GradCam):
-    """Fails where a picture's mean is among the darkest; with ``always``, on every picture."""
+    """Fails where an image's mean is among the darkest; with ``always``, on every image."""
 
     name = "fragile"
 
@@ -300,11 +300,11 @@ def test_a_method_that_explains_nothing(
     enter(monkeypatch, "hopeless", lambda *_: Fragile(2.0))
     named = lcam("compare", "photos", "--methods", "gradcam,hopeless")
     assert named.code == 2
-    assert "gave hopeless up" in named.err
+    assert "stopped hopeless" in named.err
     left_out = lcam("compare", "photos", "--format", "json")
     assert left_out.code == 3
-    assert left_out.err.count("too dark") == 1, "told once, not picture by picture"
-    assert "left out hopeless: it fails on every picture" in left_out.err
+    assert left_out.err.count("too dark") == 1, "told once, not image by picture"
+    assert "skipped hopeless: it fails on every image" in left_out.err
     assert "hopeless" not in left_out.out
     assert json.loads(left_out.out)["images"] == 10
 
@@ -326,7 +326,7 @@ def test_a_method_that_cannot_explain_this_backbone(
     assert "picky does not like" in named.err
     everything = lcam("compare", "photos", "--methods", "all")
     assert everything.code == 0
-    assert "left out picky: picky does not like own.py:net" in everything.err
+    assert "skipped picky: picky does not like own.py:net" in everything.err
     assert lcam("compare", "photos").code == 0, "nobody asked for it"
 
 
@@ -334,7 +334,7 @@ def test_a_method_that_cannot_explain_this_backbone(
 
 
 class Counting(GradCam):
-    """Counts the pictures it explains, and can ask to stop in the middle."""
+    """Counts the images it explains, and can ask to stop in the middle."""
 
     def __init__(self, name: str, passes: int, stop: signal.Signals | None = None) -> None:
         super().__init__()
@@ -369,7 +369,7 @@ def test_an_interrupted_comparison_goes_on_by_method(
     slow.stop = None
     resumed = lcam(*words, "--resume")
     assert resumed.code == 0, resumed.err
-    assert "taken over from an earlier run: quick, random" in resumed.err
+    assert "reused from an earlier run: quick, random" in resumed.err
     assert "nothing to resume" not in resumed.err
     assert quick.count == 10, "not done again"
     assert slow.count == 14, "begun anew"
@@ -401,7 +401,7 @@ def test_other_settings_or_pictures_are_not_taken_over(
     Image.new("RGB", (50, 40), "red").save(folder / "photos" / "000.jpg")
     before = quick.count
     assert lcam(*words).code == 0
-    assert quick.count == before + 10, "a picture has changed"
+    assert quick.count == before + 10, "an image has changed"
     for kept in (folder / "runs" / "compare").rglob("*.npz"):
         kept.write_bytes(kept.read_bytes()[:100])
     assert lcam(*words).code == 0, "a damaged file is no reason to fail"
@@ -450,7 +450,7 @@ def test_two_rows_of_one_name_inside_are_two_rows(
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        ([], ["no pictures to compare on"]),
+        ([], ["no images to compare on"]),
         (["photos", "--methods", "gradcamm"], ["gradcamm", "gradcam"]),
         (["photos", "--metrics", "insertoin"], ["insertoin", "insertion"]),
         (["photos", "--out", "maps.png"], ["maps.png", ".h5"]),

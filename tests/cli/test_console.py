@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pty
+import re
 import signal
 import subprocess
 import time
@@ -12,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from lcam_cli.cli.console import Console, PlainProgress, interruptible
+from lcam_cli.cli.console import Console, interruptible
+from lcam_cli.cli.progress import Bar, PlainProgress, live_progress
+from lcam_cli.reports.text import wrapped
 from tests.cli.conftest import SAMPLE, Run, environment
 
 
@@ -64,6 +67,8 @@ def test_progress_in_a_pipe_has_no_control_codes(process: Run) -> None:
     err = process("act", "progress").stderr
     assert err.splitlines()[0] == "[bold]in between[/bold]"
     assert err.splitlines()[1].startswith("explain: 3/3 images, ")
+    assert err.splitlines()[1].endswith(", loss 0.5 [red]")
+    assert err.splitlines()[2:] == ["done", "after it"]
     assert "\x1b" not in err
     assert "\r" not in err
 
@@ -94,6 +99,43 @@ def test_progress_on_a_terminal_is_a_bar_and_notes_stay_whole() -> None:
     assert "3/3" in written
     assert "\x1b[" in written
     assert "[bold]in between[/bold]" in written
+    assert "loss 0.5 [red]" in written
+
+
+def test_a_terminal_shows_that_a_command_is_at_work_before_its_bar_and_not_after_its_result() -> (
+    None
+):
+    written = on_terminal("act", "progress")
+    spins = [at.start() for at in re.finditer("loading PyTorch", written)]
+    assert spins[0] < written.index("3/3")
+    assert written.endswith("after it\r\n")
+
+
+def test_many_names_leave_room_for_the_bar() -> None:
+    with live_progress("images") as display:
+        for what in ("explain", "cam, gradcam, random", "gradcam, gradcam++, xgradcam, random"):
+            Bar(display, 3, what)
+        shown = [task.description for task in display.tasks]
+    assert shown == ["explain", "cam, gradcam, random", "gradcam and 3 more"]
+
+
+def test_lines_are_broken_between_words() -> None:
+    line = "  overlays are darker outside the crop; use --fit pad to show it all"
+    assert wrapped(line, 40) == [
+        "  overlays are darker outside the crop;",
+        "  use --fit pad to show it all",
+    ]
+    assert wrapped(line, None) == wrapped(line, 80) == [line]
+    assert wrapped("gradients averaged to weights", 24, "gradcam  ") == [
+        "gradcam  gradients",
+        "         averaged to",
+        "         weights",
+    ]
+    assert wrapped("see " + 30 * "x", 20) == ["see", 30 * "x"], "a path stays whole"
+
+
+def test_quiet_shows_no_spinner() -> None:
+    assert on_terminal("act", "progress", "--quiet") == ""
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ command = job.lcam
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Four classes in four folders, three pictures each; the network is right on some."""
+    """Four classes in four folders, three images each; the network is right on some."""
     job.begin(tmp_path, monkeypatch, OWN, 0)
     (tmp_path / "lcam.toml").write_text(SETTINGS)
     for c in range(4):
@@ -87,7 +87,7 @@ def test_labels_from_a_file_say_the_same(folder: Path, lcam: Lcam) -> None:
     (folder / "labels.txt").write_text("\n".join(lines[1:]))
     done = lcam("photos", "--labels", "labels.txt", "--format", "json")
     assert done.code == 0
-    assert "1 pictures have no label in labels.txt" in done.err
+    assert "1 images have no label in labels.txt" in done.err
     found = as_json(done)
     assert (found["images"], found["unlabelled"]) == (11, 1)
     left_out = lines[0].partition(" ")[0]
@@ -117,9 +117,9 @@ def test_figure_report_and_file(folder: Path, lcam: Lcam) -> None:
     assert done.code == 0, done.err
     assert done.out == ""
     text = (folder / "page" / "index.html").read_text()
-    count = text.count("<li data-group=")
-    assert f"{count} of 12 pictures misclassified" in text
-    assert (folder / "d.md").read_text().startswith(f"{count} of 12 pictures misclassified")
+    count = len(list((folder / "page" / "lcam-files" / "maps").iterdir()))
+    assert f"{count} of 12 images misclassified" in text
+    assert (folder / "d.md").read_text().startswith(f"{count} of 12 images misclassified")
     assert (folder / "f.png").stat().st_size > 10_000
     for k, told in ((0, "f.png exists"), (2, "--report page is not empty"), (4, "d.md exists")):
         again = lcam("photos", "--labels", "folders", *outputs[k : k + 2])
@@ -134,7 +134,7 @@ def test_no_mistake_is_told_and_fine(folder: Path, lcam: Lcam) -> None:
         (folder / "photos" / picture["path"]).unlink()
     right = lcam("photos", "--labels", "folders", "--figure", "f.png")
     assert right.code == 0, right.err
-    assert "no misclassified picture among" in right.out
+    assert "no misclassified image among" in right.out
     assert "nothing to draw" in right.err
     assert not (folder / "f.png").exists()
 
@@ -143,7 +143,7 @@ def test_no_mistake_is_told_and_fine(folder: Path, lcam: Lcam) -> None:
     ("words", "told"),
     [
         (("photos",), "no labels"),
-        (("--labels", "folders"), "no pictures to diagnose"),
+        (("--labels", "folders"), "no images to diagnose"),
         (("photos", "--labels", "missing.txt"), "cannot read labels from missing.txt"),
         (("photos", "--labels", "folders", "--nu", "0"), "--nu 0 is not above 0"),
         (("photos", "--labels", "folders", "--nu", "nan"), "--nu nan is not above 0"),
@@ -168,11 +168,11 @@ def test_unknown_labels_are_named_in_one_line(folder: Path, lcam: Lcam) -> None:
     done = lcam("photos", "--labels", "folders")
     assert done.code == 2
     first = done.err.splitlines()[1]
-    assert "no class named" in first
+    assert "there is no class named" in first
     assert "'owl'" in first
     assert "'newt'" in first
     assert "(…/newt/000.jpg)" in first or "(…/owl/000.jpg)" in first
-    assert "`--labels folders` wants …/CLASS/picture.jpg; else use --labels FILE" in done.err
+    assert "`--labels folders` needs …/CLASS/image.jpg; otherwise use --labels FILE" in done.err
 
 
 def test_bad_pictures_are_skipped(folder: Path, lcam: Lcam) -> None:
@@ -190,6 +190,7 @@ def test_an_interrupt_leaves_no_result(
     original = module.gather_evidence
 
     def interrupted(*args: Any, **kwargs: Any) -> Any:
+        monkeypatch.setattr(module, "gather_evidence", original)  # a second signal kills
         os.kill(os.getpid(), signal.SIGINT)
         return original(*args, **kwargs)
 
@@ -211,10 +212,28 @@ def test_help_does_not_import_torch() -> None:
     assert b"--labels" in done.stdout
 
 
+def test_a_second_method_is_named_chosen_or_left_out(folder: Path, lcam: Lcam) -> None:
+    words = ("photos", "--labels", "folders", "--format", "json")
+    by_default = as_json(lcam(*words))
+    assert by_default["second_method"]["method"] == "gradcam++", "the first is Grad-CAM"
+    moved = [p for p in by_default["pictures"] if p["second_group"] != p["group"]]
+    assert by_default["second_method"]["other_group"] == len(moved)
+    none = as_json(lcam(*words, "--second-method", "none"))
+    assert "second_method" not in none
+    assert all("second_group" not in p for p in none["pictures"])
+    assert none["groups"] == by_default["groups"]
+    done = lcam(*words, "--second-method", "random", "--same-region", "0.2", "--evidence", "0")
+    assert as_json(done)["second_method"]["method"] == "random"
+    assert "into another group than gradcam: the groups depend on the method" in done.err
+    wrong = lcam(*words, "--second-method", "gradcm")
+    assert wrong.code == 2
+    assert "unknown method 'gradcm'" in wrong.err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["cam", "gradcam"])
 def test_the_planted_shortcut_is_named_first(tmp_path: Path, method: str) -> None:
-    """The real command on the demo's pictures, without a trained attention."""
+    """The real command on the demo's images, without a trained attention."""
     write_pictures(tmp_path / "photos", per_class=3, seed=PHOTOS_SEED)
     write_misplaced(tmp_path / "misplaced", ashore=8, afloat=2)
     words = ["photos", "misplaced", "--labels", "folders", "--format", "json"]
@@ -259,4 +278,4 @@ def test_photographs(
     assert found["images"] == 60
     assert 0 < found["misclassified"] < 30
     assert sum(group["pictures"] for group in found["groups"].values()) == found["misclassified"]
-    assert found["classes"][0]["suspicion"] < 0.25, "one picture a class tells little"
+    assert found["classes"][0]["suspicion"] < 0.25, "one image a class tells little"

@@ -33,7 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def squashed(folder: Path, lcam: Lcam) -> Path:
-    """A run that was trained on squashed pictures."""
+    """A run that was trained on squashed images."""
     done = lcam(*TRAIN, "--fit", "squash", "--out", "runs/squashed")
     assert done.code == 0, done.err
     return folder / "runs" / "squashed"
@@ -46,7 +46,7 @@ def fit_of(maps: str, group: str = "/") -> str:
 
 
 def test_training_sees_the_whole_picture_squashed(folder: Path, lcam: Lcam) -> None:
-    """Where the crop is all of the resized square, as a run on pictures squashed beforehand."""
+    """Where the crop is all of the resized square, as a run on images squashed beforehand."""
     same = (*NET, "--resize", "32", *FEW)
     (folder / "small").mkdir()
     for path in sorted((folder / "photos").iterdir()):
@@ -144,7 +144,35 @@ def test_another_fit_is_another_run(folder: Path) -> None:
     assert train_attention("photos", options, stop=after(3)).interrupted
     for fit in (None, "crop"):
         cropped = replace(options, backbone=replace(options.backbone, fit=fit), resume=True)  # type: ignore[arg-type]
-        with pytest.raises(LcamError, match="a run with other settings or pictures"):
+        with pytest.raises(LcamError, match="a run with other settings or images"):
             train_attention("photos", cropped)
     result = train_attention("photos", replace(options, resume=True))
     assert result.attention.read_bytes() == whole.attention.read_bytes()
+
+
+def test_pad_goes_from_training_to_every_command(folder: Path, lcam: Lcam) -> None:
+    for i, path in enumerate(sorted((folder / "photos").iterdir())):  # wide ones, and tall ones
+        picture = Image.open(path).convert("RGB")
+        picture.resize((60, 30) if i % 2 else (25, 50)).save(path)
+    done = lcam(*TRAIN, "--fit", "pad", "--out", "runs/padded")
+    assert done.code == 0, done.err
+    file = load_attention(folder / "runs" / "padded" / "attention.safetensors")
+    assert file.settings is not None
+    assert file.settings.preprocess.fit == "pad"
+    done = lcam("explain", "photos", *OWN, "--overlays", "overlays")
+    assert done.code == 0, done.err
+    assert fit_of("maps.h5") == "pad"
+    with h5py.File("maps.h5") as maps:
+        boxes = dict(zip(maps["path"].asstr()[:], maps["crop_box"][:].tolist(), strict=True))
+    assert boxes["001.jpg"] == [0, -15, 60, 45]
+    assert boxes["000.jpg"] == [-12.5, 0, 37.5, 50]
+    done = lcam("evaluate", *OWN, "--nu", "50", "--report", "page")
+    assert done.code == 0, done.err
+    words = ("compare", "photos", *OWN, "--methods", "lcam-img,cam", "--nu", "50")
+    done = lcam(*words, "--out", "rows.h5", "--figure", "figure.png", "--report", "pages")
+    assert done.code == 0, done.err
+    assert fit_of("rows.h5", "cam") == "pad"
+    Path("names.txt").write_text("".join(f"{i:03}.jpg 1\n" for i in range(6)))
+    words = ("diagnose", "photos", *OWN, "--labels", "names.txt", "--report", "errors")
+    done = lcam(*words, "--out", "wrong", "--figure", "wrong.png")
+    assert done.code in (0, 3), done.err

@@ -88,7 +88,7 @@ def test_refusals_are_one_line_and_no_internal_error(folder: Path, lcam: Lcam) -
     done = lcam("explain", "photos", "--backbone", "mine", "--method", "gradcam")
     assert done.code == 2
     first, *rest = done.err.splitlines()
-    assert "mine/config.json refused: it asks for code of its own" in first
+    assert "mine/config.json refused: it asks for its own code" in first
     assert len(rest) == 1
     done = lcam("explain", "photos", "--backbone", "hf/nowhere/at/all", "--method", "gradcam")
     assert done.code == 2

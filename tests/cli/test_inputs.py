@@ -51,7 +51,7 @@ def test_a_folder_that_has_been_on_a_phone_and_a_mac(folder: Path, lcam: Lcam) -
     shutil.copy(photos / "005.jpg", photos / "no_extension")
     told = (
         "warning: 1 file without an extension, 1 .jxl in photos are not read (convert other "
-        "formats to PNG; name files without a picture's extension themselves)"
+        "formats to PNG; for files without an image's extension, pass the files themselves)"
     )
     Path("labels.txt").write_text("".join(f"00{k}.jpg {k % 4}\n" for k in range(6)))
     for words in (
@@ -78,9 +78,9 @@ def test_a_file_that_is_named_says_what_it_is(folder: Path, lcam: Lcam) -> None:
     assert done.code == 3
     assert [line.removeprefix("warning: skipped ") for line in warnings(done)[:4]] == [
         "phone.jpg: truncated or damaged HEIC",
-        "a.nii.gz: .nii.gz is not read: of volumes, export slices as PNG or TIFF",
+        "a.nii.gz: .nii.gz is not read: export the slices of volumes as PNG or TIFF",
         "scan: not DICOM, or damaged at its start",
-        "c.jpg: not a picture, or damaged at its start",
+        "c.jpg: not an image, or damaged at its start",
     ]
 
 
@@ -149,7 +149,7 @@ def test_a_file_of_0_1_0_that_lacks_second_names_says_so(folder: Path, lcam: Lca
         done = lcam("explain", "photos", *GRADCAM, "--resume")
         assert done.code == 2
         assert "000b.jpg" in done.err
-        assert "(lcam 0.1.0 left out a picture's second name" in done.err
+        assert "(lcam 0.1.0 skipped an image's second name" in done.err
     Path("photos/000b.jpg").unlink()
     done = lcam("explain", "photos", *GRADCAM, "--resume")
     assert done.code == 0, done.err
@@ -168,8 +168,8 @@ def test_paths_named_twice_and_links_to_folders(folder: Path, lcam: Lcam) -> Non
     done = lcam("explain", "photos", "photos/000.jpg", "./photos/001.jpg", *GRADCAM)
     assert done.code == 0, done.err
     assert warnings(done) == [
-        "warning: 2 paths were named twice: each picture counts once a path",
-        "warning: 1 link to a folder passed over: photos/more (named itself, a link is followed)",
+        "warning: 2 paths were named twice: each path counts once",
+        "warning: skipped 1 link to a folder: photos/more (to follow a link, name the link itself)",
     ]
     assert len(rows()) == 6
 
@@ -177,7 +177,7 @@ def test_paths_named_twice_and_links_to_folders(folder: Path, lcam: Lcam) -> Non
 def test_what_lcam_wrote_among_the_pictures_is_told_and_passed_over(
     folder: Path, lcam: Lcam
 ) -> None:
-    """All that the commands leave in the folder of pictures, and what the next one makes of it."""
+    """All that the commands leave in the folder of images, and what the next one makes of it."""
     shutil.copy("photos/000.jpg", "photos/frame.0001.png")  # the user's, whatever its name
     for words in (
         ("explain", "photos", *GRADCAM, "--overlays", "photos/drawn"),
@@ -196,15 +196,15 @@ def test_what_lcam_wrote_among_the_pictures_is_told_and_passed_over(
     assert done.code == 0, done.err
     assert set(rows("again.h5")) == {*rows(), "drawn/mine.jpg"}
     (line,) = warnings(done)
-    told = line.removeprefix("warning: lcam's own pictures passed over: ").split(", ")
+    told = line.removeprefix("warning: skipped lcam's own images: ").split(", ")
     assert sorted(told) == [
         "1 figure in photos",
         "1 loss curve in photos/runs/net-img",
         "7 maps in photos/pngs/maps",
         "7 overlays in photos/drawn",
         "7 overlays in photos/pngs/overlays",
-        "7 report pictures in photos/compared/lcam-files",
-        "7 report pictures in photos/report/lcam-files",
+        "7 report images in photos/compared/lcam-files",
+        "7 report images in photos/report/lcam-files",
     ]
     # The same command goes on, though its outputs lie among its inputs.
     Path("photos/drawn/mine.jpg").unlink()
@@ -219,10 +219,10 @@ def test_figures_elsewhere_leave_no_mark(folder: Path, lcam: Lcam) -> None:
     words = ("compare", "photos", *SMALL, "--methods", "gradcam", "--figure", "results/fig.png")
     assert lcam(*words).code == 0
     assert not list(Path("results").glob(MARK))
-    # An overlay is a picture like any other where it is named.
+    # An overlay is an image like any other where it is named.
     assert lcam("explain", "photos", *GRADCAM, "--overlays", "o").code == 0
     overlay = next(Path("o").rglob("*.png"))
-    assert lcam("explain", overlay, *GRADCAM, "--out", "one.h5").out == "1 maps in one.h5\n"
+    assert lcam("explain", overlay, *GRADCAM, "--out", "one.h5").out == "1 map in one.h5\n"
 
 
 PEAK = """
@@ -239,7 +239,7 @@ sys.exit(code)
 def test_an_overlay_of_a_large_picture_takes_few_bytes_a_pixel(
     folder: Path, extension: str
 ) -> None:
-    """The most that any of the processes holds, beyond what it holds for small pictures."""
+    """The most that any of the processes holds, beyond what it holds for small images."""
     side = 5000
     cells = np.random.default_rng(0).integers(0, 256, (60, 60, 3), np.uint8)
     Path("large").mkdir()

@@ -20,7 +20,7 @@ from torch import nn
 
 
 def net():
-    '''Class c is a picture whose brightness lies in the c-th of twelve parts.'''
+    '''Class c is an image whose brightness lies in the c-th of twelve parts.'''
     convolution, head = nn.Conv2d(3, 4, 4, 4), nn.Linear(4, 12)
     centres = (torch.arange(12.0) + 0.5) / 12
     with torch.no_grad():
@@ -44,7 +44,7 @@ lcam = job.lcam
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Twelve folders as their classes are called, in each two pictures called as in all others."""
+    """Twelve folders as their classes are called, in each two images called as in all others."""
     from PIL import Image
 
     job.begin(tmp_path, monkeypatch, OWN, 0)
@@ -102,13 +102,13 @@ def test_the_maps_file_knows_the_names_of_ones_own_classes(folder: Path, lcam: L
         file["classes"] = names[:3]
     wrong = evaluate("--labels", "folders")
     assert wrong.code == 2
-    assert "maps.h5 names 3 classes; own.py:net has 12" in wrong.err
+    assert "maps.h5 lists 3 classes, but own.py:net has 12" in wrong.err
     # A file of an older version knows no names: they have to be given.
     with h5py.File("maps.h5", "r+") as file:
         del file["classes"]
     old = evaluate("--labels", "folders")
     assert old.code == 2
-    assert "no class named 'grey 0'" in old.err
+    assert "there is no class named 'grey 0'" in old.err
     assert accuracy(evaluate("--labels", "folders", "--classes", "classes.txt").out)[0] == 100
 
 
@@ -123,8 +123,8 @@ def test_names_that_repeat_count_for_their_own_picture(folder: Path, lcam: Lcam)
     Path("labels.csv").write_text("\n".join([*lines[:-2], "elsewhere.png,3"]))
     some = evaluate("--labels", "labels.csv")
     assert accuracy(some.out) == (100, 22)
-    assert "1 of 23 lines of labels.csv match no picture" in some.err
-    assert "2 of 24 pictures have no label in labels.csv" in some.err
+    assert "1 of 23 lines of labels.csv match no image" in some.err
+    assert "2 of 24 images have no label in labels.csv" in some.err
     Path("labels.csv").write_text("image_0000.png 0\nimage_0000.png 1\n")
     both = evaluate("--labels", "labels.csv")
     assert both.code == 2
@@ -137,7 +137,7 @@ def test_names_that_repeat_count_for_their_own_picture(folder: Path, lcam: Lcam)
         ([0, *range(11)], "the class after"),
         ([1, *range(2, 12), 11], "the class before (do the labels count from 1?)"),
         ([0, 1, 10, 11, 2, 3, 4, 5, 6, 7, 8, 9], "sorted as text (0, 1, 10, 2, …)"),
-        ([3, 7, 1, 10, 0, 11, 4, 9, 2, 6, 8, 5], "another class, the same for all of a class"),
+        ([3, 7, 1, 10, 0, 11, 4, 9, 2, 6, 8, 5], "another class, always the same one"),
         (list(range(12)), ""),
     ],
 )
@@ -154,7 +154,7 @@ def test_another_order_of_the_classes_is_told_once(
         assert done.code == 0, done.err
         assert done.err.count("in another order") == (1 if told else 0), done.err
         assert told in done.err
-        assert ("--classes FILE names the classes" in done.err) == bool(told)
+        assert ("pass --classes FILE with the classes" in done.err) == bool(told)
 
 
 def test_training_and_diagnosing_take_the_same_names(folder: Path, lcam: Lcam) -> None:
@@ -170,7 +170,7 @@ def test_training_and_diagnosing_take_the_same_names(folder: Path, lcam: Lcam) -
         *("--format", "json"),
     )
     assert json.loads(done.out)["images"] == 24
-    assert "1 pictures have no label in labels.csv" in done.err
+    assert "1 images have no label in labels.csv" in done.err
     trained = lcam(
         *("train", "sorted", *NETWORK, "--mode", "bla", "--train-head", "--labels", labels),
         *("--epochs", "1", "--out", "run"),
@@ -188,7 +188,7 @@ def test_compare_says_how_often_the_classifier_is_right(folder: Path, lcam: Lcam
     assert "accuracy" not in json.loads(compare().out)
     # What an earlier run finished is taken over, though it was asked for no labels.
     done = compare("--labels", "folders", "--resume")
-    assert "taken over from an earlier run: gradcam, random" in done.err
+    assert "reused from an earlier run: gradcam, random" in done.err
     assert accuracy(done.out) == (100, 24)
     # The prediction counts, whatever class is explained.
     assert accuracy(compare("--labels", "folders", "--class", "grey 3").out) == (100, 24)
@@ -196,13 +196,13 @@ def test_compare_says_how_often_the_classifier_is_right(folder: Path, lcam: Lcam
     moved = [(c + 2) % 12 for c in range(12)]
     found = json.loads(compare("--labels", file_of(moved)).out)["accuracy"]
     assert found == {"top1": 0, "top5": round(100 * 10 / 12, 4), "labelled": 24}
-    # Only the pictures of the rows count, and only those with a label.
+    # Only the images of the rows count, and only those with a label.
     Path("sorted/grey 0/image_0000.png").write_text("no picture")
     lines = Path(file_of(list(range(12)))).read_text().splitlines()
     Path("labels.csv").write_text("\n".join(lines[:-1]))
     some = compare("--labels", "labels.csv")
     assert (some.code, accuracy(some.out)) == (3, (100, 22))
-    assert "1 of 24 pictures have no label in labels.csv" in some.err
+    assert "1 of 24 images have no label in labels.csv" in some.err
     table = lcam(
         *("compare", "sorted", *NETWORK, "--methods", "gradcam", "--nu", "50"),
         *("--labels", "labels.csv", "--format", "markdown"),

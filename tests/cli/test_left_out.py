@@ -50,10 +50,10 @@ def nothing():
 
 
 def never_2():
-    '''Class 2 scores exactly 0, whatever the picture.'''
+    '''Class 2 scores exactly 0, whatever the image.'''
     return changed(bias=lambda b: b[2].fill_(-1000))
 """
-NO_NUMBERS = "the classifier's scores are not numbers on this picture"
+NO_NUMBERS = "the classifier's scores are not finite on this image"
 SIZE = ("--weights", "none", "--image-size", "32", "--batch-size", "4")
 
 command = job.lcam
@@ -61,7 +61,7 @@ command = job.lcam
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Four pictures, and a folder with two of one colour among them."""
+    """Four images, and a folder with two of one colour among them."""
     job.begin(tmp_path, monkeypatch, OWN, 4)
     write_pictures(tmp_path / "mixed", 4)
     for name, grey in (("001b", 0), ("003b", 255)):
@@ -100,7 +100,7 @@ def test_explain_lists_pictures_without_scores_and_finishes_the_rest(
         assert done.code == 3, done.err
         for name in ("001b.png", "003b.png"):
             assert done.err.count(f"skipped mixed/{name}: {NO_NUMBERS}\n") == 1
-        assert "2 of the inputs are left out (exit code 3)" in done.err
+        assert "2 of the inputs are skipped (exit code 3)" in done.err
         good, mixed = rows_of("good.h5"), rows_of("maps.h5")
         assert list(mixed["path"]) == list(good["path"])
         np.testing.assert_allclose(mixed["saliency"], good["saliency"], atol=2e-3)
@@ -125,8 +125,8 @@ def test_where_no_picture_has_scores_one_error_says_so(
     (folder / "labels.txt").write_text("".join(f"00{i}.jpg {i}\n" for i in range(4)))
     done = lcam(what, "nothing", "photos", *words)
     assert done.code == 2, done.err
-    wanted = "error: the classifier's scores are not numbers on any of the 4 pictures\n"
-    assert wanted + "its weights may hold NaN" in done.err
+    wanted = "error: the classifier's scores are not finite on any of the 4 images\n"
+    assert wanted + "check that its weights hold no NaN" in done.err
     assert "skipped" not in done.err
     assert "--precision" not in done.err, "it was fp32"
     if what == "explain":  # as often as it is asked
@@ -140,7 +140,7 @@ def test_evaluate_does_not_end_at_a_picture_without_scores(
     explain = ("explain", "standardised", "mixed", "--method", "gradcam", "--out", "maps.h5")
     assert lcam(*explain).code == 3
     evaluate = partial(lcam, "evaluate", "standardised", "maps.h5", "--nu", "50", "--format")
-    # A picture that is replaced after it was explained.
+    # An image that is replaced after it was explained.
     before = json.loads(evaluate("json").out)
     Image.new("RGB", (50, 40), (9, 9, 9)).save(folder / "mixed" / "002.jpg")
     done = evaluate("json")
@@ -152,7 +152,7 @@ def test_evaluate_does_not_end_at_a_picture_without_scores(
         Image.new("RGB", (50, 40), (9, 9, 9)).save(path)
     none = evaluate("json")
     assert none.code == 2
-    assert "the classifier's scores are not numbers on any of the 4 pictures" in none.err
+    assert "the classifier's scores are not finite on any of the 4 images" in none.err
 
 
 def test_evaluate_leaves_out_what_a_map_hides_wholly(
@@ -164,7 +164,10 @@ def test_evaluate_leaves_out_what_a_map_hides_wholly(
         file["saliency"][1] = 0
     done = lcam("evaluate", "standardised", "maps.h5", "--nu", "50", "--format", "json")
     assert done.code == 3, done.err
-    assert "001.jpg: the classifier's scores are not numbers on what the map leaves" in done.err
+    assert (
+        "001.jpg: the classifier's scores are not finite on the part of this image that its map "
+        "keeps" in done.err
+    )
     assert json.loads(done.out)["images"] == 3
 
 
@@ -182,10 +185,10 @@ def test_compare_scores_the_rest(folder: Path, lcam: Callable[..., Ended]) -> No
     assert (found["images"], found["skipped"]) == (4, 2)
     for one, other in zip(found["rows"], good["rows"], strict=True):
         assert one["nu"]["50"]["ad"] == pytest.approx(other["nu"]["50"]["ad"], abs=1e-2)
-    # Deletion ends with black, on which there is no score: no picture has such a curve.
+    # Deletion ends with black, on which there is no score: no image has such a curve.
     assert found["undefined"] == {"ad": 0, "deletion": 4}
     assert found["rows"][0]["deletion"] == {"auc": None, "ci95": None}
-    assert "deletion: 4 maps left out, on whose way a score is no number" in done.err
+    assert "deletion: 4 maps skipped because a score on the curve is not finite" in done.err
     with h5py.File("all.h5") as file:
         assert [p.decode() for p in file["gradcam/skipped/path"]] == ["001b.png", "003b.png"]
 
@@ -212,8 +215,8 @@ def test_explain_tells_of_flat_maps_once_with_the_reason(
     done = lcam(*words, "--method", "gradcam", "--batch-size", "2")
     assert done.code == 0, done.err
     told = (
-        "warning: flat maps, the same everywhere, say nothing (gradcam 4 of 4): nothing in layer 3 "
-        "speaks for the class, only against it; --method cam keeps the sign\n"
+        "warning: flat maps (the same everywhere) explain nothing (gradcam 4 of 4): no feature "
+        "of layer 3 raises the score of the class; --method cam keeps the sign\n"
     )
     assert done.err.count(told) == done.err.count("flat maps") == 1
     again = lcam(*words, "--method", "gradcam", "--resume")
@@ -238,7 +241,10 @@ def test_evaluate_and_compare_mark_flat_maps(folder: Path, lcam: Callable[..., E
     lcam("explain", "against", "photos", "--method", "gradcam", "--out", "maps.h5")
     evaluated = lcam("evaluate", "against", "maps.h5", "--nu", "50")
     assert evaluated.code == 0, evaluated.err
-    assert evaluated.err.count("(gradcam 4 of 4): nothing in layer 3 speaks for the class") == 1
+    assert (
+        evaluated.err.count("(gradcam 4 of 4): no feature of layer 3 raises the score of the class")
+        == 1
+    )
     head = next(line for line in evaluated.out.splitlines() if "method" in line)
     assert "flat" in head
     compare = ("compare", "against", "photos", "--methods", "gradcam,layercam,cam", "--nu", "50")
@@ -248,7 +254,7 @@ def test_evaluate_and_compare_mark_flat_maps(folder: Path, lcam: Callable[..., E
         *(("gradcam", 4), ("layercam", 4), ("cam", 0), ("random", 0))
     ]
     assert compared.err.count("flat maps") == 1
-    assert "(gradcam 4 of 4, layercam 4 of 4): gradcam: nothing in layer 3" in compared.err
+    assert "(gradcam 4 of 4, layercam 4 of 4): gradcam: no feature of layer 3" in compared.err
     again = lcam(*compare, "--format", "json", "--resume")
     assert json.loads(again.out)["rows"][0]["flat_maps"] == 4
     assert "flat" not in lcam(*compare[:4], "cam", "--nu", "50").out
@@ -267,7 +273,10 @@ def test_diagnose_tells_of_flat_maps(folder: Path, lcam: Callable[..., Ended]) -
     found = json.loads(done.out)
     both = 2 * found["misclassified"]
     assert found["flat_maps"] == both > 0
-    assert f"(gradcam {both} of {both}): nothing in layer 3 speaks for the class" in done.err
+    assert (
+        f"(gradcam {both} of {both}): no feature of layer 3 raises the score of the class"
+        in done.err
+    )
 
 
 def test_a_layer_that_does_not_reach_the_scores_is_named(
@@ -299,9 +308,9 @@ def test_a_score_of_0_has_no_average_drop(folder: Path, lcam: Callable[..., Ende
     evaluate = partial(lcam, "evaluate", "never_2", "maps.h5", "--nu", "50", "--format")
     done = evaluate("json")
     assert done.code == 0
-    # Of four classes a picture one scores 0; the mean is over the three others.
+    # Of four classes an image one scores 0; the mean is over the three others.
     assert json.loads(done.out)["undefined"] == {"ad": 4, "ag": 0}
-    assert done.err.count("AD: 4 maps of score 0 left out, for which it is undefined") == 1
+    assert done.err.count("AD: 4 maps of score 0 skipped (undefined)") == 1
     lcam(*explain[:-2], "--class", "2", "--out", "only.h5")
     only = partial(lcam, "evaluate", "never_2", "only.h5", "--nu", "50")
     found = json.loads(only("--format", "json").out)
@@ -309,18 +318,20 @@ def test_a_score_of_0_has_no_average_drop(folder: Path, lcam: Callable[..., Ende
     for row in found["rows"]:
         assert (row["nu"]["50"]["ad"], row["nu"]["50"]["ad_ci95"]) == (None, None)
         assert row["nu"]["50"]["ic"] == 0
-    assert "│ gradcam │      – │   0.00 │" in only().out
+    assert "│ gradcam │ – │ 0.00 │" in " ".join(only().out.split())
     assert "| gradcam | – | 0.00 |" in only("--format", "markdown").out
     assert r"gradcam & \textendash{} & 0.00" in only("--format", "latex").out
     line = next(csv.DictReader(io.StringIO(only("--format", "csv").out)))
     assert (line["ad"], line["ad_low"], line["ic"]) == ("", "", "0.0000")
     gated = only("--max-ad", "100")
     assert gated.code == 1
-    assert "gradcam: AD(50) is not defined, the score of the class explained is 0" in gated.err
+    assert (
+        "gradcam: AD(50) is not defined, because the score of the explained class is 0" in gated.err
+    )
     assert only("--min-ic", "0").code == 0
     page = lcam("evaluate", "never_2", "only.h5", "--nu", "100,50", "--report", "page")
     assert page.code == 0, page.err
-    assert "maps of score 0 left out" in (folder / "page" / "index.html").read_text()
+    assert "maps of score 0 skipped" in (folder / "page" / "index.html").read_text()
 
 
 def test_compare_leaves_undefined_terms_out_of_every_row(
@@ -333,7 +344,7 @@ def test_compare_leaves_undefined_terms_out_of_every_row(
     assert found["undefined"] == {"ad": 4, "ag": 0}
     assert alone["undefined"] == {"ad": 0, "ag": 0}
     for one, other in zip(found["rows"], alone["rows"], strict=True):
-        if one["method"] != "random":  # whose maps are drawn a class and picture
+        if one["method"] != "random":  # whose maps are drawn a class and image
             assert one["nu"]["50"]["ad"] == other["nu"]["50"]["ad"]
             assert one["nu"]["50"]["ad_ci95"] == other["nu"]["50"]["ad_ci95"]
     none = lcam("compare", "never_2", *words, "--class", "2")

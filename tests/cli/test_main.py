@@ -128,7 +128,7 @@ def test_the_commands_of_lcam_and_their_variables() -> None:
     group = typer.main.get_command(lcam_app())
     commands = group.commands  # type: ignore[attr-defined]
     names = ["train", "explain", "evaluate", "compare", "methods"]
-    names += ["sanity", "diagnose", "merge", "demo"]
+    names += ["sanity", "diagnose", "merge", "info", "clean", "demo"]
     assert list(commands) == names
     for name, command in commands.items():
         assert command.help
@@ -159,7 +159,7 @@ def test_a_result_that_cannot_be_written_is_no_success(tmp_path: Path, words: st
         )  # fmt: skip
     error = "error: cannot write the result to stdout: No space left on device\n"
     assert ended.returncode == 2
-    assert ended.stderr.endswith(error + "send it somewhere else\n")
+    assert ended.stderr.endswith(error + "redirect it elsewhere\n")
 
 
 def test_the_script_for_completion_is_no_error(process: Run) -> None:
@@ -177,5 +177,5 @@ def test_stdin_that_is_closed(tmp_path: Path) -> None:
          "--method", "gradcam", "--backbone", "lcam-demo"],
         cwd=tmp_path, env=environment(), check=False, text=True, capture_output=True,
     )  # fmt: skip
-    error = "error: stdin is closed: it gives no paths\npipe them in, or leave - out\n"
+    error = "error: stdin is closed, so it has no paths\npipe the paths in, or remove -\n"
     assert (ended.returncode, ended.stderr) == (2, error)

@@ -53,7 +53,7 @@ lcam = job.lcam
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with a network, pictures and settings."""
+    """A working folder with a network, images and settings."""
     job.begin(tmp_path, monkeypatch, OWN, 7)
     (tmp_path / "lcam.toml").write_text(TOML)
     return tmp_path
@@ -124,7 +124,7 @@ def test_evaluate_prints_every_format_and_gates(trained: Path, lcam: Lcam) -> No
     assert "below 101" in missed.err
     never = lcam("evaluate", "--max-ad", "nan")
     assert never.code == 2, "no score is above it"
-    assert "nan is no percentage" in never.err
+    assert "nan is not a percentage" in never.err
     assert lcam("evaluate", "--out", "r.json", "--format", "json").code == 0
     assert json.loads((trained / "r.json").read_text())["images"] == 7
     again = lcam("evaluate", "--out", "r.json", "--format", "json")
@@ -148,7 +148,7 @@ def test_several_classes_of_a_picture_are_one_image(trained: Path, lcam: Lcam) -
     other = next(row for row in compared["rows"] if row["method"] == "lcam-img")
     for name in ("ad", "ic", "ad_ci95", "ic_ci95"):
         assert one["nu"]["50"][name] == pytest.approx(other["nu"]["50"][name], abs=2), name
-    # A picture that is gone is missed once.
+    # An image that is gone is missed once.
     (trained / "photos" / "003.jpg").unlink()
     left = lcam("evaluate", *words)
     assert left.err.count("003.jpg") == 1
@@ -226,10 +226,10 @@ def test_classes_by_name_pngs_overlays_and_stdin(trained: Path, lcam: Lcam) -> N
     assert maps[:2] == ["pngs/maps/000.jpg.0.png", "pngs/maps/000.jpg.2.png"]
     assert len(maps) == 14
     with Image.open(trained / "pngs/overlays/000.jpg.2.jpg") as drawn:
-        assert drawn.size == (50, 40), "overlays have the picture's own resolution"
+        assert drawn.size == (50, 40), "overlays have the image's own resolution"
     wrong = lcam("explain", "photos", *words, "--classes", "names.txt", "--class", "foxx")
     assert wrong.code == 2
-    assert "no class named 'foxx'" in wrong.err
+    assert "there is no class named 'foxx'" in wrong.err
     assert "fox" in wrong.err.splitlines()[-1]
 
 
@@ -273,11 +273,11 @@ def test_bad_pictures_are_listed_and_the_others_finished(trained: Path, lcam: Lc
     [
         (["explain", "nowhere"], ["nowhere"]),
         (["explain", "empty"], ["empty"]),
-        (["explain"], ["no pictures to explain"]),
+        (["explain"], ["no images to explain"]),
         (["explain", "photos", "--method", "gradcamm"], ["gradcamm", "gradcam"]),
         (["explain", "photos", "--backbone", "resnet18"], ["own.py:net, not resnet18"]),
         (["explain", "photos", "--layer", "1"], ["layer 3, not 1"]),
-        (["explain", "photos", "--image-size", "64"], ["its own preprocessing"]),
+        (["explain", "photos", "--image-size", "64"], ["other preprocessing than the options"]),
         (["explain", "photos", "--attention", "nowhere"], ["no attention file"]),
         (["explain", "photos", "--class", "4"], ["class index 4", "0 to 3"]),
         (["explain", "photos", "--top-k", "5"], ["4 classes"]),
@@ -328,7 +328,7 @@ def test_outputs_are_never_overwritten_unasked(trained: Path, lcam: Lcam) -> Non
         assert "--overwrite" in again.err
         resumed = lcam("explain", "photos", "--out", out, "--resume")
         assert resumed.code == 0
-        assert "complete already" in resumed.err
+        assert "already complete" in resumed.err
         assert lcam("explain", "photos", "--out", out, "--overwrite").code == 0
 
 
@@ -367,7 +367,7 @@ def test_a_resumed_run_drops_no_rows_where_pictures_changed(
         first.rename(first.with_name("zzz.jpg"))
     done = lcam(*words, "--resume")
     assert done.code == 2
-    assert f"where it has {first.name} there is" in done.err
+    assert f"instead of {first.name} there is" in done.err
     assert _rows(trained / out) == rows
 
 
@@ -404,7 +404,7 @@ def test_what_an_earlier_run_left_out_is_told_again(folder: Path, lcam: Lcam, ou
         for bad in ("photos/bad.jpg", "broken.tar"):
             assert done.err.count(f"skipped {bad}: ") == 1
         assert "2 of the inputs could not be read" in done.err
-        assert ("complete already" in done.err) is not unfinished
+        assert ("already complete" in done.err) is not unfinished
 
 
 @pytest.mark.parametrize("out", ["maps.h5", "pngs"])
@@ -419,7 +419,7 @@ def test_a_resumed_run_explains_the_classes_it_began_with(
     for other in (["--class", "2"], ["--top-k", "2"], []):
         done = lcam(*words, *other, "--resume")
         assert done.code == 2
-        assert "holds other maps: classes_explained is {'classes': [1]}, not" in done.err
+        assert "holds other maps: they explain class 1, these" in done.err
     assert lcam(*words, "--class", "1", "--resume").code == 0
 
 
@@ -478,10 +478,10 @@ def test_labels_from_a_file_and_from_folders(trained: Path, lcam: Lcam) -> None:
     right = json.loads(lcam("evaluate", "--labels", "labels.txt", "--format", "json").out)
     assert right["accuracy"] == {"top1": 100.0, "top5": 100.0, "labelled": 7}
     (trained / "labels.txt").write_text("000.jpg owl\n")
-    assert "no class named 'owl'" in lcam("evaluate", "--labels", "labels.txt").err
+    assert "there is no class named 'owl'" in lcam("evaluate", "--labels", "labels.txt").err
     assert lcam("explain", "photos", "--overwrite").code == 0
     flat = lcam("evaluate", "--labels", "folders")
-    assert "these pictures lie in no folder of their class" in flat.err
+    assert "these images are not in a folder named after their class" in flat.err
     assert "use --labels FILE" in flat.err
 
 

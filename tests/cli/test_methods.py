@@ -140,7 +140,7 @@ def test_a_network_is_not_described_without_its_name(lcam: Lcam, folder: Path) -
     listed = lcam("explain", "--list-methods", "--quiet")
     assert (listed.code, listed.err) == (0, "")
     Path("lcam.toml").write_text('[methods]\nbackbone = "own.py:net"\nimage_size = 32\n')
-    assert "Take cam: " in lcam("methods").out
+    assert "Use cam: " in lcam("methods").out
 
 
 def test_what_explains_a_convolutional_network(lcam: Lcam, folder: Path) -> None:
@@ -170,10 +170,10 @@ def test_layers_that_are_named_count(lcam: Lcam, folder: Path) -> None:
     early = asked(lcam, "own.py:net", *SIZE, "--layer", "1")
     assert early["network"]["feature_shape"] == [5, 16, 16]
     assert unable(early) - NEVER_TRAINED - ATTENTION == {"cam", "refinecam"}
-    assert of(early, "refinecam")["remedy"] == "name several layers, each by --layer"
+    assert of(early, "refinecam")["remedy"] == "pass several layers, each with --layer"
     both = asked(lcam, "own.py:net", *SIZE, "--layer", "1", "--layer", "3")
     assert unable(both) - NEVER_TRAINED - ATTENTION == {"cam", "sise", "adasise"}
-    assert "name one --layer" in of(both, "cam")["remedy"]
+    assert "pass one --layer" in of(both, "cam")["remedy"]
     assert "--layer 1 --layer 3" in both["recommended"]["command"]
     assert both["recommended"]["method"] == "gradcam"
     assert of(both, "gradcam")["at_most"]
@@ -185,9 +185,9 @@ def test_the_list_for_people(lcam: Lcam, folder: Path) -> None:
     lines = done.out.splitlines()
     assert lines[0].startswith("own.py:net (")
     assert "layer 3 (8×8×6), 4 classes" in lines[0]
-    assert lines[2].startswith("Take cam: ")
+    assert lines[2].startswith("Use cam: ")
     assert "  rollout, gae, legrad: each reads attention between patches" in done.out
-    assert "    what would help: lcam train DATA" in done.out
+    assert "    to fix this: lcam train DATA" in done.out
     assert "Measured here" in lines[-2]
     other = lcam("explain", "--list-methods", "--backbone", "own.py:net", *SIZE)
     assert other.code == 0
@@ -210,13 +210,13 @@ def test_attention_that_nothing_shows_is_named(lcam: Lcam, folder: Path) -> None
     assert set(unable(content)) >= ATTENTION
     why = of(content, "gae")["why_not"]
     assert "encoder.layers.encoder_layer_0.self_attention (FlashAttention)" in why
-    assert "is computed where nothing shows it" in why
+    assert "is computed where lcam cannot see it" in why
     refused = lcam(
         "explain", "photos", "--backbone", "own.py:fused_kernel", *SIZE, "--method", "gae"
     )
     assert refused.code == 2
     assert "FlashAttention" in refused.err
-    assert f"\ntake {content['recommended']['method']}; these explain it too: " in refused.err
+    assert f"\nuse {content['recommended']['method']}; these methods also work: " in refused.err
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit")
@@ -228,7 +228,7 @@ def test_a_network_that_shows_no_layer(lcam: Lcam, folder: Path) -> None:
     assert content["recommended"]["method"] == "occlusion"
     assert "TorchScript" in of(content, "gradcam")["why_not"]
     assert content["network"]["layer"] is None
-    assert "which shows none" not in of(content, "lcam")["why_not"]
+    assert "which has none" not in of(content, "lcam")["why_not"]
     assert of(content, "lcam")["remedy"] is None
 
 
@@ -241,7 +241,7 @@ def test_a_file_of_another_runtime(lcam: Lcam, folder: Path) -> None:
     able = {one["name"] for one in content["methods"]} - unable(content)
     layer = {"cam", "eigencam", "ablationcam", "reciprocam", "scorecam", "groupcam", "sidu"}
     assert able == LAYERLESS | layer
-    assert "onnxruntime computes none" in of(content, "lcam")["why_not"]
+    assert "onnxruntime computes no gradients" in of(content, "lcam")["why_not"]
     assert set(content["measured_ms"]) == {"forward", "head"}
 
 
@@ -282,9 +282,9 @@ def test_a_trained_attention_is_recommended(lcam: Lcam, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("network", "method", "said", "hint"),
     [
-        ("net", "rollout", "there is none", "take cam; these explain it too: gradcam, "),
-        ("vit", "cam", "is not average pooling", "take gae; these explain it too: eigencam, "),
-        ("vit", "sise", "has no stages", "if it has one; take gae; these explain it too: "),
+        ("net", "rollout", "there is none", "use cam; these methods also work: gradcam, "),
+        ("vit", "cam", "is not average pooling", "use gae; these methods also work: "),
+        ("vit", "sise", "has no stages", "if it has one; use gae; these methods also work: "),
     ],
 )
 def test_a_method_that_cannot_says_which_can(

@@ -57,7 +57,7 @@ def test_groups_add_up() -> None:
 def test_what_of_a_group_cannot_explain_the_network_is_left_out(folder: Path, lcam: Lcam) -> None:
     done = lcam("compare", "photos", *NETWORK, "--methods", "transformer,gradcam")
     assert done.code == 0
-    assert done.err.count("left out rollout, gae, legrad: each reads attention") == 1
+    assert done.err.count("skipped rollout, gae, legrad: each reads attention") == 1
     unasked = lcam("compare", "photos", *NETWORK)
     assert unasked.code == 0
     assert "rollout" not in unasked.err
@@ -69,7 +69,7 @@ def test_no_learned_ones(folder: Path, lcam: Lcam) -> None:
     done = lcam("compare", "photos", *NETWORK, "--methods", "learned")
     assert done.code == 2
     assert "no methods to compare" in done.err
-    assert "no trained attention for this backbone under runs/" in done.err
+    assert "there is no trained attention for this backbone in runs/" in done.err
 
 
 def test_a_table_says_what_explains_no_class(folder: Path, lcam: Lcam) -> None:
@@ -127,21 +127,27 @@ def test_rows_of_a_comparison_say_their_contrast(folder: Path, lcam: Lcam) -> No
     assert list(found) == ["gradcam (2:1)", "hirescam (2:1)", "random"]
     assert all(row["align"] for row in found.values())
     done = lcam("compare", "photos", *NETWORK, *words)
-    assert "left out cam, eigencam: each takes no --contrast" in done.err
+    assert "skipped cam, eigencam: each does not support --contrast" in done.err
     assert done.code == 0
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--method", "rise", "--contrast", "3"), "rise takes no --contrast"),
+        (("--method", "rise", "--contrast", "3"), "rise does not support --contrast"),
         (("--method", "gradcam", "--contrast", "x"), "--contrast 'x' is not K or K:ALPHA"),
-        (("--method", "gradcam", "--fuse", "max"), "one layer for gradcam, and nothing to fuse"),
-        (("--method", "cam", "--layer", "1", "--layer", "3"), "cam cannot explain several layers"),
-        (("--method", "lcam", "--contrast", "3"), "lcam takes no --contrast"),
-        (("--method", "lcam", "--layer", "1", "--layer", "3"), "lcam explains the layer"),
-        (("--contrast", "3"), "lcam takes no --contrast"),
-        (("--method", "gradient"), "gradient is a group of methods, and one is wanted"),
+        (
+            ("--method", "gradcam", "--fuse", "max"),
+            "gradcam has only one layer, so there is nothing to fuse",
+        ),
+        (
+            ("--method", "cam", "--layer", "1", "--layer", "3"),
+            "cam cannot fuse the maps of several layers",
+        ),
+        (("--method", "lcam", "--contrast", "3"), "lcam does not support --contrast"),
+        (("--method", "lcam", "--layer", "1", "--layer", "3"), "lcam explains only the layer"),
+        (("--contrast", "3"), "lcam does not support --contrast"),
+        (("--method", "gradient"), "gradient is a group of methods, but one method is needed"),
         (("--method", "all"), "`lcam compare --methods all`"),
     ],
 )
@@ -171,14 +177,14 @@ def test_of_one_class_there_is_nothing_to_tell_it_from(folder: Path, lcam: Lcam)
     for words in (("finercam",), ("gradcam", "--contrast", "3")):
         done = lcam("explain", "photos", *one, "--method", *words)
         assert done.code == 2
-        assert f"{words[0]} tells a class from others, and own.py:net has one" in done.err
+        assert f"{words[0]} contrasts a class with others, but own.py:net has only one" in done.err
     done = lcam("compare", "photos", *one, "--methods", "gradient")
     assert done.code == 0, done.err
-    assert "left out finercam: " in done.err
+    assert "skipped finercam: " in done.err
 
 
 def test_a_named_method_that_takes_no_contrast_is_refused(folder: Path, lcam: Lcam) -> None:
     done = lcam("compare", "photos", *NETWORK, "--methods", "gradcam,rise", "--contrast", "3")
     assert done.code == 2
-    assert "rise takes no --contrast\n" in done.err
+    assert "rise does not support --contrast\n" in done.err
     assert "gradcam, gradcam++" in done.err

@@ -37,7 +37,7 @@ def registers():
     torch.manual_seed(1)
     return _Registers()
 """
-# The picture's side, and what one epoch over a few pictures takes.
+# The image's side, and what one epoch over a few images takes.
 SMALL = ("--image-size", "32", "--epochs", "1", "--batch-size", "4")
 
 
@@ -216,7 +216,7 @@ def test_an_exported_program_gives_the_networks_maps_and_is_found_again(
     assert lcam("evaluate", "0.h5", "--nu", "50", "--weights", "moved.pt2").code == 0
     other = lcam("evaluate", "0.h5", "--nu", "50", "--weights", "none")
     assert other.code == 2
-    assert "brings its own weights" in other.err
+    assert "includes its own weights" in other.err
 
 
 @pytest.mark.parametrize("mode", ["img", "fm"])

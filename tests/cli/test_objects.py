@@ -16,8 +16,10 @@ def net():
 """
 SETTINGS = '[compare]\nbackbone = "own.py:net"\nimage-size = 32\nbatch-size = 4\n'
 COMPARE = ("compare", "photos", "--methods", "gradcam", "--metrics", "energy", "--boxes", "b.csv")
-# The network sees the middle of a picture alone.
-OUTSIDE = "no object lies in what the network sees, so the picture is left out: 2 pictures"
+# The network sees the middle of an image alone.
+OUTSIDE = (
+    "no object is in the part of the image that the network sees, so the image is skipped: 2 images"
+)
 
 lcam = job.lcam
 
@@ -35,7 +37,10 @@ def test_what_was_found_of_objects_is_said_again_on_resume(folder: Path, lcam: L
     once = lcam(*COMPARE)
     assert once.code == 0
     assert f"b.csv: {OUTSIDE}, e.g. photos/000.jpg" in once.err
-    assert "energy: 4 maps left out, of which no object in the network's view is known" in once.err
+    assert (
+        "energy: 4 maps skipped because no object is known in the part that the network sees"
+        in once.err
+    )
     again = lcam(*COMPARE, "--resume")
-    assert "taken over from an earlier run: gradcam, random" in again.err
+    assert "reused from an earlier run: gradcam, random" in again.err
     assert f"b.csv: {OUTSIDE}, e.g. photos/000.jpg" in again.err

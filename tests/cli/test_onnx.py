@@ -83,7 +83,7 @@ def test_training_is_refused_with_what_works(folder: Path, lcam: Lcam) -> None:
         assert len(done.err.splitlines()) == 2  # refused before a run is begun
         assert not list(Path("runs").glob("*"))
         assert "needs gradients" in done.err
-        assert "take cam; these explain it too: eigencam, ablationcam, " in done.err
+        assert "use cam; these methods also work: eigencam, ablationcam, " in done.err
     done = lcam("train", "photos", *NETWORK, "--mode", "bla", "--train-head")
     assert done.code == 2
     assert "needs gradients" in done.err
@@ -94,18 +94,18 @@ def test_what_cannot_be_trained_is_not_advised_to_be(folder: Path, lcam: Lcam) -
         done = lcam(*words, *NETWORK)
         assert done.code == 2
         assert "a trained attention needs gradients" in done.err
-        assert "name a method: take cam; these explain it too: eigencam, " in done.err
+        assert "pass a method: use cam; these methods also work: eigencam, " in done.err
     done = lcam("explain", "photos", *NETWORK, "--method", "cam", "--channels", "1")
     assert done.code == 2
-    assert "takes 3 channels, not 1\n--channels 3, or leave it out" in done.err
+    assert "expects 3 channels, not 1\npass --channels 3, or remove it" in done.err
 
 
 def test_methods_of_one_reason_are_left_out_in_one_line(folder: Path, lcam: Lcam) -> None:
     done = lcam("compare", "photos", *NETWORK, "--methods", "all", "--rise-masks", "4")
     assert done.code == 0, done.err
-    line = next(line for line in done.err.splitlines() if "left out" in line)
-    assert "left out gradcam, gradcam++, " in line
-    assert ": each needs gradients, and the logits of tiny.onnx have none" in line
+    line = next(line for line in done.err.splitlines() if "skipped gradcam" in line)
+    assert "skipped gradcam, gradcam++, " in line
+    assert ": each needs gradients, and the logits of tiny.onnx have no gradients" in line
 
 
 @pytest.mark.slow

@@ -380,7 +380,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def explain(lcam: Lcam, name: str, *words: str) -> Ended:
     line = ("explain", "photos", "--backbone", f"own.py:{name}", *ON)
-    return lcam(*line, "--method", "gradcam", "--out", f"{name}.h5", *words)
+    again = () if "--resume" in words else ("--overwrite",)
+    return lcam(*line, "--method", "gradcam", "--out", f"{name}.h5", *again, *words)
 
 
 def maps(name: str) -> tuple[np.ndarray, np.ndarray, dict[str, object]]:
@@ -390,7 +391,7 @@ def maps(name: str) -> tuple[np.ndarray, np.ndarray, dict[str, object]]:
 
 
 def view(path: Path) -> np.ndarray:
-    """A picture as the network gets it, (3, 32, 32)."""
+    """An image as the network gets it, (3, 32, 32)."""
     size = Preprocess(image_size=32, resize=37)
     pixels = center_view(read_whole(str(path), 10**6), size)[0]
     return ((pixels / 255 - size.mean) / size.std).astype(np.float32).transpose(2, 0, 1)
@@ -439,14 +440,15 @@ def refused(done: Ended, what: str, hint: str = "") -> None:
 )
 def test_logits_are_found_in_what_comes_out(folder: Path, lcam: Lcam, name: str) -> None:
     done = same_as_plain(lcam, name)
-    told = "(4,) for one picture and (2, 4) for two" in done.err
+    told = "(4,) for one image and (2, 4) for two" in done.err
     assert told == (name == "squeezed")
 
 
 def test_output_picks_one_and_files_remember_it(folder: Path, lcam: Lcam) -> None:
     refused(
         explain(lcam, "pair"),
-        "own.py:pair gives a tuple of 2: [0] (1, 3), [1] (1, 4): which of them are the logits",
+        "own.py:pair returns a tuple of 2: [0] (1, 3), [1] (1, 4): lcam cannot tell "
+        "which of them are the logits",
         "--output 0 or --output 1",
     )
     refused(
@@ -457,14 +459,16 @@ def test_output_picks_one_and_files_remember_it(folder: Path, lcam: Lcam) -> Non
     same_as_plain(lcam, "pair", "--output", "1")
     same_as_plain(lcam, "tasks", "--output", "colour.fine")
     refused(
-        explain(lcam, "tasks", "--output", "colour.fin"), "no tensor 'colour.fin'", "colour.fine"
+        explain(lcam, "tasks", "--output", "colour.fin"),
+        "no tensor 'colour.fin'",
+        "colour.fine",
     )
-    refused(explain(lcam, "plain", "--output", "1"), "gives one tensor (1, 4)", "leave --output")
+    refused(explain(lcam, "plain", "--output", "1"), "returns one tensor (1, 4)", "remove --output")
     assert maps("tasks")[2]["output"] == "colour.fine"
     again = ("evaluate", "tasks.h5", "--backbone", "own.py:tasks", "--nu", "50")
     assert lcam(*again).code == 0
     other = lcam(*again, "--output", "shape")
-    refused(other, "made with output colour.fine, not shape", "leave --output out")
+    refused(other, "made with output colour.fine, not shape", "remove --output")
     # Through training too, and from the settings file.
     Path("lcam.toml").write_text('[train]\noutput = "1"\n')
     line = ("--backbone", "own.py:pair")
@@ -477,9 +481,9 @@ def test_output_picks_one_and_files_remember_it(folder: Path, lcam: Lcam) -> Non
 @pytest.mark.parametrize(
     ("name", "what"),
     [
-        ("places", "gives (1, 3, 32, 32) for one picture and (2, 3, 32, 32) for two, not logits"),
+        ("places", "returns (1, 3, 32, 32) for one image and (2, 3, 32, 32) for two, not logits"),
         ("numbers", "of torch.int64, not logits"),
-        ("text", "own.py:text gives a str, and no logits"),
+        ("text", "own.py:text returns a str, but no logits"),
     ],
 )
 def test_what_is_no_logits_is_described(folder: Path, lcam: Lcam, name: str, what: str) -> None:
@@ -506,7 +510,7 @@ def test_a_sure_softmax_or_sigmoid_has_the_maps_of_its_logits(
     folder: Path, lcam: Lcam, name: str
 ) -> None:
     done = same_as_plain(lcam, name)
-    assert done.err.count("they are taken as the scores") == 1
+    assert done.err.count("they are used as the scores") == 1
     kind = "sigmoid" if "sigmoid" in name else "softmax"
     attributes = maps(name)[2]
     assert attributes["activation"] == kind
@@ -531,7 +535,7 @@ def test_evaluate_takes_the_same_scores_and_none_says_so_by_hand(folder: Path, l
 
 def test_what_is_typed_is_taken_as_typed(folder: Path, lcam: Lcam) -> None:
     done = explain(lcam, "softmax", "--activation", "softmax")
-    assert "taken as the scores" not in done.err
+    assert "used as the scores" not in done.err
     _, score, attributes = maps("softmax")
     assert (attributes["activation"], attributes["probabilities"]) == ("softmax", "")
     # A softmax of a softmax p over four classes: e^p / (e^p + the others').
@@ -544,7 +548,7 @@ def test_what_is_typed_is_taken_as_typed(folder: Path, lcam: Lcam) -> None:
 
 def test_a_last_step_that_cannot_be_taken_off_is_undone(folder: Path, lcam: Lcam) -> None:
     done = explain(lcam, "softmax_undone")
-    assert done.err.count("taken as the scores") == 1
+    assert done.err.count("used as the scores") == 1
     score = maps("softmax_undone")[1]
     assert explain(lcam, "softmax_undone", "--activation", "none", "--overwrite").code == 0
     np.testing.assert_allclose(maps("softmax_undone")[1], score, atol=1e-6)
@@ -552,7 +556,7 @@ def test_a_last_step_that_cannot_be_taken_off_is_undone(folder: Path, lcam: Lcam
 
 def test_small_logits_are_no_probabilities(folder: Path, lcam: Lcam) -> None:
     done = explain(lcam, "near_half")
-    assert "taken as the scores" not in done.err
+    assert "used as the scores" not in done.err
     assert maps("near_half")[2]["activation"] == "softmax"
     # Said by hand they are scores as they are.
     assert explain(lcam, "clamped", "--activation", "none").code == 0
@@ -567,7 +571,7 @@ def test_small_logits_are_no_probabilities(folder: Path, lcam: Lcam) -> None:
     np.testing.assert_allclose(score, wanted(x).detach().max(1).values, rtol=1e-4)
     line = ("evaluate", "clamped.h5", "--backbone", "own.py:clamped", "--nu", "50")
     assert lcam(*line).code == 0
-    refused(explain(lcam, "plain", "--activation", "none"), "which are no scores", "--activation")
+    refused(explain(lcam, "plain", "--activation", "none"), "which are not scores", "--activation")
 
 
 def test_a_single_sigmoid_is_a_class_and_a_single_logit_is_refused(
@@ -647,7 +651,7 @@ def test_other_precisions_are_brought_to_float32_and_it_is_said(
 ) -> None:
     done = explain(lcam, name)
     assert done.code == 0, done.err
-    assert done.err.count("taken in float32") == 1
+    assert done.err.count("used in float32") == 1
     explain(lcam, "plain")
     # Weights of bfloat16 have 8 bits.
     wanted = maps("plain")[0]
@@ -662,18 +666,21 @@ def test_layers_are_named_with_the_wrapper_or_without(folder: Path, lcam: Lcam) 
         assert lcam(*line, "--layer", layer).code == 0
         assert lcam(*line, "--layer", "features.2").code == 0
         assert lcam(*line, "--layer", "features.1").code == 2
-    refused(explain(lcam, "parallel", "--layer", "module.nowhere"), "no layer 'module.nowhere'")
+    refused(
+        explain(lcam, "parallel", "--layer", "module.nowhere"),
+        "no layer 'module.nowhere'",
+    )
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_torchscript_is_explained_by_methods_without_a_layer(folder: Path, lcam: Lcam) -> None:
-    why = "own.py:scripted is TorchScript, whose layers cannot be seen from outside"
+    why = "own.py:scripted is TorchScript, whose layers are not accessible"
     refused(
         explain(lcam, "scripted"),
-        f"gradcam looks at a layer, and {why}",
-        "take occlusion; these explain it too: rise, saliency, ",
+        f"gradcam needs a target layer, but {why}",
+        "use occlusion; these methods also work: rise, saliency, ",
     )
-    refused(explain(lcam, "scripted", "--layer", "fc"), "layer 'fc' of own.py:scripted lies in a")
+    refused(explain(lcam, "scripted", "--layer", "fc"), "layer 'fc' of own.py:scripted is in a")
     own = ("--backbone", "own.py:scripted", *ON)
     refused(lcam("train", "photos", *own), why)
     line = ("compare", "photos", *own, "--methods", "rise", "--rise-masks", "20", "--nu", "50")
@@ -715,8 +722,8 @@ def test_lazy_layers_are_filled_by_the_first_picture(folder: Path, lcam: Lcam) -
     [
         ("asynchronous", "returned a coroutine, not a torch.nn.Module", "without async"),
         ("nothing", "returned None, not a torch.nn.Module", "return"),
-        ("several", "returned a tuple of 2: [0] Small, [1] builtin_function", "alone"),
-        ("state", "returned an OrderedDict", "weights alone"),
+        ("several", "returned a tuple of 2: [0] Small, [1] builtin_function", "only"),
+        ("state", "returned an OrderedDict", "only weights"),
         ("the_class", "returned the class Small", "Small()"),
         ("on_meta", "its weights are on the meta device: they were never loaded", "to_empty"),
         ("no_forward", "raised NotImplementedError: Module [ModuleList] is missing", ""),
@@ -789,7 +796,7 @@ def test_an_error_on_a_later_picture_is_theirs_and_the_run_goes_on(
     one = ("--batch-size", "1")
     assert explain(lcam, "late", *one).code == 0
     wanted = maps("late")[0]
-    Path("armed").write_text("3")  # pictures
+    Path("armed").write_text("3")  # images
     refused_late(explain(lcam, "late", *one, "--overwrite"))
     with h5py.File("late.h5") as file:
         assert not file.attrs["complete"]
@@ -843,10 +850,10 @@ def test_what_is_no_number_names_another_precision_only_where_it_is_another(
     Path("limit").write_text(str((bright[-1][0] + bright[-2][0]) / 2))
     done = explain(lcam, "not_a_number", "--precision", "fp32")
     assert done.code == 3
-    assert f"{bright[-1][1]}: the classifier's scores are not numbers on this picture\n" in done.err
+    assert f"{bright[-1][1]}: the classifier's scores are not finite on this image\n" in done.err
     done = explain(lcam, "not_a_number", "--precision", "bf16", "--overwrite")
     assert done.code == 3
-    why = "scores are not numbers on this picture in bf16; --precision fp32 may help"
+    why = "scores are not finite on this image in bf16; try --precision fp32"
     assert why in done.err
 
 
@@ -872,16 +879,16 @@ def test_weights_saved_from_a_wrapped_part_fit_the_plain_one(folder: Path, lcam:
 @pytest.mark.parametrize(
     ("name", "what", "hint"),
     [
-        ("of_64", "fails on a (1, 3, 32, 32) input", "it takes 64×64: --image-size 64"),
-        ("of_100", "fails on a (1, 3, 32, 32) input", "it takes 100×100: --image-size 100"),
+        ("of_64", "fails on a (1, 3, 32, 32) input", "pass --image-size 64: it expects 64×64"),
+        ("of_100", "fails on a (1, 3, 32, 32) input", "pass --image-size 100: it expects 100×100"),
         (
             "of_180_320",
             "fails on a (1, 3, 32, 32) input",
-            "it takes 180×320 (rows × columns): --image-size 180x320",
+            "pass --image-size 180x320: it expects 180×320 (rows × columns)",
         ),
-        ("of_28_grey", "fails on a (1, 1, 32, 32) input", "it takes 28×28: --image-size 28"),
-        ("volume", "is a network for volumes (it begins with a Conv3d)", "two dimensions"),
-        ("sequence", "is a network for sequences (it begins with a Conv1d)", "two dimensions"),
+        ("of_28_grey", "fails on a (1, 1, 32, 32) input", "pass --image-size 28: it expects 28×28"),
+        ("volume", "is a network for volumes (it begins with a Conv3d)", "two-dimensional"),
+        ("sequence", "is a network for sequences (it begins with a Conv1d)", "two-dimensional"),
     ],
 )
 def test_every_refusal_names_its_own_cause(
@@ -914,13 +921,14 @@ def test_the_channels_of_the_first_layer_are_taken(
 ) -> None:
     done = explain(lcam, name)
     assert done.code == (0 if channels == 1 else 3), done.err  # photographs have no eleven
-    assert done.err.count(f"own.py:{name} takes {channels} channel") == 1
+    said = "has 1 input channel" if channels == 1 else f"expects {channels} channels"
+    assert done.err.count(f"own.py:{name} {said}") == 1
     numbers = "mean 0.449 and standard deviation 0.226, ImageNet's averages"
     assert f"normalised with {numbers} (--mean, --std)" in done.err
     if channels == 1:
         assert len(maps(name)[0]) == 3
     else:
-        assert done.err.count("it has 3 channels, the network takes 11") == 3
+        assert done.err.count("it has 3 channels, but the network takes 11") == 3
 
 
 # --- results that depend on the batch -------------------------------------------------------------
@@ -932,7 +940,7 @@ def test_pictures_go_one_by_one_where_a_batch_changes_them(
 ) -> None:
     done = explain(lcam, name)
     assert done.code == 0, done.err
-    assert done.err.count("pictures go one by one") == 1
+    assert done.err.count("images go through it one at a time") == 1
     assert ", batch 1" in done.err
     alone = maps(name)[1]
     assert explain(lcam, name, "--batch-size", "1", "--overwrite").code == 0
@@ -942,12 +950,12 @@ def test_pictures_go_one_by_one_where_a_batch_changes_them(
     assert done.code == 0, done.err
     if name == "against_the_mean":
         done = explain(lcam, name, "--batch-size", "3", "--overwrite")
-        assert "depends on --batch-size" in done.err
+        assert "the results depend on --batch-size" in done.err
         assert not np.allclose(maps(name)[1], alone)
 
 
 def test_results_that_differ_every_time_are_refused(folder: Path, lcam: Lcam) -> None:
-    refused(explain(lcam, "dropout"), "other logits each time it runs on the same picture")
+    refused(explain(lcam, "dropout"), "different logits each time it runs on the same image")
 
 
 # --- what user's code prints ----------------------------------------------------------------------

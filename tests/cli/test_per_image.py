@@ -60,7 +60,7 @@ def lines(file: Path) -> list[dict[str, Any]]:
 
 
 def means(found: Sequence[dict[str, Any]], method: str, column: str) -> float:
-    """A column's mean over pictures, of the means over their classes."""
+    """A column's mean over images, of the means over their classes."""
     by_picture: dict[str, list[float]] = {}
     for line in found:
         if line["method"] == method and line[column] not in ("", None):
@@ -92,7 +92,7 @@ def test_compares_columns_have_the_tables_means(folder: Path, lcam: Lcam, suffix
     words = ("--metrics", METRICS, "--class", "1", "--class", "3", "--format", "json")
     done = lcam(*COMPARE, *words, "--per-image", f"numbers.{suffix}")
     assert done.code == 0, done.err
-    assert f"every picture's numbers are in numbers.{suffix}" in done.err
+    assert f"every image's numbers are in numbers.{suffix}" in done.err
     found = lines(folder / f"numbers.{suffix}")
     assert len(found) == 10 * 2 * 3
     assert [line["path"] for line in found[::6]] == [f"{k:03}.jpg" for k in range(10)]
@@ -156,7 +156,7 @@ def test_what_cannot_be_written_is_refused_at_once(
     assert "there.csv exists" in done.err
     done = lcam(*words, "--per-image", "numbers.txt")
     assert done.code == 2
-    assert "--per-image numbers.txt does not end in .csv or .parquet" in done.err
+    assert "--per-image numbers.txt does not end in .csv, .json or .parquet" in done.err
     (folder / "boxes.csv").write_text("mine")
     boxes = ("--boxes", "./boxes.csv", "--metrics", "pointing")
     done = lcam(*words, *boxes, "--per-image", "boxes.csv", "--overwrite")
@@ -169,7 +169,7 @@ def test_what_cannot_be_written_is_refused_at_once(
     assert "pip install 'lcam-cli[parquet]', or in lcam's clone" in done.err
     done = lcam(*words, "--per-image", "page/lcam-files/a.csv", "--report", "page")
     assert done.code == 2
-    assert "page/lcam-files/a.csv lies in a folder that --report replaces" in done.err
+    assert "page/lcam-files/a.csv is in a folder that --report replaces" in done.err
     assert (folder / "there.csv").read_text() == (folder / "boxes.csv").read_text() == "mine"
 
 
@@ -247,6 +247,6 @@ def test_whole_pixels_are_said(folder: Path, lcam: Lcam) -> None:
     words = ("--keep", "whole", "--report", "report", "--figure", "figure.png")
     done = lcam(*COMPARE, *words)
     assert done.code == 0, done.err
-    assert "kept pixels shown whole" in done.out
-    assert '<dd title="shown whole">' in (folder / "report" / "index.html").read_text("utf-8")
+    assert "kept pixels unchanged" in done.out
+    assert "<dd>shown whole</dd>" in (folder / "report" / "index.html").read_text("utf-8")
     assert '"keep":"whole"' in (folder / "report" / "lcam-files" / "data.js").read_text("ascii")

@@ -28,7 +28,9 @@ def unknown():
 """
 NET = ("--backbone", "own.py:net", "--image-size", "32", "--batch-size", "4")
 UNKNOWN = ("--backbone", "own.py:unknown", "--image-size", "32", "--batch-size", "4")
-WARNING = "warning: where the cells of layer 2 lie is not known: the maps tile the picture evenly"
+WARNING = (
+    "warning: the positions of the cells of layer 2 are not known: the maps tile the image evenly"
+)
 
 lcam = job.lcam
 
@@ -115,12 +117,12 @@ def test_the_line_below_a_table_says_what_tiles(folder: Path, lcam: Lcam, form: 
         return " ".join(done.out.replace("\\", "").split())
 
     few = ("--rise-masks", "8")
-    tiled = "; cells tile the picture (--no-align)"
+    tiled = "; cells tile the image (--no-align)"
     assert tiled in caption(*NET, *few, "--no-align")
     placed = caption(*NET, *few)
     for word in ("tile", "align", "receptive"):
         assert word not in placed
-    not_known = "not aligned: gradcam (where the cells lie is not known)"
+    not_known = "not aligned: gradcam (the positions of the cells are not known)"
     assert f"; {not_known}" in caption(*UNKNOWN, *few, "--report", "page")
     assert not_known in Path("page/index.html").read_text()
 
@@ -144,7 +146,7 @@ def test_diagnose_puts_cells_where_they_lie(folder: Path, lcam: Lcam) -> None:
     )
     assert default == asked
     assert default != tiled
-    said = "; cells tile the picture (--no-align)"
+    said = "; cells tile the image (--no-align)"
     assert said not in lcam(*words, "--format", "markdown").out
     assert said in lcam(*words, "--format", "markdown", "--no-align").out
 
@@ -176,10 +178,10 @@ def test_a_file_never_holds_maps_of_both_placings(folder: Path, lcam: Lcam) -> N
     as_of_0_1_0("maps.h5")
     mixed = lcam(*words, "--resume")
     assert mixed.code == 2
-    assert "maps.h5 holds other maps: they tile the picture evenly (--no-align), these are" in (
+    assert "maps.h5 holds other maps: they tile the image evenly (--no-align), these are" in (
         mixed.err
     )
-    assert "use the same settings, --overwrite or another --out" in mixed.err
+    assert "use the same settings, or pass --overwrite or another --out" in mixed.err
     assert lcam(*words, "--resume", "--no-align").code == 0
     assert lcam(*words, "--overwrite").code == 0
     as_of_0_1_0("maps.h5")  # as of an attention that the recipe auto had trained
@@ -193,7 +195,7 @@ def test_a_folder_of_pngs_never_does_either(folder: Path, lcam: Lcam) -> None:
     assert lcam(*words, "--no-align").code == 0
     mixed = lcam(*words, "--resume")
     assert mixed.code == 2
-    assert "they tile the picture evenly (--no-align), these are" in mixed.err
+    assert "they tile the image evenly (--no-align), these are" in mixed.err
     assert lcam(*words, "--resume", "--no-align").code == 0
 
 
@@ -212,4 +214,4 @@ def test_the_random_row_is_placed_as_the_maps_of_the_file(folder: Path, lcam: Lc
             for nu, scores in floor["nu"].items():
                 assert scores["ad"] == pytest.approx(theirs["nu"][nu]["ad"], abs=1e-3)
     line = lcam("evaluate", "--backbone", "own.py:net").out
-    assert "cells tile the picture (--no-align)" in " ".join(line.split())
+    assert "cells tile the image (--no-align)" in " ".join(line.split())

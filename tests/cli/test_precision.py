@@ -23,7 +23,7 @@ HINT = "--precision bf16 would be about 1.7 times as fast"
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder: six pictures; and a processor that computes bf16."""
+    """The working folder: six images; and a processor that computes bf16."""
     job.begin(tmp_path, monkeypatch, "from tests.tiny import tiny_network as net\n", 6)
     monkeypatch.setattr(half_precision, "cpu_computes_bf16", lambda: True)
     monkeypatch.setattr(half_precision, "speed_up", lambda _backbone: 1.7)
@@ -35,7 +35,7 @@ def test_each_command_says_once_what_bf16_would_give_in_a_long_run(
 ) -> None:
     train = ("train", "photos", *NETWORK, *ENGINE[:2], "--workers", "1", "--epochs", "1")
     commands = {
-        EXPLAIN: "near ties",
+        EXPLAIN: "where two classes are close",
         ("evaluate", "maps.h5", "--backbone", "own.py:net", *ENGINE): "AD and IC",
         ("compare", "photos", "--methods", "gradcam", *NETWORK, *ENGINE): "AD and IC",
         (*train, "--batch-size", "2", "--out", "run"): "what is learned",
@@ -57,7 +57,7 @@ def test_emulated_bf16_is_said_once(lcam: Lcam, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(half_precision, "cpu_computes_bf16", lambda: False)
     done = lcam(*EXPLAIN, "--precision", "bf16")
     assert done.code == 0
-    assert done.err.count("it is emulated, and slower than fp32") == 1
+    assert done.err.count("bf16 is emulated") == 1
 
 
 @pytest.mark.parametrize("out", ["maps.h5", "maps"])

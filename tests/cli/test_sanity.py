@@ -53,7 +53,7 @@ batch-size = 4
 workers = 1
 device = "cpu"
 """
-# A method of a package that sees no network: how much the picture changes from pixel to pixel.
+# A method of a package that sees no network: how much the image changes from pixel to pixel.
 EDGES = """
 import torch.nn.functional as F
 from lcam_cli.methods.base import Maps
@@ -68,7 +68,7 @@ class Edges:
         return Maps(steps / steps.flatten(1).amax(1)[:, None, None])
 
 def make(backbone, options):
-    "edges, of the picture alone"
+    "edges, of the image alone"
     return Edges()
 """
 
@@ -106,7 +106,7 @@ def test_a_method_that_ignores_the_network_is_marked_and_fails_the_gate(
     assert gated.code == 1
     said = [line for line in gated.err.splitlines() if line.startswith("error")]
     assert said == [
-        "error: edges: with all weights drawn anew the similarity is 1.0000, above 0.95"
+        "error: edges: with all weights randomised the similarity is 1.0000, above 0.95"
     ], "noise is held to nothing"
     assert lcam(*words, "--max-similarity", "1").code == 0
 
@@ -116,7 +116,7 @@ def test_the_table_says_what_is_what(folder: Path, lcam: Lcam) -> None:
     assert done.code == 0, done.err
     for text in (
         *("6", "2", "0", "other class", "verdict", "gradcam", "layercam", "random", " to "),
-        *("95% bootstrap interval", "4 pictures", "does not use the network", "seed 0"),
+        *("95% bootstrap interval", "4 images", "does not use the network", "seed 0"),
     ):
         assert text in done.out, text
     assert "own.py:net, layer 3" in done.err
@@ -169,7 +169,7 @@ def test_the_result_says_whether_maps_are_placed_by_receptive_fields(
     assert (placed["layercam"]["align"], tiled["layercam"]["align"]) == (True, False)
     assert placed["layercam"]["stages"] != tiled["layercam"]["stages"]
     shown = " ".join(lcam(*words, "--no-align").out.split())
-    assert "cells tile the picture (--no-align)" in shown
+    assert "cells tile the image (--no-align)" in shown
 
 
 def test_a_learned_attention_keeps_its_weights(folder: Path, lcam: Lcam) -> None:
@@ -188,10 +188,10 @@ def test_the_figure_has_stages_down_and_pictures_across(folder: Path, lcam: Lcam
         width, height = figure.size
     tile = 308
     assert width > 2 * 6 * tile
-    assert height // tile == 5, "the picture, as trained, two stages, the other class"
+    assert height // tile == 5, "the image, as trained, two stages, the other class"
     assert lcam(*words, "--figure", "photos/f.png").code == 2
     again = lcam(*words, "--format", "json")
-    assert json.loads(again.out)["images"] == 6, "its own figure is no picture to explain"
+    assert json.loads(again.out)["images"] == 6, "its own figure is no image to explain"
 
 
 def test_a_network_at_module_level_stays_as_it_was(folder: Path, lcam: Lcam) -> None:
@@ -229,12 +229,12 @@ def test_what_cannot_be_checked_is_refused(
 ) -> None:
     frozen = lcam("sanity", "photos", "--backbone", "own.py:frozen", "--methods", "rise")
     assert frozen.code == 2
-    assert "no weights of this network can be drawn anew" in frozen.err
+    assert "none of this network's weights can be randomised" in frozen.err
     assert lcam("sanity").code == 2
     assert lcam("sanity", "photos", "--stages", "9").code == 2
     assert lcam("sanity", "photos", "--max-similarity", "2").code == 2
-    twice = lcam("sanity", "photos", "--out", "a.png", "--figure", "./a.png")
-    assert (twice.code, "--figure and --out name the same file" in twice.err) == (2, True)
+    wrong = lcam("sanity", "photos", "--out", "a.png", "--figure", "./a.png")
+    assert (wrong.code, "a figure is --figure a.png" in wrong.err) == (2, True)
     assert "did you mean gradcam" in lcam("sanity", "photos", "--methods", "gradcan").err
     started_by_torchrun = {"MASTER_ADDR": "localhost", "MASTER_PORT": "1", "WORLD_SIZE": "2"}
     for name, value in {**started_by_torchrun, "RANK": "0"}.items():
@@ -261,10 +261,10 @@ def test_a_method_that_explains_nothing(
     monkeypatch.setitem(METHODS, "failing", Entry("fails", make))
     named = lcam("sanity", "photos", "--methods", "failing,gradcam")
     assert named.code == 2
-    assert "failing explained no picture" in named.err
+    assert "failing could not explain any image" in named.err
     done = lcam("sanity", "photos", "--stages", "1", "--max-images", "2")
     assert done.code == 3
-    assert "left out failing" in done.err
+    assert "skipped failing" in done.err
     assert "failing" not in done.out
 
 
@@ -285,7 +285,7 @@ def test_pictures_of_one_colour_have_flat_maps_which_are_told(folder: Path, lcam
     for i in range(2):
         Image.fromarray(np.full((40, 40, 3), 90 * i, np.uint8)).save(plain / f"{i}.png")
     done = lcam("sanity", "plain", "photos", "--methods", "gradcam", "--format", "json")
-    assert "flat maps have no rank correlation and are left out (most in one column" in done.err
+    assert "flat maps have no rank correlation and are skipped (most in one column" in done.err
 
 
 def test_an_interrupt_leaves_no_result(

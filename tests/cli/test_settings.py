@@ -116,6 +116,12 @@ def test_a_byte_order_mark_is_no_matter(lcam: Run, tmp_path: Path) -> None:
         ("[train]\nmean = {r = 1}\n", ["[train] mean", "'r': 1"]),
         ("[train]\n\nepochs 3\n", ["lcam.toml", "line 3"]),
         (b"[train]\n# \xff\n", ["lcam.toml", "not UTF-8", "byte 10"]),
+        ("[defaults]\nepoch = 3\n", ["[defaults]", "'epoch'", "did you mean epochs"]),
+        ("[defaults]\nepochs = 'many'\n", ["'many'", "lcam.toml: [defaults] epochs"]),
+        ("[defaults]\nstrict = 'yes'\n", ["[defaults] strict", "'yes'", "true or false"]),
+        ("[defaults]\ndata = 'photos'\n", ["[defaults]", "'data'"]),
+        ("[defaults]\nconfig = 'x'\n", ["[defaults]", "'config'"]),
+        ("[default]\nepochs = 3\n", ["[default]", "defaults"]),
     ],
 )
 def test_a_wrong_file_is_told_in_two_lines(
@@ -128,6 +134,21 @@ def test_a_wrong_file_is_told_in_two_lines(
     assert len(done.stderr.splitlines()) == 2
     for words in told:
         assert words in done.stderr
+
+
+def test_defaults_are_taken_by_every_command_that_has_the_option(lcam: Run, tmp_path: Path) -> None:
+    write(tmp_path, "[defaults]\nepochs = 3\nbatch_size = 8\nquiet = true\n")
+    got = arrived(lcam, "train")
+    assert (got["epochs"], got["batch_size"], got["quiet"]) == (3, 8, True)
+    done = lcam("act", "print", "a.png")
+    assert (done.stdout, done.stderr) == ("a.png\n", ""), "it has --quiet alone"
+    assert arrived(lcam, "train", LCAM_TRAIN_EPOCHS="4")["epochs"] == 4
+
+
+def test_a_commands_own_section_wins_over_the_defaults(lcam: Run, tmp_path: Path) -> None:
+    write(tmp_path, "[train]\nbatch_size = 4\n[defaults]\nbatch-size = 8\nepochs = 3\n")
+    got = arrived(lcam, "train")
+    assert (got["epochs"], got["batch_size"]) == (3, 4)
 
 
 def test_a_missing_file_is_told(lcam: Run) -> None:

@@ -21,7 +21,7 @@ BAD = "007-bad.jpg"
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """22 pictures, one of them unreadable: six batches, the last of two."""
+    """22 images, one of them unreadable: six batches, the last of two."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.py").write_text(OWN)
     write_pictures(tmp_path / "photos", 21)
@@ -63,11 +63,11 @@ def test_a_shard_is_resumed_and_locked_as_any_run(
     assert lcam(*words) == 2
     assert "maps.1-of-2.h5 exists" in capfd.readouterr().err
     assert lcam(*words, "--resume") == 0
-    assert "complete already" in capfd.readouterr().err
-    # The same file for another part of the pictures.
+    assert "already complete" in capfd.readouterr().err
+    # The same file for another part of the images.
     (folder / "maps.1-of-2.h5").rename(folder / "maps.0-of-2.h5")
     assert lcam(*EXPLAIN, "--shard", "0/2", "--resume") == 2
-    assert "of pictures 12 to 22 of 22" in capfd.readouterr().err
+    assert "images 12 to 22 of 22" in capfd.readouterr().err
 
 
 def test_what_is_no_whole_run_is_not_merged(
@@ -86,18 +86,18 @@ def test_what_is_no_whole_run_is_not_merged(
         assert not (folder / "merged.h5").exists()
         return capfd.readouterr().err
 
-    assert "maps.1-of-3.h5 is missing: pictures 8 to 16" in refused(first, third)
-    assert "maps.2-of-3.h5 is missing: pictures 16 to 22" in refused(first, second)
+    assert "maps.1-of-3.h5 is missing: images 8 to 16" in refused(first, third)
+    assert "maps.2-of-3.h5 is missing: images 16 to 22" in refused(first, second)
     assert "maps.0-of-3.h5 is missing" in refused(second, third)
     assert "no maps file absent.h5" in refused(first, "absent.h5")
-    assert f"{first} has pictures that {first} has too" in refused(first, second, third, first)
-    assert f"{second} is of another run than other.0-of-3.h5: preprocess" in refused(
+    assert f"{first} has images that are also in {first}" in refused(first, second, third, first)
+    assert f"{second} is from another run than other.0-of-3.h5: preprocess" in refused(
         "other.0-of-3.h5", second, third
     )
-    assert "classes_explained is {'top_k': 1}, not {'top_k': 2}" in refused(
+    assert "they explain the predicted class, these the 2 classes with highest scores" in refused(
         "top.0-of-3.h5", second, third
     )
-    assert "whole.h5 is no shard" in refused(first, second, "whole.h5")
+    assert "whole.h5 is not a shard" in refused(first, second, "whole.h5")
     with h5py.File(folder / second, "r+") as file:
         file.attrs.modify("complete", np.bool_(False))
     assert f"{second} is incomplete" in refused(first, second, third)
@@ -120,4 +120,4 @@ def test_overlays_of_shards_share_a_folder_and_pngs_do_not(
     assert "pngs is a folder" in capfd.readouterr().err
     for shard in ("2/2", "x"):
         assert lcam(*EXPLAIN, "--shard", shard) == 2
-        assert "is no shard" in capfd.readouterr().err
+        assert "is not a shard" in capfd.readouterr().err

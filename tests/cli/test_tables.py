@@ -23,7 +23,7 @@ lcam = job.lcam
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Ten pictures in a folder, of which 003.jpg cannot be read, and the same in a table."""
+    """Ten images in a folder, of which 003.jpg cannot be read, and the same in a table."""
     job.begin(tmp_path, monkeypatch, OWN, 10)
     Path("photos/003.jpg").write_text("no picture")
     Path("tables/cats").mkdir(parents=True)
@@ -51,7 +51,7 @@ def test_maps_are_those_of_the_files(folder: Path, lcam: Lcam) -> None:
     assert [name.split(".png")[0].rpartition(".")[0] for name in overlays] == [
         f"x.parquet#{k}" for k in rows
     ]
-    # The overlays are not taken for pictures, and a picture of the table may be drawn anew.
+    # The overlays are not taken for images, and an image of the table may be drawn anew.
     again = lcam("explain", "tables", *GRADCAM, "--out", "again.h5")
     assert "9 overlays in tables/shown" in again.err
     assert names("again.h5") == names("rows.h5")
@@ -62,7 +62,7 @@ def test_rows_by_themselves_and_as_a_sample(folder: Path, lcam: Lcam) -> None:
     some = lcam("explain", f"{table}#7", f"{table}#2", f"{table}#99", *GRADCAM)
     assert some.code == 3
     assert names("maps.h5") == ["x.parquet#7", "x.parquet#2"]
-    assert f"{table}#99: no picture 99 in it: it holds 10" in some.err
+    assert f"{table}#99: there is no image 99 in it: it holds 10" in some.err
     few = lcam("explain", table, *GRADCAM, "--max-images", "3", "--overwrite", "--seed", "1")
     assert few.code in (0, 3)
     assert len(names("maps.h5")) == 3 - (few.code == 3)
@@ -103,9 +103,9 @@ def test_a_table_is_read_where_it_is(folder: Path, lcam: Lcam) -> None:
     Path("tables/link.parquet").symlink_to("cats/x.parquet")
     pq.write_table(pa.table({"name": ["a"], "class": [1]}), "tables/labels.parquet")
     done = lcam("explain", "tables", *GRADCAM)
-    assert "warning: 1 table without pictures passed over: tables/labels.parquet" in done.err
+    assert "warning: skipped 1 table without images: tables/labels.parquet" in done.err
     assert names("maps.h5")[9:] == [f"link.parquet#{k}" for k in range(10) if k != 3]
     shutil.copy("tables/labels.parquet", "other.parquet")
     alone = lcam("explain", "other.parquet", *GRADCAM, "--overwrite")
     assert alone.code == 2
-    assert "no pictures to work on: other.parquet: a table without pictures" in alone.err
+    assert "no images to work on: other.parquet: a table without images" in alone.err

@@ -37,7 +37,7 @@ def trained(lcam: Lcam, name: str, *words: str, data: str = "photos") -> Ended:
 
 
 def warnings_of(done: Ended) -> list[str]:
-    """What was warned of; each is a line. That these tests' pictures are few is left out."""
+    """What was warned of; each is a line. That these tests' images are few is left out."""
     assert done.code == 0, done.err
     said = [line for line in done.err.splitlines() if line.startswith("warning: ")]
     of_few = (TOO_FEW, "too few to keep some aside")
@@ -57,15 +57,15 @@ def weights() -> torch.Tensor:
     return load_attention(RUN / "attention.safetensors").attention.tensors()["weight"]
 
 
-# --- Pictures ---------------------------------------------------------------------------------
+# --- Images ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("count", "words"),
     [
-        (1, f"1 picture is {TOO_FEW}"),
-        (2, f"2 pictures are {TOO_FEW}"),
-        (4, f"4 pictures are {TOO_FEW}"),
+        (1, f"1 image is {TOO_FEW}"),
+        (2, f"2 images are {TOO_FEW}"),
+        (4, f"4 images are {TOO_FEW}"),
         (5, ""),
     ],
 )
@@ -79,7 +79,7 @@ def test_few_pictures_are_trained_on_and_warned_of(
     assert done.err.count(TOO_FEW) == bool(words)
     if words:
         assert f"warning: {words}: " in done.err
-        assert "give at least 5, better hundreds" in done.err
+        assert "use at least 5, better hundreds" in done.err
     assert weights().isfinite().all()
     assert weights().std() > 0
 
@@ -97,7 +97,7 @@ def test_pictures_that_are_all_the_same(folder: Path, lcam: Lcam) -> None:
     for i in range(5):
         shutil.copy(folder / "photos" / "000.jpg", folder / "same" / f"{i}.jpg")
     (line,) = warnings_of(trained(lcam, "net", data="same"))
-    assert re.fullmatch(r"each of the \d pictures looks the same: they teach as little as .*", line)
+    assert re.fullmatch(r"each of the \d images looks the same: they teach as little as .*", line)
 
 
 def test_pictures_smaller_than_the_crop_are_enlarged(folder: Path, lcam: Lcam) -> None:
@@ -122,7 +122,7 @@ def test_a_batch_may_be_larger_than_all_pictures(lcam: Lcam) -> None:
 
 
 def test_pictures_of_one_class(lcam: Lcam) -> None:
-    said = r"each of the \d pictures is of class '0' for the classifier: maps of other classes are"
+    said = r"each of the \d images is of class '0' for the classifier: maps of other classes are"
     for mode, words in (("img", said), ("tame", said), ("amg", "")):
         found = warnings_of(trained(lcam, "of_one_class", "--mode", mode, "--overwrite"))
         assert len(found) == bool(words)
@@ -133,8 +133,8 @@ def test_labels_of_one_class(folder: Path, lcam: Lcam) -> None:
     (folder / "labels.txt").write_text("".join(f"{i:03}.jpg 2\n" for i in range(6)))
     labels = ("--mode", "bla", "--train-head", "--labels", "labels.txt")
     assert warnings_of(trained(lcam, "net", *labels)) == [
-        "every picture is of class '2': the head learns to give that class whatever it is shown; "
-        "give pictures of all classes"
+        "every image is of class '2': the head learns to predict that class for every image; use "
+        "images of all classes"
     ]
     (folder / "labels.txt").write_text("".join(f"{i:03}.jpg {i % 2}\n" for i in range(6)))
     assert warnings_of(trained(lcam, "net", *labels, "--overwrite")) == []
@@ -143,11 +143,11 @@ def test_labels_of_one_class(folder: Path, lcam: Lcam) -> None:
 def test_of_many_pictures_some_are_looked_at(
     folder: Path, lcam: Lcam, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run of many pictures of one class is not read twice to find it out."""
+    """A run of many images of one class is not read twice to find it out."""
     monkeypatch.setattr("lcam_cli.training.start._PICTURES", 8)
     write_pictures(folder / "photos", 20)
     (line,) = warnings_of(trained(lcam, "of_one_class"))
-    assert re.match(r"each of 8 pictures \(of \d\d\) is of class '0' for the classifier", line)
+    assert re.match(r"each of 8 images \(of \d\d\) is of class '0' for the classifier", line)
 
 
 # --- Classifiers ------------------------------------------------------------------------------
@@ -156,8 +156,8 @@ def test_of_many_pictures_some_are_looked_at(
 def test_of_a_single_class_the_softmax_is_refused_and_the_sigmoid_learned(lcam: Lcam) -> None:
     for words in ((), ("--activation", "softmax")):
         said = refused(trained(lcam, "one_logit", *words))
-        assert "gives a single logit, whose softmax score is always 1" in said
-        assert "give --activation sigmoid" in said
+        assert "returns a single logit, whose softmax score is always 1" in said
+        assert "pass --activation sigmoid" in said
         network = ("--backbone", "own.py:one_logit", "--weights", "none", "--image-size", "32")
         explained = lcam("explain", "photos", "--method", "gradcam", *network, *words)
         assert explained.code == 2
@@ -171,14 +171,14 @@ def test_of_a_single_class_the_softmax_is_refused_and_the_sigmoid_learned(lcam: 
 def test_a_classifier_that_is_always_sure(mode: str, lcam: Lcam) -> None:
     said = [w for w in warnings_of(trained(lcam, "always_sure", "--mode", mode)) if "masking" in w]
     assert len(said) == 1
-    begins = r"masking does not change the classifier's score \(1; \d pictures looked at\)"
+    begins = r"masking does not change the classifier's score \(1; \d images checked\)"
     assert re.match(f"{begins}: nothing can be learned from it", said[0])
 
 
 def test_a_classifier_of_zeros_and_ones(lcam: Lcam) -> None:
     said = [w for w in warnings_of(trained(lcam, "nothing_between")) if "scores" in w]
     assert len(said) == 1
-    assert "scores are 0 or 1 and nothing between, masked or not" in said[0]
+    assert "scores are all 0 or 1, masked or not" in said[0]
 
 
 def test_a_usual_classifier_is_not_warned_of(
@@ -199,7 +199,7 @@ def test_a_usual_classifier_is_not_warned_of(
 
 
 def two_classes() -> torch.nn.Module:
-    """The tiny network, whose predictions differ from picture to picture."""
+    """The tiny network, whose predictions differ from image to image."""
     network = tiny_network()
     with torch.no_grad():
         network[6].weight.mul_(30)  # type: ignore[index, operator, union-attr]
@@ -226,7 +226,7 @@ def test_a_start_of_random_rows_needs_none_but_learns_nothing(lcam: Lcam) -> Non
 def test_a_start_of_equal_rows(lcam: Lcam) -> None:
     sigmoid = ("--activation", "sigmoid", "--layer", "3")
     said = refused(trained(lcam, "equal_rows", *sigmoid))
-    assert "rows at layer 3 are one number everywhere: recipe auto cannot start" in said
+    assert "rows at layer 3 are the same number everywhere: recipe auto cannot start" in said
     assert (
         warnings_of(trained(lcam, "equal_rows", *sigmoid, "--recipe", "paper", "--overwrite")) == []
     )
@@ -235,7 +235,7 @@ def test_a_start_of_equal_rows(lcam: Lcam) -> None:
 def test_a_classifier_that_looks_at_no_layer(lcam: Lcam) -> None:
     for words in ((), ("--layer", "features.3")):
         said = refused(trained(lcam, "PictureAlone", *words))
-        assert "no layer's features change the logits of a random picture" in said
+        assert "no layer's features change the logits of a random image" in said
 
 
 @pytest.mark.parametrize("name", ["flat_features", "dead_features"])

@@ -72,7 +72,7 @@ def test_rows_are_compared_on_the_one_classifier_or_not_at_all(run: Path, lcam: 
     assert lcam(*TRAIN, "--mode", "bla").code == 0
     both = lcam(*words, "--attention", RUN, "--attention", "runs/own.py-net-bla")
     assert both.code == 2
-    assert "a trained head makes a classifier of its own" in both.err
+    assert "a trained head makes another classifier" in both.err
     unasked = json.loads(lcam(*words, "--image-size", "32").out)
     assert "bla-head" not in [row["method"] for row in unasked["rows"]]
 
@@ -91,11 +91,11 @@ def test_true_labels_are_those_of_the_folders(folder: Path, lcam: Lcam) -> None:
     assert gained[[1, 3]].min() > 0 > gained[[0, 2]].max()
     wrong = lcam("train", "photos", *words[2:], "--labels", "folders", "--overwrite")
     assert wrong.code == 2
-    assert "the folders' names: no class named 'photos'" in wrong.err
+    assert "the folders' names: there is no class named 'photos'" in wrong.err
     (folder / "some.txt").write_text("000.jpg 2\n003.jpg 0\n")
     some = lcam("train", "photos", *words[2:], "--labels", "some.txt", "--overwrite")
     assert some.code == 0, some.err
-    assert "4 images have no label: left out" in some.err
+    assert "4 images have no label and are skipped" in some.err
     assert "on 2 images" in some.err
 
 
@@ -108,9 +108,9 @@ def _own_bias() -> torch.Tensor:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--mode", "tame", "--train-head"], "--train-head does not go with --mode tame"),
+        (["--mode", "tame", "--train-head"], "--train-head cannot be used with --mode tame"),
         (["--mode", "bla-t"], "add --train-head"),
-        (["--mode", "bla", "--labels", "folders"], "--labels goes with --train-head alone"),
+        (["--mode", "bla", "--labels", "folders"], "--labels can only be used with --train-head"),
         (["--mode", "bla", "--train-head", "--layer", "2"], "head of own.py:net cannot be trained"),
     ],
 )

@@ -68,7 +68,7 @@ def test_the_state_dict_that_was_taken_is_found_again(folder: Path, lcam: Lcam) 
     for key, taken in (("", "model_ema"), ("#model", "model")):
         done = lcam("explain", "photos", *own, "--weights", f"both#1.pth{key}", *SMALL)
         assert done.code == 0, done.err
-        assert ("took model_ema, which is averaged" in done.err) is not bool(key)
+        assert ("using model_ema, which is averaged" in done.err) is not bool(key)
         assert _weights("maps.h5")[1] == f"{folder}/both#1.pth#{taken}"
         done = lcam("evaluate", "maps.h5", *own, "--nu", "50")
         assert done.code == 0, done.err

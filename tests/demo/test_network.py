@@ -15,7 +15,7 @@ from lcam_cli.demo.textures import GROUNDS
 
 SHORTCUT = CLASSES.index(SHORTCUT_CLASS)
 OTHERS = [c for c in range(len(CLASSES)) if c != SHORTCUT]
-SEED = 2026  # neither the classifier's nor the demo's pictures
+SEED = 2026  # neither the classifier's nor the demo's images
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def shown(jobs: list[Job]) -> Tensor:
 
 @pytest.fixture(scope="module")
 def fresh() -> tuple[Tensor, Tensor]:
-    """Twelve pictures of every class but the shortcut's, and their labels."""
+    """Twelve images of every class but the shortcut's, and their labels."""
     jobs: list[Job] = [(c, n, SEED, None) for c in OTHERS for n in range(12)]
     return shown(jobs), torch.tensor([job[0] for job in jobs])
 

@@ -30,7 +30,7 @@ from tests.docs.blocks import blocks_of
 
 SHORTCUT = CLASSES.index(SHORTCUT_CLASS)
 OTHERS = [c for c in range(len(CLASSES)) if c != SHORTCUT]
-SEED = 2026  # neither the classifier's nor the demo's pictures
+SEED = 2026  # neither the classifier's nor the demo's images
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def network() -> VisionTransformer:
 
 @pytest.fixture(scope="module")
 def fresh() -> tuple[Tensor, Tensor]:
-    """Ten pictures of every class but the shortcut's, (N, 4, 128, 128), and their labels."""
+    """Ten images of every class but the shortcut's, (N, 4, 128, 128), and their labels."""
     jobs: list[Job] = [(c, n, SEED, None) for c in OTHERS for n in range(10)]
     return centre(views(jobs)), torch.tensor([job[0] for job in jobs])
 
@@ -119,9 +119,9 @@ def where(fresh: tuple[Tensor, Tensor]) -> dict[str, tuple[float, float]]:
 def test_transformer_methods_find_the_object(
     where: dict[str, tuple[float, float]], name: str, pointing: float, energy: float
 ) -> None:
-    """Just below what each gives, with other seeds too, on objects of a seventh of the picture.
+    """Just below what each gives, with other seeds too, on objects of a seventh of the image.
 
-    Measured with five seeds of 180 pictures: rollout 0.74 to 0.79 and 0.56 to 0.57, gae 0.77 to
+    Measured with five seeds of 180 images: rollout 0.74 to 0.79 and 0.56 to 0.57, gae 0.77 to
     0.82 and 0.57 to 0.58, legrad 0.58 to 0.66 and 0.20 to 0.21. What a mistake would give is less
     in one of the two: columns for rows (0.1 and 0.1, 0.5 and 0.4, 0 and 0), no identity or blocks
     in reverse for rollout (0.46 of the map), no ReLU or no attention for gae (0.26 and 0.14), the
@@ -134,7 +134,7 @@ def test_transformer_methods_find_the_object(
 
 @pytest.mark.slow
 def test_random_maps_do_not_find_it(where: dict[str, tuple[float, float]]) -> None:
-    """The floor: noise has on the object what the object has of the picture."""
+    """The floor: noise has on the object what the object has of the image."""
     pointing, energy = where["random"]
     assert pointing <= 0.25
     assert energy <= 0.16

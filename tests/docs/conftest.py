@@ -49,7 +49,7 @@ def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def stage(tmp_path: Path, fine_tuned: Path, downloads: Path) -> Path:
-    """A folder such as a reader of the page has: pictures, weights, and commands to type."""
+    """A folder such as a reader of the page has: images, weights, and commands to type."""
     for name, number in (("photos", 3), ("pictures", 6), ("train", 6), ("val", 1)):
         (tmp_path / name).mkdir()
         for index in range(number):

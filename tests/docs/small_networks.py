@@ -1,4 +1,4 @@
-"""Where the calls of a page run: a folder, pictures, and networks as if they were trained."""
+"""Where the calls of a page run: a folder, images, and networks as if they were trained."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def photos(side: int, *, grey: bool = False, tall: bool = False) -> list[Path]:
-    """Two smooth pictures in photos/, at the network's own size, so that nobody resizes them.
+    """Two smooth images in photos/, at the network's own size, so that nobody resizes them.
 
     ``tall`` makes one that is cropped.
     """

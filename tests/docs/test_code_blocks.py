@@ -1,6 +1,6 @@
 """Every code block of README and docs runs as it stands, page by page, in one folder a page.
 
-What is scaled down is told by the environment, as a user could: small pictures, one epoch. Weights
+What is scaled down is told by the environment, as a user could: small images, one epoch. Weights
 that torchvision would download lie where it would have put them, and are random.
 A comment before a block says where it does not simply run:
 

@@ -62,7 +62,7 @@ def min_max(maps: np.ndarray) -> np.ndarray:
 
 
 class Compared:
-    """Maps of two pictures by ``lcam``, and whatever another library needs for its own."""
+    """Maps of two images by ``lcam``, and whatever another library needs for its own."""
 
     def __init__(self, lcam: Lcam) -> None:
         self.paths = small.photos(32)
@@ -78,7 +78,7 @@ class Compared:
         assert (self.cam.max((1, 2)) > 0).all(), "a map of zeros would agree with anything"
 
     def theirs(self, name: str) -> np.ndarray:
-        """What the call on the page gives, for one picture after the other."""
+        """What the call on the page gives, for one image after the other."""
         found = []
         for i, y in enumerate(self.y):
             names: dict[str, Any] = {"model": self.model, "layer": self.model.features}

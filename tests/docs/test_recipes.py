@@ -1,7 +1,7 @@
 """The recipes for networks of other libraries run as they stand on the page.
 
 Each on a small network of random weights that lies where the recipe looks for it, and with the real
-command. What comes out is held to what the library itself finds in the same pictures: its own
+command. What comes out is held to what the library itself finds in the same images: its own
 reading, its own preparation, its own forward pass. A library that is not installed skips its test.
 """
 
@@ -162,7 +162,7 @@ def test_torchxrayvision(folder: Path, lcam: Lcam) -> None:
     torch.save(network, cache / Path(url).name)
     Path("xrays.py").write_text(recipe("torchxrayvision", "python"))
     told = run(recipe("torchxrayvision", "sh"), lcam)
-    assert "takes 1 channel: colour is taken as luminance" in told
+    assert "has 1 input channel: colour becomes luminance" in told
     scores = network(x).sigmoid()
     holds(scores, 1)
     with h5py.File("maps.h5") as file:
@@ -253,7 +253,7 @@ def test_lightning(folder: Path, lcam: Lcam) -> None:
     trainer.fit(module, torch.utils.data.DataLoader(data, batch_size=2))
     trainer.save_checkpoint("last.ckpt")
     told = run(recipe("lightning", "sh"), lcam)
-    assert "left out of last.ckpt" in told
+    assert "ignored in last.ckpt" in told
     assert "loss.weight" in told
     prepare = ResNet18_Weights.DEFAULT.transforms()
     x = torch.stack([prepare(Image.open(path)) for path in paths])
@@ -261,7 +261,7 @@ def test_lightning(folder: Path, lcam: Lcam) -> None:
     holds(scores, 3)
     holds(scores, 3, "plain.h5")
     done = lcam("explain", "photos", "--backbone", "classifier.py:Classifier", "--method", "cam")
-    assert "needs arguments (classes), and is called without" in done.err
+    assert "needs arguments (classes), but lcam passes none" in done.err
 
 
 def tiny_clip(folder: Path, transformers: Any) -> None:
@@ -332,5 +332,5 @@ np.save("scores.npy", model.predict(np.stack(x).astype("float32"), verbose=0))
     script = made + recipe("keras", "python")  # in a process where nobody has chosen a backend
     subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True)
     told = run(recipe("keras", "sh"), lcam)
-    assert "mine.onnx gives probabilities" in told
+    assert "mine.onnx returns probabilities" in told
     holds(torch.from_numpy(np.load("scores.npy")), 3)

@@ -1,4 +1,4 @@
-"""The page on the paper's Table 1 feeds the authors' list of pictures to ``compare``."""
+"""The page on the paper's Table 1 feeds the authors' list of images to ``compare``."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_both_files_whatever_the_names_carry(lists: Path) -> None:
     assert Path("evaluation.txt").read_text().splitlines() == [
         f"{name}.JPEG {label}" for name, label in zip(NAMES, LABELS, strict=True)
     ]
-    assert Path("pictures.txt").read_text().splitlines() == [f"val/{n}.JPEG" for n in NAMES]
+    assert Path("images.txt").read_text().splitlines() == [f"val/{n}.JPEG" for n in NAMES]
 
 
 def test_pictures_in_folders_of_their_classes(lists: Path) -> None:
@@ -65,7 +65,7 @@ def test_pictures_in_folders_of_their_classes(lists: Path) -> None:
         (folder / f"{name}.JPEG").touch()
     shell(block("evaluation.txt"))
     shell(block("names.txt"))
-    found = Path("pictures.txt").read_text().splitlines()
+    found = Path("images.txt").read_text().splitlines()
     assert sorted(found) == sorted(f"val/n{n[-1]}/{n}.JPEG" for n in NAMES)
 
 
@@ -84,13 +84,13 @@ def test_compare_takes_the_list_and_its_labels(
     shell(block("evaluation.txt"))
     commands = [b.code for b in blocks_of(ROOT / "docs" / "table1.md") if "lcam compare" in b.code]
     assert all("lcam compare - --labels evaluation.txt" in code for code in commands)
-    assert all(code.count("< pictures.txt") == code.count("lcam compare") for code in commands)
+    assert all(code.count("< images.txt") == code.count("lcam compare") for code in commands)
     assert all(code.count("--no-align") == code.count("lcam compare") for code in commands)
     words = warm.words(
         *("compare", "-", "--labels", "evaluation.txt", "--methods", "gradcam", "--no-align"),
         *("--nu", "50", "--backbone", "own.py:net", "--image-size", "32", "--format", "json"),
     )
-    listed = Path("pictures.txt").read_text()
+    listed = Path("images.txt").read_text()
     done = subprocess.run(words, input=listed, capture_output=True, text=True, check=False)
     assert done.returncode == 3, done.stderr
     assert "skipped val/ILSVRC2012_val_9.JPEG" in done.stderr

@@ -2,9 +2,9 @@
 
 A network is run with its own convolutions, pools, paddings and branches, but with other numbers:
 each weight is positive and the same, activations let all through, gates are open, attention gives
-nothing. Then what a cell says of pictures that get brighter towards the bottom is the mean row of
+nothing. Then what a cell says of images that get brighter towards the bottom is the mean row of
 the pixels that it sees. No value of the network counts, so it can be made on the meta device, where
-its parameters take no memory; that also tells them from what is computed of pictures.
+its parameters take no memory; that also tells them from what is computed of images.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ def centres(network: nn.Module, layer: str, side: int) -> tuple[Tensor, Tensor]:
     Args:
         network: On the meta device, in eval mode.
         layer: A layer's name; the output of its last call is meant.
-        side: Of the pictures, pixels.
+        side: Of the images, pixels.
 
     Returns:
         (P, Q) each, float64.
     """
     row = (torch.arange(side).double() / side).view(1, -1, 1).expand(3, side, side)
-    # Small changes: products of what is computed of pictures, as in gates, are linear in no others.
+    # Small changes: products of what is computed of images, as in gates, are linear in no others.
     changes = torch.stack([torch.zeros_like(row), row, row.mT, torch.ones_like(row)])
     pictures = 1 + _SLOPE * changes
     caught: list[Tensor] = []
@@ -94,7 +94,7 @@ def _open(x: Tensor, *_: Any, **__: Any) -> Tensor:
 
 
 def _normed(x: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor, Tensor]:
-    # By one number for all pictures: what is large stays finite.
+    # By one number for all images: what is large stays finite.
     return x / x.abs().mean().clamp_min(1e-12), x.new_ones(1), x.new_ones(1)
 
 
@@ -150,7 +150,7 @@ def _pad(x: Tensor, pad: Any, *_: Any) -> Tensor:
 
 
 def _extended(x: Tensor, dim: int, before: int, behind: int) -> Tensor:
-    """More along an axis, as if brightness went on beyond the picture's edge; or less."""
+    """More along an axis, as if brightness went on beyond the image's edge; or less."""
     n = x.shape[dim]
     if n == 1 or not (before or behind):
         return x if n > 1 else x.expand(*x.shape[:dim], 1 + before + behind, *x.shape[dim:][1:])

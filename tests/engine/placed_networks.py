@@ -1,4 +1,4 @@
-"""Networks whose cells are placed, and those that tile the picture; run it for a table of both.
+"""Networks whose cells are placed, and those that tile the image; run it for a table of both.
 
 ``python -m tests.engine.placed_networks [NAME …]`` prints a line a network: its last layer, where
 ``engine.grid`` says that its cells lie, and where pixels say so (``tests.engine.pixels``).
@@ -77,7 +77,7 @@ class Placed:
     """What is found of a network.
 
     Attributes:
-        side: Of the picture, pixels.
+        side: Of the image, pixels.
         layer: The last that gives feature maps.
         grid: As ``engine.grid`` finds it.
         rows: (P,), the mean row that cells see, by pixels.
@@ -96,7 +96,7 @@ class Placed:
         return self._error_of(self.grid)
 
     def error_of_tiles(self) -> float:
-        """The same where the cells tile the picture instead."""
+        """The same where the cells tile the image instead."""
         step = self.side / len(self.rows)
         return self._error_of(Grid((step - 1) / 2, step))
 

@@ -50,7 +50,7 @@ def test_the_loss_is_the_binary_cross_entropy_of_the_label() -> None:
 
 
 class _Sums(nn.Module):
-    """R logits: the picture's mean colours, times 4."""
+    """R logits: the image's mean colours, times 4."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()

@@ -70,7 +70,7 @@ class KeptByHook(Base):
 
 
 class Siamese(Base):
-    """The last call of the features is on a stored picture, not on the one that is explained."""
+    """The last call of the features is on a stored image, not on the one that is explained."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -151,8 +151,8 @@ class TokensFirst(nn.Module):
 @pytest.mark.parametrize(
     ("kind", "what"),
     [
-        (Crops, r"gives \(2, 8, 8, 8\) for one picture: 2 maps, not one"),
-        (TokensFirst, r"gives tokens \(16, 1, 8\), the batch second"),
+        (Crops, r"returns \(2, 8, 8, 8\) for one image: 2 maps, not one"),
+        (TokensFirst, r"returns tokens \(16, 1, 8\), with the batch second"),
     ],
 )
 def test_a_refusal_names_its_own_cause(kind: Callable[[], nn.Module], what: str) -> None:

@@ -10,7 +10,7 @@ from lcam_cli.engine.backbone import Backbone, load_backbone
 from lcam_cli.errors import LcamError
 from lcam_cli.networks.network import Network
 
-# name -> (layer found by itself, K, P, Q at the default input size)
+# name -> (layer found automatically, K, P, Q at the default input size)
 FAMILIES = {
     "alexnet": ("features.11", 256, 13, 13),
     "vgg16": ("features.29", 512, 14, 14),
@@ -122,7 +122,7 @@ def test_classes_are_found_by_name_and_index() -> None:
     backbone = load_backbone("squeezenet1_1", "none")
     assert backbone.class_index("Goldfish") == 1
     assert backbone.class_index("1") == 1
-    with pytest.raises(LcamError, match="no class named 'goldfisch'") as caught:
+    with pytest.raises(LcamError, match="there is no class named 'goldfisch'") as caught:
         backbone.class_index("goldfisch")
     assert "goldfish" in caught.value.hint
     with pytest.raises(LcamError, match="out of range"):
@@ -130,11 +130,11 @@ def test_classes_are_found_by_name_and_index() -> None:
     # A dog and a jacket.
     assert backbone.class_names[backbone.class_index("cardigan")] == "cardigan"
     assert backbone.class_names[backbone.class_index("Cardigan")] == "Cardigan"
-    with pytest.raises(LcamError, match="'CARDIGAN' names classes 264 and 474") as caught:
+    with pytest.raises(LcamError, match="'CARDIGAN' is the name of classes 264 and 474") as caught:
         backbone.class_index("CARDIGAN")
-    assert caught.value.hint == "give the index"
+    assert caught.value.hint == "pass the index"
     cranes = load_backbone("squeezenet1_1", "none", classes=["crane"] * 3 + ["x"] * 997)
-    with pytest.raises(LcamError, match="'crane' names classes 0, 1 and 2"):
+    with pytest.raises(LcamError, match="'crane' is the name of classes 0, 1 and 2"):
         cranes.class_index("crane")
     with pytest.raises(LcamError, match="2 class names for 1000 classes"):
         load_backbone("squeezenet1_1", "none", classes=["a", "b"])

@@ -274,7 +274,7 @@ def test_weights_that_have_no_reset_are_drawn_with_their_own_mean_and_spread() -
 
 def test_a_network_without_weights_is_refused() -> None:
     frozen = torch.jit.freeze(torch.jit.script(tiny_network().eval()))
-    with pytest.raises(LcamError, match="no weights of this network can be drawn anew"):
+    with pytest.raises(LcamError, match="none of this network's weights can be randomised"):
         Cascade(frozen, PICTURES[:1], 8, seed=0)
 
 
@@ -282,7 +282,7 @@ def test_what_is_no_parameter_is_told() -> None:
     frozen = nn.Sequential(nn.Conv2d(3, 6, 3), FrozenBatchNorm2d(6), *tiny_network()[4:])
     frozen.eval().requires_grad_(False)
     cascade = Cascade(frozen, PICTURES[:1], 8, seed=0)
-    assert cascade.notes == ["numbers that are no parameters are not drawn anew, those of 1"]
+    assert cascade.notes == ["numbers that are not parameters are not randomised: those of 1"]
     assert [stage.name for stage in cascade.stages] == ["4", "0"]
 
 
@@ -301,5 +301,8 @@ class Unwatchable(nn.Module):
 
 
 def test_a_network_that_cannot_be_watched_is_refused_in_a_line() -> None:
-    with pytest.raises(LcamError, match="cannot be watched: RuntimeError: I am watched"):
+    with pytest.raises(
+        LcamError,
+        match="lcam cannot follow the operations of this network: RuntimeError: I am watched",
+    ):
         Cascade(Unwatchable().eval(), PICTURES[:1], 8, seed=0)

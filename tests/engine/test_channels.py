@@ -45,7 +45,7 @@ class Net(nn.Module):
 
 
 class Twin(nn.Module):
-    """The same network for colour, which computes luminance by hand, of normalised pictures."""
+    """The same network for colour, which computes luminance by hand, of normalised images."""
 
     def __init__(self, mean: float, std: float) -> None:
         super().__init__()
@@ -111,9 +111,11 @@ def test_the_number_of_channels_is_found(channels: int, first: type[nn.Module] |
     np.testing.assert_allclose(backbone.preprocess.mean, (0.449,) * channels, atol=1e-3)
     (note,) = backbone.notes
     if channels == 1:
-        assert note.startswith("net: pictures are normalised with ")
+        assert note.startswith("net: images are normalised with ")
     else:
-        assert note.startswith(f"net takes {channels} channels: only pictures of as many are read")
+        assert note.startswith(
+            f"net expects {channels} channels: only images with that many are read"
+        )
     numbers = "mean 0.449 and standard deviation 0.226, ImageNet's averages"
     assert note.endswith(f"normalised with {numbers} (--mean, --std)")
 
@@ -148,7 +150,7 @@ class Pixels(nn.Module):
 def test_flattened_pixels_of_one_channel_name_their_size() -> None:
     with pytest.raises(LcamError, match=r"\(1, 1, 32, 32\)") as caught:
         _backbone(Pixels())
-    assert caught.value.hint.endswith("--image-size 28")
+    assert "--image-size 28" in caught.value.hint
 
 
 def test_a_source_that_knows_its_channels_is_asked_nothing() -> None:
@@ -166,7 +168,7 @@ def test_a_source_that_knows_its_channels_is_asked_nothing() -> None:
     assert backbone.notes == []
     assert set(runs) == {4}
     unknown = _backbone(Net(4), preprocess=own, normalisation_known=False)
-    assert unknown.notes[0].startswith("net: pictures are normalised with mean 0.449 and")
+    assert unknown.notes[0].startswith("net: images are normalised with mean 0.449 and")
 
 
 def test_what_the_user_says_of_channels() -> None:
@@ -178,12 +180,14 @@ def test_what_the_user_says_of_channels() -> None:
     (note,) = _backbone(Net(2), Channels(mean=(0.1, 0.2))).notes
     numbers = "standard deviation 0.226, ImageNet's averages"
     assert note.endswith(f"normalised with {numbers} (--mean, --std)")
-    with pytest.raises(LcamError, match="--mean has 2 numbers, and net takes 3 channels") as caught:
+    with pytest.raises(
+        LcamError, match="--mean has 2 numbers, but net expects 3 channels"
+    ) as caught:
         _backbone(Net(3), Channels(mean=(0.1, 0.2)))
-    assert caught.value.hint == "give one number, or 3"
-    with pytest.raises(LcamError, match="net takes 1 channel, not 4") as caught:
+    assert caught.value.hint == "pass one number, or 3"
+    with pytest.raises(LcamError, match="net expects 1 channel, not 4") as caught:
         _backbone(Net(1), Channels(4))
-    assert caught.value.hint == "--channels 1, or leave it out"
+    assert caught.value.hint == "pass --channels 1, or remove it"
 
 
 def test_volumes_are_refused_as_before() -> None:
@@ -202,7 +206,7 @@ def test_volumes_are_refused_as_before() -> None:
 def test_the_engine_takes_bytes_and_floats(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "lcam"):
         engine = Engine(_backbone(Net(2)), device="cpu")
-    assert sum("takes 2 channels" in record.message for record in caplog.records) == 1
+    assert sum("expects 2 channels" in record.message for record in caplog.records) == 1
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 2), np.uint8)
     x = engine.pixels(images)
     assert x.shape == (3, 2, 32, 32)
@@ -228,7 +232,7 @@ def test_rectangles_that_do_not_fit_name_those_that_do() -> None:
     for size in (224, (320, 184)):
         with pytest.raises(LcamError, match="fails on a") as caught:
             load_backbone(Flat(), preprocess=Preprocess(size, 320))
-        assert caught.value.hint == "it takes 180×320 (rows × columns): --image-size 180x320"
+        assert caught.value.hint == "pass --image-size 180x320: it expects 180×320 (rows × columns)"
     backbone = load_backbone(Flat(), preprocess=Preprocess((180, 320), 180))
     assert backbone.feature_shape == (2, 45, 80)
 

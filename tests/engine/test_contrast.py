@@ -128,7 +128,7 @@ def test_every_method_that_says_so_takes_a_contrast_and_no_other() -> None:
         if entry.attention:  # of transformers, whose own tests have contrasts
             continue
         if name not in contrasting():
-            with pytest.raises(LcamError, match=f"{name} takes no --contrast") as refused:
+            with pytest.raises(LcamError, match=f"{name} does not support --contrast") as refused:
                 make_method(name, engine.backbone, options=options)
             assert "gradcam" in refused.value.hint
             continue

@@ -58,7 +58,7 @@ def _filled(m: _Doing, x: Tensor) -> Tensor:
 
 
 def _gated(m: _Doing, x: Tensor) -> Tensor:
-    """Gates of the whole picture, of rows and of columns."""
+    """Gates of the whole image, of rows and of columns."""
     rows, columns = x.mean(3, keepdim=True).sigmoid(), x.mean(2, keepdim=True).sigmoid()
     return x * x.mean((2, 3), keepdim=True).sigmoid() * rows * columns
 

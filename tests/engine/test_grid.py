@@ -223,7 +223,7 @@ def test_cells_of_whole_networks_lie_where_their_gradients_reach(
     for axis in (0, 1):
         seen = g[0].abs().sum((0, 2 - axis)).nonzero().flatten()
         assert seen[0] > 0
-        assert seen[-1] < side - 1, "reaches the picture's edge: choose an earlier layer"
+        assert seen[-1] < side - 1, "reaches the image's edge: choose an earlier layer"
         middle = (seen[0] + seen[-1]).item() / 2
         assert middle == pytest.approx(grid.start[0] + grid.step[0] * cell)
 

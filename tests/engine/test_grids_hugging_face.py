@@ -21,7 +21,7 @@ NETWORKS: dict[str, tuple[Callable[[], Any], Grid]] = {
         lambda: transformers.RegNetConfig(embedding_size=16, groups_width=16, **SMALL),
         Grid(0, 32),
     ),
-    # Patches of 4×4 and 2×2 that do not overlap tile the picture.
+    # Patches of 4×4 and 2×2 that do not overlap tile the image.
     "ConvNext": (lambda: transformers.ConvNextConfig(**SMALL), Grid(15.5, 32)),
     "ConvNextV2": (lambda: transformers.ConvNextV2Config(**SMALL), Grid(15.5, 32)),
     # TensorFlow's padding: nothing before, one behind. 1 + 2 + 4 + 8 + 16 pixels.

@@ -13,7 +13,7 @@ from tests.networks.hugging_face import SMALL, write_folder
 
 pytest.importorskip("transformers")
 
-# Patches of 8×8, of which 4×4 cover the picture of 32×32.
+# Patches of 8×8, of which 4×4 cover the image of 32×32.
 PATCHES = ("vit", "deit", "deit-distilled", "beit", "dinov2", "dinov2-registers", "siglip", "clip")
 PATCHES += ("ijepa", "vit-msn", "data2vec")
 # These run whole, with a hook at their layer.

@@ -81,7 +81,7 @@ def test_outputs_that_hold_themselves_are_described_too() -> None:
 def test_output_names_nested_ones_and_keys_with_dots(wanted: str) -> None:
     output = {"a": torch.rand(1, 3), "b": {"c": torch.rand(1, 4)}, "d.e": torch.rand(1, 5)}
     if wanted == "b.c.0":
-        with pytest.raises(LcamError, match=r"gives no tensor 'b\.c\.0'"):
+        with pytest.raises(LcamError, match=r"returns no tensor 'b\.c\.0'"):
             choose("f", output, None, wanted)
         return
     assert choose("f", output, None, wanted).classes == {"b.c": 4, "d.e": 5}[wanted]
@@ -89,7 +89,7 @@ def test_output_names_nested_ones_and_keys_with_dots(wanted: str) -> None:
 
 def test_an_output_that_changes_is_told() -> None:
     choice = choose("f", {"logits": torch.rand(1, 4)}, None)
-    with pytest.raises(LcamError, match="another output than at first: a dict: scores"):
+    with pytest.raises(LcamError, match="another kind of output than at first: a dict: scores"):
         choice.pick({"scores": torch.rand(1, 4)})
 
 
@@ -177,7 +177,7 @@ def test_a_network_used_twice_is_taken_as_it_came() -> None:
 
 def test_a_file_cannot_say_of_logits_that_they_are_probabilities() -> None:
     for network in (tiny_network(), _Ends(lambda z: z)):
-        with pytest.raises(LcamError, match="gives no softmax now, as it did"):
+        with pytest.raises(LcamError, match="does not return softmax now, as it did"):
             _backbone(network, probabilities="softmax")
     with pytest.raises(LcamError, match="unknown last step 'eval'"):
         _backbone(tiny_network(), probabilities="eval")

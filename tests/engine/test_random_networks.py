@@ -341,6 +341,6 @@ def test_random_networks_are_explained_right_or_refused() -> None:
             except Exception as error:
                 told = ", ".join(drawn(seed).told)
                 raise AssertionError(f"network {seed}, layer {given}: {told}") from error
-    print(f"\nfound by itself: {dict(found)}\nnamed: {dict(named)}")
+    print(f"\nfound automatically: {dict(found)}\nnamed: {dict(named)}")
     explained = sum(n for how, n in found.items() if not how.startswith("refused"))
     assert explained >= 0.85 * COUNT

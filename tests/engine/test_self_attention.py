@@ -217,12 +217,12 @@ def refused(backbone: Backbone, name: str, why: str) -> None:
 
 @pytest.mark.parametrize("name", ["rollout", "gae", "legrad"])
 def test_windows_are_refused(name: str) -> None:
-    refused(own_backbone(tiny_swin()), name, "its matrices are of 4 tokens, not of all 4x4 patches")
+    refused(own_backbone(tiny_swin()), name, "the matrices are of 4 tokens, not of all 4x4 patches")
 
 
 @pytest.mark.parametrize("name", ["rollout", "gae", "legrad"])
 def test_networks_without_attention_are_refused(name: str) -> None:
-    refused(tiny_backbone(), name, "of tiny, there is none")
+    refused(tiny_backbone(), name, "in tiny there is none")
 
 
 def test_networks_of_channels_attention_are_refused() -> None:
@@ -335,7 +335,9 @@ def test_attention_to_other_pictures_is_refused() -> None:
     torch.manual_seed(0)
     backbone = backbone_of(Blocks([BesideAttention] * 2).eval())
     backbone.one_by_one = ""  # as if nothing had noticed
-    refused(backbone, "rollout", "it depends on the pictures beside it")
+    refused(
+        backbone, "rollout", "the attention of an image depends on the other images of the batch"
+    )
 
 
 class InPlace(Blocks):
@@ -360,8 +362,8 @@ def test_attention_without_gradients_is_refused_before_pictures_are_read() -> No
     torch.manual_seed(0)
     backbone = backbone_of(InPlace(2).eval())
     assert make_method("rollout", backbone).params == {"blocks": 2}
-    refused(backbone, "gae", "no gradient at its attention: blocks 0, 1")
-    refused(backbone_of(InPlace(1).eval()), "gae", "no gradient at its attention: block 0")
+    refused(backbone, "gae", "no gradient at the attention: blocks 0, 1")
+    refused(backbone_of(InPlace(1).eval()), "gae", "no gradient at the attention: block 0")
 
 
 def test_what_is_read_is_not_guessed() -> None:
@@ -371,13 +373,13 @@ def test_what_is_read_is_not_guessed() -> None:
     backbone = Backbone(
         Network(network, "own", "none:seed=7", preprocess=preprocess), "blocks.1", grid="4x4"
     )
-    refused(backbone, "rollout", "what its classifier reads cannot be found")
+    refused(backbone, "rollout", "lcam cannot find what the classifier reads")
 
 
 def test_a_script_is_refused() -> None:
     scripted: Any = torch.jit.trace(tiny_vit().eval(), torch.rand(1, 3, 32, 32), check_trace=False)
     backbone = Backbone(Network(scripted, "scripted", "none", preprocess=SMALL))
-    with pytest.raises(LcamError, match="gae looks at a layer, and scripted is TorchScript"):
+    with pytest.raises(LcamError, match="gae needs a target layer, but scripted is TorchScript"):
         make_method("gae", backbone)
 
 

@@ -32,7 +32,7 @@ class _Residual(nn.Module):
 
 
 class _ByValue(_Residual):
-    """The number of values that go around depends on no picture: they are not batch first."""
+    """The number of values that go around depends on no image: they are not batch first."""
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)

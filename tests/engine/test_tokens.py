@@ -133,7 +133,7 @@ def test_a_swin_is_split_where_its_places_are_a_grid(layer: str | None) -> None:
     torch.testing.assert_close(logits, network(x))
     torch.testing.assert_close(backbone.head(A, around), logits)
     assert not torch.allclose(backbone.head(A.square(), around), logits, atol=1e-2)
-    # The places are where the picture has them: (B, P, Q, K) of the norm, by hand.
+    # The places are where the image has them: (B, P, Q, K) of the norm, by hand.
     normed = network.norm(network.features(x))
     if layer != "features.3.1":
         torch.testing.assert_close(A[:, 5, 1, 2], normed[:, 1, 2, 5])
@@ -160,7 +160,7 @@ def test_an_unknown_number_of_tokens_asks_for_the_grid() -> None:
     with pytest.raises(LcamError, match="which of these tokens are patches") as caught:
         own_backbone(_Registers(), "mix")
     assert "--grid PxQ" in caught.value.hint
-    with pytest.raises(LcamError, match=r"where 9x9 places do not fit"):
+    with pytest.raises(LcamError, match=r"which does not fit a grid of 9x9"):
         own_backbone(_Registers(), "mix", grid="9x9")
     with pytest.raises(LcamError, match="which of the 19 tokens of mix"):
         own_backbone(_Registers())
@@ -168,11 +168,11 @@ def test_an_unknown_number_of_tokens_asks_for_the_grid() -> None:
         own_backbone(_Registers())
     for layer in (None, "mix"):
         with pytest.raises(
-            LcamError, match="--grid 19x1 is 19 patches, but layer patches gives 4x4"
+            LcamError, match="--grid 19x1 is 19 patches, but layer patches returns 4x4"
         ) as told:
             own_backbone(_Registers(), layer, grid="19x1")
-        assert told.value.what.endswith("= 16: 3 of the 19 tokens are none")
-        assert told.value.hint == "give --grid 4x4"
+        assert told.value.what.endswith("= 16: 3 of the 19 tokens are not patches")
+        assert told.value.hint == "pass --grid 4x4"
     network = _Registers()
     backbone = own_backbone(network, "mix", grid="4x4")
     assert backbone.identity.grid == "4x4"

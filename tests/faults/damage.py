@@ -110,7 +110,7 @@ _MODES = {
 
 
 def seed_pictures(photo: Path | None = None) -> list[bytes]:
-    """One picture in all formats that can be read and written, in several ways each.
+    """One image in all formats that can be read and written, in several ways each.
 
     Args:
         photo: A real photograph, which is also taken as it is.

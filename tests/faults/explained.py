@@ -1,4 +1,4 @@
-"""``lcam explain`` on good pictures and on damaged ones: what becomes of each; its memory."""
+"""``lcam explain`` on good images and on damaged ones: what becomes of each; its memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _EXPLAIN += ["--method", "gradcam", "--overwrite", "--workers", "2", "--device",
 
 @dataclass(frozen=True)
 class Outcome:
-    """Paths of the damaged pictures that were explained and those that were not, with reasons."""
+    """Paths of the damaged images that were explained and those that were not, with reasons."""
 
     explained: list[str]
     listed: list[str]
@@ -33,7 +33,7 @@ def explain_damaged(
     size: tuple[int, int],
     extension: Callable[[random.Random], str],
 ) -> Outcome:
-    """Explain as many damaged pictures as good ones, and check what holds for all kinds of them.
+    """Explain as many damaged images as good ones, and check what holds for all kinds of them.
 
     Args:
         folder: With ``own.py``.
@@ -60,7 +60,7 @@ def explain_damaged(
         assert file.attrs["complete"]
     kinds, ratio = len(set(found.reasons)), bad.memory / good.memory
     print(f"{len(found.explained)} explained, {len(found.listed)} listed with {kinds} reasons;")
-    print(f"at most {bad.memory} KiB, {good.memory} with good pictures ({ratio:.2f})")
+    print(f"at most {bad.memory} KiB, {good.memory} with good images ({ratio:.2f})")
     assert all(0 < len(reason) < 140 and "\n" not in reason for reason in found.reasons)
     assert not any("hung" in reason or "internal" in reason for reason in found.reasons)
     assert min(len(found.explained), len(found.listed)) > count / 10

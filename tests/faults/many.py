@@ -59,7 +59,7 @@ class Commands:
 
 
 def _processes() -> list[str]:
-    """This process and those that read pictures for it."""
+    """This process and those that read images for it."""
     found = ["self"]
     for task in Path("/proc/self/task").iterdir():
         with contextlib.suppress(FileNotFoundError):  # a thread that has just ended

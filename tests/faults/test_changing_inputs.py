@@ -54,7 +54,7 @@ def test_files_that_vanish_between_listing_and_reading(tmp_path: Path) -> None:
     assert [s.reason for batch in batches for s in batch.skipped] == [
         "no such file",
         "empty file",
-        "a folder, not a picture",
+        "a folder, not an image",
         "not a regular file",
         "not a regular file",
         "too many levels of symbolic links",
@@ -62,7 +62,7 @@ def test_files_that_vanish_between_listing_and_reading(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_changes_while_it_is_read(tmp_path: Path) -> None:
-    """Every picture of the listing is read or listed as skipped, in order, once."""
+    """Every image of the listing is read or listed as skipped, in order, once."""
     folder = tmp_path / "photos"
     paths = write_pictures(folder, 200)
     found = find_images([str(folder)])

@@ -60,6 +60,6 @@ def test_damaged_dicom_is_explained_or_listed(tmp_path: Path, lcam: Commands) ->
         *(tmp_path, lcam, good_files(), COUNT, SIDES),
         lambda rng: rng.choice((".dcm", ".dcm", ".jpg", "")),
     )
-    # Those without an extension whose first bytes are damaged are no pictures any more.
+    # Those without an extension whose first bytes are damaged are no images any more.
     files = {p.name for p in (tmp_path / "bad").iterdir() if p.suffix}
     assert files <= {re.sub("#[0-9]{4}$", "", path) for path in found.explained + found.listed}

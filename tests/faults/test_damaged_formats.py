@@ -1,4 +1,4 @@
-"""Damaged files of deep pictures, tables and HEIC: each is explained or listed with a reason."""
+"""Damaged files of deep images, tables and HEIC: each is explained or listed with a reason."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_each_is_explained_or_listed(tmp_path: Path, lcam: Commands, extension: 
     good = lcam(tmp_path, [*EXPLAIN, "good", "--out", "good.h5"])
     with h5py.File(tmp_path / "good.h5") as file:
         whole = {reason.decode() for reason in file["skipped/reason"][:]}
-    assert whole <= {"it has 5 channels, the network takes 3"}, good.err
+    assert whole <= {"it has 5 channels, but the network takes 3"}, good.err
     bad = lcam(tmp_path, [*EXPLAIN, "bad", "--out", "bad.h5"])
     assert bad.code == 3, bad.err
     assert "internal" not in bad.err
@@ -126,10 +126,10 @@ def test_each_is_explained_or_listed(tmp_path: Path, lcam: Commands, extension: 
         listed = [path.decode() for path in file["skipped/path"][:]]
         reasons = [reason.decode() for reason in file["skipped/reason"][:]]
         assert file.attrs["complete"]
-    other = re.search(r"(\d+) tables? without pictures", bad.err)
+    other = re.search(r"(\d+) tables? without images", bad.err)
     told = int(other[1]) if other else 0
     files = {path.partition("#")[0] for path in explained + listed}
-    print(f"{extension}: {COUNT} files, {len(explained)} pictures explained, {len(listed)} listed")
+    print(f"{extension}: {COUNT} files, {len(explained)} images explained, {len(listed)} listed")
     print(f"with {len(set(reasons))} reasons: {sorted(set(reasons))}; {told} tables without")
     crashed = sum("crashed" in reason for reason in reasons)
     print(f"{crashed} crashes of a decoder; {bad.memory} KiB, {good.memory} with good pictures")
@@ -142,7 +142,7 @@ def test_each_is_explained_or_listed(tmp_path: Path, lcam: Commands, extension: 
 
 
 def _damaged(rng: random.Random, blobs: list[bytes]) -> bytes:
-    """As any picture's bytes are; or near the end, where tables say what they hold."""
+    """As any image's bytes are; or near the end, where tables say what they hold."""
     if rng.random() < 0.3:
         return flipped(rng, rng.choice(blobs)[::-1])[::-1]
     return damaged(rng, blobs, SIZE)

@@ -46,7 +46,7 @@ def test_damaged_models_run_or_are_refused_in_a_line(tmp_path: Path, lcam: Comma
         ended.append(
             lcam(tmp_path, ["explain", "photos", "--backbone", f"{k}.onnx", *options, *METHOD])
         )
-        # 3: weights that are no numbers any more, on some pictures.
+        # 3: weights that are no numbers any more, on some images.
         assert_told_in_lines(ended[-1]._replace(code=ended[-1].code % 3))
         assert not good or ended[-1].code == 0, ended[-1]
     refused = [one for one in ended if one.code == 2]

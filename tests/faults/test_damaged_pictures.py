@@ -1,4 +1,4 @@
-"""Damaged pictures: each is explained or listed with a reason, and memory stays bounded."""
+"""Damaged images: each is explained or listed with a reason, and memory stays bounded."""
 
 from __future__ import annotations
 

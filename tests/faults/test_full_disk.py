@@ -20,8 +20,8 @@ from tests.tiny import write_pictures
 PICTURES = 160
 EXPLAIN = ["explain", "photos", *NETWORK, "--method", "gradcam", "--batch-size", "8"]
 MISSING = re.compile(
-    r"No space left on device: (up to|at least) ([\d.]+) (bytes|kB) more needed, "
-    r"([\d.]+) (bytes|kB) free on that disk"
+    r"No space left on device: (up to|at least) ([\d.]+) (bytes|kB) more is needed, "
+    r"([\d.]+) (bytes|kB) is free on that disk"
 )
 Disk = Callable[[str], Path]
 

@@ -64,7 +64,7 @@ def kill_until_done(
         said = ""
         if killed < kills:
             if rng.random() < 0.9:  # most of the time before is the import of torch
-                said = wait_for(process, "explaining", "complete already")
+                said = wait_for(process, "explaining", "already complete")
             time.sleep(rng.uniform(0, 0.6))
             if process.poll() is None:
                 process.kill()
@@ -158,4 +158,4 @@ def test_png(folder: Path, lcam: Commands) -> None:
             assert (out / name).read_bytes() == (folder / "whole" / name).read_bytes()
         left = [path for path in out.rglob(".*") if path.name != MARK]
         assert not left, "nothing is left under temporary names"
-    print(f"{killed} kills over {runs} runs; pictures whole after each: {pictures}")
+    print(f"{killed} kills over {runs} runs; images whole after each: {pictures}")

@@ -35,7 +35,7 @@ NAMES = ["features", "stem", "body", "net", "model", "module", "trunk", "stage1"
 
 
 class _Extra(nn.Module):
-    """Keeps a number that is no tensor in the state dict."""
+    """Keeps a number that is not a tensor in the state dict."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A folder of very many pictures: memory does not grow with them, and no picture comes slower."""
+"""A folder of very many images: memory does not grow with them, and no image comes slower."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tests.tiny import write_pictures
 COUNT = count(3_200, 100_000)  # full batches: another shape of batch takes memory of its own
 _LINKS_A_FILE = 10_000  # file systems have a limit
 
-# Runs a command, noting the time and the memory held at each tenth of the pictures.
+# Runs a command, noting the time and the memory held at each tenth of the images.
 _MEASURED = """
 import json, sys, time
 from lcam_cli.__main__ import run
-from lcam_cli.cli import console
+from lcam_cli.cli import progress
 from lcam_cli.cli.app import lcam_app
 from tests.faults.many import memory
 
@@ -35,7 +35,7 @@ def advance(self, count=1):
     if done * 10 // total > before * 10 // total:
         marks.append((done, time.monotonic(), memory("VmRSS")))
 
-console._Silent.advance = advance
+progress.Silent.advance = advance
 begun = time.monotonic()
 code = run(lcam_app(), sys.argv[2:])
 print(json.dumps([code, begun, marks]))
@@ -66,7 +66,7 @@ def test_memory_and_speed_do_not_depend_on_the_number(tmp_path: Path) -> None:
     times = [begun, *(mark[1] for mark in marks)]
     rates = [COUNT / 10 / (late - early) for early, late in pairwise(times[1:])]
     held = [mark[2] for mark in marks]
-    print(f"{COUNT} pictures; KiB held at each tenth: {held}; pictures/s between: ", end="")
+    print(f"{COUNT} images; KiB held at each tenth: {held}; pictures/s between: ", end="")
     print(*(round(rate) for rate in rates), f"; first tenth with listing {times[1] - begun:.1f} s")
     assert held[-1] < 1.05 * held[0]
     # Other work on the machine may slow a part down; a run that slows by itself ends slowest.

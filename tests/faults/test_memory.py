@@ -11,7 +11,7 @@ import pytest
 from tests.faults.many import Commands
 from tests.tiny import write_pictures
 
-# As torch raises it on the CPU; where the file "most" is, for more pictures at once than it says.
+# As torch raises it on the CPU; where the file "most" is, for more images at once than it says.
 OWN = """
 from pathlib import Path
 from torch import nn
@@ -53,7 +53,7 @@ def test_a_smaller_batch_goes_on(folder: Path, lcam: Commands) -> None:
     (folder / "most").write_text("0 2")
     ended = lcam(folder, EXPLAIN)
     assert ended.code == 0, ended.err
-    assert "out of memory on a batch of 4: going on with 2" in ended.err
+    assert "out of memory on a batch of 4: continuing with 2" in ended.err
     (folder / "most").unlink()
     assert lcam(folder, [*EXPLAIN, "--out", "whole.h5"]).code == 0
     with h5py.File(folder / "maps.h5") as file, h5py.File(folder / "whole.h5") as whole:

@@ -74,5 +74,5 @@ def test_no_command_tries_to_reach_the_network(tmp_path: Path, offline: Commands
     ]
     ended = offline(tmp_path, words)
     assert ended.code == 2
-    assert "cannot get the weights" in ended.err
+    assert "cannot download the weights" in ended.err
     assert (tmp_path / "tried").exists()

@@ -26,7 +26,7 @@ TRAIN = ["train", "photos", *NETWORK, "--epochs", "30", "--batch-size", "4"]
 
 @pytest.fixture
 def folder(tmp_path: Path, lcam: Commands) -> Path:
-    """A folder with pictures, and with an unbroken run in ``whole``."""
+    """A folder with images, and with an unbroken run in ``whole``."""
     (tmp_path / "own.py").write_text(OWN)
     write_pictures(tmp_path / "photos", 14)
     ended = lcam(tmp_path, [*TRAIN, "--out", "whole"])

@@ -107,7 +107,7 @@ def item(**elements: Any) -> Dataset:
 
 
 def read(data: bytes, *, max_pixels: int = MAX_PIXELS, **options: Any) -> Picture:
-    """The picture that the format makes of a file's bytes."""
+    """The image that the format makes of a file's bytes."""
     return DicomFormat().read(io.BytesIO(data), ReadOptions(max_pixels, **options))
 
 
@@ -122,7 +122,7 @@ def reason(data: bytes, **options: Any) -> str:
 
 
 def shown(picture: Picture, window: Window = "auto") -> NDArray[np.float64]:
-    """What the network sees of a picture, in 0…1: (H, W), or (H, W, 3) of colours."""
+    """What the network sees of an image, in 0…1: (H, W), or (H, W, 3) of colours."""
     colour = np.asarray(picture.pixels).ndim == 3
     pixels, _ = pixels_of(picture, 3 if colour else 1, window)
     view = pixels.changed(lambda plane: plane.crop((0, 0, *pixels.size)))

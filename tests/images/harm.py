@@ -1,7 +1,7 @@
 """Decoders that crash, hang and chatter, in the reading processes of a test.
 
 A ``sitecustomize`` module gets into every process that is started with the folder on PYTHONPATH,
-and replaces the decoding of pictures whose file names say so.
+and replaces the decoding of images whose file names say so.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _spoil():
             os.write(2, b"stderr of a decoder")
         return honest(file, *limits)
 
-    def center_view(picture, preprocess):
+    def center_view(image, preprocess):
         raise ZeroDivisionError("a mistake of ours")
 
     read._decode = decode

@@ -1,4 +1,4 @@
-"""The page "Add a picture format", carried out: as a package with an entry point, and in lcam."""
+"""The page "Add an image format", carried out: as a package with an entry point, and in lcam."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_package_brings_a_format_to_the_command(tmp_path: Path) -> None:
         rows = maps.rows(0, 9)
     assert rows.paths == ["a.png", "b.fits", "d.fits", "e.jpg"]
     for saliency in rows.saliency[1:]:
-        # Of 8 bits the picture is rounded once more where it is resized.
+        # Of 8 bits the image is rounded once more where it is resized.
         np.testing.assert_allclose(saliency, rows.saliency[0], atol=0.06)
 
 

@@ -37,7 +37,7 @@ def preprocess_of(channels: int, window: Window = "auto") -> Preprocess:
 
 
 def whole(picture: Picture | str, channels: int = 3, window: Window = "auto") -> NDArray[Any]:
-    """All of a picture as the network would see it, not resized, (H, W, C)."""
+    """All of an image as the network would see it, not resized, (H, W, C)."""
     if isinstance(picture, Picture):
         pixels, _ = pixels_of(picture, channels, window)
     else:
@@ -248,18 +248,18 @@ def test_other_numbers_of_channels_have_to_be_the_file_s(tmp_path: Path) -> None
         whole(str(tmp_path / "many.npy"), 11, (0, 4095)), many / 4095, atol=1e-6
     )
     for name, channels, says in (
-        ("rgba.png", 11, "it has 4 channels, the network takes 11"),
-        ("la.png", 4, "it has 2 channels, the network takes 4"),
-        ("four.npy", 3, "it has 4 channels, the network takes 3"),
-        ("many.npy", 3, "it has 11 channels, the network takes 3"),
-        ("many.npy", 1, "it has 11 channels, the network takes 1"),
+        ("rgba.png", 11, "it has 4 channels, but the network takes 11"),
+        ("la.png", 4, "it has 2 channels, but the network takes 4"),
+        ("four.npy", 3, "it has 4 channels, but the network takes 3"),
+        ("many.npy", 3, "it has 11 channels, but the network takes 3"),
+        ("many.npy", 1, "it has 11 channels, but the network takes 1"),
     ):
         with pytest.raises(BadImageError) as error, borrowed_decoder() as decoder:
             decoder.read(Request(str(tmp_path / name), preprocess=preprocess_of(channels)))
         assert error.value.reason == says
-    with pytest.raises(BadImageError, match="it has 1 channel, the network takes 2"):
+    with pytest.raises(BadImageError, match="it has 1 channel, but the network takes 2"):
         whole(Picture(DEEP), 2)
-    with pytest.raises(BadImageError, match="it has 1 channel, the network takes 2"):
+    with pytest.raises(BadImageError, match="it has 1 channel, but the network takes 2"):
         whole(Picture(Image.fromarray(DEEP)), 2)
 
 
@@ -290,7 +290,7 @@ def test_mixed_batches_are_floats(tmp_path: Path) -> None:
     assert [one.path for one in batch.skipped] == ["gone.png"]
     (batch,) = stream_batches([Picture(np.zeros((9, 9, 5)))], wide, 3, workers=1)
     assert [(one.path, one.reason) for one in batch.skipped] == [
-        ("picture 0", "it has 5 channels, the network takes 1")
+        ("image 0", "it has 5 channels, but the network takes 1")
     ]
 
 
@@ -375,7 +375,7 @@ def test_bands_are_resized_as_the_whole_is(
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_picture_without_a_number_is_none(value: float, window: Window) -> None:
     values = np.full((5, 6), value, np.float32)
-    with pytest.raises(BadImageError, match="none of its values is a number"):
+    with pytest.raises(BadImageError, match="all its values are NaN or infinite"):
         whole(Picture(values), 1, window)
     values[3, 2] = 0.5
     assert np.isfinite(whole(Picture(values), 1, window)).all()

@@ -1,4 +1,4 @@
-"""A decoder that crashes, hangs or chatters loses its own picture and nothing else."""
+"""A decoder that crashes, hangs or chatters loses its own image and nothing else."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def harmful(fresh: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder where pictures do harm if they are called crash, hang, …"""
+    """A folder where images do harm if they are called crash, hang, …"""
     monkeypatch.setenv("PYTHONPATH", spoil_decoders(tmp_path / "harm"))
     folder = tmp_path / "pictures"
     folder.mkdir()
@@ -213,7 +213,7 @@ def _started_by(pid: int) -> list[str]:
 def test_processes_end_with_a_parent_that_is_killed(
     harmful: Path, monkeypatch: pytest.MonkeyPatch, busy: bool
 ) -> None:
-    """Also one that hangs in a decoder: it ends itself, a while after the time a picture may take.
+    """Also one that hangs in a decoder: it ends itself, a while after the time an image may take.
 
     Here that while is cut short, from outside the program.
     """

@@ -103,7 +103,7 @@ def read_with_levels(path: Path) -> tuple[Pixels, Levels | None]:
         ("float 8", None),  # taken for 0 to 255
         ("pgm 12", None),  # the file says that 4095 is white
         ("packed 12", None),  # and so do 12 bits a pixel
-        ("jpeg 8", None),  # a dark picture of 8 bits is one
+        ("jpeg 8", None),  # a dark image of 8 bits is one
     ],
 )
 def test_less_than_an_eighth_of_the_range_is_noticed(
@@ -174,7 +174,7 @@ def test_a_program_is_told_at_once_and_once(
         decoder.read(Request(str(tmp_path / "b.png"), preprocess=SMALL))
     (record,) = caplog.records
     assert record.getMessage().startswith(
-        f"1 picture uses less than an eighth of the range of its type (e.g. {tmp_path}/a.png: 0 to "
+        f"1 image uses less than an eighth of the range of its type (e.g. {tmp_path}/a.png: 0 to "
         "4095 of 65535): nearly black, or without contrast, to the classifier; --window 0,4095 "
         "shows them"
     )
@@ -202,7 +202,7 @@ def test_a_run_tells_of_them_once_with_their_number(
         assert done.code == 0, done.err
         warnings = [line for line in done.err.splitlines() if "eighth" in line]
         assert len(warnings) == 1, words
-        assert warnings[0].startswith("warning: 2 pictures use less than an eighth")
+        assert warnings[0].startswith("warning: 2 images use less than an eighth")
         assert "photos/xa.png: 0 to 4095 of 65535" in warnings[0]
         assert warnings[0].endswith("--window 0,4095 shows them")
     Path("photos/xa.png").unlink()

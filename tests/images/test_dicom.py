@@ -217,7 +217,7 @@ def test_frames_are_counted_and_read_alone(monkeypatch: pytest.MonkeyPatch) -> N
         assert DicomFormat().count(io.BytesIO(data)) == 3
         for index in range(3):
             assert np.array_equal(np.asarray(read(data, entry=index).pixels), values[index])
-        assert reason(data, entry=3) == "no such frame in the file"
+        assert reason(data, entry=3) == "there is no such frame in the file"
     assert DicomFormat().count(io.BytesIO(dicom(values[0]))) == 1
 
 

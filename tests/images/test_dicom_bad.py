@@ -1,4 +1,4 @@
-"""DICOM files that are damaged, lie about their size, or hold no picture: a short reason each."""
+"""DICOM files that are damaged, lie about their size, or hold no image: a short reason each."""
 
 from __future__ import annotations
 
@@ -74,14 +74,14 @@ def test_other_files_without_pixels(sop_class: str) -> None:
 
 def test_transfer_syntaxes_that_are_not_read() -> None:
     data = GOOD.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.9.9\0")
-    assert reason(data) == "its transfer syntax 1.2.840.10008.1.9.9 is not read"
+    assert reason(data) == "its transfer syntax 1.2.840.10008.1.9.9 is not supported"
     film = compressed(VALUES, [b"film"], "1.2.840.10008.1.2.4.102")
     assert reason(film) == (
         "its transfer syntax 1.2.840.10008.1.2.4.102 (MPEG-4 AVC/H.264 High Profile / Level 4.1) "
-        "is not read"
+        "is not supported"
     )
     odd = GOOD.replace(b"1.2.840.10008.1.2.1\0", b"Citizen^Jane^Anne^Dr")
-    assert reason(odd) == "its transfer syntax that is no UID is not read"
+    assert reason(odd) == "its transfer syntax that is not a UID is not supported"
 
 
 def test_decoder_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,8 +127,8 @@ def test_sizes_that_lie() -> None:
     assert reason(huge) == "too many pixels: 65535 × 65535, over --max-pixels 1000000"
     assert reason(huge, max_pixels=10**10) == "cut short: its pixels end too early"
     assert reason(lied(GOOD, rows, 65)) == "cut short: its pixels end too early"
-    assert reason(lied(GOOD, rows, 0)) == "a picture without pixels"
-    assert reason(lied(GOOD, (0x28, 0x02), 4)) == "its number of channels is neither 1 nor 3"
+    assert reason(lied(GOOD, rows, 0)) == "an image without pixels"
+    assert reason(lied(GOOD, (0x28, 0x02), 4)) == "its number of channels is not 1 or 3"
     for bits in (0, 7, 12, 64, 65535):
         assert "number of bits" in reason(lied(GOOD, (0x28, 0x100), bits))
     assert "number of bits" in reason(lied(GOOD, (0x28, 0x101), 17))
@@ -146,7 +146,7 @@ def test_four_gigabytes_of_frames_in_a_small_file() -> None:
     packed = written(dataset(np.zeros((1, 500, 500), np.uint16), NumberOfFrames=2**31 - 1),
                      DeflatedExplicitVRLittleEndian)  # fmt: skip
     tracemalloc.start()
-    assert refused(lies) == ("cut short, or damaged: it declares 9,000 frames, and has room for 1")
+    assert refused(lies) == ("cut short, or damaged: it declares 9,000 frames, but has room for 1")
     assert reason(lies, entry=8999) == "cut short: its pixels end too early"
     assert refused(packed).startswith("cut short, or damaged: it declares 2,147,483,647 frames")
     pieces = [b"\xff\xd8\xff\xd9"] * 2
@@ -163,7 +163,9 @@ def test_numbers_of_frames_that_are_none() -> None:
         if text == b"1.":
             assert read(data)
         else:
-            assert reason(data) == "damaged DICOM header: no whole number as its number of frames"
+            assert (
+                reason(data) == "damaged DICOM header: not a whole number as its number of frames"
+            )
 
 
 def test_deflated_bombs() -> None:
@@ -173,13 +175,13 @@ def test_deflated_bombs() -> None:
     meta, plain = start[:begin], zlib.decompress(start[begin:], -zlib.MAX_WBITS)
     deflater = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     at = plain.index(b"\x28\0\x02\0")
-    # An element of 1.5 GB before the picture's own.
+    # An element of 1.5 GB before the image's own.
     bomb = deflater.compress(plain[:at] + struct.pack("<HH2sHI", 9, 0x10, b"OB", 0, 1_500_000_000))
     bomb += b"".join(deflater.compress(bytes(10**7)) for _ in range(20)) + deflater.flush()
     tail = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     long = tail.compress(plain) + tail.compress(bytes(2 * 10**8)) + tail.flush()
     tracemalloc.start()
-    assert reason(meta + bomb) == "deflated, with a header that does not end"
+    assert reason(meta + bomb) == "deflated, with a header that has no end"
     assert np.array_equal(read(meta + long).pixels, VALUES), "what comes behind is not inflated"
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -203,7 +205,7 @@ def test_compressed_frames_that_are_larger_than_the_header_says() -> None:
             data[at : at + 4] = struct.pack(">HH", 60_000, 60_000)
         assert "of 60000 × 60000 ×" in reason(bytes(data))
     zeros = compressed(np.zeros((8, 8), np.uint8), [b"\0" * 100_000], RLELossless)
-    assert reason(zeros) == "RLE pixels that are longer than the picture"
+    assert reason(zeros) == "RLE pixels that are longer than the image"
 
 
 def test_offsets_that_lead_nowhere() -> None:
@@ -237,7 +239,7 @@ def test_nested_sequences() -> None:
     file = dataset(VALUES)
     file.update(nested(40))
     assert np.array_equal(read(written(file)).pixels, VALUES)
-    # Deeper than calls can be: written by hand, of unknown length, before the picture's elements.
+    # Deeper than calls can be: written by hand, of unknown length, before the image's elements.
     at = GOOD.index(b"\x28\0\x02\0")
     for depth in (900, 100_000):
         deep = (struct.pack("<HH2sHI", 8, 0x1115, b"SQ", 0, 0xFFFFFFFF)
@@ -272,21 +274,21 @@ def test_wrong_representations() -> None:
     for vr, value in ((b"LO", b"Jane"), (b"PN", b"A^B "), (b"FD", struct.pack("<d", 6.5))):
         element = struct.pack("<HH2sH", 0x28, 0x10, vr, len(value)) + value
         why = reason(before + element + rest)
-        assert why == "damaged DICOM header: no whole number as its height"
+        assert why == "damaged DICOM header: not a whole number as its height"
 
 
 @pytest.mark.parametrize(
     ("elements", "why"),
     [
-        ({"PhotometricInterpretation": None}, "does not say what its pixels mean"),
-        ({"PhotometricInterpretation": "HSV"}, "its colours are of a kind that is not read"),
-        ({"PhotometricInterpretation": "CITIZEN^JAN"}, "its colours are of a kind"),
-        ({"PhotometricInterpretation": "PALETTE COLOR"}, "a palette that it does not have"),
+        ({"PhotometricInterpretation": None}, "does not say whether its pixels are grey or colour"),
+        ({"PhotometricInterpretation": "HSV"}, "its kind of colours is not supported"),
+        ({"PhotometricInterpretation": "CITIZEN^JAN"}, "its kind of colours is not supported"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "a palette that is missing"),
         ({"BitsAllocated": None}, "does not say its number of bits"),
         ({"Rows": None}, "does not say its height"),
-        ({"RescaleSlope": "0", "RescaleIntercept": "3"}, "rescales all values to one"),
-        ({"WindowCenter": "3", "WindowWidth": "0"}, "the window in its header has no width"),
-        ({"WindowCenter": "3", "WindowWidth": "-4"}, "the window in its header has no width"),
+        ({"RescaleSlope": "0", "RescaleIntercept": "3"}, "maps all values to one value"),
+        ({"WindowCenter": "3", "WindowWidth": "0"}, "the window in its header has width 0"),
+        ({"WindowCenter": "3", "WindowWidth": "-4"}, "the window in its header has width 0"),
         ({"WindowCenter": "3", "WindowWidth": "4", "VOILUTFunction": "CUBIC"}, "an unknown kind"),
         ({"VOILUTSequence": [item(LUTDescriptor=[4, 0, 12])]}, "a damaged lookup table"),
         ({"VOILUTSequence": [Dataset()]}, "a damaged lookup table"),
@@ -305,7 +307,7 @@ def test_what_is_ignored() -> None:
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
 def test_flipped_bytes_of_the_header(syntax: str) -> None:
-    """Every byte of a header in turn: it is read, or refused as a picture is."""
+    """Every byte of a header in turn: it is read, or refused as an image is."""
     good = written(dataset(VALUES[:4, :4], WindowCenter="40", WindowWidth="400"), syntax)
     rng = np.random.default_rng(0)
     for at in range(128, len(good) - 32):
@@ -318,5 +320,5 @@ def test_flipped_bytes_of_the_header(syntax: str) -> None:
 def test_the_first_frame_of_a_file_cut_short_does_not_pass_for_all_of_it() -> None:
     values = np.zeros((1, 8, 9), np.uint16)
     assert reason(dicom(values, NumberOfFrames=3)) == (
-        "cut short, or damaged: it declares 3 frames, and has room for 1"
+        "cut short, or damaged: it declares 3 frames, but has room for 1"
     )

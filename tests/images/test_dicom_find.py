@@ -73,7 +73,7 @@ def test_names_may_lie(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(ONE)
     assert read_picture(str(tmp_path / "a.jpg")).size == (8, 8)
     (tmp_path / "b.dcm").write_bytes(b"no DICOM")
-    with pytest.raises(BadImageError, match="not a picture, or damaged at its start"):
+    with pytest.raises(BadImageError, match="not an image, or damaged at its start"):
         read_picture(str(tmp_path / "b.dcm"))
 
 

@@ -31,10 +31,10 @@ REASONS = {
     "its header does not say its height": 2,
     "no pixels: an RT structure set": 1,
     "no pixels: a waveform, such as an ECG or sound": 1,
-    "JPEG pixels that are damaged, or of a rare kind": 1,
+    "JPEG pixels that are damaged or of an unsupported kind": 1,
     "damaged: JPEG 2000 pixels of 3722445056 × 1024 × 1, and a header of 256 × 1024 × 1": 1,
     "cut short: its pixels end too early": 1,
-    "damaged DICOM header: no whole number as its number of frames": 1,
+    "damaged DICOM header: not a whole number as its number of frames": 1,
 }
 """Those of docs/medical.md. No others have a preamble, or the name and the beginning of DICOM."""
 
@@ -50,7 +50,7 @@ def dicom_files() -> list[Path]:
 
 
 def pictures_of(path: Path) -> int | str:
-    """How many pictures a file has, or why none."""
+    """How many images a file has, or why none."""
     try:
         with path.open("rb") as file:
             count = FORMAT.count(file)

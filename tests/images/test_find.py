@@ -69,9 +69,7 @@ def test_the_same_path_counts_once_where_it_comes_first_and_is_told(
     assert found.paths == ["b.jpg", "./a.jpg", "./sub/c.jpg"]
     assert found.root == str(tmp_path)
     # b.jpg in the folder and by itself again, a.jpg, and sub/c.jpg.
-    assert found.passed_over.lines() == [
-        "4 paths were named twice: each picture counts once a path"
-    ]
+    assert found.passed_over.lines() == ["4 paths were named twice: each path counts once"]
 
 
 def test_the_root_holds_every_input(tmp_path: Path) -> None:
@@ -93,7 +91,7 @@ def test_links(tmp_path: Path) -> None:
     expected = ["far.jpg", "gone.jpg", "real.jpg", "self.jpg", "zz.jpg"]
     assert below(tmp_path / "set", found.paths) == expected
     (line,) = found.passed_over.lines()
-    assert line.startswith(f"3 links to folders passed over: {tmp_path}/set/folder …")
+    assert line.startswith(f"skipped 3 links to folders: {tmp_path}/set/folder …")
     # A link to a folder that is named itself is followed.
     named = find_images([str(tmp_path / "set/folder")])
     assert below(tmp_path / "set", named.paths) == ["folder/inside.jpg"]
@@ -120,20 +118,20 @@ def test_a_missing_input_is_named(tmp_path: Path, name: str) -> None:
 
 def test_a_folder_without_pictures_is_named_even_beside_others(tmp_path: Path) -> None:
     touch(tmp_path, "full/a.jpg", "void/readme.txt")
-    with pytest.raises(LcamError, match=r"no pictures in .*void"):
+    with pytest.raises(LcamError, match=r"no images in .*void"):
         find_images([str(tmp_path / "full"), str(tmp_path / "void")])
 
 
 def test_a_folder_of_other_files_is_told_what_would_be_read(tmp_path: Path) -> None:
     touch(tmp_path, "a.xyz", "deep/b.XYZ", "notes.txt", ".hidden.txt", "README")
-    with pytest.raises(LcamError, match="no pictures in") as caught:
+    with pytest.raises(LcamError, match="no images in") as caught:
         find_images([str(tmp_path)])
     assert "it has 4 other files (2 .xyz, 1 " in caught.value.hint
-    assert "read are .jpg, .jpeg, .png" in caught.value.hint
+    assert "lcam reads .jpg, .jpeg, .png" in caught.value.hint
 
 
 def test_nothing_at_all() -> None:
-    with pytest.raises(LcamError, match="no pictures"):
+    with pytest.raises(LcamError, match="no images"):
         find_images(["-"], [])
 
 
@@ -226,7 +224,7 @@ def test_a_picture_of_two_names_counts_by_each(tmp_path: Path) -> None:
         "store/b.jpg",
     ]
     assert found.passed_over.lines() == []
-    # A folder and a link to it, both named: two names of each picture.
+    # A folder and a link to it, both named: two names of each image.
     (tmp_path / "other").symlink_to("cat")
     named = [str(tmp_path / "cat"), str(tmp_path / "other")]
     assert len(find_images(named).paths) == 4
@@ -250,9 +248,9 @@ def test_pictures_and_scans_that_are_not_read_are_told_once(tmp_path: Path) -> N
     unread = found.passed_over.unread
     assert unread.extensions == {".nii.gz": 2, ".mha": 1, ".npz": 1, ".jxl": 1, ".tar": 1}
     assert unread.line() == (
-        f"2 .nii.gz, 1 .jxl, 1 .mha, 1 .npz, 1 .tar in {tmp_path} are not read (of volumes, export "
-        "slices as PNG or TIFF; save each array as .npy; convert other formats to PNG; name a tar "
-        "itself to have the pictures in it)"
+        f"2 .nii.gz, 1 .jxl, 1 .mha, 1 .npz, 1 .tar in {tmp_path} are not read (export the slices "
+        "of volumes as PNG or TIFF; save each array as .npy; convert other formats to PNG; to read "
+        "the images in a tar, pass the tar itself)"
     )
     assert found.skipped == []
 
@@ -267,7 +265,9 @@ def test_what_a_file_without_a_picture_s_extension_is_its_beginning_tells(tmp_pa
     assert found.passed_over.unread.extensions == {"": 3, ".jpg_large": 1}
     (line,) = found.passed_over.lines()
     assert line.startswith("3 files without an extension, 1 .jpg_large in ")
-    assert line.endswith("are not read (name files without a picture's extension themselves)")
+    assert line.endswith(
+        "are not read (for files without an image's extension, pass the files themselves)"
+    )
     assert find_images([str(tmp_path / "no_extension")]).passed_over.lines() == []
 
 
@@ -285,20 +285,20 @@ def test_what_systems_leave_behind_and_labels_are_not_told(tmp_path: Path) -> No
 
 def test_a_folder_of_scans_alone_is_told_what_to_do(tmp_path: Path) -> None:
     touch(tmp_path, "a.nii.gz", "Thumbs.db", "labels.csv")
-    with pytest.raises(LcamError, match="no pictures in") as caught:
+    with pytest.raises(LcamError, match="no images in") as caught:
         find_images([str(tmp_path)])
     assert caught.value.hint.startswith(
-        "it has 2 other files (1 .csv, 1 .nii.gz); of volumes, export slices as PNG or TIFF"
+        "it has 2 other files (1 .csv, 1 .nii.gz); export the slices of volumes as PNG or TIFF"
     )
 
 
 def own_pictures(folder: Path) -> list[str]:
-    """What the commands leave, by its names and marks; returns the user's own pictures."""
+    """What the commands leave, by its names and marks; returns the user's own images."""
     touch(folder, "drawn/sub/a.jpg.3.png", "drawn/b.png.12.webp")
     write(folder, **{"drawn/.lcam-made": b'{"overlays": true}\n'})
     touch(folder, "pngs/maps/sub/a.jpg.3.png", "pngs/maps/maps.jsonl", "pngs/overlays/a.jpg.3.jpg")
     write(folder, **{"pngs/maps/info.json": b'{"schema": "lcam-maps-png/1", "method": "x"}\n'})
-    touch(folder, "report/index.html", "report/lcam-files/pictures/000000.jpg")
+    touch(folder, "report/index.html", "report/lcam-files/images/000000.jpg")
     touch(folder, "runs/net-img/losses.png", "runs/net-img/log.csv")
     touch(folder, "figure.png")
     write(folder, **{".lcam-made": b'{"figures": ["figure.png"]}\n'})
@@ -321,14 +321,14 @@ def test_what_lcam_wrote_is_passed_over_and_told_and_nothing_else(tmp_path: Path
     found = find_images([str(tmp_path)])
     assert below(tmp_path, found.paths) == users
     (line,) = found.passed_over.lines()
-    told = line.removeprefix("lcam's own pictures passed over: ").split(", ")
+    told = line.removeprefix("skipped lcam's own images: ").split(", ")
     t = tmp_path
     assert sorted(told) == sorted(
         [
             f"2 overlays in {t}/drawn",
             f"1 map in {t}/pngs/maps",
             f"1 overlay in {t}/pngs/overlays",
-            f"1 report picture in {t}/report/lcam-files",
+            f"1 report image in {t}/report/lcam-files",
             f"1 loss curve in {t}/runs/net-img",
             f"1 figure in {t}",
             f"1 mask in {t}/demo/masks",
@@ -338,6 +338,6 @@ def test_what_lcam_wrote_is_passed_over_and_told_and_nothing_else(tmp_path: Path
     )
     # Named itself, such a file is taken; its folder is not.
     assert find_images([str(tmp_path / "drawn/b.png.12.webp")]).paths
-    with pytest.raises(LcamError, match="no pictures in") as caught:
+    with pytest.raises(LcamError, match="no images in") as caught:
         find_images([str(tmp_path / "runs")])
-    assert f"lcam's own pictures are passed over: 1 loss curve in {t}/runs" in caught.value.hint
+    assert f"lcam's own images are skipped: 1 loss curve in {t}/runs" in caught.value.hint

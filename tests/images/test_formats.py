@@ -103,7 +103,7 @@ def test_extension_then_pillow_then_first_bytes(install: Install, tmp_path: Path
     with pytest.raises(BadImageError, match="too many pixels: 40 × 1, over --max-pixels 39"):
         read_picture(str(tmp_path / "f.dots"), max_pixels=39)
     (tmp_path / "g.dots").write_bytes(b"nothing")
-    assert reason(tmp_path / "g.dots") == "not a picture, or damaged at its start"
+    assert reason(tmp_path / "g.dots") == "not an image, or damaged at its start"
 
 
 def test_in_a_tar_the_name_is_that_of_the_member(install: Install, tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_in_a_tar_the_name_is_that_of_the_member(install: Install, tmp_path: Pat
     file, place, *_ = locate(path)
     options = ReadOptions(MAX_PIXELS)
     assert read_pixels(file, options, place=place, name=path)[0].size == (2, 1)
-    with pytest.raises(BadImageError, match="not a picture"):
+    with pytest.raises(BadImageError, match="not an image"):
         read_pixels(file, options, place=place)
 
 
@@ -137,15 +137,15 @@ def test_one_that_fails_is_named_and_leaves_the_others_alone(
     (tmp_path / "a.fails").write_bytes(b"any")
     (tmp_path / "b.dots").write_bytes(b"dots\x01")
     assert reason(tmp_path / "a.fails") == (
-        "the plug-in picture format 'fails' failed: KeyError: b'an'"
+        "the plug-in image format 'fails' failed: KeyError: b'an'"
     )
     assert read_picture(str(tmp_path / "b.dots")).size == (1, 1)
-    begin = "the plug-in picture format '{0}' (brought:{0}) does not load: "
+    begin = "the plug-in image format '{0}' (brought:{0}) does not load: "
     for _ in range(2):  # every run
         caplog.clear()
         find_images([str(tmp_path)])
     assert [record.getMessage() for record in caplog.records] == [
-        begin.format("broken") + "brought:broken is no class derived from PictureFormat",
+        begin.format("broken") + "brought:broken is not a subclass of PictureFormat",
         begin.format("wordy") + "its extensions are not like ('.fits',)",
     ]
 
@@ -159,15 +159,15 @@ def test_extensions_stay_with_whoever_has_them(
     Image.new("RGB", (5, 4)).save(tmp_path / "a.png")
     find_images([str(tmp_path)])
     assert [record.getMessage() for record in caplog.records] == [
-        "the plug-in picture format 'greedy' (brought:greedy) is ignored for extensions that "
-        "others read: .png"
+        "the plug-in image format 'greedy' (brought:greedy) is ignored for extensions that "
+        "other formats read: .png"
     ], "of the files there are"
     (tmp_path / "a.dots").write_bytes(b"dots\x01\x02")
     (tmp_path / "a.own").write_bytes(b"any")
     assert read_picture(str(tmp_path / "a.png")).size == (5, 4)
     assert read_picture(str(tmp_path / "a.dots")).size == (2, 1)
     assert reason(tmp_path / "a.own") == (
-        "the plug-in picture format 'greedy' failed: it returned no Picture"
+        "the plug-in image format 'greedy' failed: it did not return a Picture"
     )
 
 
@@ -211,16 +211,16 @@ class Odd(PictureFormat):
 @pytest.mark.parametrize(
     ("first", "why"),
     [
-        ("x", "the plug-in picture format 'odd' failed: it called sys.exit(3)"),
-        ("k", "the plug-in picture format 'odd' failed: KeyboardInterrupt"),
+        ("x", "the plug-in image format 'odd' failed: it called sys.exit(3)"),
+        ("k", "the plug-in image format 'odd' failed: KeyboardInterrupt"),
         ("r", "two lines"),
-        ("p", "the plug-in picture format 'odd' failed: its pixels are a dict, no Pillow "),
-        ("a", "the plug-in picture format 'odd' failed: an array (4, 4, 4, 4) of float64 is no "),
-        ("c", "the plug-in picture format 'odd' failed: an array (4, 4) of complex64 is no pict"),
-        ("i", "the plug-in picture format 'odd' failed: inverted is 1, no bool"),
-        ("l", "the plug-in picture format 'odd' failed: its levels are 3, no Levels with"),
-        ("o", "the plug-in picture format 'odd' failed: its levels are Levels(low=0, high=4095"),
-        ("n", "the plug-in picture format 'odd' failed: its levels are Levels(low=0, high=nan"),
+        ("p", "the plug-in image format 'odd' failed: its pixels are a dict, not a Pillow "),
+        ("a", "the plug-in image format 'odd' failed: an array (4, 4, 4, 4) of float64 is not an "),
+        ("c", "the plug-in image format 'odd' failed: an array (4, 4) of complex64 is not an im"),
+        ("i", "the plug-in image format 'odd' failed: inverted is 1, not a bool"),
+        ("l", "the plug-in image format 'odd' failed: its levels are 3, not Levels with"),
+        ("o", "the plug-in image format 'odd' failed: its levels are Levels(low=0, high=4095"),
+        ("n", "the plug-in image format 'odd' failed: its levels are Levels(low=0, high=nan"),
     ],
 )
 def test_what_it_does_with_a_file_is_that_files_reason(
@@ -243,10 +243,10 @@ def test_one_that_does_not_load_here_is_named_where_nothing_reads_a_file(
     for name in ("a.odd", "a.png"):
         (tmp_path / name).write_bytes(b"any")
     assert reason(tmp_path / "a.odd") == (
-        "not a picture, or damaged at its start; the plug-in picture format 'broken' "
-        "(brought:broken) does not load: brought:broken is no class derived from PictureFormat"
+        "not an image, or damaged at its start; the plug-in image format 'broken' "
+        "(brought:broken) does not load: brought:broken is not a subclass of PictureFormat"
     )
-    assert reason(tmp_path / "a.png") == "not a picture, or damaged at its start"
+    assert reason(tmp_path / "a.png") == "not an image, or damaged at its start"
 
 
 def test_one_that_does_not_load_is_named_where_there_are_no_pictures(
@@ -254,7 +254,7 @@ def test_one_that_does_not_load_is_named_where_there_are_no_pictures(
 ) -> None:
     install(broken=7)
     (tmp_path / "a.odd").write_bytes(b"any")
-    with pytest.raises(LcamError, match="no pictures"):
+    with pytest.raises(LcamError, match="no images"):
         find_images([str(tmp_path)])
     assert "'broken' (brought:broken) does not load" in caplog.text
 
@@ -274,5 +274,5 @@ def test_the_page_lists_what_is_taken() -> None:
 
 def test_whose_code_crashed_is_known_by_the_extension(install: Install) -> None:
     install(odd=Odd)
-    assert formats.decoder_of("x/a.odd") == "the plug-in picture format 'odd'"
+    assert formats.decoder_of("x/a.odd") == "the plug-in image format 'odd'"
     assert formats.decoder_of("x/a.png") == formats.decoder_of("x/a") == "its decoder"

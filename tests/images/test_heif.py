@@ -37,7 +37,7 @@ def photo(**options: object) -> bytes:
 
 
 def floats(picture: Picture) -> NDArray[Any]:
-    """What the network gets of a picture that is not resized, (H, W, 3)."""
+    """What the network gets of an image that is not resized, (H, W, 3)."""
     pixels, _ = pixels_of(picture)
     return pixels.changed(lambda plane: plane.crop((0, 0, *picture.size)))
 
@@ -155,6 +155,6 @@ except BadImageError as error:
     assert done.stdout.splitlines() == [
         str(tmp_path / "b.jpg"),
         f"1 .heic, 1 .parquet in {tmp_path} are not read (HEIC needs pip install "
-        "'lcam-cli[heif]'; tables of pictures need pip install 'lcam-cli[parquet]')",
+        "'lcam-cli[heif]'; tables of images need pip install 'lcam-cli[parquet]')",
         ".heic is not read: HEIC needs pip install 'lcam-cli[heif]'",
     ], done.stderr

@@ -1,4 +1,4 @@
-"""Arrays as pictures: all that numpy.save writes of numbers, and nothing else."""
+"""Arrays as images: all that numpy.save writes of numbers, and nothing else."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_nothing_is_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(BadImageError) as error, borrowed_decoder() as decoder:
         decoder.read(Request("a.npy", preprocess=Preprocess(8, 8)))
     assert error.value.reason == (
-        "an array (9, 9) of 'object' is no picture: (H, W) or (H, W, C) of numbers is one"
+        "an array (9, 9) of 'object' is not an image: an image is (H, W) or (H, W, C) of numbers"
     )
     assert not list(tmp_path.rglob("exploded"))
 
@@ -111,7 +111,7 @@ def test_nothing_is_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     ],
 )
 def test_other_arrays(content: bytes) -> None:
-    assert "is no picture: (H, W) or (H, W, C) of numbers is one" in reason(content)
+    assert "is not an image: an image is (H, W) or (H, W, C) of numbers" in reason(content)
 
 
 @pytest.mark.parametrize(
@@ -149,8 +149,8 @@ def test_sizes_are_checked_before_memory_is_taken() -> None:
     assert reason(declared("'<f8'", "(100, 100, 100000)")) == (
         "too many pixels: 100 × 100 × 100000, over --max-pixels 1000000"
     )
-    assert reason(declared("'<f8'", "(10, 0)")) == "a picture without pixels"
-    assert reason(declared("'<f8'", "(10, 10, 0)")) == "a picture without pixels"
+    assert reason(declared("'<f8'", "(10, 0)")) == "an image without pixels"
+    assert reason(declared("'<f8'", "(10, 10, 0)")) == "an image without pixels"
     assert reason(saved(np.zeros((5, 4)))[:-1]) == "truncated array"
     assert tracemalloc.get_traced_memory()[1] < 1 << 20
     tracemalloc.stop()
@@ -196,6 +196,6 @@ def test_features_beside_pictures_are_passed_over(tmp_path: Path) -> None:
     found = find_images([str(tmp_path)])
     assert [Path(path).name for path in found.paths] == ["a.npy"]
     (line,) = found.passed_over.lines()
-    assert line == f"2 arrays of no picture's shape passed over: {tmp_path}/b.npy …"
+    assert line == f"skipped 2 arrays that are not images: {tmp_path}/b.npy …"
     assert not found.skipped
     assert find_images([str(tmp_path / "b.npy")]).paths  # named itself, its reading says why

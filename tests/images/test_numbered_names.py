@@ -1,4 +1,4 @@
-"""Whatever is written before and after a #, a name means one picture, or one line says why not."""
+"""Whatever is written before and after a #, a name means one image, or one line says why not."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PIECES = st.one_of(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A picture, a table of three, and a file that is called as one of its rows."""
+    """An image, a table of three, and a file that is called as one of its rows."""
     folder = tmp_path_factory.mktemp("names")
     Image.new("RGB", (8, 8), "red").save(folder / "a.png")
     row = {"bytes": (folder / "a.png").read_bytes(), "path": "a.png"}
@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def found_in(path: str) -> tuple[list[str], str]:
-    """The pictures that a path names, or why it names none."""
+    """The images that a path names, or why it names none."""
     try:
         return find_images([path]).paths, ""
     except LcamError as error:
@@ -46,7 +46,7 @@ def found_in(path: str) -> tuple[list[str], str]:
 
 
 def read(path: str) -> tuple[tuple[int, int] | None, str]:
-    """The size of a picture, or why it cannot be read."""
+    """The size of an image, or why it cannot be read."""
     try:
         return read_whole(path, MANY).size, ""
     except BadImageError as error:

@@ -1,4 +1,4 @@
-"""Tables of pictures: rows are the files they hold, in place, whatever the file claims."""
+"""Tables of images: rows are the files they hold, in place, whatever the file claims."""
 
 from __future__ import annotations
 
@@ -87,22 +87,22 @@ def test_of_several_columns_the_first_is_read_and_that_is_said() -> None:
     found = find_images(["x.parquet"])
     assert greys(found.paths) == [7]
     assert found.passed_over.lines() == [
-        "x.parquet: of its columns, photo is read, not mask",
+        "x.parquet: its column photo is read, but not mask",
     ]
 
 
 def test_rows_without_a_picture(folder: Path) -> None:
-    """Paths in a table are never opened, though they lead to a picture."""
+    """Paths in a table are never opened, though they lead to an image."""
     (folder / "there.png").write_bytes(picture(1))
     rows = as_datasets([picture(3), None, b"no picture", b""], str(folder / "there.png"))
     rows = pa.concat_arrays([rows, pa.nulls(1, rows.type)])
     pq.write_table(pa.table({"image": rows}), "x.parquet")
     assert greys(["x.parquet#0"]) == [3]
-    assert reason("x.parquet#1") == "no picture in its row; paths in a table are not followed"
-    assert reason("x.parquet#2") == "not a picture, or damaged at its start"
-    assert reason("x.parquet#3") == "not a picture, or damaged at its start"
-    assert reason("x.parquet#4") == "no picture in its row; paths in a table are not followed"
-    assert reason("x.parquet#5") == "no picture 5 in it: it holds 5"
+    assert reason("x.parquet#1") == "no image in its row (paths in a table are not followed)"
+    assert reason("x.parquet#2") == "not an image, or damaged at its start"
+    assert reason("x.parquet#3") == "not an image, or damaged at its start"
+    assert reason("x.parquet#4") == "no image in its row (paths in a table are not followed)"
+    assert reason("x.parquet#5") == "there is no image 5 in it: it holds 5"
 
 
 @pytest.mark.parametrize(
@@ -118,18 +118,18 @@ def test_rows_without_a_picture(folder: Path) -> None:
     ids=["labels", "bytes", "paths", "nested", "no rows", "no columns"],
 )
 def test_tables_of_other_things(columns: dict[str, Any], folder: Path) -> None:
-    """Named, they are left out with the reason; in a folder of pictures they are told."""
+    """Named, they are skipped with the reason; in a folder of images they are told."""
     pq.write_table(pa.table(columns), "x.parquet")
     (folder / "a.png").write_bytes(picture(1))
     named = find_images(["a.png", "x.parquet"])
     assert [(one.path, one.reason) for one in named.skipped] == [
-        ("x.parquet", "a table without pictures")
+        ("x.parquet", "a table without images")
     ]
     found = find_images(["."])
     assert found.paths == ["./a.png"]
     assert found.skipped == []
-    assert found.passed_over.lines() == ["1 table without pictures passed over: ./x.parquet"]
-    with pytest.raises(LcamError, match=r"no pictures to work on: x\.parquet: a table without"):
+    assert found.passed_over.lines() == ["skipped 1 table without images: ./x.parquet"]
+    with pytest.raises(LcamError, match=r"no images to work on: x\.parquet: a table without"):
         find_images(["x.parquet"])
 
 
@@ -150,7 +150,7 @@ def test_damaged_tables(folder: Path) -> None:
     assert len(found.paths) == 60
     assert {one.path.removesuffix(".parquet"): one.reason for one in found.skipped} == {
         "cut": "a damaged Parquet file",
-        "text": "not a table of pictures, or damaged at its start",
+        "text": "not a table of images, or damaged at its start",
         "encrypted": "an encrypted Parquet file",
         "footer": "a damaged Parquet file",
     }

@@ -1,4 +1,4 @@
-"""Work on pictures whose views were read: by the process that kept them, in bounded memory."""
+"""Work on images whose views were read: by the process that kept them, in bounded memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COUNT = 12
 
 @dataclass(frozen=True)
 class Describe:
-    """Work that says which picture it got, and where it was done."""
+    """Work that says which image it got, and where it was done."""
 
     def do(self, picture: Image.Image) -> str:
         first = picture.getpixel((0, 0))

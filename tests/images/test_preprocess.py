@@ -76,7 +76,7 @@ def test_crop_of_any_size(width: int, height: int, image_size: int, margin: int)
 
 
 def covering(size: tuple[int, int], preprocess: Preprocess) -> tuple[int, int]:
-    """Height and width that a picture gets, in exact fractions."""
+    """Height and width that an image gets, in exact fractions."""
     (width, height), resize = size, preprocess.resize
     assert isinstance(resize, int)
     shorter = min(preprocess.height, preprocess.width)
@@ -87,7 +87,7 @@ def covering(size: tuple[int, int], preprocess: Preprocess) -> tuple[int, int]:
 
 
 @settings(max_examples=60, deadline=None)
-@example(size=(320, 180), input_size=(18, 32), margin=0)  # a picture of the input's shape
+@example(size=(320, 180), input_size=(18, 32), margin=0)  # an image of the input's shape
 @example(size=(1, 200), input_size=(9, 16), margin=3)
 @example(size=(200, 1), input_size=(9, 16), margin=3)
 @given(
@@ -139,7 +139,7 @@ def test_resized_exactly_or_not_at_all(
     np.testing.assert_array_equal(view, np.array(crop(picture)))  # black around it
     x0, y0, x1, y1 = box
     assert (y1 - y0, x1 - x0) == input_size
-    # What the box has of the picture is what is seen, the rest is black.
+    # What the box has of the image is what is seen, the rest is black.
     inside = np.zeros_like(view)
     left, top = max(0, int(x0)), max(0, int(y0))
     seen = np.array(picture)[top : int(y1), left : int(x1)]
@@ -230,7 +230,7 @@ def test_extreme_shapes_stay_small_in_memory(
     trained = training_view(picture, preprocess, np.random.default_rng(0), flip=True)
     assert view.shape == trained.shape == (*input_size, 3)
     assert (x0, y0, x1, y1) == crop_box(size, preprocess)
-    # The crop is the middle 224/256 of the picture's shorter side, and as much of the other as
+    # The crop is the middle 224/256 of the image's shorter side, and as much of the other as
     # has the input's shape; there the ramp is mid-grey.
     scale = max(
         side / seen for side, seen in zip(covering(size, preprocess), size[::-1], strict=True)

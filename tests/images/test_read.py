@@ -27,7 +27,7 @@ from lcam_cli.images.read import read_picture
 
 
 def gradient(width: int = 40, height: int = 30) -> Image.Image:
-    """A smooth picture in which no two pixels are alike."""
+    """A smooth image in which no two pixels are alike."""
     y, x = np.mgrid[:height, :width]
     return Image.fromarray(np.stack([x * 5, y * 7, x + y], axis=-1).astype(np.uint8))
 
@@ -49,7 +49,7 @@ def reason(path: Path | str, **options: int) -> str:
 # pytest undoes the filter that read.py sets at import; test_bombs… shows it at work.
 pytestmark = pytest.mark.filterwarnings(r"ignore::Warning:PIL\..*")
 
-# --- pictures that can be read -------------------------------------------------------------------
+# --- images that can be read -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -233,10 +233,10 @@ def encoded(kind: str) -> bytes:
 def test_reasons(tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").touch()
     assert reason(tmp_path / "empty.jpg") == "empty file"
-    (tmp_path / "text.jpg").write_text("not a picture at all\n" * 50)
-    assert reason(tmp_path / "text.jpg") == "not a picture, or damaged at its start"
+    (tmp_path / "text.jpg").write_text("not an image at all\n" * 50)
+    assert reason(tmp_path / "text.jpg") == "not an image, or damaged at its start"
     (tmp_path / "folder.jpg").mkdir()
-    assert reason(tmp_path / "folder.jpg") == "a folder, not a picture"
+    assert reason(tmp_path / "folder.jpg") == "a folder, not an image"
     assert reason(tmp_path / "gone.jpg") == "no such file"
     assert reason(f"{tmp_path}/gone\0.jpg")
     (tmp_path / "self.jpg").symlink_to("self.jpg")
@@ -304,7 +304,7 @@ def test_a_script_for_a_printer_is_not_run(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
     )
-    assert reason(tmp_path / "a.jpg").startswith("not a picture")
+    assert reason(tmp_path / "a.jpg").startswith("not an image")
     assert not {"EPS", "WMF", "HDF5", "GRIB"} & set(readable_formats())
     assert not {".eps", ".ps", ".pdf", ".h5", ".wmf", ".mpg"} & picture_extensions()
     assert {

@@ -1,4 +1,4 @@
-"""Files that hold several pictures: their names, and what they mean everywhere."""
+"""Files that hold several images: their names, and what they mean everywhere."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.tiny import write_pictures
 
 MANY = 10**8
 
-# A strip is "strip", and a byte for each of its pictures, which are of that grey.
+# A strip is "strip", and a byte for each of its images, which are of that grey.
 _STRIPS = """
 import io
 import os
@@ -49,7 +49,7 @@ class Strips(PictureFormat):
     def read(self, file, options):
         greys = file.read()[5:]
         if options.entry >= len(greys):
-            raise BadImageError(f"no picture {options.entry} in it: it holds {len(greys)}")
+            raise BadImageError(f"no image {options.entry} in it: it holds {len(greys)}")
         return Picture(Image.new("L", (40, 40), greys[options.entry]))
 
 
@@ -62,9 +62,9 @@ class Tables(Strips):
         return "many" if len(file.read()) > 8 else ""
 
     def extract(self, file, number):
-        picture = io.BytesIO()
-        Image.new("L", (40, 40), file.read()[5 + number]).save(picture, "PNG")
-        return picture.getvalue()
+        image = io.BytesIO()
+        Image.new("L", (40, 40), file.read()[5 + number]).save(image, "PNG")
+        return image.getvalue()
 """
 
 
@@ -113,7 +113,7 @@ def test_a_file_of_that_very_name_comes_first(tmp_path: Path) -> None:
     assert file_and_number(f"{file}#1") == (str(file), 1)
     Path(f"{file}#1").touch()
     assert file_and_number(f"{file}#1") == (f"{file}#1", None)
-    assert file_and_number(f"{tmp_path}#1") == (f"{tmp_path}#1", None)  # a folder holds no pictures
+    assert file_and_number(f"{tmp_path}#1") == (f"{tmp_path}#1", None)  # a folder holds no images
     assert file_and_number(f"{tmp_path}/gone#1") == (f"{tmp_path}/gone#1", None)
 
 
@@ -143,7 +143,7 @@ def test_one_of_them_may_be_named(strips: Path) -> None:
     assert both.paths == ["x.strip#0002", "x.strip#0000", "x.strip#0001"]
     assert both.passed_over.twice == 2
     assert read_whole("x.strip#2", MANY).getpixel((0, 0)) == (30, 30, 30)
-    with pytest.raises(BadImageError, match="no picture 3 in it: it holds 3"):
+    with pytest.raises(BadImageError, match="no image 3 in it: it holds 3"):
         read_whole("x.strip#3", MANY)
 
 
@@ -154,7 +154,7 @@ def test_what_holds_one_picture_has_no_numbers(strips: Path) -> None:
     with pytest.raises(BadImageError, match="does not hold several"):
         read_whole(f"{path}#0", MANY)
     strip("x.table", 1)
-    with pytest.raises(BadImageError, match="none of which is named"):
+    with pytest.raises(BadImageError, match="with no image named"):
         read_whole("x.table", MANY)
 
 
@@ -167,7 +167,7 @@ def test_links_count_by_each_of_their_names(strips: Path) -> None:
 
 
 def test_what_cannot_be_counted(strips: Path) -> None:
-    """A file stays one picture, whose reading says why; a table, or a liar, is left out."""
+    """A file stays one image, whose reading says why; a table, or a liar, is left out."""
     content = {
         "crash": b"stripcrash",
         "empty": b"",
@@ -180,17 +180,17 @@ def test_what_cannot_be_counted(strips: Path) -> None:
         Path(f"{name}.table").write_bytes(data)
     strip("good.strip", 1)
     found = find_images(["."])
-    assert found.passed_over.lines() == ["1 table without pictures passed over: ./none.table"]
+    assert found.passed_over.lines() == ["skipped 1 table without images: ./none.table"]
     (named,) = find_images(["good.strip", "none.table"]).skipped
-    assert named.reason == "a table without pictures"
+    assert named.reason == "a table without images"
     reasons = {Path(one.path).name: one.reason for one in found.skipped}
     assert found.paths == [f"./{name}.strip" for name in ("crash", "empty", "good", "none", "text")]
     assert reasons == {
-        "claims.strip": "it claims to hold 10,001 pictures, in 17 bytes",
-        "claims.table": "it claims to hold 10,001 pictures, in 17 bytes",
-        "crash.table": "the plug-in picture format 'b' crashed (SIGABRT)",
+        "claims.strip": "it claims to hold 10,001 images, in 17 bytes",
+        "claims.table": "it claims to hold 10,001 images, in 17 bytes",
+        "crash.table": "the plug-in image format 'b' crashed (SIGABRT)",
         "empty.table": "empty file",
-        "text.table": "not a table of pictures, or damaged at its start",
+        "text.table": "not a table of images, or damaged at its start",
     }
 
 
@@ -204,9 +204,9 @@ def test_in_tars(strips: Path) -> None:
     found = find_images(["a.tar"])
     assert found.paths == ["a.tar/in.strip#0000", "a.tar/in.strip#0001", "a.tar/one.strip"]
     assert [one.reason for one in found.skipped] == [
-        "a table in a tar: take it out, and name it itself"
+        "a table in a tar: extract it and pass it directly"
     ]
     greys = [read_whole(path, MANY).getpixel((0, 0))[0] for path in found.paths]
     assert greys == [10, 20, 30]
-    with pytest.raises(BadImageError, match="no picture 2 in it"):
+    with pytest.raises(BadImageError, match="no image 2 in it"):
         read_whole("a.tar/in.strip#2", MANY)

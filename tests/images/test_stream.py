@@ -55,7 +55,7 @@ def test_batches_hold_fixed_slices_less_the_unreadable(paths: list[str], workers
         [],
         [paths[9]],
     ]
-    assert batches[1].skipped[0].reason.startswith("not a picture")
+    assert batches[1].skipped[0].reason.startswith("not an image")
     assert batches[1].skipped[1].reason == "empty file"
     assert batches[1].images.shape == (0, 16, 16, 3)
     for batch in batches:
@@ -144,7 +144,7 @@ def lend(monkeypatch: pytest.MonkeyPatch, decoder: FakeDecoder) -> None:
 def test_closing_early_ends_the_threads(
     monkeypatch: pytest.MonkeyPatch, paths: list[str], end: str, delay: float
 ) -> None:
-    """A picture that is nearly read is waited for; what takes longer is ended."""
+    """An image that is nearly read is waited for; what takes longer is ended."""
     decoder = FakeDecoder()
     lend(monkeypatch, decoder)
     before = readers()

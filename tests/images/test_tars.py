@@ -34,7 +34,7 @@ TYPED = PictureOptions(run_commands=True)
 
 
 def pack(tar: Path, pictures: list[str]) -> None:
-    """A shard as WebDataset's writers make them: a picture, then its label, under one key."""
+    """A shard as WebDataset's writers make them: an image, then its label, under one key."""
     with tarfile.open(tar, "w") as shard:
         for path in pictures:
             shard.add(path, Path(path).name)
@@ -53,7 +53,7 @@ def member(shard: tarfile.TarFile, name: str, content: bytes = b"x", **changes: 
 
 @pytest.fixture
 def shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Two shards of 10 and 5 pictures, which lie in a folder as well."""
+    """Two shards of 10 and 5 images, which lie in a folder as well."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.py").write_text("from tests.tiny import tiny_network as net\n")
     paths = write_pictures(tmp_path / "photos", 15)
@@ -73,9 +73,9 @@ def test_pictures_are_read_from_their_place(shards: list[Path]) -> None:
     for path in (found.paths[14], found.paths[0]):
         same = shards[0].parent / "photos" / Path(path).name
         np.testing.assert_array_equal(read_whole(path, MANY), read_whole(str(same), MANY))
-    with pytest.raises(BadImageError, match="not a picture"):
+    with pytest.raises(BadImageError, match="not an image"):
         read_whole(found.paths[3], MANY)
-    with pytest.raises(BadImageError, match="no such picture in its tar"):
+    with pytest.raises(BadImageError, match="no such image in its tar"):
         read_whole(f"{shards[0]}/absent.jpg", MANY)
     # Each once, however often its tar is named.
     assert find_images([str(shards[0]), "shards-000.tar"]).paths == found.paths[:10]
@@ -103,9 +103,9 @@ def test_broken_shards_are_listed_and_give_what_is_whole(shards: list[Path]) -> 
     assert len(found.paths) == 4 + 5 + 4
     reasons = {Path(s.path).name: s.reason for s in found.skipped}
     assert set(reasons) == {"cut.tar", "empty.tar", "text.tar", "header.tar"}
-    assert "after 4 pictures" in reasons["cut.tar"]
-    assert "after 4 pictures: there is no end" in reasons["header.tar"]
-    with pytest.raises(LcamError, match="no pictures to work on"):
+    assert "after 4 images" in reasons["cut.tar"]
+    assert "after 4 images: the tar has no end" in reasons["header.tar"]
+    with pytest.raises(LcamError, match="no images to work on"):
         find_images([str(text)])
 
 
@@ -141,7 +141,7 @@ def test_a_header_that_says_more_than_there_is(tmp_path: Path) -> None:
     info.size = 1 << 40
     content[:512] = info.tobuf(tarfile.GNU_FORMAT)
     tar.write_bytes(content)
-    with pytest.raises(LcamError, match="no pictures"):
+    with pytest.raises(LcamError, match="no images"):
         find_images([str(tar)])
 
 
@@ -271,7 +271,7 @@ def test_jobs_that_share_a_tar_fetch_it_once(shards: list[Path]) -> None:
 
 def test_what_is_wrong_with_the_only_tar_is_told(shards: list[Path]) -> None:
     Path("half.tar").write_bytes(shards[0].read_bytes()[:100])
-    with pytest.raises(LcamError, match=r"no pictures to work on: half.tar: cannot be read as a"):
+    with pytest.raises(LcamError, match=r"no images to work on: half.tar: cannot be read as a"):
         find_images(["half.tar"])
 
 

@@ -49,7 +49,7 @@ def read_array(content: bytes) -> NDArray[Any]:
 
 
 def floats(picture: Picture) -> NDArray[Any]:
-    """What the network gets of a picture that is not resized, (H, W, 3)."""
+    """What the network gets of an image that is not resized, (H, W, 3)."""
     pixels, _ = pixels_of(picture)
     return pixels.changed(lambda plane: plane.crop((0, 0, *picture.size)))
 
@@ -90,7 +90,7 @@ def test_reading_processes_read_it_as_well(tmp_path: Path) -> None:
 def test_40_channels_fit_a_network_of_40_alone() -> None:
     picture = read(written(values(8, 9, 40), **CONTIGUOUS))
     assert pixels_of(picture, 40)[0].channels == 40
-    with pytest.raises(BadImageError, match="it has 40 channels, the network takes 3"):
+    with pytest.raises(BadImageError, match="it has 40 channels, but the network takes 3"):
         pixels_of(picture, 3)
 
 
@@ -188,7 +188,7 @@ def test_what_is_refused() -> None:
     assert read(content, 1000).size == (30, 20)
     with pytest.raises(BadImageError, match="truncated or damaged TIFF"):
         read(content[:-40])
-    with pytest.raises(BadImageError, match="other values than numbers"):
+    with pytest.raises(BadImageError, match="whose values are not numbers"):
         read(written(values(8, 8, 5, dtype="float32").astype(np.complex64), **CONTIGUOUS))
     cut = written(values(4, 16, 12), metadata={"axes": "CYX"}, photometric="minisblack")
     # Its other channels lie behind the first page's values, which are whole.

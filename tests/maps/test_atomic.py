@@ -89,7 +89,7 @@ def test_a_full_disk_is_told_with_what_is_missing(tmp_path: Path) -> None:
     error = cannot_write(
         target, full, needed=f"at least {human_size(12_345_678)}", hint="free some"
     )
-    assert "No space left on device: at least 12.3 MB more needed, " in error.what
+    assert "No space left on device: at least 12.3 MB more is needed, " in error.what
     assert error.what.endswith(" free on that disk")
     other = cannot_write(target, OSError(errno.EIO, ""), needed="1 byte", hint="")
     assert other.what == f"cannot write {target}: {os.strerror(errno.EIO)}"

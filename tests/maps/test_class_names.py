@@ -50,7 +50,7 @@ def test_a_thousand_take_little_room(tmp_path: Path) -> None:
 
 def test_a_run_that_goes_on_wants_the_same_names(tmp_path: Path) -> None:
     write(tmp_path / "maps.h5", named("cat", "dog"), finish=False)
-    with pytest.raises(LcamError, match="the classes have other names, or another order"):
+    with pytest.raises(LcamError, match="the classes have other names or another order"):
         write(tmp_path / "maps.h5", named("dog", "cat"), resume=True)
     write(tmp_path / "maps.h5", named("cat", "dog"), resume=True)
     with MapsFile(tmp_path / "maps.h5") as maps:
@@ -69,8 +69,8 @@ def test_a_run_of_an_older_version_goes_on_without(tmp_path: Path) -> None:
 def test_names_from_strangers_are_checked(tmp_path: Path) -> None:
     for k, (content, why) in enumerate(
         [
-            (np.arange(3), "classes is no text"),
-            (np.array([["a", "b"]], "S1"), "classes has not 1 dimensions"),
+            (np.arange(3), "classes is not text"),
+            (np.array([["a", "b"]], "S1"), "classes does not have 1 dimensions"),
             (h5py.SoftLink("/path"), "classes is a link"),
             (h5py.ExternalLink("other.h5", "/path"), "classes is a link"),
         ]
@@ -101,5 +101,5 @@ def test_png_folders_have_them_too(tmp_path: Path) -> None:
     with PngWriter(tmp_path / "maps", named("cat", "dog"), resume=True) as out:
         out.finish()
     info.write_text(json.dumps(json.loads(info.read_text()) | {"classes": 7}) + "\n")
-    with pytest.raises(LcamError, match="is not what lcam writes"):
+    with pytest.raises(LcamError, match="was not written by lcam"):
         PngWriter(tmp_path / "maps", named("cat", "dog"), resume=True)

@@ -1,4 +1,4 @@
-"""The strip below an overlay: the picture stays as it is, and the strip says what it should."""
+"""The strip below an overlay: the image stays as it is, and the strip says what it should."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Window
-from lcam_cli.maps.colour_bar import window_text, with_colour_bar
+from lcam_cli.maps.caption import joined
+from lcam_cli.maps.colour_bar import colour_bar, window_text
 from lcam_cli.maps.overlay import colour_table
 from lcam_cli.maps.overlay_work import OverlayFormat
 from lcam_cli.maps.overlay_writer import OverlayStyle, OverlayWriter
@@ -28,10 +29,9 @@ def noise(width: int, height: int) -> Image.Image:
 
 
 def strip_of(
-    width: int, height: int, window: Window = "auto", colormap: str = "inferno"
+    width: int, height: int, window: Window = "auto", colormap: str = "inferno", limit: float = 1
 ) -> np.ndarray:
-    drawn = with_colour_bar(noise(width, height), colour_table(colormap), window)
-    return np.asarray(drawn)[height:]
+    return np.asarray(colour_bar((width, height), colour_table(colormap), window, limit))
 
 
 def letters(text: str, size: int) -> np.ndarray:
@@ -53,7 +53,7 @@ def ink(part: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("window", ["auto", (0.0, 4095.0)])
 def test_the_overlay_itself_stays(size: tuple[int, int], window: Window) -> None:
     picture = noise(*size)
-    drawn = with_colour_bar(picture, colour_table("inferno"), window)
+    drawn = joined(picture, [colour_bar(size, colour_table("inferno"), window)])
     assert drawn.mode == "RGB"
     assert drawn.width == size[0]
     assert drawn.height > size[1]
@@ -86,7 +86,13 @@ def test_labels_and_window_are_written(size: tuple[int, int], height: int) -> No
     assert len(strip) == 2 * line, "the window has a line of its own"
     np.testing.assert_allclose(ink(strip[line:]), letters("window 0–4095", height), atol=3)
     edge = int(np.flatnonzero((bare[line // 4 : 3 * line // 4] == 150).all((0, 2)))[0])
-    np.testing.assert_allclose(ink(bare[:, :edge]), letters("map 0", height), atol=3)
+    np.testing.assert_allclose(ink(bare[:, :edge]), letters("least 0", height), atol=3)
+
+
+def test_it_says_where_the_colours_of_a_map_of_pixels_end() -> None:
+    strip = strip_of(900, 500, limit=0.1314)
+    edge = int(np.flatnonzero((strip[10:30] == 150).all((0, 2)))[-1])
+    np.testing.assert_allclose(ink(strip[:, edge + 2 :]), letters("≥ 0.13 most", 25), atol=3)
 
 
 def test_labels_that_do_not_fit_are_left_out() -> None:
@@ -117,7 +123,7 @@ def test_a_window_in_words(window: Window, text: str) -> None:
 
 def test_an_unknown_colour_map() -> None:
     with pytest.raises(LcamError, match="virdis"):
-        with_colour_bar(noise(8, 8), colour_table("virdis"))
+        colour_bar((8, 8), colour_table("virdis"))
 
 
 @pytest.mark.parametrize("extension", ["png", "jpg", "webp"])
@@ -128,10 +134,10 @@ def test_the_writer_draws_it_on_request_alone(tmp_path: Path, extension: Overlay
     without = OverlayWriter(tmp_path / "without", extension).write(plain.copy(), row)
     written = OverlayWriter(tmp_path / "with", extension, style).write(plain.copy(), row)
     with Image.open(without) as one, Image.open(written) as other:
-        assert one.size == plain.size
-        assert other.size == (160, 144 + 2 * 16)
+        assert one.size == (160, 144 + 16)  # the class and its score
+        assert other.size == (160, 144 + 3 * 16)
         with_it = np.asarray(other.convert("RGB")).astype(int)
-        apart = np.abs(with_it[:144] - np.asarray(one.convert("RGB")))
+        apart = np.abs(with_it[:160] - np.asarray(one.convert("RGB")))
     # JPEG's colours reach a row beyond their blocks, and WebP shares out its bytes anew.
-    assert apart[:142].max() == 0 or extension == "webp"
+    assert apart[:158].max() == 0 or extension == "webp"
     assert apart.mean() <= {"png": 0, "jpg": 0.1, "webp": 3}[extension]

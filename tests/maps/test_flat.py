@@ -155,7 +155,7 @@ def test_a_count_that_is_no_number_is_refused(tmp_path: Path, lie: Any) -> None:
     path = shard(tmp_path / "0.h5", 0, 6)
     with h5py.File(path, "r+") as file:
         file.attrs["flat_rows"] = lie
-    with pytest.raises(Exception, match="flat_rows is missing or no int"):
+    with pytest.raises(Exception, match="flat_rows is missing or not of type int"):
         MapsFile(path)
 
 

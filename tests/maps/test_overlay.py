@@ -73,18 +73,21 @@ def test_any_picture_box_and_caption(
 ) -> None:
     picture = plain(*size)
     drawn = overlay(picture, np.full((3, 3), 0.5, np.float32), box, caption=caption)
-    assert (drawn.size, drawn.mode) == (size, "RGB")
+    assert (drawn.width, drawn.mode) == (size[0], "RGB")
+    # Letters are 10 pixels high, and those below an image of less than 64 are left out.
+    assert drawn.height == size[1] + (16 if caption and min(size) >= 64 else 0)
     assert (pixels(picture) == 100).all()
 
 
 @pytest.mark.parametrize("shade", [0, 255])
-def test_caption_has_contrast_and_stays_in_the_strip(shade: int) -> None:
+def test_the_caption_stands_below_the_picture_and_has_contrast(shade: int) -> None:
     picture = Image.new("RGB", (300, 200), (shade,) * 3)
     saliency = np.zeros((2, 2), np.float32)
     long = "Žluťoučký kůň " * 20 + "97.3%"
     drawn = pixels(overlay(picture, saliency, (0, 0, 300, 200), caption=long))
-    assert (drawn[:170] == shade).all()
-    strip = drawn[184:]
+    assert (drawn[:200] == shade).all(), "no letter lies on the picture"
+    strip = drawn[200:]
+    assert len(strip) == 16
     assert strip.max() == 255
     assert np.median(strip) < 80
     # The letters end before the edge: the strip's last columns are as dark as its background.
@@ -103,7 +106,7 @@ def test_writer_mirrors_folders(tmp_path: Path, extension: OverlayFormat) -> Non
     written = OverlayWriter(tmp_path / "o", extension).write(plain(120, 100), row)
     assert written == tmp_path / "o" / "folder" / f"ü 3.jpg.3.{extension}"
     with Image.open(written) as saved:
-        assert saved.size == (120, 100)
+        assert saved.size == (120, 100 + 16)
     with pytest.raises(LcamError, match="not empty"):
         OverlayWriter(tmp_path / "o", extension)
     OverlayWriter(tmp_path / "o", extension, may_exist=True).write(plain(120, 100), row)
@@ -139,7 +142,7 @@ def test_bands_change_no_pixel(
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 1), (3012, 5), (5, 3012), (1, 400), (20000, 3)])
-@pytest.mark.parametrize("fit", ["crop", "squash"])
+@pytest.mark.parametrize("fit", ["crop", "squash", "pad"])
 @pytest.mark.parametrize("resize", [36, 200])
 def test_slivers_and_dots_have_boxes_inside_and_overlays(
     size: tuple[int, int], fit: Fit, resize: int
@@ -148,8 +151,12 @@ def test_slivers_and_dots_have_boxes_inside_and_overlays(
     view, box = center_view(picture, Preprocess(32, resize, fit=fit))
     assert view.shape == (32, 32, 3)
     x0, y0, x1, y1 = box
-    assert 0 <= x0 < x1 <= size[0]
-    assert 0 <= y0 < y1 <= size[1]
+    if fit == "pad":  # the box goes beyond the image, all of which is in it
+        assert x0 <= 0 < size[0] <= x1
+        assert y0 <= 0 < size[1] <= y1
+    else:
+        assert 0 <= x0 < x1 <= size[0]
+        assert 0 <= y0 < y1 <= size[1]
     drawn = pixels(overlay(picture, np.ones((8, 8), np.float32), box, alpha=1))
     coloured = (drawn == colour_table("inferno")[255]).all(axis=2)
     assert coloured.any(), "what the network saw is shown, were it a part of a pixel"
@@ -161,7 +168,7 @@ def test_a_picture_too_large_for_a_format_is_named(
     tmp_path: Path, extension: OverlayFormat
 ) -> None:
     row = next(iter(make_batch(0, 1)))
-    told = f"cannot be drawn as {extension}: of 70000 × 1 pixels, a side has more than"
+    told = f"cannot be drawn as {extension}: of its 70000 × 1 pixels, one side has more than"
     with pytest.raises(BadImageError, match=told):
         OverlayWriter(tmp_path / "out", extension).write(plain(70_000, 1), row)
     assert [path.name for path in (tmp_path / "out").iterdir()] == [MARK]

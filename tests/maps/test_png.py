@@ -85,7 +85,7 @@ def test_resume_refuses_other_classes(tmp_path: Path) -> None:
         out.append(make_batch(0, 1))
     assert lines(tmp_path / "info.json")[0]["classes_explained"] == {"top_k": 1}
     other = dataclasses.replace(INFO, classes_explained={"classes": [2]})
-    with pytest.raises(LcamError, match="holds other maps: classes_explained is"):
+    with pytest.raises(LcamError, match="holds other maps: they explain the predicted class"):
         PngWriter(tmp_path, other, resume=True)
     # An older version has not said which; then nothing is compared, nor known later.
     info = lines(tmp_path / "info.json")[0]

@@ -64,7 +64,7 @@ def killed_at(step: int, run: Callable[[Path], None], folder: Path) -> bool:
 
 
 def check(folder: Path) -> int:
-    """Every picture is whole, and every line has its picture; return the number of lines."""
+    """Every image is whole, and every line has its image; return the number of lines."""
     for path in folder.rglob("*.png"):
         if not path.name.startswith("."):
             with Image.open(path) as picture:

@@ -12,7 +12,7 @@ def imputed(x: NDArray[np.floating], removed: NDArray[np.bool_]) -> NDArray[np.f
     """The exact solution in float64, one equation a removed pixel.
 
     Args:
-        x: A picture, (C, H, W).
+        x: An image, (C, H, W).
         removed: Which pixels are to be replaced, (H, W): some, not all.
     """
     height, width = removed.shape

@@ -1,4 +1,4 @@
-"""A run of some pictures, files that say where their objects are, and what they say."""
+"""A run of some images, files that say where their objects are, and what they say."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Pictures:
         return self.source.in_views(views, names, torch.full((len(names),), explained))
 
     def boxes(self, explained: int = 0) -> list[list[list[float]]]:
-        """The boxes of each picture in its view."""
+        """The boxes of each image in its view."""
         return [some.tolist() for some in self.objects(explained).boxes]
 
     @property
@@ -64,7 +64,7 @@ class Pictures:
 
 
 def coco(boxes: dict[str, list[Any]], **more: Any) -> dict[str, Any]:
-    """A COCO file: of each picture, boxes as x0, y0, x1, y1 and a category's number, if any."""
+    """A COCO file: of each image, boxes as x0, y0, x1, y1 and a category's number, if any."""
     images = [{"id": 7 + i, "file_name": name} for i, name in enumerate(boxes)]
     annotations = []
     for image, some in zip(images, boxes.values(), strict=True):

@@ -118,17 +118,17 @@ def test_one_that_does_not_load_is_left_out_of_the_list(
     shown = capsys.readouterr()
     assert "broken" not in shown.out
     assert "sparseness" in shown.out
-    assert "warning: left out broken: " in shown.err
+    assert "warning: skipped broken: " in shown.err
 
 
 @pytest.mark.usefixtures("_package")
 def test_every_form_of_the_result_has_it(compare: Compare, tmp_path: Path) -> None:
     head = compare("--format", "markdown", "--nu", "100,20", "--report", "report").splitlines()[0]
-    assert "| AD(100) | IC(100) | LOD(100) | AD(20) | IC(20) | LOD(20) |" in head
+    assert "| AD(100) ↓ | IC(100) ↑ | LOD(100) ↓ | AD(20) ↓ | IC(20) ↑ | LOD(20) ↓ |" in head
     (line, *_) = csv.DictReader(io.StringIO(compare("--format", "csv", "--resume")))
     assert {"lod", "lod_low", "lod_high", "lod_diff_to_best"} <= line.keys()
     page = (tmp_path / "report" / "index.html").read_text()
-    assert "<dt>LOD(ν)</dt> <dd>How much the log-odds of its score fall on average: lower" in (
+    assert "<dt>LOD(ν)</dt> <dd>How much the log-odds of the score fall on average: lower" in (
         " ".join(page.split())
     )
     assert "Drop in log-odds" in page

@@ -219,7 +219,7 @@ def test_drawing_in_parts_gives_all_resamples(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_scores_that_are_not_numbers_are_refused() -> None:
-    with pytest.raises(LcamError, match="not a number"):
+    with pytest.raises(LcamError, match="not a finite number"):
         scored([0.5, float("nan")], [0.1, 0.1])
 
 

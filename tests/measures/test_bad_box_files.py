@@ -31,13 +31,13 @@ CSV = {
     "1.jpg,1,2,3,nan": "line 1: y1 is 'nan', not a finite number",
     "1.jpg,1,2,3,1e999": "line 1: y1 is '1e999', not a finite number",
     "1.jpg,1,2,1_0,9": "line 1: x1 is '1_0', not a number",
-    "1.jpg,30,20,10,60": "nothing lies in the box: x1 is not above x0",
-    "1.jpg,30,20,50,20": "nothing lies in the box: y1 is not above y0",
-    ",1,2,3,4": "line 1 names no picture",
-    "name,x,y,w,h\n1.jpg,1,2,3,4": "line 1 names no column x0, y0, x1, y1: 'name,x,y,w,h'",
+    "1.jpg,30,20,10,60": "the box is empty: x1 is not above x0",
+    "1.jpg,30,20,50,20": "the box is empty: y1 is not above y0",
+    ",1,2,3,4": "line 1 has no image name",
+    "name,x,y,w,h\n1.jpg,1,2,3,4": "line 1 has no column x0, y0, x1, y1: 'name,x,y,w,h'",
     "": "has no boxes",
     "name,x0,y0,x1,y1\n": "has no boxes",
-    "a" * 200_000 + ",1,2,3,4": "line 1 is no CSV",
+    "a" * 200_000 + ",1,2,3,4": "line 1 is not CSV",
 }
 
 
@@ -61,17 +61,17 @@ def without_box(**more: Any) -> dict[str, Any]:
 
 
 COCO: dict[str, tuple[object, str]] = {
-    "no JSON": ("{", "is no JSON"),
-    "a list": ([], "is JSON, but no object"),
+    "no JSON": ("{", "is not JSON"),
+    "a list": ([], "is JSON but not an object"),
     "no images": ({"annotations": []}, "has no 'images'"),
-    "empty images": ({"images": [], "annotations": []}, "names no images"),
+    "empty images": ({"images": [], "annotations": []}, "lists no images"),
     "no annotations": ({"images": []}, "has no 'annotations'"),
-    "images no list": ({"images": {}, "annotations": []}, "'images' is no list of objects"),
-    "image no object": ({"images": [1], "annotations": []}, "'images' is no list of objects"),
+    "images no list": ({"images": {}, "annotations": []}, "'images' is not a list of objects"),
+    "image no object": ({"images": [1], "annotations": []}, "'images' is not a list of objects"),
     "no file_name": ({"images": [{"id": 1}], "annotations": []}, "an image has no file_name"),
     "outline alone": (
         without_box(segmentation={"counts": "abc", "size": [1, 1]}),
-        "annotation 0 has an outline and no bbox",
+        "annotation 0 has an outline but no bbox",
     ),
     "no box": (without_box(), "annotation 0 has no bbox of four numbers"),
     "three numbers": (annotated(bbox=[1, 2, 3]), "annotation 0 has no bbox of four numbers"),
@@ -81,12 +81,12 @@ COCO: dict[str, tuple[object, str]] = {
     "huge": (annotated(bbox=[1, 2, 10**400, 3]), "not a finite number"),
     "infinite": (json.dumps(annotated(bbox=[1, 2, "?", 3])).replace('"?"', "1e999"), "is inf, not"),
     "of no image": (annotated(image_id=99), "annotation 0 is of image 99, which is not among"),
-    "image a list": (annotated(image_id=[1]), "an entry's image_id is [1], neither"),
+    "image a list": (annotated(image_id=[1]), "an entry's image_id is [1], not a whole"),
     "of no category": (annotated(category_id=2), "is of category 2, which is not among"),
     "deep": ("[" * 100_000, "is nested too deeply"),
-    "digits": ('{"images": ' + "1" * 5000 + "}", "has a number of thousands of digits"),
+    "digits": ('{"images": ' + "1" * 5000 + "}", "has a number with thousands of digits"),
     "Latin-1": ('{"images": "café"}'.encode("latin-1"), "is not UTF-8 text (byte 15)"),
-    "zeros": (bytes(1000), "is no JSON"),
+    "zeros": (bytes(1000), "is not JSON"),
 }
 
 
@@ -99,7 +99,7 @@ def test_a_size_that_no_picture_has_is_another_size(tmp_path: Path, side: float)
     for path in (write(tmp_path / "b.json", file), tmp_path / "v"):
         pictures = Pictures(["1.jpg"]).read(boxes=path)
         assert pictures.boxes() == [[]]
-        assert "gives a picture another size than it has" in pictures.lines[0]
+        assert "has another size for an image than the image itself" in pictures.lines[0]
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_edges_further_out_than_float32_reaches_are_edges(tmp_path: Path) -> Non
     text = "1.jpg,-1e300,-1e39,1e300,1e39\n2.jpg,1e300,1,2e300,9"
     pictures = Pictures(["1.jpg", "2.jpg"]).read(boxes=write(tmp_path / "b.csv", text))
     assert pictures.boxes() == [[[0, 0, 20, 20]], []]
-    assert "a box lies outside its picture" in pictures.lines[0]
+    assert "a box is outside its image" in pictures.lines[0]
 
 
 def test_what_ends_no_line_may_be_in_a_name(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_empty_boxes_of_coco_and_voc_are_counted(
         pictures = Pictures(["1.jpg"]).read(boxes=path)
         assert pictures.boxes() == [[IN_VIEW]]
         (line,) = pictures.warnings
-        assert "1 box is empty or negative and left out, e.g. " in line
+        assert "1 box is empty or negative and skipped, e.g. " in line
 
 
 BOMB = """<?xml version="1.0"?>
@@ -160,18 +160,18 @@ OUTSIDE = """<!DOCTYPE annotation [<!ENTITY secret SYSTEM "{file}">]>
 <annotation><filename>&secret;</filename></annotation>"""
 
 VOC = {
-    "<annotation>": "is no XML",
-    "no XML at all": "is no XML",
-    "": "is no XML",
-    BOMB: "declares a document type (<!DOCTYPE …>), which is not read",
+    "<annotation>": "is not XML",
+    "no XML at all": "is not XML",
+    "": "is not XML",
+    BOMB: "declares a document type (<!DOCTYPE …>), which lcam does not read",
     '<!DOCTYPE annotation SYSTEM "http://example.org/x.dtd"><annotation/>': "document type",
     voc(voc_object(1, 1, "wide", 9)): "xmax is 'wide', not a number",
     voc(voc_object(1, 1, "nan", 9)): "xmax is 'nan', not a finite number",
     voc("<object><name>cat</name></object>"): "an object has no bndbox with xmin",
-    voc(voc_object("&undefined;", 1, 2, 3)): "is no XML",
+    voc(voc_object("&undefined;", 1, 2, 3)): "is not XML",
     "<a>" * 1000: "is nested more than 32 deep",
-    "<?xml version='1.0' encoding='no-such'?><annotation/>": "is no XML",
-    "<annotation>\ud800</annotation>": "is no XML",
+    "<?xml version='1.0' encoding='no-such'?><annotation/>": "is not XML",
+    "<annotation>\ud800</annotation>": "is not XML",
 }
 
 
@@ -211,14 +211,14 @@ def test_only_the_runs_xml_files_are_read(tmp_path: Path) -> None:
     write(tmp_path / "v" / "2.xml", "broken")
     pictures = Pictures(["1.jpg"]).read(boxes=tmp_path / "v")
     assert pictures.boxes() == [[IN_VIEW]]
-    assert "1 of 2 names are of no picture of this run, e.g. 2" in pictures.warnings[0]
+    assert "1 of 2 names match no image of this run, e.g. 2" in pictures.warnings[0]
 
 
 def test_other_xml_is_passed_over_and_counted(tmp_path: Path) -> None:
     write(tmp_path / "v" / "1.xml", voc(voc_object(31, 21, 50, 60)))
     write(tmp_path / "v" / "2.xml", "<project/>")
     pictures = Pictures(["1.jpg", "2.jpg"]).read(boxes=tmp_path / "v")
-    assert "1 XML files are no <annotation> and are passed over, e.g. 2.xml" in pictures.warnings[0]
+    assert "1 XML files are not an <annotation> and are skipped, e.g. 2.xml" in pictures.warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -245,12 +245,13 @@ def test_links_out_of_the_folder_are_not_followed(tmp_path: Path) -> None:
     pictures = Pictures(["1.jpg", "2.jpg"]).read(boxes=tmp_path / "v")
     assert pictures.boxes() == [[], [IN_VIEW]]
     assert pictures.warnings[0] == (
-        f"{tmp_path / 'v'}: 2 links are not followed, to folders or out of this folder, e.g. 1.xml"
+        f"{tmp_path / 'v'}: 2 links are not followed because they lead to folders or outside this "
+        "folder, e.g. 1.xml"
     )
 
 
 def test_boxes_and_masks_together_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(LcamError, match="--boxes and --masks are both given"):
+    with pytest.raises(LcamError, match="--boxes and --masks are both set"):
         read_objects(tmp_path, tmp_path, Run(["1.jpg"]), None)
 
 

@@ -53,8 +53,7 @@ def test_all_formats_say_the_same(tmp_path: Path, kind: str) -> None:
     np.testing.assert_array_equal(found.inside[0].numpy(), drawn)
     assert not found.inside[1].any()
     assert pictures.warnings == [
-        f"{path}: 1 of 2 pictures has no box, so the measures that ask for one leave them out, "
-        "e.g. cat/2.jpg"
+        f"{path}: 1 of 2 images has no box, so measures that need one skip them, e.g. cat/2.jpg"
     ]
 
 
@@ -124,16 +123,20 @@ def test_boxes_outside_are_counted_once_whatever_is_asked_of_them(tmp_path: Path
         assert pictures.boxes(explained) == [[IN_VIEW], [], [], []]
     assert pictures.objects().known.tolist() == [True, False, False, False]
     assert pictures.lines == [
-        f"{path}: a box lies outside its picture and is left out: 3 pictures, e.g. 1.jpg "
+        f"{path}: a box is outside its image and is skipped: 3 images, e.g. 1.jpg "
         "(120 0 130 9 in 100 × 80)",
-        f"{path}: no object lies in what the network sees, so the picture is left out: 1 picture, "
+        f"{path}: no object is in the part of the image that the network sees, so the image is "
+        "skipped: 1 image, "
         "e.g. 2.jpg",
     ]
 
 
 @pytest.mark.parametrize(
     ("width", "height", "told"),
-    [(200, 160, "200 × 160 in the file, the picture 100 × 80"), (80, 100, "turned on its side")],
+    [
+        (200, 160, "200 × 160 in the file, but the image is 100 × 80"),
+        (80, 100, "turned on its side"),
+    ],
 )
 def test_boxes_of_another_size_of_picture_are_not_used(
     tmp_path: Path, width: int, height: int, told: str
@@ -149,7 +152,10 @@ def test_boxes_of_another_size_of_picture_are_not_used(
         pictures = Pictures(["1.jpg", "2.jpg"]).read(boxes=path)
         assert pictures.boxes() == [[], [IN_VIEW]]
         (line,) = pictures.lines
-        assert "another size than it has, so the picture is left out: 1 picture" in line
+        assert (
+            "another size for an image than the image itself, so the image is skipped: 1 image"
+            in line
+        )
         assert told in line
 
 
@@ -171,8 +177,7 @@ def test_boxes_count_for_their_class(tmp_path: Path, backbone: Backbone) -> None
     assert pictures.boxes(2) == [[], []]
     assert pictures.warnings == []
     assert pictures.lines == [
-        f"{path}: no box is of the class explained, so the picture is left out: 2 pictures, "
-        "e.g. 2.jpg"
+        f"{path}: no box has the explained class, so the image is skipped: 2 images, e.g. 2.jpg"
     ]
 
 
@@ -188,7 +193,7 @@ def test_classes_that_the_classifier_lacks_count_for_all(
     assert pictures.boxes(1) == [[IN_VIEW] * 7, []]
     assert pictures.warnings == [
         f"{path}: boxes of person, a, b, c, d and 2 more count for every class: the classifier has "
-        "no class, or several, of that name"
+        "no class with that name, or several"
     ]
 
 
@@ -203,7 +208,7 @@ def test_without_categories_boxes_have_no_class(tmp_path: Path, backbone: Backbo
 def test_names_of_no_picture_are_counted(tmp_path: Path) -> None:
     path = write(tmp_path / "b.csv", "1.jpg,30,20,50,60\n8.jpg,1,1,2,2\n9.jpg,1,1,2,2\n")
     pictures = Pictures(["1.jpg"]).read(boxes=path)
-    assert pictures.warnings == [f"{path}: 2 of 3 names are of no picture of this run, e.g. 8.jpg"]
+    assert pictures.warnings == [f"{path}: 2 of 3 names match no image of this run, e.g. 8.jpg"]
 
 
 @pytest.mark.parametrize("name", ["image_1.jpg", "image_1"])
@@ -211,7 +216,7 @@ def test_a_name_that_two_pictures_claim(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / "b.csv", f"{name},30,20,50,60")
     error = refusal(Pictures(["cat/image_1.jpg", "dog/image_1.jpg"]), path)
     assert error.what == (
-        f"{path}: the name {name} fits several pictures: cat/image_1.jpg, dog/image_1.jpg"
+        f"{path}: the name {name} fits several images: cat/image_1.jpg, dog/image_1.jpg"
     )
 
 
@@ -219,7 +224,7 @@ def test_unicode_writes_an_accent_in_two_ways(tmp_path: Path) -> None:
     path = write(tmp_path / "b.csv", "cafe\u0301.jpg,30,20,50,60")
     assert Pictures(["a/caf\u00e9.jpg"]).read(boxes=path).boxes() == [[IN_VIEW]]
     error = refusal(Pictures(["a/caf\u00e9.jpg", "b/caf\u00e9.jpg"]), path)
-    assert "fits several pictures: a/caf\u00e9.jpg, b/caf\u00e9.jpg" in error.what
+    assert "fits several images: a/caf\u00e9.jpg, b/caf\u00e9.jpg" in error.what
 
 
 def test_long_names_are_cut_in_messages(tmp_path: Path) -> None:
@@ -230,7 +235,7 @@ def test_long_names_are_cut_in_messages(tmp_path: Path) -> None:
 def test_two_pictures_that_differ_in_their_extension(tmp_path: Path) -> None:
     path = write(tmp_path / "b.csv", "1,30,20,50,60")
     error = refusal(Pictures(["1.jpg", "1.png"]), path)
-    assert error.what.endswith("the name 1 fits several pictures: 1.jpg, 1.png")
+    assert error.what.endswith("the name 1 fits several images: 1.jpg, 1.png")
     path = write(tmp_path / "b.csv", "1.png,30,20,50,60")
     assert Pictures(["1.jpg", "1.png"]).read(boxes=path).boxes() == [[], [IN_VIEW]]
 
@@ -238,13 +243,13 @@ def test_two_pictures_that_differ_in_their_extension(tmp_path: Path) -> None:
 def test_two_names_that_fit_one_picture(tmp_path: Path) -> None:
     path = write(tmp_path / "b.csv", "a/1.jpg,30,20,50,60\nb/1.jpg,30,20,50,60")
     error = refusal(Pictures(["1.jpg"]), path)
-    assert "the names a/1.jpg and b/1.jpg both fit the picture 1.jpg" in error.what
+    assert "the names a/1.jpg and b/1.jpg both fit the image 1.jpg" in error.what
 
 
 def test_names_of_the_folder_above_and_of_this_one(tmp_path: Path) -> None:
     path = write(tmp_path / "b.csv", "1.jpg,30,20,50,60\nphotos/1.jpg,10,0,90,80")
     error = refusal(Pictures(["1.jpg"], root="/x/photos"), path)
-    assert "the names 1.jpg and photos/1.jpg both fit the picture 1.jpg" in error.what
+    assert "the names 1.jpg and photos/1.jpg both fit the image 1.jpg" in error.what
 
 
 def test_imagenet_as_it_is_laid_out(tmp_path: Path) -> None:
@@ -266,5 +271,5 @@ def test_pictures_can_be_asked_for_by_their_paths(tmp_path: Path) -> None:
 def test_no_name_is_a_picture(tmp_path: Path) -> None:
     path = write(tmp_path / "b.csv", "9.jpg,30,20,50,60")
     error = refusal(Pictures(["1.jpg", "2.jpg"]), path)
-    assert error.what == f"{path} has a box for none of the 2 pictures, e.g. 9.jpg"
+    assert error.what == f"{path} has no box for any of the 2 images, e.g. 9.jpg"
     assert "'1.jpg'" in error.hint

@@ -1,4 +1,4 @@
-"""The pictures of a comparison, read again with the maps of rows that lost different ones."""
+"""The images of a comparison, read again with the maps of rows that lost different ones."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ INFO = MapsInfo("m", "tiny", "none", "3", ".", preprocess=SMALL.to_json())
 
 
 class Choosy(GradCam):
-    """Fails on pictures that are dark at the corner."""
+    """Fails on images that are dark at the corner."""
 
     def __call__(self, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
         if (seen.x[:, :, 0, 0].mean(1) < 0.05).any():

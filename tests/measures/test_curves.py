@@ -18,7 +18,7 @@ from lcam_cli.networks.network import Network
 
 
 class Brightness(nn.Module):
-    """Two classes; the softmax score of the first is 0.5 + half the picture's mean."""
+    """Two classes; the softmax score of the first is 0.5 + half the image's mean."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,7 +1,8 @@
-"""Diagnosing pictures on the tiny network, against a second, plain way to do the same."""
+"""Diagnosing images on the tiny network, against a second, plain way to do the same."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from tests.tiny import tiny_backbone, write_pictures
 
 
 class Counted(GradCam):
-    """Notes how many pictures it is asked to explain."""
+    """Notes how many images it is asked to explain."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +38,7 @@ def engine() -> Engine:
 
 
 def predictions(engine: Engine, paths: list[str]) -> list[int]:
-    """What the network takes each picture for: asked with labels that cannot all be right."""
+    """What the network takes each image for: asked with labels that cannot all be right."""
     found: dict[str, int] = {}
     for label in (0, 1):
         outcome = diagnose(engine, GradCam(), paths, [label] * len(paths))
@@ -69,7 +70,7 @@ def test_only_the_misclassified_are_explained_and_each_is_in_one_group(
 
 
 def test_evidence_is_that_of_a_plain_computation(engine: Engine) -> None:
-    """Picture by picture in NumPy, the rest of the picture painted over with the mean colour."""
+    """Picture by image in NumPy, the rest of the image painted over with the mean colour."""
     generator = torch.Generator().manual_seed(3)
     x = torch.rand(6, 3, 32, 32, generator=generator)
     V, W = torch.rand(2, 6, 32, 32, generator=generator)
@@ -131,7 +132,7 @@ def test_bad_pictures_are_told_and_not_counted(engine: Engine, tmp_path: Path) -
     assert [s.path for s in told] == [paths[2]]
     assert outcome.pictures == [2, 1, 0, 1]
     assert sum(done) == 5
-    with pytest.raises(LcamError, match="none of the 1 pictures"):
+    with pytest.raises(LcamError, match="none of the 1 images"):
         diagnose(engine, GradCam(), paths[2:3], [0])
 
 
@@ -145,12 +146,12 @@ def test_scores_that_are_no_numbers_are_told(engine: Engine, tmp_path: Path) -> 
     paths = write_pictures(tmp_path, 1)
     with torch.no_grad():
         next(engine.backbone.network.parameters()).fill_(torch.nan)
-    with pytest.raises(LcamError, match="not numbers on the only picture"):
+    with pytest.raises(LcamError, match="not finite on the only image"):
         diagnose(engine, GradCam(), paths, [0])
 
 
 def test_a_part_of_a_forward_pass_keeps_what_other_layers_gave(engine: Engine) -> None:
-    """Methods of several layers, too, explain some pictures of a batch alone."""
+    """Methods of several layers, too, explain some images of a batch alone."""
     x = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(2))
     seen = engine.forward(x)
     (whole,) = engine.outputs_of(seen, ["1"])
@@ -174,3 +175,46 @@ def test_a_map_that_is_no_number_puts_a_picture_in_no_group(engine: Engine, tmp_
     assert [m.path for m in outcome.mistakes] == paths[1:]
     assert told == [Skipped(paths[0], "gradcam: its map is not finite")]
     assert outcome.images == 3
+
+
+class Turned(GradCam):
+    """The maps of another method."""
+
+    name = "turned"
+
+    def __call__(self, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
+        maps = super().__call__(engine, seen, classes)
+        return replace(maps, saliency=maps.saliency.flip(2))
+
+
+def test_a_second_method_groups_the_same_errors_and_changes_nothing_else(
+    engine: Engine, tmp_path: Path
+) -> None:
+    paths = write_pictures(tmp_path, 10)
+    labels = [(p + 1) % 4 for p in predictions(engine, paths)]
+    rules = Rules(same_region=0.9, evidence=0.6)
+    alone = diagnose(engine, GradCam(), paths, labels, rules=rules)
+    other = diagnose(engine, Turned(), paths, labels, rules=rules)
+    both = diagnose(engine, GradCam(), paths, labels, second=Turned(), rules=rules)
+    assert [m.second_group for m in both.mistakes] == [m.group for m in other.mistakes]
+    assert [replace(m, second_group=None) for m in both.mistakes] == alone.mistakes
+    assert both.flat_maps == alone.flat_maps
+    assert [m.moves for m in both.mistakes] == [
+        ours.group is not theirs.group
+        for ours, theirs in zip(alone.mistakes, other.mistakes, strict=True)
+    ]
+    assert not any(m.moves for m in alone.mistakes)
+
+
+def test_a_second_map_that_is_no_number_is_no_group(engine: Engine, tmp_path: Path) -> None:
+    class Broken(GradCam):
+        def __call__(self, engine: Engine, seen: Forward, classes: Tensor) -> Maps:
+            maps = super().__call__(engine, seen, classes)
+            maps.saliency[0] = float("nan")
+            return maps
+
+    paths = write_pictures(tmp_path, 4)
+    labels = [(p + 1) % 4 for p in predictions(engine, paths)]
+    outcome = diagnose(engine, GradCam(), paths, labels, second=Broken())
+    assert [m.second_group is None for m in outcome.mistakes] == [True, False, False, False]
+    assert not outcome.mistakes[0].moves

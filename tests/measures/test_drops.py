@@ -27,7 +27,7 @@ def engine_of(backbone: Backbone, batch_size: int = 3) -> Engine:
 
 
 def by_hand(engine: Engine, paths: list[str], drop: Drop) -> list[float]:
-    """AD of CAM's maps, picture by picture: max(0, f − f(masked)) / f of the class predicted."""
+    """AD of CAM's maps, image by image: max(0, f − f(masked)) / f of the class predicted."""
     backbone, found = engine.backbone, []
     mean = torch.tensor(backbone.preprocess.mean).view(3, 1, 1)
     std = torch.tensor(backbone.preprocess.std).view(3, 1, 1)

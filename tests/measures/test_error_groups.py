@@ -24,14 +24,14 @@ RULES = st.builds(Rules, st.just(25.0), SHARES, SHARES)
         (0.30, 0.60, 0.80, 0.50, 0.20, Group.RELATED),
         # A screw beside a screwdriver: with only the screw to see, it wins.
         (0.10, 0.70, 0.10, 0.60, 0.05, Group.SEVERAL),
-        # As before, and in the whole picture the true class was hardly there.
+        # As before, and in the whole image the true class was hardly there.
         (0.001, 0.90, 0.10, 0.60, 0.05, Group.SEVERAL),
         # An empty soup bowl: nothing speaks for it anywhere, wherever its map lies.
         (0.01, 0.90, 0.10, 0.02, 0.30, Group.BIAS),
         (0.01, 0.90, 0.95, 0.02, 0.30, Group.BIAS),
         # More than the predicted class on its own region, but both next to nothing.
         (0.01, 0.90, 0.10, 0.02, 0.01, Group.BIAS),
-        # Some evidence in the whole picture, but its own region alone does not carry it.
+        # Some evidence in the whole image, but its own region alone does not carry it.
         (0.20, 0.60, 0.10, 0.05, 0.40, Group.BIAS),
         # At the thresholds: half of the region is the same one, a tenth of 0.5 is evidence.
         (0.05, 0.50, 0.50, 0.00, 0.00, Group.RELATED),
@@ -62,7 +62,7 @@ def test_a_group_means_what_it_says(found: Evidence, rules: Rules) -> None:
 
 @given(EVIDENCES, RULES, SHARES)
 def test_more_evidence_never_makes_a_bias(found: Evidence, rules: Rules, more: float) -> None:
-    """Whatever the true class scores more, on its region or in the picture, speaks against it."""
+    """Whatever the true class scores more, on its region or in the image, speaks against it."""
     if group_of(found, rules) is not Group.BIAS:
         for changed in (
             replace(found, true_kept=max(found.true_kept, more)),
@@ -73,7 +73,7 @@ def test_more_evidence_never_makes_a_bias(found: Evidence, rules: Rules, more: f
 
 def test_groups_have_names_for_people() -> None:
     assert [group.words for group in Group] == [
-        "related classes",
-        "several objects",
-        "class bias candidates",
+        "same region",
+        "right on own region",
+        "too little evidence",
     ]

@@ -90,7 +90,7 @@ class Plain:
         self.network = tiny_network().eval()
 
     def explain(self, given: Tensor, r: int) -> tuple[NDArray[np.float64], float]:
-        """V (H, W) of one normalised picture, and the softmax score of the class."""
+        """V (H, W) of one normalised image, and the softmax score of the class."""
         A = self.network[:4](given).detach().requires_grad_()
         logits = self.network[4:](A)
         (g,) = torch.autograd.grad(logits[0, r], A)
@@ -100,7 +100,7 @@ class Plain:
         return V.double().numpy(), float(logits.softmax(1)[0, r].detach())
 
     def adcc(self, x: Tensor, r: int, space: str) -> tuple[float, float]:
-        """Coherency and ADCC of a picture, (1, 3, H, W) in [0, 1], in percent."""
+        """Coherency and ADCC of an image, (1, 3, H, W) in [0, 1], in percent."""
         given = (x - MEAN) / STD
         V, y = self.explain(given, r)
         mask = torch.from_numpy(V).float()
@@ -199,7 +199,7 @@ def test_sensitivity_is_captums_of_the_same_draws(paths: list[str]) -> None:
         view.batch.x,
         perturb_func=perturb,
         n_perturb_samples=neighbours.draws,
-        max_examples_per_batch=len(paths),  # one draw of all pictures at a time
+        max_examples_per_batch=len(paths),  # one draw of all images at a time
     )
     found = Sensitivity().numbers(scores_of(view, neighbours), 100)
     assert found.numpy() == pytest.approx(expected.numpy(), abs=1e-4)
@@ -292,7 +292,7 @@ def test_little_memory_changes_nothing(paths: list[str], monkeypatch: pytest.Mon
 
 
 class FailsAgain:
-    """A method of another package; on pictures that a test names it does what a test says."""
+    """A method of another package; on images that a test names it does what a test says."""
 
     name, forward_passes = "odd", 1
 
@@ -303,7 +303,7 @@ class FailsAgain:
 
     def __call__(self, engine: Engine, forward: Forward, classes: Tensor) -> Any:
         maps = GradCam()(engine, forward, classes)
-        if self._again is None:  # the pictures themselves
+        if self._again is None:  # the images themselves
             self._again = torch.lerp(
                 torch.zeros(1), forward.x[self._on], maps.saliency[self._on][None]
             )
@@ -396,7 +396,7 @@ def test_noise_has_a_coherency_of_half(tmp_path: Path) -> None:
     paths = write_pictures(tmp_path, 24)
     found = measured(paths, RandomMap())
     assert abs(found["coherency"].mean() - 50) < 4
-    assert found["sensitivity"].min() > 0.3, "another picture, other noise"
+    assert found["sensitivity"].min() > 0.3, "another image, other noise"
 
 
 class Brighter(GradCam):

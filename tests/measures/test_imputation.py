@@ -69,7 +69,7 @@ def test_one_pixel_is_the_mean_of_the_neighbours_it_has(at: tuple[int, int]) -> 
 
 
 def test_a_gap_in_a_line_is_bridged_evenly() -> None:
-    """In a picture one pixel high each pixel is the mean of two: a straight line."""
+    """In an image one pixel high each pixel is the mean of two: a straight line."""
     x = torch.tensor([0.2, 9, 9, 9, 1.0]).view(1, 1, 1, 5)
     removed = torch.tensor([[[False, True, True, True, False]]])
     got = impute(x, removed).flatten().tolist()

@@ -39,7 +39,7 @@ def test_labels_from_one_and_their_reverse(accuracy: float) -> None:
     assert "as the class before (do the labels count from 1?)" in told
     assert "--classes FILE" in told
     assert "as the class after" in watched(10, 120, accuracy, lambda c: c - 1)
-    # One picture a class, as people try things out.
+    # One image a class, as people try things out.
     assert "the class before" in watched(100, 100, accuracy, lambda c: c + 1)
 
 
@@ -53,9 +53,9 @@ def test_numbers_that_were_sorted_as_text(classes: int, pictures: int) -> None:
 def test_any_other_order_is_found_on_half_and_tried_on_half() -> None:
     shuffled = np.random.default_rng(5).permutation(10).tolist()
     told = watched(10, 200, 0.8, shuffled.__getitem__)
-    assert "as another class, the same for all of a class (class " in told
-    # Of 200 pictures 100 are tried, all of those that have a class in the order.
-    assert "of 100 labelled pictures" in told
+    assert "as another class, always the same one (class " in told
+    # Of 200 images 100 are tried, all of those that have a class in the order.
+    assert "of 100 labelled images" in told
 
 
 def test_two_classes_that_are_swapped() -> None:

@@ -1,4 +1,4 @@
-"""Which class does a picture have, by a file or by its folder? Worked out by hand."""
+"""Which class does an image have, by a file or by its folder? Worked out by hand."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from lcam_cli.engine.backbone import Backbone
 from lcam_cli.errors import LcamError
 from lcam_cli.measures.labels import labels_of_files, read_labels
+from lcam_cli.networks.class_names import find_class
 from tests.tiny import tiny_backbone
 
 ANIMALS = ["cat", "dog", "tench, Tinca tinca", "Egyptian cat"]
@@ -53,7 +54,7 @@ def test_of_one_class_alone_the_root_says_which(tmp_path: Path, backbone: Backbo
     rows = ["image_0001.jpg", "image_0002.jpg"]
     found, told = labels(tmp_path, text, rows, backbone, root="/photos/dog")
     assert found == {"image_0001.jpg": 1, "image_0002.jpg": 1}
-    assert told == [f"2 of 4 lines of {tmp_path / 'labels.txt'} match no picture"]
+    assert told == [f"2 of 4 lines of {tmp_path / 'labels.txt'} match no image"]
 
 
 def test_the_last_part_alone_is_enough_where_it_is_nobody_elses(
@@ -63,7 +64,7 @@ def test_the_last_part_alone_is_enough_where_it_is_nobody_elses(
     found, told = labels(tmp_path, "1.jpg cat\n2.jpg dog\n", rows, backbone)
     assert found == {"a/1.jpg": 0}
     assert "1 of 2 lines" in told[0]
-    assert "fit several pictures or lines, e.g. line 2 `2.jpg dog`" in told[0]
+    assert "fit several images or lines, e.g. line 2 `2.jpg dog`" in told[0]
     # The same last part in another line: whose is `1.jpg`?
     found, told = labels(tmp_path, "1.jpg cat\nc/1.jpg dog\na/2.jpg dog", rows[:2], backbone)
     assert found == {"a/2.jpg": 1}
@@ -90,7 +91,7 @@ def test_spellings_of_one_name_are_one(tmp_path: Path, backbone: Backbone) -> No
     text = "cat/a.jpeg cat\n./cat//x/../b.JPG dog\ncat/cafe\u0301.jpg cat\n"
     found, _ = labels(tmp_path, text, rows, backbone)
     assert found == {"cat/a.JPEG": 0, "cat/b.jpg": 1, "cat/caf\u00e9.jpg": 0}
-    both = ["cat/a.jpg", "cat/a.JPG"]  # two pictures: here the case does count
+    both = ["cat/a.jpg", "cat/a.JPG"]  # two images: here the case does count
     found, _ = labels(tmp_path, "cat/a.jpg cat\ncat/a.JPG dog\n", both, backbone)
     assert found == {"cat/a.jpg": 0, "cat/a.JPG": 1}
 
@@ -183,7 +184,7 @@ def test_numbers_from_one_are_named_as_such(tmp_path: Path, backbone: Backbone) 
     with pytest.raises(LcamError) as other:
         labels(tmp_path, "1.jpg 17\n", ["1.jpg"], backbone)
     assert "count from 1" not in other.value.hint
-    with pytest.raises(LcamError, match="no class named '²'"):
+    with pytest.raises(LcamError, match="there is no class named '²'"):
         labels(tmp_path, "1.jpg ²\n", ["1.jpg"], backbone)
 
 
@@ -192,8 +193,8 @@ def test_classes_of_lines_without_a_picture_do_not_matter(
 ) -> None:
     found, told = labels(tmp_path, "a.jpg cat\nother.jpg unheard of\n", ["a.jpg"], backbone)
     assert found == {"a.jpg": 0}
-    assert told == [f"1 of 2 lines of {tmp_path / 'labels.txt'} match no picture"]
-    with pytest.raises(LcamError, match="has a label for none of the 1 pictures"):
+    assert told == [f"1 of 2 lines of {tmp_path / 'labels.txt'} match no image"]
+    with pytest.raises(LcamError, match="has no label for any of the 1 images"):
         labels(tmp_path, "other.jpg cat\n", ["a.jpg"], backbone)
 
 
@@ -217,7 +218,8 @@ def test_pictures_on_disk_are_named_from_their_root(tmp_path: Path, backbone: Ba
 
 
 def test_wordnet_ids_are_classes_of_imagenet_alone(tmp_path: Path) -> None:
-    imagenet = SimpleNamespace(num_classes=1000, class_index=int)
+    names = [f"class {i}" for i in range(1000)]
+    imagenet = SimpleNamespace(num_classes=1000, class_index=lambda one: find_class(one, names))
     found, _ = labels(
         tmp_path, "a.JPEG n01440764\nb.JPEG,n01443537", ["a.JPEG", "b.JPEG"], cast(Any, imagenet)
     )

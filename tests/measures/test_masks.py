@@ -17,7 +17,7 @@ from tests.measures.object_files import WHOLE, Pictures
 
 
 def mask(width: int = 100, height: int = 80) -> np.ndarray:
-    """An object at x 30 to 50 and y 20 to 60 of a picture of 100 × 80."""
+    """An object at x 30 to 50 and y 20 to 60 of an image of 100 × 80."""
     found = np.zeros((height, width), np.uint8)
     found[height // 4 : 3 * height // 4, 3 * width // 10 : width // 2] = 1
     return found
@@ -85,8 +85,7 @@ def test_each_connected_part_has_its_box(tmp_path: Path) -> None:
     pictures = Pictures(["1.jpg", "2.jpg", "3.jpg"]).read(masks=tmp_path)
     assert pictures.boxes() == [[[18, 0, 20, 2], [5, 5, 10, 15]], [], [[5, 5, 10, 15]]]
     assert pictures.warnings == [
-        f"{tmp_path}: 1 of 3 pictures has no mask, so the measures that ask for one leave them "
-        "out, e.g. 2.jpg"
+        f"{tmp_path}: 1 of 3 images has no mask, so measures that need one skip them, e.g. 2.jpg"
     ]
 
 
@@ -99,8 +98,8 @@ def test_masks_of_another_size_are_scaled_and_told_of_once(tmp_path: Path) -> No
         np.testing.assert_array_equal(one, drawn())
     pictures.objects(1)
     assert pictures.lines == [
-        f"{tmp_path}: a mask has another size than its picture and is scaled: 3 pictures, "
-        "e.g. 1.jpg (1.png: 200 × 160, the picture 100 × 80)"
+        f"{tmp_path}: a mask has another size than its image and is scaled: 3 images, "
+        "e.g. 1.jpg (1.png: 200 × 160, the image 100 × 80)"
     ]
 
 
@@ -114,13 +113,13 @@ def test_what_lies_out_of_view_is_outside(tmp_path: Path) -> None:
     assert pictures.boxes() == [[[0, 0, 1, 20]], []]
     assert pictures.objects().known.tolist() == [True, False]
     assert pictures.lines == [
-        f"{tmp_path}: no object lies in what the network sees, so the picture is left out: "
-        "1 picture, e.g. 2.jpg"
+        f"{tmp_path}: no object is in the part of the image that the network sees, so the image is "
+        "skipped: 1 image, e.g. 2.jpg"
     ]
 
 
 def test_the_pixel_at_the_centre_counts() -> None:
-    """Against every pixel's own arithmetic, for views that reach out of the picture too."""
+    """Against every pixel's own arithmetic, for views that reach out of the image too."""
     rng = np.random.default_rng(1)
     values = rng.random((7, 11)) < 0.5
     box, size, side = (-3.0, 1.3, 25.0, 17.9), (22, 21), 9
@@ -172,12 +171,12 @@ def test_bad_masks_leave_their_pictures_out(tmp_path: Path) -> None:
     assert pictures.objects().known.tolist() == [False] * len(bad) + [True]
     lines = "\n".join(pictures.lines)
     for told in (
-        "(empty file): 1 picture, e.g. empty.jpg (empty.png)",
-        "(not a PNG, or damaged at its start): 2 pictures, e.g. text.jpg (text.png)",
-        "(truncated PNG): 1 picture, e.g. cut.jpg",
+        "(empty file): 1 image, e.g. empty.jpg (empty.png)",
+        "(not a PNG, or damaged at its start): 2 images, e.g. text.jpg (text.png)",
+        "(truncated PNG): 1 image, e.g. cut.jpg",
         "(too many pixels: ",
-        "(a mask without an object: all of it is 0): 1 picture, e.g. zeros.jpg",
-        "(it lies on its side: masks are of the upright picture): 1 picture, e.g. turned.jpg",
+        "(a mask without an object: all its values are 0): 1 image, e.g. zeros.jpg",
+        "(it is turned on its side: masks must match the upright image): 1 image, e.g. turned.jpg",
     ):
         assert told in lines
     assert len(pictures.lines) == 6
@@ -194,7 +193,8 @@ def test_links_out_of_the_folder_are_not_followed(tmp_path: Path) -> None:
     pictures = Pictures(["1.jpg", "2.jpg", "3.jpg"]).read(masks=folder)
     assert pictures.objects().known.tolist() == [False, True, True]
     assert pictures.warnings[0] == (
-        f"{folder}: 3 links are not followed, to folders or out of this folder, e.g. 1.png"
+        f"{folder}: 3 links are not followed because they lead to folders or outside this folder, "
+        "e.g. 1.png"
     )
 
 
@@ -205,19 +205,19 @@ def test_a_mask_that_becomes_a_link_is_not_read(tmp_path: Path) -> None:
     path.unlink()
     path.symlink_to(secret)
     assert pictures.objects().known.tolist() == [False]
-    assert "(a link that leads outside the folder): 1 picture" in pictures.lines[0]
+    assert "(a link that leads outside the folder): 1 image" in pictures.lines[0]
 
 
 @pytest.mark.parametrize(
     ("masks", "pictures", "told"),
     [
-        (["1.png"], ["a/1.jpg", "b/1.jpg"], "the name 1 fits several pictures: a/1.jpg, b/1.jpg"),
-        (["a/1.png", "b/1.png"], ["c/1.jpg"], "the names a/1 and b/1 both fit the picture c/1.jpg"),
-        (["1.png", "a/1.png"], ["a/1.jpg"], "the names 1 and a/1 both fit the picture a/1.jpg"),
-        (["1.png", "1.PNG"], ["1.jpg"], "1.PNG and 1.png are named for one picture"),
-        (["9.png"], ["1.jpg"], "has a mask for none of the 1 pictures, e.g. 9"),
-        (["9.txt"], ["1.jpg"], "holds no PNG, and 1 other files"),
-        ([], ["1.jpg"], "holds no PNG, and 0 other files"),
+        (["1.png"], ["a/1.jpg", "b/1.jpg"], "the name 1 fits several images: a/1.jpg, b/1.jpg"),
+        (["a/1.png", "b/1.png"], ["c/1.jpg"], "the names a/1 and b/1 both fit the image c/1.jpg"),
+        (["1.png", "a/1.png"], ["a/1.jpg"], "the names 1 and a/1 both fit the image a/1.jpg"),
+        (["1.png", "1.PNG"], ["1.jpg"], "1.PNG and 1.png belong to the same image"),
+        (["9.png"], ["1.jpg"], "has no mask for any of the 1 images, e.g. 9"),
+        (["9.txt"], ["1.jpg"], "holds no PNG, only 1 other files"),
+        ([], ["1.jpg"], "holds no PNG, only 0 other files"),
     ],
 )
 def test_names_that_are_refused(
@@ -235,12 +235,12 @@ def test_names_that_are_refused(
 
 def test_a_picture_is_not_its_own_mask(tmp_path: Path) -> None:
     save(tmp_path / "1.png", mask())
-    with pytest.raises(LcamError, match=r"1\.png is a picture of this run, not its mask"):
+    with pytest.raises(LcamError, match=r"1\.png is an image of this run, not its mask"):
         Pictures(["1.png"], root=str(tmp_path)).read(masks=tmp_path)
 
 
 def test_a_folder_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(LcamError, match="is no folder"):
+    with pytest.raises(LcamError, match="is not a folder"):
         Pictures(["1.jpg"]).read(masks=tmp_path / "none")
 
 
@@ -264,7 +264,7 @@ def test_other_masks_are_another_identity(tmp_path: Path) -> None:
 def test_a_picture_is_not_its_own_mask_through_a_link_either(tmp_path: Path) -> None:
     save(tmp_path / "photos" / "1.png", mask())
     (tmp_path / "link").symlink_to("photos")
-    with pytest.raises(LcamError, match=r"1\.png is a picture of this run, not its mask"):
+    with pytest.raises(LcamError, match=r"1\.png is an image of this run, not its mask"):
         Pictures(["1.png"], root=str(tmp_path / "photos")).read(masks=tmp_path / "link")
 
 
@@ -278,7 +278,7 @@ def test_boxes_and_masks_agree_in_a_view_that_is_no_square(tmp_path: Path) -> No
     by_mask = Pictures(["a.jpg"], **seen).read(masks=tmp_path / "masks").objects()  # type: ignore[arg-type]
     by_box = Pictures(["a.jpg"], **seen).read(boxes=tmp_path / "boxes.csv").objects()  # type: ignore[arg-type]
     expected = torch.zeros(1, 10, 20, dtype=torch.bool)
-    expected[0, 1:5, 5:15] = True  # 4 pixels of the picture are one of the view
+    expected[0, 1:5, 5:15] = True  # 4 pixels of the image are one of the view
     assert torch.equal(by_mask.inside, expected)
     assert torch.equal(by_box.inside, expected)
     assert by_box.boxes[0].tolist() == [[5, 1, 15, 5]]

@@ -1,4 +1,4 @@
-"""Labels, boxes and masks of pictures that are one of several in their file."""
+"""Labels, boxes and masks of images that are one of several in their file."""
 
 from __future__ import annotations
 

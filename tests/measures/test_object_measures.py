@@ -133,9 +133,9 @@ def stairs() -> np.ndarray:
 def test_ious_by_hand() -> None:
     found = best_ious(stairs(), np.float32([[10, 10, 20, 20], [0, 0, 5, 40]]))
     tau = np.arange(STEPS) / STEPS
-    # The whole picture; the frame; the object's own box; the other part alone, which it misses.
+    # The whole image; the frame; the object's own box; the other part alone, which it misses.
     expected = np.select([tau == 0, tau <= 0.22, tau <= 0.5], [200 / 2400, 100 / 1500, 1.0], 0.0)
-    # At 0.5 and 0.22 the threshold is the value itself; and 5 × 40 of the picture is a box too.
+    # At 0.5 and 0.22 the threshold is the value itself; and 5 × 40 of the image is a box too.
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 

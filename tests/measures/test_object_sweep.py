@@ -1,4 +1,4 @@
-"""Measures of place in a comparison, from pictures and a file of boxes or a folder of masks on."""
+"""Measures of place in a comparison, from images and a file of boxes or a folder of masks on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lcam_cli.methods.base import Maps
 from lcam_cli.methods.explain import ClassChoice
 from tests.tiny import tiny_backbone, write_pictures
 
-# Of a picture of 50 × 40 the network sees x from 6.67 to 42.22 and y from 2.22 to 37.78, at 0.9 of
+# Of an image of 50 × 40 the network sees x from 6.67 to 42.22 and y from 2.22 to 37.78, at 0.9 of
 # its size, as 32 × 32. This box is 3 3 19 16 there.
 BOX = (10, 50 / 9, 250 / 9, 20)
 
@@ -42,7 +42,7 @@ class TopLeft:
 
 
 def boxes(folder: Path, paths: list[str]) -> Path:
-    """Boxes for all pictures but the last, for class 1 alone in the first."""
+    """Boxes for all images but the last, for class 1 alone in the first."""
     edges = ",".join(f"{edge:.6f}" for edge in BOX)
     labels = ["1", *[""] * (len(paths) - 2)]
     lines = [
@@ -88,13 +88,13 @@ def test_a_comparison_by_boxes_and_by_masks(tmp_path: Path, engine: Engine, kind
     assert row.scores.plain["pointing"].mean == 100
     assert row.scores.plain["energy"].mean == pytest.approx(100 * 208 / total, abs=1e-3)
     assert row.scores.plain["iou"].mean == pytest.approx(100)
-    # Of 12 maps, two classes a picture: the last picture has no object, the first one of class 1.
+    # Of 12 maps, two classes an image: the last image has no object, the first one of class 1.
     lacking = 3 if kind == "boxes" else 2
     found = undefined([candidate.scores], task)
     assert [found[name] for name in ("pointing", "energy", "iou")] == [lacking] * 3
     assert len(warnings) == 1
-    assert "1 of 6 pictures has no" in warnings[0]
+    assert "1 of 6 images has no" in warnings[0]
     assert source is not None
-    told = "no box is of the class explained" if kind == "boxes" else "and is scaled: 5 pictures"
+    told = "no box has the explained class" if kind == "boxes" else "and is scaled: 5 images"
     (line,) = source.lines()
     assert told in line

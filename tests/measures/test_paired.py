@@ -86,7 +86,7 @@ def test_a_measure_that_no_image_has_is_none_and_ranks_nobody() -> None:
 
 
 class BestShare(Measure):
-    """No mean over pictures: the larger of two means, as the best threshold's accuracy is."""
+    """No mean over images: the larger of two means, as the best threshold's accuracy is."""
 
     name = title = "share"
     lower_is_better = False

@@ -1,4 +1,4 @@
-"""Each perturbed picture is scored once, in full batches, whatever the number of measures."""
+"""Each perturbed image is scored once, in full batches, whatever the number of measures."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class MoreOfDeletion(Deletion):
 
 @pytest.fixture
 def passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Counter[int]]:
-    """Count the forward passes of a sweep of two methods, by the number of pictures in each."""
+    """Count the forward passes of a sweep of two methods, by the number of images in each."""
     paths = write_pictures(tmp_path, PICTURES)
 
     def count(
@@ -79,7 +79,7 @@ def test_measures_of_the_same_scores_share_their_passes(
     passes: Callable[..., Counter[int]],
 ) -> None:
     batches, maps = PICTURES // BATCH, 2 * CLASSES
-    expected = batches * (1 + maps * len(NUS))  # the pictures, then each map at each ν
+    expected = batches * (1 + maps * len(NUS))  # the images, then each map at each ν
     one = passes([AverageDrop()])
     assert one == {BATCH: expected}
     assert passes([AverageDrop(), IncreaseInConfidence(), Loss()]) == one
@@ -92,7 +92,7 @@ def test_what_does_not_depend_on_the_map_is_scored_once_a_batch(
     of_maps = maps * (len(NUS) + 2 * (STEPS - 1))
     measures = [AverageDrop(), IncreaseInConfidence(), Insertion(), Deletion()]
     both = passes(measures)
-    # Besides: the pictures, the blurred ones, and one where all is hidden.
+    # Besides: the images, the blurred ones, and one where all is hidden.
     assert both == {BATCH: batches * (2 + of_maps), 1: batches}
     assert passes([*measures, MoreOfDeletion()]) == both
 
@@ -106,7 +106,7 @@ def test_the_picture_seen_through_its_map_is_scored_and_explained_in_one_pass(
     assert passes(again) == without, "AD(100) has that pass already"
     lower = (50.0, 15.0)
     assert passes(again, lower)[BATCH] == passes([AverageDrop()], lower)[BATCH] + batches * maps
-    # Whole at ν = 100 is the very picture: X ⊙ V takes that pass's place.
+    # Whole at ν = 100 is the very image: X ⊙ V takes that pass's place.
     assert passes(again, keep="whole") == without
     drawn = Sensitivity.neighbours.draws
     assert passes([*again, Sensitivity()])[BATCH] == without[BATCH] + batches * maps * drawn

@@ -60,13 +60,13 @@ def test_measures_are_called_what_the_registry_calls_them() -> None:
 
 
 def test_an_unknown_name_is_met_with_those_there_are() -> None:
-    with pytest.raises(LcamError, match="'insertio' is no measure") as unknown:
+    with pytest.raises(LcamError, match="'insertio' is not a measure") as unknown:
         check_measure("insertio")
     assert unknown.value.hint == "did you mean insertion, pointing, deletion?"
     with pytest.raises(LcamError) as unknown:
         find_measure("xyz")
     assert unknown.value.hint == f"choose from {', '.join(MEASURES)}."
-    with pytest.raises(LcamError, match="'' is no measure") as unknown:  # "ad,,ic"
+    with pytest.raises(LcamError, match="'' is not a measure") as unknown:  # "ad,,ic"
         check_measure("")
     assert unknown.value.hint == f"choose from {', '.join(MEASURES)}."
 
@@ -86,7 +86,7 @@ def test_a_package_brings_a_measure_and_only_the_one_that_is_named_is_loaded(
 def test_what_is_no_measure_of_that_name_is_refused(install: Install, value: str) -> None:
     code = FINE.replace("Fine", "Other") + "def function(): pass\n"
     install("lcam_odd", code, {"odd": f"lcam_odd:{value}"})
-    with pytest.raises(LcamError, match=f"lcam_odd:{value} is no measure called 'odd'"):
+    with pytest.raises(LcamError, match=f"lcam_odd:{value} is not a measure called 'odd'"):
         find_measure("odd")
 
 
@@ -98,7 +98,7 @@ def test_names_of_our_own_stay_ours(
     with caplog.at_level(logging.WARNING, "lcam"):
         assert known_measures() == list(MEASURES)
     assert isinstance(find_measure("ad"), AverageDrop)
-    assert "takes a name of lcam's own" in caplog.text
+    assert "has a name that lcam itself uses" in caplog.text
 
 
 class Odd(NuMeasure):

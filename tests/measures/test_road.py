@@ -62,7 +62,7 @@ class Step:
 
     @property
     def noise(self) -> Tensor:
-        """What was added to the imputed pictures, in units of σ."""
+        """What was added to the imputed images, in units of σ."""
         return (self.shown - imputation.impute(self.x, self.removed)) / 0.01
 
 
@@ -254,7 +254,7 @@ def test_eight_passes_a_map_and_one_draw_of_noise_a_picture(
     methods = (Cam(running.backbone), RandomMap(seed=0))
     candidates = [Candidate(m.name, m, PictureScores.empty(task, (SIDE, SIDE))) for m in methods]
     sweep(running, candidates, task, workers=1)
-    assert sizes == {4: 2 * (1 + 2 * (1 + 8))}  # the pictures; each map at its ν, and ROAD's eight
+    assert sizes == {4: 2 * (1 + 2 * (1 + 8))}  # the images; each map at its ν, and ROAD's eight
     assert set(drawn.values()) == {1}
     assert len(drawn) == 8
 

@@ -34,7 +34,7 @@ SEED = 5
 
 
 class EdgeMap:
-    """What an edge detector sees: of the picture alone."""
+    """What an edge detector sees: of the image alone."""
 
     name = "edges"
     forward_passes = 0
@@ -56,7 +56,7 @@ def redrawn(
     batch_size: int = 4,
     **others: Method,
 ) -> Callable[[list[str]], RedrawnMethods]:
-    """Methods on a network of three layers, given the paths of some pictures."""
+    """Methods on a network of three layers, given the paths of some images."""
     network = Network(module or tiny_network(), "tiny", "none:seed=7", preprocess=SMALL)
     backbone = Backbone(network, redrawable=True)
     cascade = Cascade(backbone.network, backbone.blank(), stages, SEED)
@@ -160,7 +160,7 @@ def test_an_edge_map_stays_and_a_map_of_the_network_falls(paths: list[str]) -> N
     assert similar["edges"][0].ci95 == pytest.approx((1, 1))
     *stages, other = similar["random"]
     assert [one.mean for one in stages] == pytest.approx([1, 1, 1]), (
-        "noise of the picture and the class alone"
+        "noise of the image and the class alone"
     )
     assert other.mean is not None
     assert abs(other.mean) < 0.5
@@ -204,7 +204,7 @@ def test_a_stop_ends_it_and_restores_the_weights(paths: list[str]) -> None:
 
 
 class Fails(EdgeMap):
-    """Fails on pictures of one colour; its maps of some others are flat, or no numbers."""
+    """Fails on images of one colour; its maps of some others are flat, or no numbers."""
 
     name = "fails"
 
@@ -251,7 +251,7 @@ def test_pictures_without_numbers_are_left_out_of_all(tmp_path: Path) -> None:
     assert [Path(one.path).name for one in skipped] == ["broken.png", "grey.png"]
     assert found.explained.tolist() == [True] * 3 + [False] * 2
     assert sum(asked) == 5 * maps_a_picture(methods)
-    with pytest.raises(LcamError, match="scores are not numbers on the only picture"):
+    with pytest.raises(LcamError, match="scores are not finite on the only image"):
         check(redrawn(["gradcam"], module=Standardised()), paths[4:])
-    with pytest.raises(LcamError, match="none of the 1 pictures could be read"):
+    with pytest.raises(LcamError, match="none of the 1 images could be read"):
         check(redrawn(["gradcam"]), paths[3:4])

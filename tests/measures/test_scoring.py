@@ -48,10 +48,10 @@ def numbers(make: Any) -> Tensor:
 @pytest.mark.parametrize(
     ("make", "why"),
     [
-        (lambda full, kept: None, "gives no tensor of 2 numbers, but a NoneType"),
-        (lambda full, kept: 0.5, "gives no tensor of 2 numbers, but a float"),
-        (lambda full, kept: kept.numpy(), "gives no tensor of 2 numbers, but a ndarray"),
-        (lambda full, kept: kept[:1], r"gives numbers of shape \(1,\), not \(2,\)"),
+        (lambda full, kept: None, "did not return a tensor of 2 numbers but a NoneType"),
+        (lambda full, kept: 0.5, "did not return a tensor of 2 numbers but a float"),
+        (lambda full, kept: kept.numpy(), "did not return a tensor of 2 numbers but a ndarray"),
+        (lambda full, kept: kept[:1], r"returned numbers of shape \(1,\), not \(2,\)"),
         (lambda full, kept: sys.exit(3), r"failed: it called sys.exit\(3\)"),
         (lambda full, kept: full.zero_(), "writes in place to scores.full, which"),
         (lambda full, kept: kept.zero_(), r"writes in place to scores\[Kept\(nu=50.0\)\], which"),
@@ -110,7 +110,10 @@ class Wants(Measure):
         ([[]], "failed: TypeError: .*unhashable type: 'list'"),
         (["x"], "failed: AttributeError: 'str' object has no attribute 'scores'"),
         ([Breaks("raises")], r"failed: KeyError: 'mine' \(.*test_scoring.py, line"),
-        ([Breaks("shape")], r"has scores of a perturbation that are no tensor \(..., 3\): \(1,\)"),
+        (
+            [Breaks("shape")],
+            r"has scores of a perturbation that are not a tensor \(..., 3\): \(1,\)",
+        ),
         ([Breaks("pictures")], "writes in place to view.batch.x, which"),
         ([Breaks("classifier")], "changes the classifier's mode"),
     ],

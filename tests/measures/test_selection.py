@@ -16,7 +16,7 @@ PICTURES = 40
 
 
 def drops(*means: float, spread: float = 10.0) -> NDArray[np.float64]:
-    """AD of 40 pictures, the same ones hard for all; its mean at each of DROPS is as given."""
+    """AD of 40 images, the same ones hard for all; its mean at each of DROPS is as given."""
     hard = np.linspace(-spread, spread, PICTURES)
     return np.array(means)[:, None] + hard
 
@@ -42,7 +42,7 @@ def test_the_mean_of_all_seven_decides() -> None:
     assert one.mean is not None
     assert one.mean.mean == pytest.approx(395 / 7)
     assert one.from_start is not None
-    # The same on every picture: pairing leaves no doubt, however much pictures differ.
+    # The same on every image: pairing leaves no doubt, however much images differ.
     assert one.from_start.mean == pytest.approx(-5 / 7)
     assert one.from_start.ci95 == pytest.approx((-5 / 7, -5 / 7))
     assert one.mean.ci95 is not None
@@ -126,7 +126,7 @@ def test_the_closing_lines() -> None:
 def test_the_verdicts(means: dict[str, float], words: str) -> None:
     lines = selection_lines(selected(**means))
     assert lines[-1].startswith(words)
-    kept = "2.0 points [2.0, 2.0] higher than where it started, which is therefore kept"
+    kept = "2.0 points [2.0, 2.0] higher than where it started, so the start is kept"
     assert lines[-1].endswith(kept) == ("did not pay" in words)
     assert lines[-1].endswith("may be chance") == ("clearly" in words)
 
@@ -135,4 +135,6 @@ def test_few_pictures_are_said_to_tell_little() -> None:
     candidates = {"start": drops(*[50] * 7)[:, :4], "learned": drops(*[40] * 7)[:, :4]}
     found = select(candidates, drops(90, 80)[:, :4], "start", seed=0)
     assert found is not None
-    assert selection_lines(found)[-1].endswith("than where it started; 4 images tell little")
+    assert selection_lines(found)[-1].endswith(
+        "than where it started; 4 images are few for this comparison"
+    )

@@ -106,7 +106,7 @@ def test_the_table_has_all_shams_and_all_measures(
     write_pictures(tmp_path / "photos", 4)
     sham_measures.main(["photos", "--backbone", "own.py:net", "--image-size", "32"])
     out = capsys.readouterr().out
-    assert "4 pictures" in out
+    assert "4 images" in out
     lines = [line.strip("| ").split(" | ") for line in out.splitlines() if line.startswith("| ")]
     head, body = lines[0], {cells[0]: cells[1:] for cells in lines[2:]}
     names = [sham.name for sham in shams.SHAMS]

@@ -58,7 +58,7 @@ def test_a_class_by_hand() -> None:
     assert [m.path for m in first.shown_by] == ["0.jpg", "1.jpg", "3.jpg"]
     assert (first.signs, first.involved) == (3, 12), "two missed without evidence, one lured"
     assert first.suspicion == lower_bound(3, 12)
-    assert rows[2].recall is None, "no picture of it has a label"
+    assert rows[2].recall is None, "no image of it has a label"
     assert (rows[2].false_alarms, rows[2].signs, rows[2].suspicion) == (1, 0, 0)
     assert found[0] is first
 
@@ -67,7 +67,7 @@ def test_one_picture_does_not_lead() -> None:
     many = [(0, 2, Group.BIAS)] * 9
     found = class_errors([10, 1, 30], mistakes(*many, (1, 2, Group.BIAS)))
     assert [row.class_index for row in found] == [0, 1, 2]
-    assert found[1].signs == found[1].involved, "all of its pictures, but that is one"
+    assert found[1].signs == found[1].involved, "all of its images, but that is one"
 
 
 @given(MISTAKES)

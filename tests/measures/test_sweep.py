@@ -1,4 +1,4 @@
-"""Scores of rows from the scores of pictures, and what a sweep leaves."""
+"""Scores of rows from the scores of images, and what a sweep leaves."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def terms(full: list[list[float]], masked: list[list[float]]) -> PictureScores:
 
 
 def test_a_pictures_term_is_the_mean_over_its_classes() -> None:
-    # Drops: picture 1: 50% and 0 (it rose); picture 2: 0 (unchanged) and 100%.
+    # Drops: image 1: 50% and 0 (it rose); image 2: 0 (unchanged) and 100%.
     row = terms([[0.8, 0.2], [0.5, 0.5]], [[0.4, 0.3], [0.5, 0.0]])
     task = Task(["a", "b"], ClassChoice((0, 1)), [50.0])
     (score,) = score_rows({"one": row}, task)
     assert score.scores.nu[50.0]["ad"].mean == pytest.approx((25 + 50) / 2)
     assert score.scores.nu[50.0]["ic"].mean == pytest.approx((50 + 0) / 2)
     low, high = score.scores.nu[50.0]["ad"].ci95
-    assert (low, high) == pytest.approx((25, 50)), "two pictures are drawn, not four terms"
+    assert (low, high) == pytest.approx((25, 50)), "two images are drawn, not four terms"
     assert score.images_per_second == 1.0
     assert score.scores.nu[50.0]["ad"].to_best is None
 
@@ -63,7 +63,7 @@ def test_rows_are_scored_on_the_pictures_they_share() -> None:
     }
     first, second = score_rows(rows, task)
     ads = [row.scores.nu[50.0]["ad"].mean for row in (first, second)]
-    assert ads == [50, 100], "the second picture alone"
+    assert ads == [50, 100], "the second image alone"
     rows["third"] = terms([[0.5], [nan], [0.5]], [[0.5], [nan], [0.5]])
     with pytest.raises(LcamError, match="no image was scored by all"):
         score_rows(rows, task)
@@ -130,7 +130,7 @@ def test_parts_of_the_pictures_make_the_whole(tmp_path: Path, parts: list[range]
 
 
 class FailsOnOne(GradCam):
-    """Fails on a batch with the second picture."""
+    """Fails on a batch with the second image."""
 
     def __call__(self, engine: Engine, seen: Forward, classes: torch.Tensor) -> Maps:
         if seen.x[:, 0, 0, 0].isclose(self.corner).any():

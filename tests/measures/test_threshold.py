@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lcam_cli.measures.threshold import Thresholds, kept_pixels, top_percent
+from lcam_cli.maps.region import kept_pixels
+from lcam_cli.measures.threshold import Thresholds, top_percent
 
 # Few distinct values, so that nearly every map has ties at the cut.
 LEVELS = st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0])

@@ -15,7 +15,7 @@ KERNELS = [
     *("fused", "multi head", "written", "einsum", "heads first", "merged", "transposed"),
     *("exponential", "mixed heads", "keys softmaxed"),
 ]
-"""How attention is computed: of "heads first" the heads, not the pictures, come first."""
+"""How attention is computed: of "heads first" the heads, not the images, come first."""
 
 POOLS = ["class token", "class token", "patches", "everything", "both", "attention", "maximum"]
 BREAKS = ["", "", "", "", "no grad", "detach", "frozen first block", "inference"]

@@ -67,7 +67,7 @@ def engine_of(
     align: bool = False,
     batch_size: int = 32,
 ) -> Engine:
-    """An engine on the CPU for it; without ``align`` its maps tile the picture."""
+    """An engine on the CPU for it; without ``align`` its maps tile the image."""
     preprocess = Preprocess(size, min(size), (0.5,) * channels, (0.25,) * channels)
     network = Network(network_of(head, size, channels), head, "none", preprocess=preprocess)
     backbone = Backbone(network, layer)

@@ -2,7 +2,7 @@
 
 Tests hold the methods to these on small networks, ``benchmarks/oracle_differences.py`` on a real
 one. Of an engine they use the network, its mean and standard deviation; its maps have to tile the
-picture (``align=False``), as those of packages do. Pixels x are (B, C, H, W) in [0, 1], classes y
+image (``align=False``), as those of packages do. Pixels x are (B, C, H, W) in [0, 1], classes y
 (B,), maps of pixels (B, H, W), maps of cells (B, P, Q).
 """
 
@@ -98,7 +98,7 @@ def reciprocam(head: Callable[[Tensor], Tensor], A: Tensor, y: Tensor) -> Tensor
 def opticam(
     engine: Engine, X: Tensor, A: Tensor, y: int, steps: int, dtype: torch.dtype = torch.float64
 ) -> Tensor:
-    """V (H, W) of one picture (C, H, W): no batch, no grid, Adam written out, in ``dtype``."""
+    """V (H, W) of one image (C, H, W): no batch, no grid, Adam written out, in ``dtype``."""
     network = engine.backbone.network.to(dtype)
     X, A = X.to(dtype), A.to(dtype)
     f = network(normalised(engine, X[None]))[0, y].detach()
@@ -140,7 +140,7 @@ def ig(engine: Engine, x: Tensor, y: Tensor, steps: int = 50) -> Tensor:
 
 
 def draws_of(picture: Tensor, seed: int, count: int) -> Tensor:
-    """Standard normal noise, (count, C, H, W), of the picture's type."""
+    """Standard normal noise, (count, C, H, W), of the image's type."""
     noise = [
         torch.empty(picture.shape).normal_(generator=draw(seed, picture, n)) for n in range(count)
     ]

@@ -15,7 +15,7 @@ CLASSES = torch.tensor([5, 700])
 def seeded_engine(name: str, side: int, batch_size: int = 32, layer: str | None = None) -> Engine:
     """An engine on the CPU; the last layer is scaled so that logits spread with σ = 4.
 
-    Its maps tile the picture, as those of other packages do.
+    Its maps tile the image, as those of other packages do.
 
     As initialised, all classes score 1/1000 whatever is hidden, and gradients are below the
     constants that other packages add to their denominators: any map would pass for another.
@@ -30,11 +30,11 @@ def seeded_engine(name: str, side: int, batch_size: int = 32, layer: str | None 
 
 
 def pictures(side: int) -> torch.Tensor:
-    """Two pictures of smooth colours, (2, 3, side, side) in [0, 1]."""
+    """Two images of smooth colours, (2, 3, side, side) in [0, 1]."""
     cells = torch.rand(2, 3, 5, 5, generator=torch.Generator().manual_seed(3))
     return nn.functional.interpolate(cells, (side, side), mode="bicubic").clamp(0, 1)
 
 
 def likely(engine: Engine) -> torch.Tensor:
-    """The second-best class of each picture: another one each, with a score to lose."""
+    """The second-best class of each image: another one each, with a score to lose."""
     return engine.logits(pictures(engine.backbone.preprocess.image_size)).topk(2, 1).indices[:, 1]

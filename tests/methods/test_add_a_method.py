@@ -112,7 +112,7 @@ def test_in_a_package(
 
 
 def written_out(engine: Engine, X: Tensor, y: int) -> Tensor:
-    """ζ(Σ_k ReLU(A_k ⊙ ∂f_y/∂A_k)) of one picture (3, H, W), channel by channel."""
+    """ζ(Σ_k ReLU(A_k ⊙ ∂f_y/∂A_k)) of one image (3, H, W), channel by channel."""
     network = tiny_network()
     A = network[:3](engine.normalise(X[None])).detach().requires_grad_()
     (g,) = torch.autograd.grad(network[3:](A.clone())[0, y], A)

@@ -45,7 +45,7 @@ def x() -> Tensor:
 
 
 def _written_out(engine: Engine, X: Tensor, y: int, gates: dict[str, Tensor]) -> Tensor:
-    """L of one picture, channel by channel and position by position."""
+    """L of one image, channel by channel and position by position."""
     net = engine.backbone.network
     A = net[:4](engine.normalise(X[None]))[0].clone()
     K, P, Q = A.shape

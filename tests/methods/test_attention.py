@@ -26,7 +26,7 @@ def test_the_map_is_the_weighted_sum_of_the_feature_maps() -> None:
         torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, -1.0]]), torch.tensor([0.5, 0.0, -1.0])
     )
     L = attention(A, torch.tensor([2, 0]))
-    # picture 0, class 2: 2·(1, 2) − (3, 4) − 1; picture 1, class 0: (5, 6) + 0.5
+    # image 0, class 2: 2·(1, 2) − (3, 4) − 1; image 1, class 0: (5, 6) + 0.5
     assert torch.equal(L, torch.tensor([[[-2.0, -1.0]], [[5.5, 6.5]]]))
 
 

@@ -94,11 +94,14 @@ def test_a_file_without_a_kernel_is_that_of_0_1_0_byte_for_byte(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("kernel", "what"),
     [
-        (torch.ones(4, 4), r"holds no attention: it needs a kernel \(n, n\) with n odd"),
-        (torch.ones(3, 5), r"holds no attention: it needs a kernel \(n, n\) with n odd"),
-        (torch.ones(0, 0), r"holds no attention: it needs a kernel \(n, n\) with n odd"),
-        (torch.ones(25), r"holds no attention: it needs a kernel \(n, n\) with n odd"),
-        (torch.ones(1, 1, 3, 3), r"holds no attention: it needs a kernel \(n, n\) with n odd"),
+        (torch.ones(4, 4), r"does not hold an attention: it needs a kernel \(n, n\) with n odd"),
+        (torch.ones(3, 5), r"does not hold an attention: it needs a kernel \(n, n\) with n odd"),
+        (torch.ones(0, 0), r"does not hold an attention: it needs a kernel \(n, n\) with n odd"),
+        (torch.ones(25), r"does not hold an attention: it needs a kernel \(n, n\) with n odd"),
+        (
+            torch.ones(1, 1, 3, 3),
+            r"does not hold an attention: it needs a kernel \(n, n\) with n odd",
+        ),
         (torch.full((3, 3), torch.nan), "holds values that are not finite"),
         (torch.full((3, 3), -torch.inf), "holds values that are not finite"),
     ],
@@ -179,7 +182,7 @@ def test_other_numbers_of_channels_or_classes_are_refused(tmp_path: Path) -> Non
     with pytest.raises(LcamError, match="expects 5 feature maps; layer 3 of tiny has 6"):
         check_fits(load_attention(path), tiny_backbone())
     torch.save({"attnM.op.weight": W[:3, :, None, None], "attnM.op.bias": B[:3]}, path)
-    with pytest.raises(LcamError, match="has 3 classes; tiny has 4"):
+    with pytest.raises(LcamError, match="has 3 classes, but tiny has 4"):
         check_fits(load_attention(path), tiny_backbone())
 
 
@@ -191,13 +194,13 @@ def test_files_without_an_attention_are_refused(tmp_path: Path) -> None:
         {"attnM.op.weight": W.reshape(4, 6, 1, 1).expand(4, 6, 3, 3), "attnM.op.bias": B},
     ):
         torch.save({"state_dict": state}, path)
-        with pytest.raises(LcamError, match="holds no attention"):
+        with pytest.raises(LcamError, match="does not hold an attention"):
             load_attention(path)
     torch.save({"attnM.op.weight": W[:, :, None, None] * torch.nan, "attnM.op.bias": B}, path)
     with pytest.raises(LcamError, match="not finite"):
         load_attention(path)
     save_file({"weight": W, "bias": B}, tmp_path / "bare.safetensors")
-    with pytest.raises(LcamError, match="is no lcam-attention/1 file"):
+    with pytest.raises(LcamError, match="is not a lcam-attention/1 file"):
         load_attention(tmp_path / "bare.safetensors")
     lying = {
         "format": "lcam-attention/1",

@@ -78,7 +78,7 @@ def test_every_preference_is_a_method() -> None:
     assert preferred(["rise"]) is None
     assert (preferred(["lcam-img", "gradcam", "gae"]) or [""])[0] == "gae"
     assert (preferred(["lcam-img", "cam", "gae"]) or [""])[0] == "lcam-img"
-    assert advice(["rise", "gradcam"]) == "take gradcam; these explain it too: rise"
+    assert advice(["rise", "gradcam"]) == "use gradcam; these methods also work: rise"
     assert advice([]) == ""
     assert advice(["gradcam", *"abcdefghijkl"]).endswith("i, j and 2 more")
 

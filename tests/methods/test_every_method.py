@@ -1,6 +1,6 @@
-"""Every method on networks drawn at random: a map that is the picture's own, or one line why not.
+"""Every method on networks drawn at random: a map that is the image's own, or one line why not.
 
-A map is the same whatever the batch around its picture, and whether its method runs alone, as in
+A map is the same whatever the batch around its image, and whether its method runs alone, as in
 ``lcam explain``, or shares passes with others, as in ``lcam compare``.
 """
 
@@ -35,7 +35,7 @@ FIRST = 400  # other networks than those of tests/engine
 
 @dataclass
 class Case:
-    """A network, pictures and classes; ``parts`` says what was drawn."""
+    """A network, images and classes; ``parts`` says what was drawn."""
 
     parts: str
     engine: Engine

@@ -77,7 +77,7 @@ def test_random_maps_are_uniform_cells(engine: Engine) -> None:
 
 
 class Sometimes(RandomMap):
-    """Maps that are no numbers where a picture's first pixel is bright."""
+    """Maps that are no numbers where an image's first pixel is bright."""
 
     def __call__(self, engine: Engine, seen: Forward, classes: torch.Tensor) -> Maps:
         maps = super().__call__(engine, seen, classes)
@@ -125,7 +125,7 @@ def test_a_faulty_plug_in_is_named(engine: Engine, tmp_path: Path, fault: str) -
 
     told = {
         "raises": "the plug-in faulty failed: KeyError: 'mine'",
-        "shape": r"faulty gives maps of shape \(2, 3, 3\), not \(2, 32, 32\)",
+        "shape": r"faulty returns maps of shape \(2, 3, 3\), not \(2, 32, 32\)",
     }
     with pytest.raises(LcamError, match=told[fault]):
         next(explain(engine, Faulty(), write_pictures(tmp_path, 2)))

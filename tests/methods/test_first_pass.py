@@ -45,7 +45,7 @@ CASES = {
 
 
 class Passes:
-    """Counts the pictures that go through a network."""
+    """Counts the images that go through a network."""
 
     def __init__(self, engine: Engine) -> None:
         self.pictures = 0

@@ -1,4 +1,4 @@
-"""Flat maps, and why they are so; pictures without scores in a run of explanations."""
+"""Flat maps, and why they are so; images without scores in a run of explanations."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def engine_of(module: nn.Module, layer: str = "3") -> Engine:
 
 
 def seen_by(engine: Engine, value: float | None = None) -> tuple[Forward, Tensor]:
-    """Two pictures, of noise or of one value, and the classes predicted."""
+    """Two images, of noise or of one value, and the classes predicted."""
     x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     seen = engine.forward(x if value is None else torch.full_like(x, value))
     return seen, seen.predicted
@@ -51,7 +51,7 @@ def test_nothing_speaks_for_the_class(method: Any) -> None:
     assert flat_maps(method(engine, seen, classes).saliency).all()
     why = why_flat(engine, method.name, seen, classes)
     assert why == (
-        "nothing in layer 3 speaks for the class, only against it; --method cam keeps the sign"
+        "no feature of layer 3 raises the score of the class; --method cam keeps the sign"
     )
     assert not flat_maps(Cam(engine.backbone)(engine, seen, classes).saliency).any()
 
@@ -66,7 +66,7 @@ def test_cam_is_not_named_where_it_cannot_explain() -> None:
     engine = engine_of(module)
     seen, classes = seen_by(engine)
     why = why_flat(engine, "gradcam", seen, classes)
-    assert why == "nothing in layer 3 speaks for the class, only against it"
+    assert why == "no feature of layer 3 raises the score of the class"
 
 
 class TwoSoftmaxes(nn.Module):
@@ -86,13 +86,13 @@ def test_probabilities_that_are_saturated(end: nn.Module, activation: str | None
     classifier = module[-1]
     network = Network(module.append(end), "tiny", "none:seed=7", preprocess=SMALL)
     engine = Engine(Backbone(network, "3", activation=activation), device="cpu")
-    # Only now: a network that is as sure of any picture is refused.
+    # Only now: a network that is as sure of any image is refused.
     with torch.no_grad():
         classifier.bias.copy_(torch.tensor([1000.0, -1000, -1000, -1000]))
     seen, classes = seen_by(engine)
     assert not engine.feature_gradients(seen, classes).any()
     why = why_flat(engine, "gradcam", seen, classes)
-    assert why.startswith("the network gives probabilities, whose gradients vanish")
+    assert why.startswith("the network returns probabilities, whose gradients vanish")
 
 
 def test_a_layer_whose_gradients_are_0() -> None:
@@ -112,7 +112,7 @@ def test_a_picture_of_one_colour() -> None:
     )
     seen, classes = seen_by(engine, 0.5)
     for name in ("lcam-img", "cam", "gradcam"):
-        assert "as on a picture of one colour" in why_flat(engine, name, seen, classes)
+        assert "as on an image of one colour" in why_flat(engine, name, seen, classes)
 
 
 def test_no_reason_is_made_up() -> None:
@@ -171,7 +171,7 @@ def test_half_precision_is_named_where_it_may_be_the_cause(tmp_path: Path) -> No
     network = Network(Standardised().eval(), "own", "none", preprocess=SMALL)
     engine = Engine(Backbone(network, "features.3"), device="cpu", precision="bf16")
     (batch,) = explain(engine, GradCam(), paths)
-    assert batch.skipped[0].reason == f"{NOT_NUMBERS} in bf16; --precision fp32 may help"
+    assert batch.skipped[0].reason == f"{NOT_NUMBERS} in bf16; try --precision fp32"
 
 
 def test_a_logit_of_minus_infinity_is_a_score_of_0(tmp_path: Path) -> None:

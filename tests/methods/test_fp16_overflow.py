@@ -22,11 +22,11 @@ DARK, LIGHT = 20, 255
 
 
 class Loud(nn.Module):
-    """A network with a layer that goes beyond 65,504 on light pictures, and comes back.
+    """A network with a layer that goes beyond 65,504 on light images, and comes back.
 
     Args:
-        loudness: What it reaches on a picture of mean colour is nine times that.
-        fragile: Whether what it reaches takes the picture along, which is rounded away.
+        loudness: What it reaches on an image of mean colour is nine times that.
+        fragile: Whether what it reaches takes the image along, which is rounded away.
     """
 
     def __init__(self, loudness: float, fragile: bool = False) -> None:
@@ -78,7 +78,7 @@ def rows(engine: Engine, given: list[np.ndarray], method: str = "gradcam") -> li
     return list(explain(engine, method, given, choice=ClassChoice(top_k=2), workers=1))
 
 
-# (mean + 3)² is 2 on dark pictures, 9 on the noise that a network is tried with, and 25 on light
+# (mean + 3)² is 2 on dark images, 9 on the noise that a network is tried with, and 25 on light
 # ones: 65,504 lies between.
 LOUDNESS = 4000.0
 
@@ -97,7 +97,7 @@ def test_what_overflows_is_computed_in_fp32(
     assert sum(len(batch.skipped) for batch in found) == 0
     for a, b in zip(found, exact, strict=True):
         assert a.paths == b.paths
-        light = np.array([path in ("picture 1", "picture 3", "picture 5") for path in a.paths])
+        light = np.array([path in ("image 1", "image 3", "image 5") for path in a.paths])
         np.testing.assert_array_equal(a.class_index[light], b.class_index[light])
         # But for the batch that they are in, the same; fp16 rounds to 5e-4.
         np.testing.assert_allclose(a.saliency[light], b.saliency[light], atol=1e-5)
@@ -107,7 +107,7 @@ def test_what_overflows_is_computed_in_fp32(
         assert apart.max() > 1e-6, "the others stay in fp16"
     said = [r.getMessage() for r in caplog.records]
     assert len(said) == 1
-    assert "picture 1" in said[0]
+    assert "image 1" in said[0]
     assert "fp32" in said[0]
     assert engine.hardware.precision == "fp16"
     assert engine.forward(x).finite.tolist() == [True, False] * 3, "the network is in fp16 again"
@@ -116,10 +116,10 @@ def test_what_overflows_is_computed_in_fp32(
 def test_what_has_no_numbers_in_fp32_either_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = fp16_engine(1.5e37, monkeypatch)
     (batch,) = rows(engine, pictures(DARK, LIGHT, LIGHT))
-    assert set(batch.paths) <= {"picture 0"}
+    assert set(batch.paths) <= {"image 0"}
     reasons = {one.path: one.reason for one in batch.skipped}
-    assert "picture 1" in reasons
-    assert "picture 2" in reasons
+    assert "image 1" in reasons
+    assert "image 2" in reasons
     assert all("fp16" not in reason for reason in reasons.values()), "fp32 was tried"
 
 

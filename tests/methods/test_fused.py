@@ -282,7 +282,9 @@ def test_layers_that_cannot_be_fused(name: str, layers: tuple[str, ...], said: s
 
 @pytest.mark.parametrize("name", ["cam", "sise"])
 def test_methods_that_fuse_no_layers_say_which_do(name: str) -> None:
-    with pytest.raises(LcamError, match=f"{name} cannot explain several layers") as refused:
+    with pytest.raises(
+        LcamError, match=f"{name} cannot fuse the maps of several layers"
+    ) as refused:
         make_method(name, tiny_backbone(), options=options())
     assert "layercam" in refused.value.hint
 
@@ -290,7 +292,7 @@ def test_methods_that_fuse_no_layers_say_which_do(name: str) -> None:
 @pytest.mark.parametrize("layers", [(), ("3",)])
 def test_a_fusion_of_one_layer_is_refused(layers: tuple[str, ...]) -> None:
     wanted = MethodOptions(layers=layers, fuse="mean")
-    with pytest.raises(LcamError, match="one layer for gradcam, and nothing to fuse"):
+    with pytest.raises(LcamError, match="gradcam has only one layer, so there is nothing to fuse"):
         make_method("gradcam", tiny_backbone(), options=wanted)
 
 

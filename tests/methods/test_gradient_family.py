@@ -108,7 +108,7 @@ def test_smooth_grad_cam_plus_plus_agrees_with_torchcam(name: str) -> None:
 
 
 def gradient(engine: Engine, x: Tensor, y: Tensor) -> Tensor:
-    """g of a single picture (3, H, W), by autograd through the split head."""
+    """g of a single image (3, H, W), by autograd through the split head."""
     A = engine.backbone.features(engine.normalise(x[None])).detach().requires_grad_()
     engine.backbone.head(A, ())[0, y].backward()
     assert A.grad is not None

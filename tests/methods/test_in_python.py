@@ -1,4 +1,4 @@
-"""What a program has at hand: a live network, pictures in memory, a method's name."""
+"""What a program has at hand: a live network, images in memory, a method's name."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_whatever_a_picture_is_its_map_is_the_same(engine: Engine, path: Path) -
     expected = explained(engine, [str(path)])
     floats = array.astype(np.float32) / 255
     deep = explained(engine, floats)
-    # Of 8 bits the picture is rounded once more where it is resized.
+    # Of 8 bits the image is rounded once more where it is resized.
     np.testing.assert_allclose(deep.saliency, expected.saliency, atol=0.05)
     for equal, givens in (
         (
@@ -86,7 +86,7 @@ def test_several_keep_their_order_and_have_names(engine: Engine, path: Path) -> 
     dark, light = np.zeros((40, 40, 3), np.uint8), np.full((40, 40, 3), 255, np.uint8)
     given = [dark, path, torch.ones(2, 3, 32, 32), "gone.png"]
     batch, rest = explain(engine, "gradcam", given)
-    assert batch.paths == ["picture 0", str(path), "picture 2", "picture 3"]
+    assert batch.paths == ["image 0", str(path), "image 2", "image 3"]
     assert [one.path for one in rest.skipped] == ["gone.png"]
     one = explained(engine, light)
     np.testing.assert_allclose(batch.confidence[2], one.confidence[0], atol=1e-6)
@@ -117,9 +117,11 @@ def test_arrays_of_other_channels_and_windows() -> None:
         assert isinstance(picture, Picture)
         seen = pixels_of(picture, 11)[0].changed(lambda plane: plane.crop((0, 0, 5, 6)))
         np.testing.assert_allclose(seen, many, atol=1e-6)
-    with pytest.raises(LcamError, match=r"an array of shape \(6, 5, 11\) is no picture") as caught:
+    with pytest.raises(
+        LcamError, match=r"an array of shape \(6, 5, 11\) is not an image"
+    ) as caught:
         pictures_of(many)
-    assert caught.value.hint.startswith("give (H, W, 3), or (N, H, W, 3)")
+    assert caught.value.hint.startswith("pass (H, W, 3), or (N, H, W, 3)")
     hounsfield = np.array([[-1024, 0, 3000]], np.int16)
     with pytest.raises(LcamError, match="values from -1024 to 3000"):
         pictures_of(hounsfield)
@@ -137,23 +139,23 @@ def test_arrays_of_other_channels_and_windows() -> None:
         (np.full((4, 4, 3), 255.0), "values from 255 to 255"),
         (np.full((4, 4), np.nan), "values from nan"),
         (np.full((4, 4), 300), "values from 300"),
-        (np.zeros((3, 32, 32)), r"an array of shape \(3, 32, 32\) is no picture"),
-        (np.zeros((0, 4, 3)), "is no picture"),
-        (torch.zeros(32, 32, 3), r"a tensor of shape \(32, 32, 3\) is no picture"),
+        (np.zeros((3, 32, 32)), r"an array of shape \(3, 32, 32\) is not an image"),
+        (np.zeros((0, 4, 3)), "is not an image"),
+        (torch.zeros(32, 32, 3), r"a tensor of shape \(32, 32, 3\) is not an image"),
         (torch.zeros(3), "a tensor of shape"),
     ],
 )
 def test_what_is_no_picture_is_told(engine: Engine, given: object, told: str) -> None:
     with pytest.raises(LcamError, match=told) as caught:
         explained(engine, given)
-    assert "give" in caught.value.hint
+    assert "pass" in caught.value.hint
 
 
 def test_other_types_are_told(engine: Engine, path: Path) -> None:
     for given in (3, {"a": 1}, b"bytes", [None]):
-        with pytest.raises(TypeError, match="a picture is a path, a folder, a Pillow picture"):
+        with pytest.raises(TypeError, match="an image is a path, a folder, a Pillow image"):
             explained(engine, given)
-    with pytest.raises(TypeError, match=r"explain wants an Engine, not a Sequential"):
+    with pytest.raises(TypeError, match=r"explain needs an Engine, not a Sequential"):
         next(iter(explain(tiny_network(), "gradcam", path)))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"a backbone is a name or a torch.nn.Module, not a int"):
         load_backbone(3)  # type: ignore[arg-type]
@@ -190,7 +192,7 @@ def test_a_live_network_is_copied_and_known_by_its_state(path: Path) -> None:
     with torch.no_grad():
         module[5].bias += 1
     assert load_backbone(module, preprocess=SMALL).identity != backbone.identity
-    with pytest.raises(LcamError, match="a Sequential has its weights in it"):
+    with pytest.raises(LcamError, match="a Sequential contains its weights"):
         load_backbone(module, "none")
 
 

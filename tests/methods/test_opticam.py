@@ -1,4 +1,4 @@
-"""Opti-CAM against a plain transcription, picture by picture."""
+"""Opti-CAM against a plain transcription, image by image."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ def test_the_tiny_network_gets_the_definitions(batch_size: int) -> None:
             ours = method(engine, seen, Y).saliency[b]
             assert expected.max() == 1
             difference = float((ours - expected).abs().max())
-            assert difference < 1e-4, f"{method.name} of picture {b}: {difference:.1e}"
+            assert difference < 1e-4, f"{method.name} of image {b}: {difference:.1e}"
 
 
 @pytest.mark.parametrize("size", [(224, 224), (60, 90), (33, 20), (2, 5), (1, 1)])

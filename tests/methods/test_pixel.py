@@ -38,7 +38,7 @@ Y = torch.tensor([0, 3, 1])
 
 
 def engine_of(channels: int = 3, size: tuple[int, int] = (32, 32), batch_size: int = 32) -> Engine:
-    """The tiny network for pictures of any size and number of channels, normalised unevenly."""
+    """The tiny network for images of any size and number of channels, normalised unevenly."""
     network = tiny_network()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
@@ -197,7 +197,7 @@ def test_batches_that_do_not_fit_are_halved(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 class WithoutGradients(nn.Module):
-    """It rounds its picture, and nothing below has a gradient; its target layer has one."""
+    """It rounds its image, and nothing below has a gradient; its target layer has one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -221,9 +221,9 @@ def test_a_network_without_gradients_at_the_picture(name: str) -> None:
     with pytest.raises(LcamError) as refused:
         make_method(name, backbone)
     assert str(refused.value.what).startswith(
-        f"{name} needs gradients, and the logits of rounds have none at the picture"
+        f"{name} needs gradients, and the logits of rounds have no gradients at the image"
     )
-    assert refused.value.hint.startswith("take cam; these explain it too: occlusion, gradcam, ")
+    assert refused.value.hint.startswith("use cam; these methods also work: occlusion, gradcam, ")
 
 
 @pytest.mark.parametrize("name", NAMES)

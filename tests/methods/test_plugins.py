@@ -91,7 +91,7 @@ def test_a_plug_in_that_fails_is_named_in_one_line_and_left_out(
     assert broken.startswith("the plug-in method 'broken' (lcam_broken:make) does not load")
     assert "RuntimeError: two" in broken
     assert "\n" not in broken
-    assert "lcam_number:make is no function" in number
+    assert "lcam_number:make is not a function" in number
 
 
 def test_one_that_fails_does_not_disturb_the_others(

@@ -1,4 +1,4 @@
-"""Maps of networks of any channels and of rectangular pictures, against plain PyTorch and NumPy."""
+"""Maps of networks of any channels and of rectangular images, against plain PyTorch and NumPy."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def all_masks(count: int, side: int, cells: int = 7, p: float = 0.5, seed: int =
 
 
 def transcribed(engine: Engine, x: Tensor, y: int, masks: list[Tensor], p: float = 0.5) -> Tensor:
-    """One picture: V = ζ(Σ_n softmax(f(X·mask_n))_y · mask_n / (N·p))."""
+    """One image: V = ζ(Σ_n softmax(f(X·mask_n))_y · mask_n / (N·p))."""
     V = torch.zeros(x.shape[1:])
     with torch.no_grad():
         for mask in masks:

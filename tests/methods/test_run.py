@@ -71,15 +71,15 @@ def grey(forward: Forward) -> Tensor:
 
 
 GIVES: dict[str, tuple[Act, str]] = {
-    "tensor": (lambda e, f: grey(f), "gives no Maps, but a Tensor"),
-    "numpy": (lambda e, f: Maps(grey(f).numpy()), "gives maps as a ndarray, not as a Tensor"),
-    "integers": (lambda e, f: Maps(grey(f).long()), "gives maps of int64, not of float32"),
+    "tensor": (lambda e, f: grey(f), "does not return Maps but a Tensor"),
+    "numpy": (lambda e, f: Maps(grey(f).numpy()), "returns maps as a ndarray, not as a Tensor"),
+    "integers": (lambda e, f: Maps(grey(f).long()), "returns maps of int64, not of float32"),
     "fewer": (
         lambda e, f: Maps(grey(f)[:1]),
-        r"gives maps of shape \(1, 32, 32\), not \(2",
+        r"returns maps of shape \(1, 32, 32\), not \(2",
     ),
-    "cam": (lambda e, f: Maps(grey(f), f.A), "gives a cam of shape"),
-    "range": (lambda e, f: Maps(grey(f) * 0 - 0.5), "gives values from -0.5 to -0.5, not from 0"),
+    "cam": (lambda e, f: Maps(grey(f), f.A), "returns a cam of shape"),
+    "range": (lambda e, f: Maps(grey(f) * 0 - 0.5), "returns values from -0.5 to -0.5, not from 0"),
     "exit": (lambda e, f: sys.exit(4), r"failed: it called sys.exit\(4\) \(.*test_run.py, line"),
     "x": (lambda e, f: (f.x.zero_(), None)[1], "writes in place to forward.x, which"),
     "A": (lambda e, f: (f.A.mul_(2), None)[1], "writes in place to forward.A, which"),
@@ -179,15 +179,15 @@ def make(*_):
 @pytest.mark.parametrize(
     ("old", "new", "why"),
     [
-        ("return M()", "return None", "makes no method, but a NoneType"),
-        ("return M()", "return M", "makes no method, but a class M"),
+        ("return M()", "return None", "does not make a method but a NoneType"),
+        ("return M()", "return M", "does not make a method but a class M"),
         ("make(*_)", "make()", "failed: TypeError: make.* takes 0 positional arguments"),
         ("return M()", "return {}['a']", r"failed: KeyError: 'a' \(.*lcam_mm.py, line 6\)"),
         ("return M()", "raise SystemExit(3)", r"failed: it called sys.exit\(3\)"),
-        ('"mm"', '"gradcam"', "makes a method of the name 'gradcam', not 'mm'"),
-        ("{}", "{'a': object()}", "its params are no dict of JSON values"),
-        ("{}", "[]", "its params are no dict of JSON values: a list is no dict"),
-        ("1\n", "'1'\n", "its forward_passes are '1', no number"),
+        ('"mm"', '"gradcam"', "makes a method with the name 'gradcam', not 'mm'"),
+        ("{}", "{'a': object()}", "its params are not a dict of JSON values"),
+        ("{}", "[]", "its params are not a dict of JSON values: a list is not a dict"),
+        ("1\n", "'1'\n", "its forward_passes are '1', not a number"),
         ("name, params, forward_passes", "a, b, c", "without name, params, forward_passes"),
     ],
 )

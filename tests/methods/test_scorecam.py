@@ -15,9 +15,9 @@ from tests.tiny import tiny_backbone
 
 
 def transcribed(engine: Engine, x: Tensor, A: Tensor, y: int, at_a_time: int) -> Tensor:
-    """One picture: H_k = ζ(θ(A_k)), L = ReLU(Σ_k softmax(f(X·H_k))_y · H_k), V = ζ(L).
+    """One image: H_k = ζ(θ(A_k)), L = ReLU(Σ_k softmax(f(X·H_k))_y · H_k), V = ζ(L).
 
-    θ tiles the picture with the cells, as the paper does.
+    θ tiles the image with the cells, as the paper does.
     """
     side = x.shape[-1]
     H = interpolate(A[None], (side, side), mode="bilinear", align_corners=False)[0]

@@ -237,7 +237,7 @@ def test_the_file_and_lies_in_it(tmp_path: Path) -> None:
         (None, "names 0 layers"),
         (["3", "1"], r"expects 5 feature maps of layer 3, which has 6"),
         (["nowhere", "3"], "no layer 'nowhere'"),
-        (["4", "3"], "layer '4' gives no feature maps"),
+        (["4", "3"], "layer '4' returns no feature maps"),
     ):
         _save(path, layers)
         with pytest.raises(LcamError, match=told):

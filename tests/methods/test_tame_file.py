@@ -31,7 +31,7 @@ BLOCKS = [f"encoder.layers.encoder_layer_{i}" for i in range(3)]
 
 
 def branches(channels: list[int], classes: int, seed: int = 5) -> dict[str, Tensor]:
-    """Tensors as the authors' modules name them, with batch norms that have seen pictures."""
+    """Tensors as the authors' modules name them, with batch norms that have seen images."""
     g = torch.Generator().manual_seed(seed)
     state = {}
     for i, K in enumerate(channels):
@@ -172,7 +172,7 @@ def test_their_maps_of_a_convolutional_network(tmp_path: Path) -> None:
     assert file.training == {"mode": "tame", "layers": LAYERS}
     method = method_of(file, "tame")
     assert isinstance(method, TameMethod)
-    # Its cells tile the picture as in training, though the engine knows their receptive fields.
+    # Its cells tile the image as in training, though the engine knows their receptive fields.
     assert engine.grids_of(LAYERS) is not None
     check_maps(method, engine, x, y, c, V)
 
@@ -259,11 +259,11 @@ def _lacks(name: str) -> dict[str, Tensor]:
 @pytest.mark.parametrize(
     ("state", "what"),
     [
-        (_lacks("bns.1.running_var"), r"is no whole TAME: it lacks bns\.1\.running_var"),
+        (_lacks("bns.1.running_var"), r"is not a complete TAME: it lacks bns\.1\.running_var"),
         (_lacks("fuser.bias"), r"lacks fuser\.bias"),
         (
             branches([5, 6], 4) | {"convs.1.weight": torch.ones(6, 5, 1, 1)},
-            r"has convs\.1\.weight of shape \(6, 5, 1, 1\), where its other tensors need "
+            r"has convs\.1\.weight of shape \(6, 5, 1, 1\), but its other tensors need "
             r"\(6, 6, 1, 1\)",
         ),
         (
@@ -273,7 +273,7 @@ def _lacks(name: str) -> dict[str, Tensor]:
         (branches([5, 6], 4) | {"bns.0.running_var": -torch.ones(5)}, "not finite"),
         (branches([5, 6, 6], 4), "names 2 layers for 3 branches"),
         (branches([6, 6], 4), "expects 6 feature maps of layer 1, which has 5"),
-        (branches([5, 6], 3), "has 3 classes; tiny has 4"),
+        (branches([5, 6], 3), "has 3 classes, but tiny has 4"),
     ],
 )
 def test_files_that_do_not_fit_say_why_in_one_line(
@@ -290,7 +290,7 @@ def test_files_that_do_not_fit_say_why_in_one_line(
     ("settings", "what"),
     [
         ({"attention_version": "Sigmoidinfeaturebranch"}, "holds 'Sigmoidinfeaturebranch'"),
-        ({"layers": ["3", "1"]}, "names its layers in another order than tiny runs them"),
+        ({"layers": ["3", "1"]}, "lists its layers in another order than tiny runs them"),
         ({"layers": ["1", "nowhere"]}, "no layer 'nowhere'"),
         ({"layers": 3}, "does not say which layers"),
     ],
@@ -325,12 +325,12 @@ def test_a_network_that_is_known_must_be_the_files(tmp_path: Path) -> None:
     path = lightning(tmp_path / "theirs.ckpt", branches([5, 6], 4), model_name="resnet50")
     with pytest.raises(LcamError, match="was trained for resnet50, not vgg16") as caught:
         with_its_backbone(load_attention(path), BackboneOptions("vgg16"), (), Reporter())
-    assert caught.value.hint == "give --backbone resnet50"
+    assert caught.value.hint == "pass --backbone resnet50"
     alone = tmp_path / "theirs.pt"
     torch.save(branches([256, 512, 512], 4), alone)
     with pytest.raises(LcamError, match=r"expects layers of 256, 512, 512 .* resnet50 have") as c:
         with_its_backbone(load_attention(alone), BackboneOptions("resnet50"), (), Reporter())
-    assert c.value.hint == "give --backbone vgg16"
+    assert c.value.hint == "pass --backbone vgg16"
     _, options = with_its_backbone(load_attention(alone), BackboneOptions("vgg16"), (), Reporter())
     assert (options.weights, options.layer) == ("IMAGENET1K_V1", "features.30")
 

@@ -1,4 +1,4 @@
-"""Rollout, GAE and LeGrad as their authors' algorithms, written out slowly, of one picture."""
+"""Rollout, GAE and LeGrad as their authors' algorithms, written out slowly, of one image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 @dataclass
 class Pass:
-    """What a plain forward pass over one picture shows, with the graph of PyTorch.
+    """What a plain forward pass over one image shows, with the graph of PyTorch.
 
     Attributes:
         logits: (R,).

@@ -226,7 +226,7 @@ def model_of(kind: str, *, seed: int = 0, **settings: Any) -> Any:
         network = getattr(transformers, f"{name}ForImageClassification{ending}")(
             config_of(kind, **settings)
         ).eval()
-        with torch.no_grad():  # what begins as zeros, or nearly, says nothing of the picture
+        with torch.no_grad():  # what begins as zeros, or nearly, says nothing of the image
             for parameter in network.parameters():
                 parameter.add_(0.1 * torch.randn_like(parameter))
     return network

@@ -103,7 +103,7 @@ class Residual(nn.Module):
 
 
 def residual_model() -> onnx.ModelProto:
-    """:class:`Residual`; the shape is asked of the picture."""
+    """:class:`Residual`; the shape is asked of the image."""
     weights = arrays_of(Residual())
     weights |= {"zero": np.array([0]), "columns": np.array([6])}
     return model_of(
@@ -125,7 +125,7 @@ def residual_model() -> onnx.ModelProto:
 
 
 def channels_last_model(**settings: Any) -> onnx.ModelProto:
-    """``tiny_network`` as tf2onnx writes Keras's networks: pictures, and the end, channels last."""
+    """``tiny_network`` as tf2onnx writes Keras's networks: images, and the end, channels last."""
     weights = arrays_of(tiny_network())
     weights["kernel"] = weights["6.weight"].T.copy()
     nodes = [

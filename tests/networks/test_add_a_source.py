@@ -31,7 +31,7 @@ CODE, PROJECT, COMMANDS, DIFF = (
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, install: Install) -> None:
-    """The package of the page, where Python finds it, and a folder with pictures to work in."""
+    """The package of the page, where Python finds it, and a folder with images to work in."""
     points = tomllib.loads(PROJECT)["project"]["entry-points"]["lcam.networks"]
     install("lcam_zoo", CODE, points)
     monkeypatch.chdir(tmp_path)
@@ -70,8 +70,8 @@ def test_weights_come_from_files_and_errors_are_the_sources(tmp_path: Path) -> N
         load_network("zoo/narrow", "wide.pt")
     with pytest.raises(LcamError, match="the zoo has no classifier 'zoo/tall'") as caught:
         load_network("zoo/tall")
-    assert caught.value.hint == "take one of: zoo/narrow, zoo/wide"
-    with pytest.raises(LcamError, match="zoo/narrow comes without weights"):
+    assert caught.value.hint == "use one of: zoo/narrow, zoo/wide"
+    with pytest.raises(LcamError, match="zoo/narrow has no weights"):
         load_network("zoo/narrow")
 
 

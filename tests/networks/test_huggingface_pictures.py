@@ -1,4 +1,4 @@
-"""The picture that reaches a Hugging Face network is the one that its own processor makes."""
+"""The image that reaches a Hugging Face network is the one that its own processor makes."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def wanted(processor: Any, path: Path, mode: str = "RGB") -> Tensor:
 
 
 def grey_levels(one: Tensor, two: Tensor, preprocess: Preprocess) -> float:
-    """The largest difference of two inputs, in steps of an 8-bit picture."""
+    """The largest difference of two inputs, in steps of an 8-bit image."""
     assert one.shape == two.shape
     std = torch.tensor(preprocess.std).view(-1, 1, 1)
     return float(((one - two).abs() * std * 255).max())
@@ -184,7 +184,7 @@ def test_pictures_that_are_not_resized_have_the_networks_size_or_are_skipped(
 ) -> None:
     write_folder(tmp_path, "vit", processor={"do_resize": False}, config={"image_size": 64})
     preprocess = load_network(f"hf/{tmp_path}").preprocess
-    with pytest.raises(BadImageError, match=r"it is 131×97 .* takes 64×64 alone, not resized"):
+    with pytest.raises(BadImageError, match=r"it is 131×97 .* only takes 64×64, not resized"):
         given(decoder, files[0], preprocess)
     theirs = wanted(processor_of("vit", "Pil", do_resize=False), files[5])
     assert grey_levels(given(decoder, files[5], preprocess), theirs, preprocess) < 0.01
@@ -212,7 +212,7 @@ def test_mean_and_std_of_another_number_of_channels_are_averaged_and_this_is_sai
     write_folder(tmp_path, "vit", processor=own, config={"num_channels": 1})
     preprocess = load_network(f"hf/{tmp_path}").preprocess
     assert preprocess.mean == pytest.approx((0.4,))
-    assert "takes 1 channels, and preprocessor_config.json has mean and std of 3" in caplog.text
+    assert "expects 1 channels, but preprocessor_config.json has mean and std for 3" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def test_without_a_file_it_is_the_architectures_default_and_this_is_said(
     (tmp_path / "preprocessor_config.json").unlink()
     preprocess = load_network(f"hf/{tmp_path}").preprocess
     assert {name: getattr(preprocess, name) for name in expected} == expected
-    assert "has no preprocessor_config.json: pictures are prepared as" in caplog.text
+    assert "has no preprocessor_config.json: images are prepared as" in caplog.text
 
 
 def test_free_shapes_are_cut_to_their_centre_and_this_is_said(
@@ -284,7 +284,7 @@ def test_free_shapes_are_cut_to_their_centre_and_this_is_said(
     free = {"size": {"shortest_edge": 32}, "do_center_crop": False}
     write_folder(tmp_path, "bit", processor=free)
     preprocess = load_network(f"hf/{tmp_path}").preprocess
-    assert "lcam takes the square in the centre" in caplog.text
+    assert "lcam uses the square in the centre" in caplog.text
     theirs = wanted(processor_of("bit", "Pil", **free), files[0])
     cut = theirs[..., (theirs.shape[3] - 32) // 2 :][..., :32]
     assert grey_levels(given(decoder, files[0], preprocess), cut, preprocess) < 0.01
@@ -297,15 +297,15 @@ def test_free_shapes_are_cut_to_their_centre_and_this_is_said(
         ({"image_processor_type": "DonutImageProcessor"}, "whose steps lcam does not know"),
         ({"image_processor_type": "Nobodys"}, "whose steps lcam does not know"),
         ({"size": {"longest_edge": 40}}, "the processor resizes to {'longest_edge': 40}"),
-        ({"size": "x"}, "none that transformers can read"),
+        ({"size": "x"}, "cannot be read by transformers"),
         ({"image_mean": [1, 2]}, "as many numbers as mean"),
         ({"image_std": [0, 1, 1]}, "must be above 0"),
         ({"image_std": float("inf")}, "must be finite"),
         ({"rescale_factor": float("nan")}, "must be finite"),
-        ({"rescale_factor": 0}, "makes no sense"),
-        ({"resample": 17}, "makes no sense"),
-        ({"resample": -1}, "makes no sense"),
-        ({"crop_size": {"height": 64, "width": 64}}, "puts black around pictures"),
+        ({"rescale_factor": 0}, "is inconsistent"),
+        ({"resample": 17}, "is inconsistent"),
+        ({"resample": -1}, "is inconsistent"),
+        ({"crop_size": {"height": 64, "width": 64}}, "adds black around images"),
         ({"do_center_crop": False, "size": {"height": 0, "width": 5}}, "from 1 to 8192"),
         ({"do_center_crop": False, "size": {"height": 10**6, "width": 5}}, "from 1 to 8192"),
         (

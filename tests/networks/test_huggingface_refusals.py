@@ -47,25 +47,25 @@ def refused(folder: Path, weights: str = "DEFAULT") -> LcamError:
 # --- what a config.json describes -----------------------------------------------------------------
 
 OTHERS: dict[str, tuple[dict[str, Any], str]] = {
-    "keras": ({"module": "keras", "class_name": "Functional"}, "is a Keras model's"),
-    "diffusers": ({"_class_name": "UNet2DModel"}, "of diffusers'"),
-    "timm": ({"architecture": "resnet18", "num_classes": 10}, "is of timm's resnet18"),
+    "keras": ({"module": "keras", "class_name": "Functional"}, "is for a Keras model"),
+    "diffusers": ({"_class_name": "UNet2DModel"}, "part of a diffusers pipeline"),
+    "timm": ({"architecture": "resnet18", "num_classes": 10}, "is for timm's resnet18"),
     "timm wrapper": (
         {"model_type": "timm_wrapper", "architectures": ["TimmWrapperForImageClassification"]},
-        "is of timm's models",
+        "is for timm's models",
     ),
-    "peft": ({"peft_type": "LORA"}, "is an adapter's of PEFT"),
-    "anything": ({"a": 1}, "has no model_type: it is not of transformers'"),
+    "peft": ({"peft_type": "LORA"}, "is for a PEFT adapter"),
+    "anything": ({"a": 1}, "has no model_type: it is not from transformers"),
     "nothing": ({}, "has no model_type"),
     "a number": ({"model_type": 5}, "has no model_type"),
     "no such type": ({"model_type": "vit9"}, "the model type 'vit9', which transformers .* does"),
     "text": (
         {"model_type": "bert", "architectures": ["BertForSequenceClassification"]},
-        "of the class BertForSequenceClassification, for text classification: it is no image",
+        "for the class BertForSequenceClassification, for text classification: it is not an image",
     ),
     "text without a class": (
         {"model_type": "bert"},
-        "of the model type bert: it is no image classifier",
+        "for the model type bert: it is not an image classifier",
     ),
     "clip": (
         {"model_type": "clip", "architectures": ["CLIPModel"], "text_config": {}},
@@ -77,7 +77,7 @@ OTHERS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "features": (
         {"model_type": "vit", "architectures": ["ViTModel"]},
-        "of the class ViTModel, which has no classes: it gives features",
+        "for the class ViTModel, which has no classes: it outputs features",
     ),
     "class of its own": (
         {"model_type": "vit", "architectures": ["MyViT"]},
@@ -85,19 +85,19 @@ OTHERS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a class that is none": (
         {"model_type": "vit", "architectures": ["AutoConfig"]},
-        "of the class AutoConfig: it is no image classifier",
+        "for the class AutoConfig: it is not an image classifier",
     ),
     "code": (
         {"model_type": "vit", "auto_map": {"AutoModelForImageClassification": "custom_code.Net"}},
-        r"refused: it asks for code of its own \(custom_code.Net\), which is never run",
+        r"refused: it asks for its own code \(custom_code.Net\), which lcam never runs",
     ),
     "code of a repository": (
         {"model_type": "mine", "auto_map": {"AutoConfig": "someone/repo--custom_code.Config"}},
-        "refused: it asks for code of its own",
+        "refused: it asks for its own code",
     ),
     "quantised": (
         {"model_type": "vit", "quantization_config": {"quant_method": "bitsandbytes"}},
-        "is of a quantised network",
+        "is for a quantised network",
     ),
     "regression": (
         {
@@ -204,13 +204,13 @@ def test_a_folder_without_weights_says_what_there_is(vit: Path) -> None:
     (vit / "model.safetensors").unlink()
     assert "has no weights" in refused(vit).what
     (vit / "tf_model.h5").touch()
-    assert "for TensorFlow alone (tf_model.h5)" in refused(vit).what
+    assert "only for TensorFlow (tf_model.h5)" in refused(vit).what
 
 
 def test_adapters_are_named(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("{}")
     for name in (f"hf/{tmp_path}", str(tmp_path)):
-        with pytest.raises(LcamError, match="is an adapter of PEFT's") as error:
+        with pytest.raises(LcamError, match="is a PEFT adapter") as error:
             load_network(name)
         assert "merge_and_unload" in error.value.hint
 
@@ -228,13 +228,13 @@ def test_no_weight_is_left_random(vit: Path) -> None:
     assert "has no classifier: it lacks classifier.bias, classifier.weight" in said(base)
     seven = {"classifier.weight": torch.zeros(7, 16), "classifier.bias": torch.zeros(7)}
     assert "only the head" in said(whole | seven)
-    assert "(7, 16) there, and (5, 16) by the config.json" in said(whole | seven)
+    assert "(7, 16) there, but (5, 16) by the config.json" in said(whole | seven)
     name = next(k for k in whole if "query.weight" in k or "q_proj.weight" in k)
     without = {k: v for k, v in whole.items() if k != name}
     assert "it lacks vit." in said(without)
-    assert "is (9, 16) there, and (16, 16)" in said(whole | {name: torch.zeros(9, 16)})
+    assert "is (9, 16) there, but (16, 16)" in said(whole | {name: torch.zeros(9, 16)})
     deeper = name.replace(".0.", ".7.").replace(".1.", ".7.")
-    assert "is of a larger network" in said(whole | {deeper: torch.zeros(16, 16)})
+    assert "is for a larger network" in said(whole | {deeper: torch.zeros(16, 16)})
     assert "does not fit" in said({"something": torch.zeros(3)})
     save_file(whole | {"loss.weight": torch.zeros(2)}, path)
     load_network(f"hf/{vit}")
@@ -272,9 +272,9 @@ def test_a_table_of_parts_cannot_lead_out_of_the_folder(
     table = {"weight_map": {"classifier.weight": part}} if way != "text" else {"weight_map": "x"}
     (vit / "model.safetensors.index.json").write_text(json.dumps(table))
     words = {
-        "missing": "names part.safetensors, which is not there",
+        "missing": "names part.safetensors, which is missing",
         "text": "has no weight_map",
-        "link": "refused: it leads out of",
+        "link": "refused: it points outside",
     }
     assert words.get(way, "refused: it names") in refused(vit).what
 
@@ -283,7 +283,7 @@ def test_a_table_of_parts_cannot_lead_out_of_the_folder(
 def test_links_out_of_the_folder_are_refused(vit: Path, tmp_path: Path, file: str) -> None:
     shutil.move(vit / file, tmp_path / file)
     (vit / file).symlink_to(tmp_path / file)
-    assert f"{file} refused: it leads out of" in refused(vit).what
+    assert f"{file} refused: it points outside" in refused(vit).what
 
 
 def test_links_in_a_circle_lead_to_no_file(vit: Path) -> None:

@@ -63,7 +63,7 @@ def test_every_step_lies_on_one_side_of_a_cut() -> None:
     assert halves is not None
     before, after = halves
     assert [n.outputs[0] for n in before.nodes] == ["c1", "r1", "c2"]
-    # What goes around the layer, and the pictures, of which the shape is asked.
+    # What goes around the layer, and the images, of which the shape is asked.
     assert after.given[0] == "c2"
     assert set(after.given) == {"c2", "r1", "x"}
     assert before.ends == after.given
@@ -96,7 +96,7 @@ def test_graphs_deep_inside_each_other_are_refused() -> None:
     graph = wire.field(2, "g")
     for _ in range(300):
         graph = wire.field(1, wire.field(5, wire.field(6, graph)))
-    with pytest.raises(wire.DamagedError, match="deep in each other"):
+    with pytest.raises(wire.DamagedError, match="deep"):
         read_model(memoryview(wire.field(7, graph)))
 
 
@@ -125,7 +125,7 @@ def test_it_runs_where_onnxruntime_can(
 
     monkeypatch.setattr("lcam_cli.engine.hardware.choose_hardware", choose)
     assert hardware_for(backbone, "auto", "auto") == Hardware(torch.device("cpu"), "fp32")
-    with pytest.raises(LcamError, match="onnxruntime here computes on cpu alone, not on cuda"):
+    with pytest.raises(LcamError, match="onnxruntime here computes only on cpu, not on cuda"):
         hardware_for(backbone, "cuda", "auto")
     monkeypatch.setattr(backbone.network, "devices", ("cpu", "cuda"))
     assert hardware_for(backbone, "auto", "auto") == Hardware(torch.device("cuda"), "fp32")

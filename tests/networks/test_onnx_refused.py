@@ -1,4 +1,4 @@
-"""ONNX files that are damaged, hostile or no classifiers of pictures: each is refused in a line."""
+"""ONNX files that are damaged, hostile or no classifiers of images: each is refused in a line."""
 
 from __future__ import annotations
 
@@ -52,16 +52,16 @@ def zipped() -> bytes:
     ("content", "line"),
     [
         (b"", "is empty"),
-        (b"Dear reader, this is a letter.\n" * 9, "damaged, or no ONNX file"),
-        (b"\x00" * 100, "damaged, or no ONNX file"),
-        (b"\xff" * 100, "damaged, or no ONNX file"),
+        (b"Dear reader, this is a letter.\n" * 9, "damaged or not an ONNX file"),
+        (b"\x00" * 100, "damaged or not an ONNX file"),
+        (b"\xff" * 100, "damaged or not an ONNX file"),
         (b"\x08\x08", "holds no graphs"),
-        (zipped(), "no ONNX file, but a zip"),
-        (gzip.compress(b"x" * 99, mtime=0), "compressed by gzip"),
+        (zipped(), "not an ONNX file but a zip"),
+        (gzip.compress(b"x" * 99, mtime=0), "compressed with gzip"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
         (b"\x24\x00\x00\x00ORTM" + b"\0" * 50, "onnxruntime's own format"),
-        (tiny_model().SerializeToString()[:-40], "damaged, or no ONNX file"),
-        (tiny_model().SerializeToString()[:300], "damaged, or no ONNX file"),
+        (tiny_model().SerializeToString()[:-40], "damaged or not an ONNX file"),
+        (tiny_model().SerializeToString()[:300], "damaged or not an ONNX file"),
     ],
 )
 def test_what_is_no_model(tmp_path: Path, content: bytes, line: str) -> None:
@@ -155,7 +155,7 @@ def test_operators_that_are_not_onnxruntimes(tmp_path: Path) -> None:
     line = refusal_of(tmp_path, of_a_library)
     assert "needs the operator Conv of com.example.ops" in line
     assert "EPContext" in refusal_of(tmp_path, from_a_file)
-    assert "inner graph lies in a file" in refusal_of(tmp_path, branch_with_a_file)
+    assert "inner graph is in a separate file" in refusal_of(tmp_path, branch_with_a_file)
 
     def unknown(model: onnx.ModelProto) -> None:
         model.graph.node[1].op_type = "NoSuchOperator"
@@ -187,7 +187,7 @@ def test_numbers_are_read_from_the_files_own_folder_alone(tmp_path: Path, locati
 
     model = tiny_model()
     lead_out(model)
-    assert "outside of the file's folder" in refusal(save(model, folder / "some.onnx"))
+    assert "outside the file's folder" in refusal(save(model, folder / "some.onnx"))
 
 
 @pytest.mark.parametrize("location", ["a" * 5000, "circle"])
@@ -202,7 +202,7 @@ def test_a_setting_without_its_number(tmp_path: Path) -> None:
     attribute = wire.field(1, "alpha") + wire.field(2, b"")
     graph = wire.field(1, wire.field(4, "Elu") + wire.field(5, attribute))
     (tmp_path / "some.onnx").write_bytes(wire.field(7, graph))
-    assert "field 2 is no number" in refusal(tmp_path / "some.onnx")
+    assert "field 2 is not a 32-bit number" in refusal(tmp_path / "some.onnx")
 
 
 def test_a_convolution_without_weights_that_nothing_needs(tmp_path: Path) -> None:
@@ -221,9 +221,9 @@ def test_numbers_that_are_not_where_they_are_said_to_be(tmp_path: Path) -> None:
         )
 
     assert "missing" in said("none.data")
-    assert "claims bytes 8 to 104 of w.data, which has 96" in said("w.data", offset=8)
+    assert "claims bytes 8 to 104 of w.data, which has only 96" in said("w.data", offset=8)
     for entries in ({"offset": -1}, {"length": 10**18}, {"length": 8}, {"offset": "x"}):
-        assert "does not say where its 96 bytes lie" in said("w.data", **entries)
+        assert "does not say where its 96 bytes are" in said("w.data", **entries)
 
 
 def test_sizes_are_held_against_what_is_there(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_sizes_are_held_against_what_is_there(tmp_path: Path) -> None:
         model.graph.initializer[-2].dims.extend([10**6, 10**6])
 
     line = refusal_of(tmp_path, claim)
-    assert "claims 1000000×1000000 numbers and brings 24" in line
+    assert "claims 1000000×1000000 numbers but holds 24" in line
 
     def of_a_node(model: onnx.ModelProto) -> None:
         tensor = numpy_helper.from_array(np.zeros(4, np.float32), "t")
@@ -350,10 +350,10 @@ def test_a_size_that_the_graph_cannot_take(tmp_path: Path) -> None:
 def test_layers_that_there_are_not(tmp_path: Path) -> None:
     file = save(tiny_model(), tmp_path / "tiny.onnx")
     for layer, line in (
-        ("r3", "no tensor or node 'r3'"),
+        ("r3", "there is no tensor or node 'r3'"),
         ("y", "do not depend on 'y'"),
-        ("flat", r"layer 'flat' gives \(2, 6\), not feature maps"),
-        ("6.weight", "no tensor or node"),
+        ("flat", r"layer 'flat' returns \(2, 6\), not feature maps"),
+        ("6.weight", "there is no tensor or node"),
     ):
         with pytest.raises(LcamError, match=line):
             load_backbone(file, preprocess=SMALL, layer=layer)
@@ -369,7 +369,7 @@ def test_without_onnxruntime_a_line_says_what_to_install(
 
 
 def test_weights_cannot_be_drawn_anew(tmp_path: Path) -> None:
-    with pytest.raises(LcamError, match="cannot be drawn anew"):
+    with pytest.raises(LcamError, match="cannot be randomised"):
         load_backbone(save(tiny_model(), tmp_path / "tiny.onnx"), preprocess=SMALL, redrawable=True)
 
 

@@ -176,7 +176,7 @@ def test_in_place_variants_run_as_they_did(tmp_path: Path) -> None:
 
 
 class _Changes(nn.Module):
-    """Changes its own buffer through a view of it, or the picture."""
+    """Changes its own buffer through a view of it, or the image."""
 
     def __init__(self, which: str) -> None:
         super().__init__()
@@ -201,8 +201,9 @@ def test_a_program_changes_neither_its_weights_nor_the_pictures(tmp_path: Path, 
         specs = signature["output_specs"]
         signature["output_specs"] = [s for s in specs if "user_output" in s]
 
-    with pytest.raises(LcamError, match=f"changes its ({which}|own)|more than logits"):
+    what = which.replace("pictures", "images")
+    with pytest.raises(LcamError, match=f"changes its ({what}|own)|more than logits"):
         load_backbone(str(path))
     changed_json(path, MODEL, leave_out_the_mutation)
-    with pytest.raises(LcamError, match=f"changes its {which}"):
+    with pytest.raises(LcamError, match=f"changes its {which.replace('pictures', 'images')}"):
         load_backbone(str(path))

@@ -21,9 +21,9 @@ LAST = "    return network"
 @pytest.mark.parametrize(
     ("instead", "why"),
     [
-        ("", "gives no classifier for zz/a, but a NoneType"),
-        ("return network.module", "gives no classifier for zz/a, but a Linear"),
-        ("network.module = None", "gives a Network for zz/a whose module is None, not an nn"),
+        ("", "returned a NoneType"),
+        ("return network.module", "returned a Linear"),
+        ("network.module = None", "returned a Network for zz/a whose module is None, not an nn"),
         ("network.preprocess = 224", "whose preprocess is 224, not an lcam_cli.Preprocess"),
         ("network.class_names = [1, 2]", r"whose class_names is \[1, 2\], not a list of texts"),
         ("network.class_names = None", "whose class_names is None"),

@@ -181,7 +181,7 @@ def test_a_batch_of_one_size_alone_is_told(
 
 
 class _ByBatch(nn.Module):
-    """What a picture gets depends on the others."""
+    """What an image gets depends on the others."""
 
     def forward(self, logits: Tensor) -> Tensor:
         return logits - logits.mean(0, keepdim=True)
@@ -233,7 +233,7 @@ def test_what_is_no_classifier_in_eval_mode_is_refused(tmp_path: Path) -> None:
         (_residual().train(), (x,), "training mode|changes its own weights"),
         (_Two(), (x, x), "2 inputs"),
         (_Filled(), (x,), "changes its own weights"),
-        (_OfSequences(), (x[:, 0],), "not pictures"),
+        (_OfSequences(), (x[:, 0],), "not images"),
     ]
     for network, inputs, told in cases:
         torch.export.save(torch.export.export(network, inputs, strict=False), path)
@@ -270,7 +270,7 @@ def test_pickles_in_it_are_not_opened(tmp_path: Path) -> None:
 
     changed_json(relaid(path), "weights_config.json", pickled)
     changed(path, lambda name, content: attack if "/weight_" in name else content)
-    with pytest.raises(LcamError, match="would have to be unpickled"):
+    with pytest.raises(LcamError, match="would need unpickling"):
         load_backbone(str(path))
     assert not target.exists()
 
@@ -284,7 +284,7 @@ def test_pickled_weights_are_tensors_or_refused(tmp_path: Path, layout: str, kin
     claims = torch.zeros(1).expand(10**6, 10**6)  # in a file of a few bytes
     for held in (_Attack(target), {"0.weight": _Attack(target)}, {"0.weight": claims}, {"a": 1}):
         write(path, whole | {name: _saved(held)})
-        with pytest.raises(LcamError, match="would have to be unpickled"):
+        with pytest.raises(LcamError, match="would need unpickling"):
             load_backbone(str(path))
         assert not target.exists()
     for content in (b"", b"PK", whole[name][:-200], pickle.dumps(_Attack(target))):
@@ -345,7 +345,7 @@ def test_a_function_that_is_not_arithmetic_is_refused(tmp_path: Path, target: st
         program["graph_module"]["graph"]["nodes"][0]["target"] = target
 
     changed_json(path, MODEL, change)
-    with pytest.raises(LcamError, match="which is not known here") as caught:
+    with pytest.raises(LcamError, match="which is not known to lcam") as caught:
         load_backbone(str(path))
     assert target in caught.value.what
 
@@ -384,7 +384,7 @@ def test_weights_that_claim_more_than_they_hold_are_refused(tmp_path: Path) -> N
         meta["strides"] = [{"as_int": 0}, {"as_int": 0}]
 
     changed_json(path, "weights_config.json", larger)
-    with pytest.raises(LcamError, match=r"said to have .* and has 135"):
+    with pytest.raises(LcamError, match=r"claims .* numbers but has 135"):
         load_backbone(str(path))
 
     def beyond(table: dict[str, Any]) -> None:

@@ -190,7 +190,7 @@ def test_position_embeddings_that_are_no_square_are_told(tmp_path: Path) -> None
     state = timm.create_model("test_vit").state_dict()
     state["pos_embed"] = torch.rand(1, 7, state["pos_embed"].shape[2])
     torch.save(state, tmp_path / "w.pt")
-    with pytest.raises(LcamError, match="only the picture's size differs: pos_embed is"):
+    with pytest.raises(LcamError, match="only the image's size differs: pos_embed is"):
         load_backbone("timm/test_vit", str(tmp_path / "w.pt"))
 
 

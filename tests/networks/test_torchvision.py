@@ -44,10 +44,10 @@ def test_weights_for_other_channels_exchange_the_first_layer(
     torch.save(model.state_dict(), tmp_path / "two.pt")
     backbone = load_backbone(name, str(tmp_path / "two.pt"))
     assert backbone.preprocess.input_shape == (2, 224, 224)
-    assert sum("for pictures of 2 channels" in r.message for r in caplog.records) == 1
+    assert sum("for images of 2 channels" in r.message for r in caplog.records) == 1
     assert not any("transform_input" in r.message for r in caplog.records)
     (note,) = backbone.notes
-    assert note.startswith(f"{name}: pictures are normalised with mean 0.449")
+    assert note.startswith(f"{name}: images are normalised with mean 0.449")
     x = torch.rand(1, 2, 224, 224)
     with torch.no_grad():
         torch.testing.assert_close(backbone(x), model(x), rtol=1e-3, atol=1e-4)
@@ -74,5 +74,7 @@ def test_a_download_that_fails_says_so(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("torch.hub.urlopen", refuse)
-    with pytest.raises(LcamError, match="cannot get the weights IMAGENET1K_V1 of squeezenet1_1"):
+    with pytest.raises(
+        LcamError, match="cannot download the weights IMAGENET1K_V1 of squeezenet1_1"
+    ):
         load_network("squeezenet1_1")

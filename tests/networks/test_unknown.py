@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+import torchvision
 
 from lcam_cli.errors import LcamError
 from lcam_cli.networks.registry import load_network
@@ -17,7 +19,7 @@ FILES = {
     "model.safetensors": ("is a file of weights", "--weights "),
     "learner.pkl": ("is a pickle", "--backbone file.py:function"),
     "net.py": ("is Python code", "net.py:function"),
-    "photo.jpg": ("is a file of a kind that is no backbone", "FILE.onnx, FILE.pt2"),
+    "photo.jpg": ("is not a file that can be a backbone", "FILE.onnx, FILE.pt2"),
 }
 
 
@@ -63,3 +65,23 @@ def test_a_folder_says_what_it_lacks(
 @pytest.mark.parametrize("name", ["x" * 5000, "x" * 5000 + ".pt", "a\0b"])
 def test_a_name_that_no_file_can_have_is_refused(name: str) -> None:
     assert refused(name).hint
+
+
+def test_a_file_of_weights_is_told_what_it_fits(tmp_path: Path) -> None:
+    network = torchvision.models.squeezenet1_1(num_classes=7)
+    state = {f"module.{name}": value for name, value in network.state_dict().items()}
+    path = tmp_path / "mine.pt"
+    torch.save({"model": state, "epoch": 3}, path)
+    hint = refused(path).hint
+    assert hint == f"it fits squeezenet1_1: --backbone squeezenet1_1 --weights {path}"
+
+
+def test_a_file_of_code_is_told_its_functions_and_is_not_run(tmp_path: Path) -> None:
+    path, trace = tmp_path / "net.py", tmp_path / "trace"
+    path.write_text(f"open({str(trace)!r}, 'w')\ndef build(): pass\ndef other(): pass\n")
+    assert f"--backbone {path}:build (or other)" in refused(path).hint
+    path.write_text("class Net: pass\n")
+    assert "`def build(): return Net()`" in refused(path).hint
+    path.write_text("def (")
+    assert f"--backbone {path}:function" in refused(path).hint
+    assert not trace.exists()

@@ -34,7 +34,7 @@ def test_gradient_methods_beat_noise_where_brightness_does_not_count(
     with Image.open("f.png") as drawn:
         pixels = np.asarray(drawn.convert("L"), np.float32)
     assert (pixels < 250).mean() > 0.65, (
-        "eight pictures across, four down, and narrow gaps with numbers"
+        "eight images across, four down, and narrow gaps with numbers"
     )
 
 
@@ -53,5 +53,5 @@ def test_tiled_maps_score_as_those_of_another_library(
     found = {nu: (scores["ad"], scores["ic"]) for nu, scores in row["nu"].items()}
     expected = {"100": (44.27, 16.77), "50": (62.42, 9.54), "15": (96.34, 0.31)}
     for nu, values in expected.items():
-        # One picture of the 650 is 0.15 points of IC.
+        # One image of the 650 is 0.15 points of IC.
         assert found[nu] == pytest.approx(values, abs=0.2), nu

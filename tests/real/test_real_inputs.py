@@ -31,7 +31,7 @@ MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
 class Found(NamedTuple):
-    """What a run of ``lcam explain`` found, a row a picture in the order of the paths."""
+    """What a run of ``lcam explain`` found, a row per image in the order of the paths."""
 
     classes: np.ndarray[Any, Any]
     scores: np.ndarray[Any, Any]
@@ -61,7 +61,7 @@ def photos(real: Path) -> list[Path]:
 
 @pytest.fixture
 def explain(lcam: Lcam, weights: Path) -> Explain:
-    """Explain pictures by CAM, with the real network unless another one is named."""
+    """Explain images by CAM, with the real network unless another one is named."""
 
     def call(*words: str | Path) -> Found:
         network = () if "--backbone" in words else ("--backbone", "mobilenet_v2")

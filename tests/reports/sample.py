@@ -74,7 +74,7 @@ class Between(Measure):
 
 
 class Plain(Between):
-    """A measure of any name, of one number a picture."""
+    """A measure of any name, of one number an image."""
 
     parts = 1
 

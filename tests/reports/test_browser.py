@@ -6,6 +6,7 @@ Needs Chromium (or Chrome) with its driver, and selenium; skips where they are m
 from __future__ import annotations
 
 import base64
+import csv
 import io
 import json
 import shutil
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -22,13 +24,16 @@ from PIL import Image
 from lcam_cli.__main__ import run
 from lcam_cli.cli.app import lcam_app
 from lcam_cli.demo.pictures import PHOTOS_SEED, write_pictures
+from lcam_cli.maps.display import PERCENTILE, display_levels, display_limit
 from lcam_cli.maps.record import Floats
+from lcam_cli.maps.region import kept_pixels
 from lcam_cli.measures.measure import Quantity
 from lcam_cli.measures.registry import find_measure
 from lcam_cli.measures.score import Score
 from lcam_cli.measures.scored import ScoredBatch
-from lcam_cli.measures.threshold import kept_pixels, top_percent
+from lcam_cli.measures.threshold import top_percent
 from lcam_cli.reports.gallery import GalleryInfo
+from lcam_cli.reports.origin import Origin
 from lcam_cli.reports.report import Report
 from tests.reports.sample import results, row
 
@@ -48,6 +53,7 @@ FLAGS = (
     "--host-resolver-rules=MAP * ~NOTFOUND",
 )
 SIDE, ROWS = 32, 60
+OWN_ADDRESSES = ("file:", "data:", "blob:")
 NASTY = "<img src=x onerror=hacked=1></script><script>hacked=1</script>"
 METHODS = ["cam", NASTY, "random"]
 CLASSES = ["cat", "dog", f"class {NASTY}"]
@@ -90,11 +96,19 @@ def numbers(masked: Floats, full: Floats) -> Floats:
 
 
 ROWS_OF = sample()
+# The true class of every second image: of those the classifier, which says 0, is right on a third.
+LABELS = {path: k % 3 for k, path in enumerate(ROWS_OF.paths) if k % 2 == 0}
+COMMAND = f"lcam compare '{NASTY}'"
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("a report & more")
+    root = tmp_path_factory.mktemp("its #1 photos?")
+    for k in (0, 5):
+        original = root / ROWS_OF.paths[k]
+        original.parent.mkdir(parents=True, exist_ok=True)
+        original.write_bytes(b"an image")
     measured = results(
         row(METHODS[0], (30.0, 10.0), (90.0, 1.0)),
         row(METHODS[1], (20.0, 20.0), (95.0, 0.0)),
@@ -107,7 +121,11 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     measured = results(*rows)
     ad, sparse = find_measure("ad"), find_measure("sparseness")
     quantities = [*(Quantity(ad, nu) for nu in NUS), Quantity(sparse, None)]
-    info = GalleryInfo(METHODS, 2, NUS, (0, 0, 0), (SIDE, SIDE), CLASSES, quantities)
+    info = GalleryInfo(
+        *(METHODS, 2, NUS, (0, 0, 0), (SIDE, SIDE), CLASSES, quantities),
+        labels=LABELS,
+        origin=Origin(COMMAND, str(root)),
+    )
     with Report(folder, "compare", info) as one:
         one.add(ROWS_OF)
         return one.finish(measured)
@@ -163,7 +181,7 @@ class Page:
         return list(self(script))
 
     def drawn(self, card: int, method: int) -> np.ndarray[Any, Any]:
-        """The pixels over a picture, (SIDE, SIDE, 4), once they are there."""
+        """The pixels over an image, (SIDE, SIDE, 4), once they are there."""
         script = """
             const canvas = document.querySelectorAll('.entry')[arguments[0]]
                 .querySelectorAll('canvas')[arguments[1]];
@@ -189,6 +207,15 @@ class Page:
             nu,
         )
 
+    def saved(self, button: str, name: str, folder: Path) -> str:
+        """What a button's file holds, once it has been downloaded."""
+        self.driver.execute_cdp_cmd(
+            "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)}
+        )
+        self.find(button).send_keys(Keys.ENTER)
+        WebDriverWait(self.driver, 10).until(lambda _driver: (folder / name).is_file())
+        return (folder / name).read_text("utf-8")
+
     def asked(self) -> list[str]:
         """Every address the browser has asked for so far."""
         for line in self.driver.get_log("performance"):
@@ -210,7 +237,7 @@ def page(driver: webdriver.Chrome, report: Path) -> Iterator[Page]:
     assert opened("return document.querySelectorAll('img[onerror]').length") == 0
     asked = opened.asked()
     assert any(name.endswith("/page.css") for name in asked)
-    assert all(name.startswith(("file:", "data:")) for name in asked)
+    assert all(name.startswith(OWN_ADDRESSES) for name in asked)
 
 
 def test_the_table_is_sorted_by_click_and_by_keyboard(page: Page) -> None:
@@ -358,7 +385,7 @@ def test_maps_are_drawn_near_the_screen_alone(page: Page) -> None:
 
 def test_the_slider_shows_exactly_what_is_kept(page: Page) -> None:
     overlay = page.drawn(2, 1)
-    levels = np.rint(ROWS_OF.saliency[1][2] * np.float32(255)).astype(np.uint8)
+    levels = np.rint(ROWS_OF.saliency[1][2].clip(0, 1) * np.float32(255)).astype(np.uint8)
     assert np.abs(overlay[..., 3] - 0.8 * levels).max() <= 0.5
     for nu in (100, 30, 5):
         page.slide_to(nu)
@@ -408,6 +435,146 @@ def test_pixels_are_kept_by_the_rule_of_the_measures(page: Page, values: int) ->
         kept = page(canvas, levels.flatten().tolist(), nu)
         expected = (top_percent(V, nu)[0] * 255).round().flatten()[: levels.size].int().tolist()
         assert kept == expected
+
+
+def test_overlays_of_pixels_end_at_the_percentile(page: Page) -> None:
+    V = np.random.default_rng(0).beta(0.4, 6, (SIDE, SIDE)).astype(np.float32)
+    levels = np.rint(255 * V / V.max()).astype(np.uint8)
+    canvas = """
+        const canvas = Object.assign(document.createElement('canvas'), {width: 32, height: 32});
+        const greys = Array.from({length: 256}, (_, v) => v.toString(16).padStart(2, '0'));
+        const paint = lcamPixels.overlay(greys.map((grey) => grey.repeat(3)).join(''));
+        paint(canvas, Uint8Array.from(arguments[0]), 1, arguments[1]);
+        const {data} = canvas.getContext('2d').getImageData(0, 0, 32, 32);
+        return [...arguments[0]].map((_, i) => data[4 * i + 3]); // opacity is the level itself
+    """
+    assert page(canvas, levels.flatten().tolist(), None) == levels.flatten().tolist()
+    V = levels.astype(np.float32) / np.float32(255)
+    expected = display_levels(V, display_limit(V)).flatten().astype(int)
+    drawn = np.array(page(canvas, levels.flatten().tolist(), PERCENTILE))
+    assert np.abs(drawn - expected).max() <= 1  # halves are rounded up there
+    assert (drawn == 255).sum() >= 10
+
+
+def test_an_image_is_enlarged_by_the_keyboard(page: Page) -> None:
+    small = page.drawn(0, 0)
+    button = page.find(".entry .enlarge")
+    button.send_keys(Keys.ENTER)
+    dialog = page.find("#viewer")
+    assert dialog.is_displayed()
+    assert page.find("#viewer-title").text == "photo-00.jpg"
+    assert page.find("#viewer-caption").text.startswith("cam: 81.0% at ν = 100%")
+    large = """
+        return document.getElementById('viewer-map').toDataURL()
+            === document.querySelector('.entry canvas').toDataURL();
+    """
+    assert page(large), "the same map"
+    assert page.find("#viewer-map").size["width"] > 5 * SIDE
+    page.driver.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
+    assert page.find("#viewer-caption").text.startswith(f"{NASTY}: ")
+    page.driver.switch_to.active_element.send_keys(Keys.ARROW_LEFT, Keys.ARROW_LEFT)
+    assert page.find("#viewer-place").text == "1 of 4"
+    assert not page.find("#viewer-map").is_displayed(), "the image alone"
+    page.find("#viewer-opacity").send_keys(Keys.HOME)
+    assert page.find("#opacity-value").text == "0%"
+    page.driver.switch_to.active_element.send_keys(Keys.ESCAPE)
+    assert not dialog.is_displayed()
+    assert page("return document.activeElement.className") == "enlarge"
+    assert small[..., 3].any()
+    blank = """
+        const context = document.querySelector('.entry canvas').getContext('2d');
+        return context.getImageData(0, 0, 32, 32).data.every((v, i) => i % 4 !== 3 || v === 0);
+    """
+    WebDriverWait(page.driver, 10).until(lambda _driver: page(blank))
+
+
+def test_originals_are_linked_and_a_name_is_no_address(page: Page) -> None:
+    links = page("""
+        return [...document.querySelectorAll('.entry')].map(
+            (e) => e.querySelector('.actions a[target]')?.href ?? null);
+    """)
+    assert [k for k, link in enumerate(links) if link] == [0, 5]
+    for k in (0, 5):
+        assert links[k].startswith("file:///")
+        assert unquote(links[k]).endswith(f"/{ROWS_OF.paths[k]}")
+        assert Path(unquote(links[k]).removeprefix("file://")).read_bytes() == b"an image"
+
+
+def test_an_address_leads_to_its_image(page: Page) -> None:
+    address = page.driver.current_url.partition("#")[0]
+    page.driver.get(f"{address}#hide=measure%20IC&entry=42")
+    page.driver.refresh()
+    assert page("return document.activeElement.querySelector('h3').textContent") == "photo-42.jpg"
+    assert page("return document.querySelectorAll('[data-current]').length") == 1
+    assert "IC(100)" not in heads(page)
+    page.find(".entry .address").send_keys(Keys.ENTER)
+    assert page.driver.current_url.endswith("#hide=measure%20IC&entry=24")
+    page("location.hash = 'entry=59'")
+    WebDriverWait(page.driver, 10).until(lambda _driver: page.names()[-1] == "photo-59.jpg")
+    for nothing in ("999", "-1", "1e1", "x"):
+        page.driver.get(f"{address}#entry={nothing}")
+        page.driver.refresh()
+        assert len(page.names()) == 24
+
+
+def test_images_are_filtered_by_their_true_class(page: Page) -> None:
+    Select(page.find("#true-class")).select_by_visible_text("dog (10)")
+    assert page.find("#found").text == "10 of 60 shown"
+    assert page.names()[0] == "photo-04.jpg"
+    assert "true: dog (wrong)" in page.find(".entry .about").text
+    Select(page.find("#right")).select_by_value("right")
+    assert page.names() == []
+    Select(page.find("#true-class")).select_by_value("")
+    assert page.names()[:2] == ["photo-00.jpg", "photo-06.jpg"]
+    Select(page.find("#right")).select_by_value("wrong")
+    assert page.find("#found").text == "20 of 60 shown", "those without a label are neither"
+
+
+def test_files_are_saved_from_the_page(page: Page, tmp_path: Path) -> None:
+    page.find("#search").send_keys("photo-3")
+    text = page.saved("#images-csv", "images.csv", tmp_path)
+    lines = list(csv.DictReader(io.StringIO(text)))
+    assert len(lines) == 10 * 3
+    first = lines[1]
+    assert (first["path"], first["method"]) == ("photo-30.jpg", NASTY)
+    assert float(first["ad_12.5"]) == pytest.approx(float(ROWS_OF.numbers[1, 1, 30]), abs=0.006)
+    assert (first["true_index"], lines[4]["true_index"]) == ("0", "")
+    rows = json.loads(page.saved("#images-json", "images.json", tmp_path))
+    assert [row["path"] for row in rows[::3]] == [f"photo-3{k}.jpg" for k in range(10)]
+    assert rows[3]["true_index"] is None
+    table = page.saved("#table-csv", "table.csv", tmp_path)
+    assert table.splitlines()[0].startswith("method,nu,ad,")
+    assert json.loads(page.saved("#table-json", "table.json", tmp_path))["schema"].startswith(
+        "lcam"
+    )
+
+
+def test_a_formula_is_no_formula_in_the_files(page: Page) -> None:
+    text = page("return lcamDownloads.csv([['=1+1', ' @x', 'a,\"b\"', -1.5, null]])")
+    assert text == '\'=1+1,\' @x,"a,""b""",-1.5,\n'
+
+
+def test_the_head_has_the_command_as_text(page: Page) -> None:
+    assert page.find(".command code").text == COMMAND
+    facts = page("return [...document.querySelectorAll('.facts dt')].map((t) => t.textContent)")
+    assert {"Maps aligned", "Written"} <= set(facts)
+
+
+def test_columns_out_of_sight_are_counted(page: Page) -> None:
+    shown = """
+        return [...document.querySelectorAll('.beyond button')]
+            .filter((b) => b.offsetParent).map((b) => b.textContent);
+    """
+    page.resize(1920, 900)
+    WebDriverWait(page.driver, 10).until(lambda _driver: page(shown) == [])
+    page.resize(420, 900)
+    WebDriverWait(page.driver, 10).until(lambda _driver: page(shown))
+    (words,) = page(shown)
+    before = int(words.split()[0])
+    assert words.endswith("more columns \u2192")
+    page.find(".beyond button:last-child").send_keys(Keys.ENTER)
+    WebDriverWait(page.driver, 10).until(lambda _driver: len(page(shown)) == 2)
+    assert int(page(shown)[1].split()[0]) < before
 
 
 def test_the_theme_is_toggled_and_kept(page: Page) -> None:
@@ -507,7 +674,7 @@ def used(driver: webdriver.Chrome, index: Path, cards: int) -> None:
     page.find("#search").send_keys("nothing like it")
     assert page.names() == []
     assert page.complaints() == []
-    assert all(name.startswith(("file:", "data:")) for name in page.asked())
+    assert all(name.startswith(OWN_ADDRESSES) for name in page.asked())
 
 
 @pytest.mark.real

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,13 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from lcam_cli.maps.display import DISPLAY_NOTE
 from lcam_cli.measures.diagnose import Diagnosis, ExplainedMistake, Mistake
 from lcam_cli.measures.error_groups import Evidence, Group, Rules
 from lcam_cli.reports.diagnosis import (
     DiagnosisReport,
     caption,
+    disagreement,
     headline,
     to_csv,
     to_json,
@@ -111,8 +115,8 @@ def test_csv_has_a_line_a_picture_and_no_formula() -> None:
 
 def test_markdown_lists_groups_classes_and_pictures() -> None:
     text = to_markdown(some())
-    assert text.startswith("4 of 20 pictures misclassified (top-1 80.00%): 1 related classes (25%)")
-    assert "| class bias candidates | 2 | 50.0% |" in text
+    assert text.startswith("4 of 20 images misclassified (top-1 80.00%): 1 same region (25%)")
+    assert "| too little evidence | 2 | 50.0% |" in text
     assert "| boat | 0." in text
     assert "<script>" not in text
     assert "\x1b" not in text
@@ -134,20 +138,20 @@ def test_the_terminals_table_names_the_most_suspicious_first() -> None:
     assert "3 of 17" in first
     many = report(*(mistake(f"{i}.jpg", 0, 1, Group.BIAS) for i in range(3)))
     assert "more classes" not in drawn(many)
-    assert "no class has 3 signs" not in drawn(many)
+    assert "no class has 3 suspect images" not in drawn(many)
     few = report(*(mistake(f"{i}.jpg", 0, 1, Group.BIAS) for i in range(2)))
-    assert "no class has 3 signs: this order means little yet" in drawn(few)
+    assert "no class has 3 suspect images: this order means little yet" in drawn(few)
     assert "2 skipped" in caption(many)
 
 
 def test_without_a_mistake_there_is_nothing_but_the_headline() -> None:
     nothing = report()
-    assert headline(nothing) == "no misclassified picture among 20 pictures"
-    assert to_markdown(nothing).startswith("no misclassified picture among 20")
+    assert headline(nothing) == "no misclassified image among 20 images"
+    assert to_markdown(nothing).startswith("no misclassified image among 20")
     assert json.loads(to_json(nothing))["groups"]["bias"] == {"pictures": 0, "share": 0.0}
     assert to_csv(nothing).count("\n") == 1
     text = drawn(nothing)
-    assert text.startswith("no misclassified picture among 20 pictures\n")
+    assert text.startswith("no misclassified image among 20 images\n")
     assert "─" not in text
     assert len(text) < 500, "no frame of an empty table"
 
@@ -179,7 +183,7 @@ def test_the_figure_has_a_band_a_group(tmp_path: Path) -> None:
 
 
 def test_the_page_has_every_picture_and_runs_nothing_of_theirs(tmp_path: Path) -> None:
-    page = DiagnosisPage(tmp_path / "page")
+    page = DiagnosisPage(tmp_path / "page", (300, 300))
     found = some()
     for one in found.diagnosis.mistakes:
         page.add(shown(one, side=300))
@@ -187,20 +191,36 @@ def test_the_page_has_every_picture_and_runs_nothing_of_theirs(tmp_path: Path) -
     text = index.read_text("utf-8")
     assert "<script>alert" not in text
     assert "\x1b" not in text
-    assert text.count("<li data-group=") == 4
-    pictures = sorted((tmp_path / "page" / "lcam-files" / "pictures").iterdir())
-    assert len(pictures) == 12
-    for picture in pictures:
-        assert f"lcam-files/pictures/{picture.name}" in text
-        with Image.open(picture) as drawn:
-            assert drawn.size == (224, 224)
+    files = tmp_path / "page" / "lcam-files"
+    data = (files / "data.js").read_text("ascii")
+    assert "<" not in data
+    assert len(list((files / "maps").iterdir())) == 4
+    images = sorted((files / "images").iterdir())
+    assert len(images) == 4
+    for image in images:
+        with Image.open(image) as drawn:
+            assert drawn.size == (256, 256)
     assert {p.name for p in tmp_path.iterdir()} == {"page"}
 
 
+@pytest.mark.parametrize("of_pixels", [False, True])
+def test_the_page_says_where_colours_end(tmp_path: Path, of_pixels: bool) -> None:
+    page = DiagnosisPage(tmp_path, (40, 40), of_pixels=of_pixels)
+    found = some()
+    for one in found.diagnosis.mistakes:
+        page.add(shown(one))
+    text = html.unescape(page.finish(found).read_text("utf-8"))
+    data = (tmp_path / "lcam-files" / "data.js").read_text("ascii")
+    assert (DISPLAY_NOTE in text) == of_pixels
+    assert ("99th percentile of the map" if of_pixels else "maximum of the map") in text
+    end = "99" if of_pixels else "null"
+    assert f'"percentiles":[{end},{end}]' in data
+
+
 def test_a_page_without_a_mistake_says_so(tmp_path: Path) -> None:
-    text = DiagnosisPage(tmp_path).finish(report()).read_text("utf-8")
-    assert "no misclassified picture among 20" in text
-    assert "<li data-group" not in text
+    text = DiagnosisPage(tmp_path, (40, 40)).finish(report()).read_text("utf-8")
+    assert "no misclassified image among 20" in text
+    assert "data.js" not in text, "nothing to show"
 
 
 @pytest.mark.parametrize("count", [1, 30])
@@ -221,5 +241,38 @@ def test_a_narrow_terminal_cuts_nothing(width: int) -> None:
     text = drawn(some(), width)
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
-    for title in ("class", "suspicion", "3 of 17", "recall", "taken", "false alarms", "lured"):
+    for title in ("class", "suspicion", "3 of 17", "recall", "taken", "false", "own", "evidence"):
         assert title in text
+
+
+def second(*groups: Group | None) -> DiagnosisReport:
+    """Errors that another method has put into these groups."""
+    found = report(
+        *(
+            replace(mistake(f"{k}.jpg", 0, 1, Group.BIAS), second_group=group)
+            for k, group in enumerate(groups)
+        )
+    )
+    return replace(found, second_method="gradcam")
+
+
+def test_a_second_method_that_groups_otherwise_is_a_warning(tmp_path: Path) -> None:
+    found = second(Group.BIAS, Group.RELATED, None, Group.BIAS)
+    words = "gradcam puts 1 of 4 misclassified images (25%) into another group than lcam-img"
+    assert disagreement(found) == f"{words}: the groups depend on the method"
+    assert words in drawn(found)
+    content = json.loads(to_json(found))
+    assert content["second_method"] == {"method": "gradcam", "other_group": 1}
+    assert [p["second_group"] for p in content["pictures"]] == ["bias", "related", None, "bias"]
+    lines = list(csv.DictReader(io.StringIO(to_csv(found))))
+    assert [line["second_group"] for line in lines] == ["bias", "related", "", "bias"]
+    text = DiagnosisPage(tmp_path, (40, 40)).finish(found).read_text("utf-8")
+    assert f"<strong>Warning:</strong> {words}" in text
+
+
+def test_a_second_method_that_agrees_is_a_note() -> None:
+    found = second(*[Group.BIAS] * 10)
+    assert disagreement(found) == ""
+    assert "gradcam puts 0 of 10 misclassified images (0%) into another group" in drawn(found)
+    assert "second_method" not in json.loads(to_json(some())), "none was asked"
+    assert disagreement(some()) == ""

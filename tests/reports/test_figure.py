@@ -56,7 +56,7 @@ def test_numbers_stand_below_their_maps(tmp_path: Path) -> None:
     columns = below.any(0).nonzero()[0]
     width = dark.shape[1]
     assert columns.min() > width - 2 * (tile_size(8, 8)[0] + 8), "below the first map"
-    assert columns.max() < width - tile_size(8, 8)[0], "the second picture has none"
+    assert columns.max() < width - tile_size(8, 8)[0], "the second image has none"
 
 
 def test_tiles_have_the_shape_of_what_the_network_sees(tmp_path: Path) -> None:
@@ -71,4 +71,4 @@ def test_tiles_have_the_shape_of_what_the_network_sees(tmp_path: Path) -> None:
         draw_figure(tmp_path / "f.png", examples, [row])
         sizes.append(Image.open(tmp_path / "f.png").size)
     assert sizes[0][0] - sizes[1][0] == 300 - 169
-    assert sizes[1][1] - sizes[0][1] == 2 * (300 - 169), "the picture and one map"
+    assert sizes[1][1] - sizes[0][1] == 2 * (300 - 169), "the image and one map"

@@ -8,6 +8,7 @@ import io
 import json
 import re
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from PIL import Image
 from lcam_cli.measures.measure import Quantity
 from lcam_cli.measures.registry import find_measure
 from lcam_cli.measures.scored import ScoredBatch
-from lcam_cli.reports.gallery import LARGEST_SIDE, PARTS, Gallery, GalleryInfo
+from lcam_cli.reports.entries import LARGEST_SIDE, PARTS
+from lcam_cli.reports.gallery import Gallery, GalleryInfo
 from lcam_cli.reports.page import FILES, PageFolder
 from tests.reports.sample import Between
 
@@ -67,10 +69,10 @@ def written(folder: Path, *batches: ScoredBatch, side: int = 8) -> dict[str, Any
     gallery.finish()
     text = (folder / FILES / "data.js").read_text("ascii")
     # JavaScript, not JSON: the name of the variable, unquoted keys, a comma before the end.
-    found = re.fullmatch(r"var lcamReport=\{run:(.*),entries:\[\n(.*)\]\};\n", text, re.DOTALL)
+    found = re.fullmatch(r"var lcamReport=\{entries:\[\n(.*)\],run:(.*)\};\n", text, re.DOTALL)
     assert found
-    entries = [json.loads(line.removesuffix(",")) for line in found[2].splitlines()]
-    return {"run": json.loads(found[1]), "entries": entries}
+    entries = [json.loads(line.removesuffix(",")) for line in found[1].splitlines()]
+    return {"run": json.loads(found[2]), "entries": entries}
 
 
 def maps_of(folder: Path, entry: int) -> list[np.ndarray[Any, Any]]:
@@ -88,22 +90,35 @@ def test_the_files_say_what_was_measured(tmp_path: Path) -> None:
     data = written(tmp_path, rows)
     assert data["run"]["nus"] == [50, 12.5]
     assert (data["run"]["height"], data["run"]["width"]) == (8, 8)
-    path, picture, index, name, predicted, full, masked, numbers = data["entries"][1]
+    path, picture, index, name, predicted, full, masked, numbers, *others = data["entries"][1]
     assert (path, picture, index, name, predicted) == ("b/c.jpg", 1, 1, "dog", "cat")
+    assert others == [0, "", None], "the predicted class; no original and no label"
     assert full == pytest.approx(rows.full[1], abs=1e-5)
     assert np.array(masked) == pytest.approx(rows.masked[:, :, 1], abs=1e-5)
     first, second = rows.numbers[:, 1, 1], rows.numbers[:, 2, 1]
     expected = np.stack([rows.numbers[:, 0, 1], first - second], 1)
     np.testing.assert_allclose(numbers, expected, atol=0.0051)  # as tables show them
     assert data["run"]["measured"] == [
-        {"measure": "AD", "nu": 50, "lower": True, "digits": 2},
-        {"measure": "between", "nu": None, "lower": False, "digits": 2},
+        {"measure": "AD", "column": "ad_50", "nu": 50, "lower": True, "digits": 2},
+        {"measure": "between", "column": "between", "nu": None, "lower": False, "digits": 2},
     ]
     assert data["entries"][0][4] is None, "the class explained is the predicted one"
     for levels, saliency in zip(maps_of(tmp_path, 1), rows.saliency, strict=True):
         np.testing.assert_array_equal(levels, np.rint(saliency[1] * np.float32(255)))
-    picture_file = Image.open(tmp_path / FILES / "pictures" / "000001.jpg")
+    picture_file = Image.open(tmp_path / FILES / "images" / "000001.jpg")
     assert picture_file.size == (8, 8)
+
+
+def test_maps_of_pixels_are_drawn_to_a_percentile_and_kept_as_they_are(tmp_path: Path) -> None:
+    gallery = Gallery(
+        PageFolder(tmp_path, parts=PARTS), replace(shown(8), methods=["cam", "saliency"])
+    )
+    rows = batch(["a.jpg"])
+    gallery.add(rows)
+    gallery.finish()
+    assert '"percentiles":[null,99]' in (tmp_path / FILES / "data.js").read_text("ascii")
+    for levels, saliency in zip(maps_of(tmp_path, 0), rows.saliency, strict=True):
+        np.testing.assert_array_equal(levels, np.rint(saliency[0] * np.float32(255)))
 
 
 def test_what_is_not_defined_is_null(tmp_path: Path) -> None:
@@ -117,7 +132,7 @@ def test_what_is_not_defined_is_null(tmp_path: Path) -> None:
 def test_the_classes_of_a_picture_share_it(tmp_path: Path) -> None:
     data = written(tmp_path, batch(["a.jpg", "a.jpg"]), batch(["a.jpg", "b.jpg"], seed=1))
     assert [entry[1] for entry in data["entries"]] == [0, 0, 0, 1]
-    assert len(list((tmp_path / FILES / "pictures").iterdir())) == 2
+    assert len(list((tmp_path / FILES / "images").iterdir())) == 2
     assert len(list((tmp_path / FILES / "maps").iterdir())) == 4
 
 
@@ -126,7 +141,7 @@ def test_large_inputs_are_reduced(tmp_path: Path) -> None:
     data = written(tmp_path, batch(["a.jpg"], side), side=side)
     assert (data["run"]["height"], data["run"]["width"]) == (LARGEST_SIDE, LARGEST_SIDE)
     assert {levels.shape for levels in maps_of(tmp_path, 0)} == {(LARGEST_SIDE, LARGEST_SIDE)}
-    assert Image.open(tmp_path / FILES / "pictures" / "000000.jpg").width == LARGEST_SIDE
+    assert Image.open(tmp_path / FILES / "images" / "000000.jpg").width == LARGEST_SIDE
 
 
 def test_names_from_outside_stay_text(tmp_path: Path) -> None:
@@ -170,7 +185,7 @@ def test_rectangles_keep_their_shape(tmp_path: Path) -> None:
     gallery.add(given)
     gallery.finish()
     files = tmp_path / "lcam-files"
-    assert Image.open(files / "pictures" / "000000.jpg").size == (256, 144)
+    assert Image.open(files / "images" / "000000.jpg").size == (256, 144)
     script = (files / "maps" / "000000.js").read_text()
     (encoded,) = json.loads(script[script.index("[") : script.rindex("]") + 1])
     assert Image.open(io.BytesIO(base64.b64decode(encoded))).size == (256, 144)

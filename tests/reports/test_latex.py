@@ -17,7 +17,7 @@ def test_to_the_letter() -> None:
     assert text.splitlines()[1:] == [
         r"\begin{tabular}{lrrrrr}",
         r"\hline",
-        r"method & AD(100) & IC(100) & \#FW & mean V & images/s \\",
+        r"method & AD(100) $\downarrow$ & IC(100) $\uparrow$ & \#FW & mean V & images/s \\",
         r"\hline",
         r"a\_b\&c & \textbf{10.00} & \underline{5.00} & 1 & 0.123 & 61.2 \\",
         r"gradcam & \underline{11.00} & \textbf{6.00} & 1 & 0.123 & 61.2 \\",

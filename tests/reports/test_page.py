@@ -26,10 +26,10 @@ def test_a_folder_with_something_in_it_is_refused_unless_asked(tmp_path: Path) -
     with pytest.raises(LcamError, match="is not empty"):
         check_page_folder(folder, "--report", overwrite=False)
     check_page_folder(folder, "--report", overwrite=True)
-    with pytest.raises(LcamError, match="no folder"):
+    with pytest.raises(LcamError, match="not a folder"):
         check_page_folder(folder / "notes.txt", "--report", overwrite=True)
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(LcamError, match="no folder"):
+    with pytest.raises(LcamError, match="not a folder"):
         check_page_folder(tmp_path / "dangling", "--report", overwrite=True)
 
 

@@ -1,9 +1,10 @@
-"""The file of every picture's numbers: what it holds, and that half of one is none."""
+"""The file of every image's numbers: what it holds, and that half of one is none."""
 
 from __future__ import annotations
 
 import csv
 import errno
+import json
 import tracemalloc
 from contextlib import suppress
 from dataclasses import replace
@@ -55,6 +56,8 @@ def read(target: Path) -> list[dict[str, Any]]:
     if target.suffix == ".parquet":
         table = pytest.importorskip("pyarrow.parquet").read_table(target)
         return list(table.to_pylist())
+    if target.suffix == ".json":
+        return list(json.loads(target.read_text("utf-8")))
     kinds = {"path": str, "class_name": str, "method": str, "flat": "true".__eq__}
 
     def value(name: str, text: str) -> object:
@@ -65,7 +68,7 @@ def read(target: Path) -> list[dict[str, Any]]:
         return [{k: value(k, text) for k, text in line.items()} for line in csv.DictReader(file)]
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])
 def test_a_line_a_picture_class_and_method(tmp_path: Path, suffix: str) -> None:
     if suffix == ".parquet":
         pytest.importorskip("pyarrow")
@@ -78,7 +81,7 @@ def test_a_line_a_picture_class_and_method(tmp_path: Path, suffix: str) -> None:
         *("path", "class_index", "class_name", "predicted_index", "true_index", "method"),
         *("score", "score_100", "score_12.5", "ad_12.5", "between", "mean_saliency", "flat"),
     ]
-    names = METHODS if suffix == ".parquet" else ["cam", "'=cmd()"]
+    names = METHODS if suffix != ".csv" else ["cam", "'=cmd()"]
     assert [(line["path"], line["class_index"], line["method"]) for line in lines] == [
         (path, k, name)
         for path, k in [("a.jpg", 0), ("a.jpg", 1), ("ü/=b.jpg", 2), ("c.jpg", 0)]
@@ -101,7 +104,7 @@ def test_a_line_a_picture_class_and_method(tmp_path: Path, suffix: str) -> None:
                 assert line["ad_12.5"] == pytest.approx(given.numbers[m, 0, b], rel=1e-6)
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])
 def test_half_a_file_is_none(tmp_path: Path, suffix: str) -> None:
     if suffix == ".parquet":
         pytest.importorskip("pyarrow")

@@ -93,8 +93,10 @@ def test_names_from_outside_stay_text(tmp_path: Path, where: str) -> None:
     )
     text = page(tmp_path, measured)
     found = tags(text)
-    assert not [tag for tag, given in found if tag == "img" or "onerror" in given]
+    images = [given for tag, given in found if tag == "img"]
+    assert [given.get("id") for given in images] == ["viewer-image"], "ours, and no other"
+    assert not [tag for tag, given in found if "onerror" in given]
     scripts = [given for tag, given in found if tag == "script"]
-    assert len(scripts) == 5
+    assert len(scripts) == 9
     assert all((given["src"] or "").startswith("lcam-files/") for given in scripts)
     assert html.escape(NASTY, quote=False).split("{{")[1].strip() in text.replace("&#34;", '"')

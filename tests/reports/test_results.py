@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from lcam_cli.measures.accuracy import Accuracy, best_classes
-from lcam_cli.reports.results import nu_key, to_json
+from lcam_cli.reports.nu_key import nu_key
+from lcam_cli.reports.results import to_json
 from lcam_cli.reports.table import caption
 from lcam_cli.version import __version__
 from tests.reports.sample import FOUR, results, row

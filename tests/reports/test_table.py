@@ -53,7 +53,7 @@ def test_a_nu_that_a_row_lacks_is_left_blank() -> None:
 def test_markdown_to_the_letter() -> None:
     text = to_markdown(results(row("a|b", (10.0, 5.0)), row("gradcam", (11.0, 6.0))))
     assert text == (
-        "| method | AD(100) | IC(100) | #FW | mean V | images/s |\n"
+        "| method | AD(100) ↓ | IC(100) ↑ | #FW | mean V | images/s |\n"
         "| --- | ---: | ---: | ---: | ---: | ---: |\n"
         "| a\\|b | **10.00** | <u>5.00</u> | 1 | 0.123 | 61.2 |\n"
         "| gradcam | <u>11.00</u> | **6.00** | 1 | 0.123 | 61.2 |\n"
@@ -75,7 +75,7 @@ def test_markdown_keeps_its_columns_whatever_a_measure_is_called() -> None:
     name = "a|b\nc"
     one = Row("m", Scores({}, {name: Score(1.0, None)}), 1, 0.5, 9.0)
     head = to_markdown(replace(results(), rows=[one], measures=[Plain(name)])).splitlines()[0]
-    assert r"| a\|b\nc |" in head
+    assert r"| a\|b\nc ↑ |" in head
 
 
 def test_csv_has_a_line_a_method_and_nu() -> None:
@@ -131,17 +131,18 @@ def test_a_narrow_terminal_cuts_nothing(width: int) -> None:
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
     for column in columns(FOUR):
-        assert column.title in text
+        for part in (column.measure, column.better, *([f"({column.nu:g})"] if column.nu else [])):
+            assert part in " ".join(text.split())
         for cell in column.cells:
             assert cell in text
     assert text.count("650 images") == 1
-    assert text.count("gradcam") == (1 if width == 200 else 2)
+    assert text.count("gradcam") == (2 if width == 60 else 1)
 
 
 def test_what_a_speed_is_of_and_what_hides_is_said() -> None:
     scored = replace(FOUR, speed="scored", mask_space="normalized")
     assert "| scored/s |" in to_markdown(scored)
-    assert "; hidden with the mean colour; " in caption(scored)
+    assert "; hidden pixels have the mean colour; " in caption(scored)
     assert "| images/s |" in to_markdown(FOUR)
     long = replace(FOUR, weights=f"sha256:{'0123456789abcdef' * 4}", images=1)
     assert ", sha256:0123456789ab, " in caption(long)
@@ -210,29 +211,56 @@ def test_intervals_are_not_cut_either(width: int) -> None:
     )
 
 
+def heads(results: Results, width: int | None) -> list[list[str]]:
+    """The words of each table's head, from its first or its first two lines, without arrows."""
+    console = Console(file=io.StringIO(), width=width or 1000)
+    console.print(to_rich(results, width))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert width is None or max(map(len, lines)) <= width
+    found = []
+    for k, line in enumerate(lines):
+        words = f"{lines[k - 1]} {line}".translate(str.maketrans("┃┏┳┓━↓↑", " " * 7)).split()
+        if "method" in words and "method" in line.split()[:2]:
+            found.append([word for word in words if word != "method"])
+    return found
+
+
 @pytest.mark.parametrize("width", [80, 120, 160, 400])
 def test_many_measures_are_parted_by_sense(width: int) -> None:
-    measured = many()
-    console = Console(file=io.StringIO(), width=width)
-    console.print(to_rich(measured, width))
-    text = console.file.getvalue()  # type: ignore[attr-defined]
-    assert max(map(len, text.splitlines())) <= width
-    heads = [line.replace("┃", " ").split() for line in text.splitlines() if line.startswith("┃")]
-    assert all(head[0] == "method" for head in heads)
-    titles = " ".join(column.title for column in list(columns(measured))[1:]).split()
-    assert [word for head in heads for word in head[1:]] == titles, "every column once, in order"
+    parted = heads(many(), width)
+    titles = " ".join(
+        column.title if width == 400 or column.nu is None else f"{column.measure} ({column.nu:g})"
+        for column in list(columns(many()))[1:]
+    ).split()
+    assert sorted(word for head in parted for word in head) == sorted(titles), "each column once"
     if width == 400:
-        assert len(heads) == 1
+        assert len(parted) == 1
         return
-    of_costs = next(head for head in heads if "#FW" in head)
-    assert not {"iou", "AD(15)"} & set(of_costs), "what maps cost stands alone"
-    if width == 80:
-        assert heads[0][1:] == ["AD(100)", "IC(100)", "AG(100)"]
-        assert heads[1][1:] == ["AD(50)", "IC(50)", "AG(50)"]
-    if width == 120:
-        assert heads[0][1:4] == ["AD(100)", "IC(100)", "AG(100)"]
-        assert heads[0][-1] == "AG(15)"
-        assert heads[1][1] == "insertion"
+    of_costs = next(head for head in parted if "#FW" in head)
+    assert not {"iou", "AD"} & set(of_costs), "what maps cost stands alone"
+    assert parted[0][:9] == ["AD", "IC", "AG"] * 3
+    assert parted[1][0] == "insertion"
+
+
+def test_a_default_run_fits_80_columns_with_all_its_measures_side_by_side() -> None:
+    usual = many()
+    usual = replace(usual, measures=usual.measures[:3])
+    assert [len(head) for head in heads(usual, 80)] == [18, 4]
+
+
+def test_a_pipe_marks_the_best_and_says_what_signs_mean() -> None:
+    console = Console(file=io.StringIO(), width=1000)
+    console.print(to_rich(FOUR, None))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert " 8.74* " in text
+    assert " 12.96 " in text
+    assert "↓ lower is better, ↑ higher is better, * best\n" in text
+    assert "#FW: forward passes a map costs, mean V: mean of the maps, 0 to 1\n" in text
+    console = Console(file=io.StringIO(), width=1000)
+    console.print(to_rich(FOUR, 1000))
+    terminal = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "*" not in terminal
+    assert "bold: best, underlined: second" in terminal
 
 
 def test_many_measures_are_three_tables_in_markdown() -> None:
@@ -260,6 +288,6 @@ def test_intervals_stand_with_their_numbers_where_they_are_wanted() -> None:
 
 def test_whole_pixels_are_said_in_the_caption_and_in_csv() -> None:
     whole = replace(FOUR, keep="whole")
-    assert "; kept pixels shown whole; " in caption(whole)
+    assert "; kept pixels unchanged; " in caption(whole)
     assert "shown whole" not in caption(FOUR)
     assert {line["keep"] for line in csv.DictReader(io.StringIO(to_csv(whole)))} == {"whole"}

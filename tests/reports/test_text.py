@@ -27,6 +27,6 @@ def test_anything_becomes_one_line_that_can_be_encoded(text: str) -> None:
 
 def test_what_tiles_is_said_and_nothing_of_what_does_not() -> None:
     assert tiled_words({"cam": None, "rise": None}) == []
-    assert tiled_words({"cam": "asked", "rise": None}) == ["cells tile the picture (--no-align)"]
+    assert tiled_words({"cam": "asked", "rise": None}) == ["cells tile the image (--no-align)"]
     (words,) = tiled_words({"cam": None, "tame": "unknown", "sise": "unknown"})
-    assert words == "not aligned: tame, sise (where the cells lie is not known)"
+    assert words == "not aligned: tame, sise (the positions of the cells are not known)"

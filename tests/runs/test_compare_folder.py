@@ -63,7 +63,7 @@ def test_the_results_and_files_are_the_commands(folder: Path, lcam: Lcam) -> Non
     assert (ours.left_out, ours.interrupted, ours.is_first) == ((), False, True)
     assert ours.page == Path("page/index.html")
     assert all(path.exists() for path in (ours.page, files["out"], files["figure"]))
-    assert "the maps of all methods are in m.h5" in said
+    assert "wrote the maps of all methods to m.h5" in said
     assert {p.what for p in seen} == {"gradcam, gradcam++, random", "report"}
     assert [p.done for p in seen if p.what == "report"][-1] == 10
     with pytest.raises(LcamError, match=r"m\.h5 exists"):
@@ -91,7 +91,7 @@ def test_warnings_go_to_the_callback_and_the_log_is_left_as_it_was(
 
 
 class Slow(GradCam):
-    """Counts the pictures it explains, and interrupts the run where it is told to."""
+    """Counts the images it explains, and interrupts the run where it is told to."""
 
     name, forward_passes = "slow", 9
 
@@ -114,7 +114,7 @@ def test_an_interrupted_comparison_goes_on(folder: Path, monkeypatch: pytest.Mon
     whole = compare_folder("photos", options("quick", "slow", state=Path("other")))
     assert (quick.count, slow.count) == (10, 10)
     slow.interrupts = True
-    with pytest.raises(KeyboardInterrupt, match="what was finished is saved in runs/compare/"):
+    with pytest.raises(KeyboardInterrupt, match="finished results are saved in runs/compare/"):
         compare_folder("photos", options("quick", "slow"))
     slow.interrupts = False
     asked = iter([False, True])
@@ -129,7 +129,7 @@ def test_an_interrupted_comparison_goes_on(folder: Path, monkeypatch: pytest.Mon
         "photos", options("quick", "slow", resume=True), reporter=Reporter(on_info=said.append)
     )
     assert (quick.count, slow.count) == (20, 28)
-    assert "taken over from an earlier run: quick, random" in said
+    assert "reused from an earlier run: quick, random" in said
     assert comparable(rest.results) == comparable(whole.results)
 
 
@@ -141,7 +141,7 @@ def test_a_ctrl_c_before_anything_is_begun_stays_one(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "told"),
-    [({"nu": (0.0,)}, "ν = 0 is not above 0"), ({"metrics": ("insertoin",)}, "is no measure")],
+    [({"nu": (0.0,)}, "ν = 0 is not above 0"), ({"metrics": ("insertoin",)}, "is not a measure")],
 )
 def test_options_that_there_are_not(wrong: dict[str, Any], told: str) -> None:
     with pytest.raises(LcamError, match=told):

@@ -196,7 +196,7 @@ def test_a_part_that_vanishes_is_named(paths: list[str], tmp_path: Path) -> None
     do(run, run.plan(resume=False))
     for file in run.comparison.state.folder.glob("*.npz"):
         file.write_bytes(b"")
-    with pytest.raises(LcamError, match=r"pictures 0 to 11 of gradcam cannot be read any more"):
+    with pytest.raises(LcamError, match=r"images 0 to 11 of gradcam can no longer be read"):
         run.collect(untold)
 
 
@@ -227,7 +227,7 @@ def test_a_method_is_given_up_where_no_rank_could_use_it(paths: list[str], tmp_p
         candidate = first.comparison.candidates[-1]
         if one_does:
             assert not candidate.failed
-            why = "sulking: it explained no picture (it sulks)"
+            why = "sulking: it could not explain any image (it sulks)"
             assert told == [Skipped(paths[i], why) for i in range(6) if i != 5]
             assert candidate.scores.scored.nonzero()[0].tolist() == [6, 7, 8, 9, 10]
         else:
@@ -237,7 +237,7 @@ def test_a_method_is_given_up_where_no_rank_could_use_it(paths: list[str], tmp_p
 
 
 def test_a_part_is_tried_to_its_end(paths: list[str], tmp_path: Path) -> None:
-    """Though a method fails on so many pictures that one process would give it up."""
+    """Though a method fails on so many images that one process would give it up."""
     more = write_pictures(tmp_path / "more", 24)
 
     class FailsOnSome(GradCam):

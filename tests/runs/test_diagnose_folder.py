@@ -21,7 +21,7 @@ lcam = job.lcam
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Four classes in four folders, three pictures each; the network is right on some."""
+    """Four classes in four folders, three images each; the network is right on some."""
     job.begin(tmp_path, monkeypatch, OWN, 0)
     for c in range(4):
         write_pictures(tmp_path / "photos" / str(c), 3, seed=c)

@@ -41,7 +41,7 @@ COMMAND += ["--image-size", "32", "--device", "cpu", "--batch-size", "4", "--wor
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder: ten pictures, and one that cannot be read."""
+    """The working folder: ten images, and one that cannot be read."""
     job.begin(tmp_path, monkeypatch, "from tests.tiny import tiny_network as net\n", 10)
     (tmp_path / "photos" / "broken.jpg").write_bytes(b"no picture")
     return tmp_path

@@ -53,8 +53,8 @@ def engine() -> Engine:
 def test_a_long_run_is_told_what_bf16_would_give(engine: Engine, said: Listener) -> None:
     hint_at_bf16(engine, EngineOptions(), MANY_PASSES, "it costs this", said.reporter())
     assert said.info == [
-        "this processor computes bf16: --precision bf16 would be about 1.7 times as fast; it costs "
-        "this (docs/precision.md)"
+        "this processor has bf16 instructions: --precision bf16 would be about 1.7 times as fast; "
+        "it costs this (docs/precision.md)"
     ]
     assert not said.warnings
 

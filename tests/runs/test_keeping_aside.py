@@ -1,4 +1,4 @@
-"""``lcam train`` keeps pictures aside, and leaves the better of its start and what it learned."""
+"""``lcam train`` keeps images aside, and leaves the better of its start and what it learned."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 class Said:
     """A reporter's callbacks, and what they were given.
 
-    That the pictures are few and look alike to the tiny network is left out.
+    That the images are few and look alike to the tiny network is left out.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class Said:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """60 pictures of the demo, whose classifier knows them; 12 of them are kept aside."""
+    """60 images of the demo, whose classifier knows them; 12 of them are kept aside."""
     folder = tmp_path_factory.mktemp("demo")
     write_demo_pictures(folder, per_class=6, seed=1)
     return folder
@@ -106,7 +106,7 @@ def test_what_got_worse_is_not_kept(demo: Path) -> None:
     assert result.selection is not None
     assert (result.selection.chosen, result.selection.paid) == ("start", False)
     assert said.lines[-1].startswith("training did not pay: ")
-    assert "higher than where it started, which is therefore kept" in said.lines[-1]
+    assert "higher than where it started, so the start is kept" in said.lines[-1]
     linear = load_backbone("lcam-demo").linear_head()
     assert linear is not None
     ratio = load_file(result.attention)["weight"] / linear.weight.detach()
@@ -146,7 +146,7 @@ def test_of_few_pictures_none_is_kept_aside_and_that_is_said(pictures: int) -> N
     assert result.selection is None
     (warning,) = said.warnings
     assert "too few to keep some aside" in warning
-    assert "whether training pays will not be known" in warning
+    assert "so lcam cannot tell whether training helps" in warning
     assert said.counts[-1].total == pictures
     assert not Path("run/selection.json").exists()
     settings = load_attention(result.attention).settings
@@ -192,11 +192,11 @@ def test_the_share_is_checked(share: object) -> None:
 
 
 def test_a_trained_head_is_another_classifier(lcam: Lcam) -> None:
-    with pytest.raises(LcamError, match="--keep-aside does not go with --train-head"):
+    with pytest.raises(LcamError, match="--keep-aside cannot be used with --train-head"):
         TrainOptions(mode="bla", train_head=True, keep_aside=0.2)
     ended = lcam(*COMMAND, "--mode", "bla", "--train-head", "--keep-aside", "0.2")
     assert ended.code == 2
-    assert "--keep-aside does not go with --train-head" in ended.err
+    assert "--keep-aside cannot be used with --train-head" in ended.err
 
 
 def test_the_command_says_it_and_quiet_silences_it(lcam: Lcam) -> None:
@@ -204,10 +204,11 @@ def test_the_command_says_it_and_quiet_silences_it(lcam: Lcam) -> None:
     assert ended.code == 0
     assert ended.out == "run\n"
     lines = ended.err.splitlines()
+    assert lines.pop().startswith("next: lcam explain ")
     assert lines[-5].startswith("on 4 images kept aside, Average Drop")
     assert lines[-4].startswith("  learned  ")
     assert lines[-1].startswith("training ")
-    assert lines[-1].endswith("; 4 images tell little")
+    assert lines[-1].endswith("; 4 images are few for this comparison")
     assert any(line.startswith("choose: 12/12 maps") for line in lines)
     with safe_open("run/attention.safetensors", framework="pt") as file:
         training = json.loads(file.metadata()["training"])
@@ -262,7 +263,7 @@ def test_a_stopped_run_leaves_the_same_bytes(mode: str) -> None:
 
 def test_with_another_share_it_is_another_run() -> None:
     assert train_attention("photos", TINY, stop=lambda: True).interrupted
-    with pytest.raises(LcamError, match="other settings or pictures"):
+    with pytest.raises(LcamError, match="other settings or images"):
         train_attention("photos", replace(TINY, resume=True, keep_aside=0.4))
     assert not train_attention("photos", replace(TINY, resume=True)).interrupted
 
@@ -289,6 +290,6 @@ def test_where_none_of_them_can_be_read_what_was_learned_is_kept_and_nothing_is_
     assert result.skipped == 4
     assert result.selection is None
     assert said.warnings[-1] == (
-        "none of the 4 images kept aside could be scored: whether training paid is not known"
+        "none of the 4 images kept aside could be scored: lcam cannot tell whether training helped"
     )
     assert json.loads(Path("run/selection.json").read_text()) == {"kept_aside": 4, "pictures": 0}

@@ -54,7 +54,7 @@ def test_two_overlapping_runs_in_threads(caplog: pytest.LogCaptureFixture) -> No
         rest = [f"of {name}, alone"] if name == "b" else []
         assert said[:-1] == [f"of {name}", f"of {name}, written", *rest]
         assert (
-            f"1 picture uses less than an eighth of the range of its type (e.g. {name}.png"
+            f"1 image uses less than an eighth of the range of its type (e.g. {name}.png"
             in (said[-1])
         )
     assert not caplog.records

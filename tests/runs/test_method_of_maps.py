@@ -124,9 +124,9 @@ def test_a_trained_attention_is_found_or_named(attention: Path, lcam: Lcam) -> N
     *_, error, hint = gone.err.splitlines()
     assert error == (
         "error: coherency, adcc, sensitivity: the attention that maps.h5 was made with is not "
-        "under runs/"
+        "in runs/"
     )
-    assert hint == "say where it is: --attention FILE"
+    assert hint == "pass its file: --attention FILE"
     moved = evaluated(lcam, "--attention", "elsewhere")
     assert rows_of(moved)["lcam-img"]["coherency"] == found["coherency"]
     named = evaluated(lcam, "--attention", "elsewhere/attention.safetensors")
@@ -139,7 +139,7 @@ def test_another_attention_is_refused(attention: Path, lcam: Lcam) -> None:
     done = evaluated(lcam, "--attention", "runs/other")
     assert done.code == 2
     assert "maps.h5 was made with another attention than runs/other/attention.saf" in done.err
-    assert "give the one of SHA-256 " in done.err
+    assert "pass the one with SHA-256 " in done.err
     rows_of(evaluated(lcam))  # the right one is found, though it is not the newest
     assert lcam("evaluate", "--attention", "no", *EVALUATE, "--metrics", "adcc").code == 2
     unused = lcam("evaluate", "--attention", "no", *EVALUATE)
@@ -159,14 +159,14 @@ def test_another_method_is_told_before_any_work(folder: Path, lcam: Lcam) -> Non
     assert (done.code, done.out) == (2, "")
     *_, error, hint = done.err.splitlines()
     assert error.startswith(
-        "error: coherency, adcc, sensitivity: layercam as it is here is not the method of the "
-        "maps in maps.h5: they differ by "
+        "error: coherency, adcc, sensitivity: layercam does not reproduce the maps in "
+        "maps.h5: they differ by "
     )
-    assert hint.endswith("make the maps anew with lcam explain")
+    assert hint.endswith("write the maps again with lcam explain")
     assert not Path("page").exists()
     some = evaluated(lcam, metrics="all")
-    assert "warning: left out coherency, adcc, sensitivity: layercam as it is" in some.err
-    assert some.err.count("left out coherency") == 1
+    assert "warning: skipped coherency, adcc, sensitivity: layercam does not" in some.err
+    assert some.err.count("skipped coherency") == 1
     assert set(AGAIN).isdisjoint(rows_of(some)["layercam"])
     assert "sparseness" in rows_of(some)["layercam"]
     assert evaluated(lcam, metrics="all,adcc").code == 2, "it is named"
@@ -175,13 +175,13 @@ def test_another_method_is_told_before_any_work(folder: Path, lcam: Lcam) -> Non
 @pytest.mark.parametrize(
     ("said", "params", "told"),
     [
-        ("theirs", "{}", "theirs, which made maps.h5, cannot be made again: unknown method"),
+        ("theirs", "{}", "theirs, which made maps.h5, cannot be created again: unknown method"),
         ("rise", '{"masks": 10, "cells": 100000}', "is of 10 masks of 100000×100000 cells"),
         ("rise", '{"masks": "x"}', "masks of rise in maps.h5 cannot be 'x'"),
         ("rise", '{"masks": 4, "p": 0}', "RISE with p = 0"),
-        ("random", '{"seed": -1}', "was made by random with seed -1, which is 0 here"),
-        ("smoothgradcam++", '{"copies": 3}', "with copies 3, which is 25 here"),
-        ("lcam-img", "{}", "the attention that maps.h5 was made with is not under runs/"),
+        ("random", '{"seed": -1}', "was made by random with seed -1, but here it is 0"),
+        ("smoothgradcam++", '{"copies": 3}', "with copies 3, but here it is 25"),
+        ("lcam-img", "{}", "the attention that maps.h5 was made with is not in runs/"),
         ("lcam-img", '{"attention": ["x"]}', "the attention that maps.h5 was made with is not"),
     ],
 )
@@ -280,7 +280,7 @@ def test_the_reporter_is_told_what_is_left_out(folder: Path, lcam: Lcam) -> None
     )
     found = evaluate_maps("maps.h5", options, reporter=Reporter(on_warning=warned.append))
     assert found.results is not None
-    assert warned[0].startswith("left out coherency, adcc, sensitivity: theirs, which made maps")
+    assert warned[0].startswith("skipped coherency, adcc, sensitivity: theirs, which made maps")
 
 
 def test_a_packages_method_is_made_again_while_it_is_there(
@@ -292,13 +292,13 @@ def test_a_packages_method_is_made_again_while_it_is_there(
     monkeypatch.setattr("lcam_mine.Mine.failing", True)
     failing = evaluated(lcam)
     assert failing.code == 2
-    assert "mine explains none of the first pictures of maps.h5 again" in failing.err
+    assert "mine cannot explain any of the first images of maps.h5 again" in failing.err
     assert "mine fails when it explains again: the plug-in mine failed: OSError" in failing.err
     monkeypatch.undo()
     monkeypatch.chdir(folder)
     gone = evaluated(lcam)
     assert gone.code == 2
-    assert "mine, which made maps.h5, cannot be made again: unknown method 'mine'" in gone.err
+    assert "mine, which made maps.h5, cannot be created again: unknown method 'mine'" in gone.err
     assert set(AGAIN).isdisjoint(rows_of(evaluated(lcam, metrics="all"))["mine"])
 
 
@@ -309,14 +309,14 @@ def test_what_fails_on_a_masked_picture_costs_that_number_alone(
     install("lcam_mine", fails_when_dark, {"mine": "lcam_mine:make"})
     explained(lcam, "--method", "mine", *WORDS, *EXACT)
     with h5py.File("maps.h5", "r+") as file:
-        file["saliency"][5] *= 0.05  # so that one picture is dark behind its map
+        file["saliency"][5] *= 0.05  # so that one image is dark behind its map
     done = evaluated(lcam, "--nu", "50")
     assert done.code == 0, done.err
     content = json.loads(done.out)
     assert content["images"] == 6
     assert content["undefined"]["coherency"] == 1
     assert content["undefined"]["adcc"] == 1
-    assert "1 map left out: flat, or what they show has a flat map or none" in done.err
+    assert "1 map skipped: flat, or the masked image has a flat map or none" in done.err
     assert done.err.count("mine fails when it explains again: ") == 1
     assert rows_of(done)["mine"]["sensitivity"]["mean"] is not None
 
@@ -327,4 +327,4 @@ def test_an_attention_that_no_measure_needs_is_not_silently_passed_over(
     explained(lcam, "--method", "gradcam", *WORDS)
     done = evaluated(lcam, "--attention", "nowhere", metrics="ag")
     assert done.code == 0
-    assert "--attention nowhere is not looked at: no measure of this run has" in done.err
+    assert "--attention nowhere is not used: no measure of this run explains again" in done.err

@@ -94,12 +94,12 @@ def test_where_none_fits_each_says_how_it_differs(runs: None) -> None:
     with pytest.raises(LcamError) as caught:
         newest_run("lcam-img", of(backbone="vgg16"), Console())
     assert caught.value.what == (
-        "no trained attention for lcam-img under runs/ that fits: runs/newest is of bla, not "
-        "lcam-img; runs/fm is of lcam-fm, not lcam-img; runs/img is of backbone resnet18, not "
+        "no trained attention for lcam-img under runs/ that fits: runs/newest is for bla, not "
+        "lcam-img; runs/fm is for lcam-fm, not lcam-img; runs/img is for backbone resnet18, not "
         "vgg16 …"
     )
     assert "lcam train" in caught.value.hint
-    with pytest.raises(LcamError, match="runs/fm is of weights none:seed=0, not IMAGENET1K_V2"):
+    with pytest.raises(LcamError, match="runs/fm is for weights none:seed=0, not IMAGENET1K_V2"):
         newest_run("lcam", of(weights="IMAGENET1K_V2"), Console())
     with pytest.raises(LcamError, match="no trained attention for amg under runs/ that fits"):
         newest_run("amg", NOTHING, Console())
@@ -111,7 +111,7 @@ def test_a_damaged_run_is_told_and_passed_over(
     (Path("runs") / "newest" / FILE_NAME).write_bytes(b"no safetensors")
     assert newest_run(None, NOTHING, Console()).path.parent.name == "fm"
     told = capsys.readouterr().err.splitlines()
-    assert told[0].startswith("warning: passed over runs/newest: ")
+    assert told[0].startswith("warning: skipped runs/newest: ")
     assert told[1] == "using runs/fm, the newest run that fits"
 
 
@@ -132,7 +132,7 @@ def test_the_commands_take_the_run_that_fits(
     done = lcam("explain", "photos", "--overwrite", "--backbone", "own.py:net", "--layer", "0")
     assert done.code == 2
     assert (
-        "that fits: runs/own.py-other-img is of backbone own.py:other, not own.py:net" in done.err
+        "that fits: runs/own.py-other-img is for backbone own.py:other, not own.py:net" in done.err
     )
     done = lcam("compare", "photos", *net, "--no-floor")
     assert done.code == 0, done.err

@@ -56,7 +56,7 @@ def test_no_field_takes_anything(kind: Any) -> None:
         with pytest.raises(LcamError) as refused:
             kind(**{field.name: object()})
         assert refused.value.what.startswith(f"{kind.__name__}.{field.name} cannot be <object")
-        assert refused.value.hint.startswith("give ")
+        assert refused.value.hint.startswith("pass ")
 
 
 def test_the_message_says_what_to_give() -> None:
@@ -64,11 +64,11 @@ def test_the_message_says_what_to_give() -> None:
         EvaluateOptions(mask_space="pixels")  # type: ignore[arg-type]
     assert (refused.value.what, refused.value.hint) == (
         "EvaluateOptions.mask_space cannot be 'pixels'",
-        "give 'pixel' or 'normalized'; did you mean 'pixel'?",
+        "pass 'pixel' or 'normalized'; did you mean 'pixel'?",
     )
     with pytest.raises(LcamError) as refused:
         ExplainOptions(top_k=0)
-    assert str(refused.value) == "ExplainOptions.top_k cannot be 0\ngive a whole number from 1"
+    assert str(refused.value) == "ExplainOptions.top_k cannot be 0\npass a whole number from 1"
 
 
 WRONG: list[tuple[Any, dict[str, Any]]] = [
@@ -83,7 +83,7 @@ WRONG: list[tuple[Any, dict[str, Any]]] = [
     (BackboneOptions, {"window": (float("nan"), 5)}),
     (BackboneOptions, {"window": "whole"}),
     (BackboneOptions, {"std": (0.5, 0.5, float("nan"))}),
-    (BackboneOptions, {"fit": "pad"}),
+    (BackboneOptions, {"fit": "border"}),
     (BackboneOptions, {"activation": "relu"}),
     (BackboneOptions, {"classes": ["a", "b"]}),
     (EngineOptions, {"batch_size": 0}),
@@ -194,7 +194,7 @@ def test_arguments_of_a_wrong_kind(
     ):
         with pytest.raises(LcamError, match=rf"^{named} cannot be "):
             function(*words, **wrong)
-    with pytest.raises(LcamError, match="give its is_set"):
+    with pytest.raises(LcamError, match="pass its is_set"):
         function(*words, stop=threading.Event())
     for inputs in (None, 3, [3], b"photos", np.zeros((2, 3))):
         with pytest.raises(LcamError, match=r"^(images|data|maps) cannot be "):

@@ -1,4 +1,4 @@
-"""Overlays of a whole run: of pictures that are read once, on the disk before their rows are."""
+"""Overlays of a whole run: of images that are read once, on the disk before their rows are."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OPTIONS = ExplainOptions(
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder: ten pictures, and one that cannot be read."""
+    """The working folder: ten images, and one that cannot be read."""
     job.begin(tmp_path, monkeypatch, "from tests.tiny import tiny_network as net\n", COUNT)
     (tmp_path / "photos" / "broken.jpg").write_bytes(b"no picture")
     return tmp_path
@@ -57,7 +57,7 @@ def test_every_picture_is_drawn_by_the_process_that_has_read_it(
     with monkeypatch.context() as patch:
         patch.setattr(Decoder, "do", noted)
         explain_folder("photos", options=OPTIONS)
-    assert kept == [True] * COUNT, "one task for the two classes of a picture"
+    assert kept == [True] * COUNT, "one task for the two classes of an image"
     written = files(folder / "overlays")
     assert len(written) == 2 * COUNT
     # Where there is no room to keep any, they are read again, and drawn the same.

@@ -56,7 +56,7 @@ def test_a_stopped_run_goes_on_where_it_was() -> None:
     assert not stopped.attention.exists()
     warnings: list[str] = []
     Path("photos/999.jpg").write_bytes(b"no picture")
-    with pytest.raises(LcamError):  # with another picture it is another run
+    with pytest.raises(LcamError):  # with another image it is another run
         train_attention("photos", replace(OPTIONS, resume=True))
     Path("photos/999.jpg").unlink()
     reporter = Reporter(on_warning=warnings.append)
@@ -72,17 +72,15 @@ def test_pictures_that_cannot_be_read_are_told_and_counted() -> None:
     assert result.skipped == 1
     begun = [line.partition(":")[0] for line in warnings]
     assert [line for line in begun if "broken.jpg" in line] == ["skipped photos/broken.jpg"]
-    assert [line for line in begun if "too few" in line] == [
-        "11 pictures are too few to learn from"
-    ]
+    assert [line for line in begun if "too few" in line] == ["11 images are too few to learn from"]
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"train_head": True}, "--train-head does not go with --mode img"),
+        ({"train_head": True}, "--train-head cannot be used with --mode img"),
         ({"mode": "bla-t"}, "--mode bla-t trains the classifier's head"),
-        ({"labels": "folders"}, "--labels goes with --train-head alone"),
+        ({"labels": "folders"}, "--labels can only be used with --train-head"),
     ],
 )
 def test_what_does_not_go_together_is_refused_at_once(

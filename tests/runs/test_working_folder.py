@@ -39,7 +39,7 @@ GROUPS: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder, with four classes of three pictures, and ``elsewhere`` beside it."""
+    """The working folder, with four classes of three images, and ``elsewhere`` beside it."""
     here = tmp_path / "here"
     here.mkdir()
     (tmp_path / "elsewhere").mkdir()

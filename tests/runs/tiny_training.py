@@ -18,5 +18,5 @@ WORDS += ["--device", "cpu", "--batch-size", "4", "--workers", "1"]
 
 
 def begin(folder: Path, monkeypatch: pytest.MonkeyPatch, pictures: int) -> None:
-    """Go into a folder with the network and so many pictures."""
+    """Go into a folder with the network and so many images."""
     job.begin(folder, monkeypatch, "from tests.tiny import tiny_network as net\n", pictures)

@@ -85,7 +85,7 @@ def test_two_ranks_write_what_one_process_writes(
     assert lcam(*EXPLAIN) == 2
     assert "maps.h5 exists" in capfd.readouterr().err
     assert lcam(*EXPLAIN, "--resume") == 3
-    assert "complete already" in capfd.readouterr().err
+    assert "already complete" in capfd.readouterr().err
     for shard in folder.glob("maps.from-*.h5"):
         shard.unlink()
     assert_same(folder / "plain.h5", folder / "whole.h5")
@@ -112,7 +112,7 @@ def test_one_process_finishes_what_shards_have_begun(
     first, second = folder / "maps.from-0000000.h5", folder / "maps.from-0000016.h5"
     (folder / "maps.0-of-2.h5").rename(first)
     (folder / "maps.1-of-2.h5").rename(second)
-    # 16 pictures with the unreadable one; of 9 rows the first two batches of four are whole.
+    # 16 images with the unreadable one; of 9 rows the first two batches of four are whole.
     _cut(first, 9)
     with h5py.File(first, "r+", locking=False) as file:
         file["saliency"][0] = 0.5  # to be found again
@@ -162,7 +162,7 @@ def test_what_kept_shards_left_out_is_told_and_counted(
     (folder / "broken.tar").write_bytes(b"no tar" * 100)
     begin_shards("broken.tar")
     words = [*EXPLAIN, "broken.tar", "--resume"]
-    for said in ("30 maps in maps.h5", "complete already"):
+    for said in ("30 maps in maps.h5", "already complete"):
         capfd.readouterr()
         assert lcam(*words) == 3
         told = "".join(capfd.readouterr())
@@ -224,7 +224,7 @@ def test_a_finished_run_stays_until_the_new_one_is_whole(
     shutil.copy("whole.h5", "maps.from-0000000.h5")
     capfd.readouterr()
     assert lcam(*anew, "--resume") == 3
-    assert "complete already" in capfd.readouterr().err
+    assert "already complete" in capfd.readouterr().err
     assert not (folder / "maps.from-0000000.h5").exists()
     assert_same(folder / "maps.h5", folder / "squashed.h5")
     # And so on.
@@ -256,7 +256,7 @@ def test_a_joined_file_does_not_show_a_later_run(
         capfd.readouterr()
         assert lcam(*words) == 2
         told = capfd.readouterr().err
-        assert "best.h5 joins maps.from-0000000.h5, which has been written anew since" in told
+        assert "best.h5 joins maps.from-0000000.h5, which has been rewritten since" in told
     assert not (folder / "plain.h5").exists()
 
 
@@ -288,7 +288,7 @@ def test_ranks_go_on_with_what_one_process_began(folder: Path) -> None:
 def test_without_torchrun_none_waits_for_a_rank_that_died_or_hangs(
     folder: Path, number: signal.Signals, lost: int
 ) -> None:
-    # RISE has thousands of passes a picture: on no machine is the other done before it looks.
+    # RISE has thousands of passes an image: on no machine is the other done before it looks.
     write_pictures(folder / "photos", 200, seed=1)
     ranks = by_hand(folder, [*EXPLAIN, "--method", "rise"], 2)
     victim, other = ranks[lost], ranks[1 - lost]
@@ -323,7 +323,7 @@ def test_ranks_that_never_meet_give_up(folder: Path, monkeypatch: pytest.MonkeyP
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("MASTER_PORT", str(free_port()))
     with (
-        pytest.raises(LcamError, match="the 2 ranks did not meet"),
+        pytest.raises(LcamError, match="the 2 ranks could not connect"),
         ranks.together(RankInfo.of_environment(), "cpu"),
     ):
         pass
@@ -341,7 +341,7 @@ def test_what_is_not_for_ranks_is_refused(
     assert lcam("evaluate", "maps.h5") == 2
     assert "one of 2" in capfd.readouterr().err
     assert lcam(*EXPLAIN, "--shard", "0/2") == 2
-    assert "--shard does not go with torchrun" in capfd.readouterr().err
+    assert "--shard cannot be used with torchrun" in capfd.readouterr().err
 
 
 @pytest.mark.slow
@@ -353,7 +353,7 @@ def test_an_interrupt_saves_and_says_how_to_resume(folder: Path) -> None:
         time.sleep(0.05)
     agent.send_signal(signal.SIGTERM)  # as a batch system does
     _, err = agent.communicate(timeout=MINUTE)
-    assert "interrupted; what is done is saved in maps.h5" in err
+    assert "interrupted; finished maps are saved in maps.h5" in err
     assert "--resume" in err
 
 

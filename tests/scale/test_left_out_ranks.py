@@ -1,4 +1,4 @@
-"""Several ranks and pictures without scores, or flat maps: told once, and the same result."""
+"""Several ranks and images without scores, or flat maps: told once, and the same result."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def nothing():
     return network.eval()
 """
 NETWORK = ("--weights", "none", "--image-size", "32", "--device", "cpu", "--workers", "1")
-REASON = "the classifier's scores are not numbers on this picture"
+REASON = "the classifier's scores are not finite on this image"
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Ten pictures, and three of one colour among them."""
+    """Ten images, and three of one colour among them."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.py").write_text(OWN)
     write_pictures(tmp_path / "photos", 10)
@@ -68,13 +68,13 @@ def test_training_counts_alike_on_all_ranks(folder: Path) -> None:
     _, err = agent.communicate()
     for i in (1, 4, 8):
         assert err.count(f"00{i}b.png: {REASON}") == 1, err
-    assert "3 of the inputs are left out" in err
+    assert "3 of the inputs are skipped" in err
     one, two = (load_file(folder / name / FILE_NAME) for name in ("one", "two"))
     for name, expected in one.items():
         torch.testing.assert_close(two[name], expected, rtol=1e-5, atol=1e-5)
     agent = torchrun(folder, words("train", "nothing", *settings, "none"), 2)
     _, err = agent.communicate()
-    assert "the classifier's scores are not numbers on any of the 13 pictures" in err
+    assert "the classifier's scores are not finite on any of the 13 images" in err
 
 
 def test_explaining_joins_what_is_left_out_and_what_is_flat(folder: Path) -> None:
@@ -88,13 +88,13 @@ def test_explaining_joins_what_is_left_out_and_what_is_flat(folder: Path) -> Non
     agent = torchrun(folder, words("explain", "against", *settings, "flat.h5"), 2)
     _, err = agent.communicate()
     assert err.count("flat maps") == 1, err
-    assert "(gradcam 13 of 13): nothing in layer 3 speaks for the class" in err
+    assert "(gradcam 13 of 13): no feature of layer 3 raises the score of the class" in err
     with h5py.File("flat.h5") as file:
         assert file.attrs["flat_rows"] == 13
         assert len(file["classes"]) == 4
     agent = torchrun(folder, words("explain", "nothing", *settings, "none.h5"), 2)
     _, err = agent.communicate()
-    assert "the classifier's scores are not numbers on any of the 13 pictures" in err
+    assert "the classifier's scores are not finite on any of the 13 images" in err
 
 
 def test_comparing_tells_of_each_once(folder: Path) -> None:
@@ -105,4 +105,4 @@ def test_comparing_tells_of_each_once(folder: Path) -> None:
         assert err.count(f"00{i}b.png: {REASON}") == 1, err
     agent = torchrun(folder, words("compare", "nothing", *settings), 2)
     _, err = agent.communicate()
-    assert "the classifier's scores are not numbers on any of the 13 pictures" in err
+    assert "the classifier's scores are not finite on any of the 13 images" in err

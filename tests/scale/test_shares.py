@@ -1,4 +1,4 @@
-"""Who takes which pictures."""
+"""Who takes which images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COUNTS = st.integers(1, 9)
 
 
 def test_by_hand() -> None:
-    # 10 pictures in batches of 4 are the batches 0-3, 4-7 and 8-9.
+    # 10 images in batches of 4 are the batches 0-3, 4-7 and 8-9.
     assert [shard_range(10, 4, i, 2) for i in range(2)] == [range(4), range(4, 10)]
     assert [shard_range(10, 4, i, 3) for i in range(3)] == [range(4), range(4, 8), range(8, 10)]
     assert share_out([range(4), range(8, 14)], 4, 2) == [[range(4)], [range(8, 14)]]
@@ -65,5 +65,5 @@ def test_shards_and_their_attempts_are_known_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["3/3", "-1/3", "1", "1/0", "a/b", "1/3/5", "", "0/99999999999"])
 def test_what_is_no_shard_is_refused(text: str) -> None:
     assert parse_shard("2/3") == (2, 3)
-    with pytest.raises(LcamError, match="is no shard"):
+    with pytest.raises(LcamError, match="is not a shard"):
         parse_shard(text)

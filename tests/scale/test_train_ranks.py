@@ -32,7 +32,7 @@ NETWORK = ["--weights", "none", "--image-size", "32", "--device", "cpu", "--work
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """22 pictures, one unreadable: batches of 8, 8 and 6."""
+    """22 images, one unreadable: batches of 8, 8 and 6."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.py").write_text(OWN)
     write_pictures(tmp_path / "photos", 21)
@@ -48,7 +48,7 @@ def words(mode: str, recipe: str, out: str, net: str = "net") -> list[str]:
 
 
 def sent(err: str) -> int:
-    (line,) = (line for line in err.splitlines() if "bytes a step" in line)
+    (line,) = (line for line in err.splitlines() if "bytes per step" in line)
     return int(line.split(" sent ")[1].split()[0].replace(",", ""))
 
 
@@ -76,7 +76,7 @@ def test_weights_and_log_are_those_of_one_process(
         difference = (many[name] - expected).abs().max() / expected.abs().max().clamp_min(1)
         print(f"{mode} {recipe} {name}: {difference:.1e} of the largest value")
         assert difference <= (1e-5 if recipe == "paper" else 1e-3)
-    # Recipe auto keeps four pictures aside, on which the first rank alone compares.
+    # Recipe auto keeps four images aside, on which the first rank alone compares.
     assert err.count("kept aside, Average Drop") == (recipe == "auto"), err
     if recipe == "auto":
         found = [json.loads((folder / run / SELECTION).read_text()) for run in ("one", "many")]
@@ -98,7 +98,7 @@ def test_the_bytes_of_a_step_do_not_grow_with_the_classes(folder: Path) -> None:
         agent = warm_torchrun(folder, words("img", "auto", net, net), 2)
         _, err = agent.communicate()
         given.append(sent(err))
-    print(f"bytes a step with 4 and with 4,000 classes: {given}")
+    print(f"bytes per step with 4 and with 4,000 classes: {given}")
     # More classes, more of them different in a batch of 8: at most 4 rows of 6 and a number each.
     assert given[1] <= given[0] + 4 * (8 + 6 * 4)
     assert given[1] < 4000 * 4, "not even a number a class"
@@ -109,7 +109,7 @@ def test_the_bytes_of_a_step_do_not_grow_with_the_classes(folder: Path) -> None:
     [
         ("tame", "auto", "batch norm"),
         ("l2x-f", "auto", "positions that it draws"),
-        ("img", "reference", "pairs every picture"),
+        ("img", "reference", "pairs every image"),
     ],
 )
 def test_what_ranks_would_do_otherwise_is_refused(
@@ -127,7 +127,7 @@ def test_what_ranks_would_do_otherwise_is_refused(
     assert why in capfd.readouterr().err
     assert not (folder / "out").exists()
     assert run(lcam_app(), [*words("img", "auto", "out"), "--batch-size", "1"]) == 2
-    assert "less than one for each of 2 ranks" in capfd.readouterr().err
+    assert "less than one image for each of 2 ranks" in capfd.readouterr().err
 
 
 def test_gradients_of_ranks_are_added_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +142,7 @@ def test_gradients_of_ranks_are_added_row_by_row(monkeypatch: pytest.MonkeyPatch
     indices = torch.tensor([[1, 4]])
     W.grad = torch.sparse_coo_tensor(indices, torch.tensor([[1.0, 2.0], [3.0, 4.0]]), (5, 2))
     b.grad = torch.tensor([1.0, 1.0, 1.0])
-    # The other rank: 3 pictures to our 1, one row (4), gradient 10 of b, a loss of 8.
+    # The other rank: 3 images to our 1, one row (4), gradient 10 of b, a loss of 8.
     theirs = iter([torch.tensor([1, 0]), torch.tensor([4, 0]), torch.tensor([[7.5, 7.5], [0, 0]])])
 
     def all_gather(out: list[torch.Tensor], mine: torch.Tensor) -> None:

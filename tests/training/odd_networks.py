@@ -90,7 +90,7 @@ def equal_rows() -> nn.Module:
 
 
 class PictureAlone(nn.Module):
-    """Scores pictures beside its features, which it computes and throws away."""
+    """Scores images beside its features, which it computes and throws away."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Random numbers of a step's pictures: their own, whatever batch they are in."""
+"""Random numbers of a step's images: their own, whatever batch they are in."""
 
 from __future__ import annotations
 

@@ -155,7 +155,7 @@ def test_a_run_in_half_precision_learns_and_chooses_what_one_in_float32_does(
 
 
 def choosing(engine: Engine, aside: list[str]) -> Choose:
-    """Choose by the Average Drops of some pictures, as the command does."""
+    """Choose by the Average Drops of some images, as the command does."""
 
     def choose(candidates: Mapping[str, Method]) -> Choice | None:
         random = make_method("random", engine.backbone, seed=0)
@@ -191,9 +191,9 @@ def test_gradients_too_large_for_float16_stop_the_run_and_float32_goes_on(tmp_pa
     paths = write_pictures(tmp_path / "pictures", 4)
     recipe = replace(AUTO, epochs=2, batch_size=4, min_steps=0, lambda_drop=1e9)
     settings = TrainingSettings("img", recipe, workers=1)
-    with pytest.raises(LcamError, match="the loss is no number at step 0") as caught:
+    with pytest.raises(LcamError, match="the loss is not finite at step 0") as caught:
         train(engine_of("fp16", sure=30), paths, tmp_path, settings)
-    assert caught.value.hint.endswith("go on from it with --resume --precision fp32")
+    assert caught.value.hint.endswith("continue from it with --resume --precision fp32")
     assert (tmp_path / FAILED_BATCH).exists()
     assert (tmp_path / CHECKPOINT).exists()
     assert train(engine_of("fp32", sure=30), paths, tmp_path, settings, resume=True) is not None

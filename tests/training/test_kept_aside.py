@@ -1,4 +1,4 @@
-"""Which pictures are kept aside."""
+"""Which images are kept aside."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def test_unreadable_pictures_are_told_once_and_left_out(engine: Engine, tmp_path
     assert [s.path for s in told] == [paths[2]]
     for path in paths:
         Path(path).write_text("no picture")
-    with pytest.raises(LcamError, match="none of the 5 pictures"):
+    with pytest.raises(LcamError, match="none of the 5 images"):
         train(engine, paths, tmp_path, _settings("paper"))
 
 
@@ -141,7 +141,7 @@ def test_a_step_that_leaves_no_numbers_names_itself_and_keeps_the_last_good_chec
 
     with monkeypatch.context() as patch:
         patch.setattr(step, "backward", failing)
-        with pytest.raises(LcamError, match="the loss is no number at step 3") as caught:
+        with pytest.raises(LcamError, match="the loss is not finite at step 3") as caught:
             train(engine, paths, tmp_path, settings)
     assert "--lr" in caught.value.hint
     assert ("av=nan" in caught.value.what) == (broken == "loss")
@@ -162,7 +162,7 @@ def test_without_numbers_from_the_first_step_the_checkpoint_is_the_start(
     engine: Engine, tmp_path: Path
 ) -> None:
     paths = write_pictures(tmp_path / "pictures", 4)
-    with pytest.raises(LcamError, match="the loss is no number at step 0"):
+    with pytest.raises(LcamError, match="the loss is not finite at step 0"):
         train(engine, paths, tmp_path, _settings("paper", lambda_tv=float("inf")))
     assert read_checkpoint(tmp_path / CHECKPOINT)["step"] == 0
 
@@ -247,7 +247,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(engine: Engine, tmp_path: Path) -
     )
     assert "cannot write to" in done.stdout
     assert "--resume" in done.stdout
-    # The tiny network finds one class in all of these pictures, which is warned of.
+    # The tiny network finds one class in all of these images, which is warned of.
     assert [line for line in done.stderr.splitlines() if "is of class '0'" not in line] == []
     assert (out / CHECKPOINT).read_bytes() == before
     assert train(engine, paths, out, _settings("auto"), resume=True) is not None
@@ -256,9 +256,9 @@ def test_a_full_disk_keeps_the_last_checkpoint(engine: Engine, tmp_path: Path) -
 def test_a_checkpoint_of_another_run_is_refused(engine: Engine, tmp_path: Path) -> None:
     paths = write_pictures(tmp_path / "pictures", 8)
     assert train(engine, paths, tmp_path, _settings("auto"), stop=lambda: True) is None
-    with pytest.raises(LcamError, match="other settings or pictures"):
+    with pytest.raises(LcamError, match="other settings or images"):
         train(engine, paths, tmp_path, _settings("auto", lr=0.1), resume=True)
-    with pytest.raises(LcamError, match="other settings or pictures"):
+    with pytest.raises(LcamError, match="other settings or images"):
         train(engine, paths[1:], tmp_path, _settings("auto"), resume=True)
     (tmp_path / CHECKPOINT).write_bytes(b"damaged")
     with pytest.raises(LcamError, match="cannot read"):

@@ -53,7 +53,7 @@ def test_cross_entropy_is_minus_the_log_of_the_softmax_score() -> None:
 
 
 def _masked(before: Tensor, after: Tensor, activation: Activation) -> MaskedBatch:
-    """Logits (B, R) of pictures and of masked ones; the labels are 0, 1, ….
+    """Logits (B, R) of images and of masked ones; the labels are 0, 1, ….
 
     ``before`` is what the frozen classifier gave, without gradients.
     """
@@ -69,7 +69,7 @@ def test_the_drop_of_softmax_scores() -> None:
     # (3/4 − 1/2)/(3/4) = 1/3; the second one rises, and loses nothing.
     assert drop.item() == pytest.approx((1 / 3 + 0) / 2)
     drop.backward()
-    # ∂p_0/∂z = p_0·(1 − p_0) = 1/4 and −1/4; times −1/f, over the two pictures.
+    # ∂p_0/∂z = p_0·(1 − p_0) = 1/4 and −1/4; times −1/f, over the two images.
     expected = [[-1 / 4 / (3 / 4) / 2, 1 / 4 / (3 / 4) / 2], [0, 0]]
     torch.testing.assert_close(after.grad, torch.tensor(expected))
 

@@ -1,4 +1,4 @@
-"""What the network is given of a masked picture, and its gradient."""
+"""What the network is given of a masked image, and its gradient."""
 
 from __future__ import annotations
 

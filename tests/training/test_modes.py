@@ -72,7 +72,7 @@ def test_training_lowers_the_loss_and_leaves_the_classifier_alone(
 
 
 def test_recipes_of_lcam_are_refused_for_other_modes() -> None:
-    with pytest.raises(LcamError, match="mode bla has none of that name"):
+    with pytest.raises(LcamError, match="mode bla has no such recipe"):
         recipe_for("paper", "vgg16", "bla")
 
 

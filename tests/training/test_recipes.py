@@ -51,7 +51,7 @@ def test_only_auto_of_img_fm_and_tame_has_a_least_number_of_steps() -> None:
 
 
 def _train(lcam: Lcam, *words: str) -> Recipe:
-    """Train on the pictures; the recipe as the attention file records it."""
+    """Train on the images; the recipe as the attention file records it."""
     network = ("--backbone", "own.py:net", "--weights", "none", "--image-size", "32")
     few = ("--workers", "1", "--device", "cpu", "--keep-aside", "0")
     done = lcam("train", "photos", *network, *few, "--out", "run", "--overwrite", *words)

@@ -54,7 +54,7 @@ def test_a_term_is_a_line_and_its_weight(monkeypatch: pytest.MonkeyPatch) -> Non
         lambda_rise: float = 2.0
 
     def rise(masked: MaskedBatch, _recipe: Recipe) -> torch.Tensor:
-        """max(0, p − f)/f, which needs the pictures as they are."""
+        """max(0, p − f)/f, which needs the images as they are."""
         before = masked.forward.confidence(masked.y)
         after = masked.logits.softmax(1).gather(1, masked.y[:, None])[:, 0]
         return ((after - before).clamp_min(0) / before).mean()

@@ -53,7 +53,7 @@ def test_how_often_each_case_comes() -> None:
 @pytest.mark.parametrize(("u", "nu"), [(0.0, 0.05), (0.5, 0.25), (1.0, 0.45)])
 @pytest.mark.parametrize("side", [56, 96, 224, 300])
 def test_the_share_of_pixels_above_the_cut_is_nu(u: float, nu: float, side: int) -> None:
-    """Also where only some pixels are looked at, as of larger pictures."""
+    """Also where only some pixels are looked at, as of larger images."""
     cells = torch.rand(4, 1, 7, 7, generator=torch.Generator().manual_seed(side))
     S = torch.nn.functional.interpolate(cells, (side, side), mode="bilinear")[:, 0]
     shown = shown_part(S, _draws(*[(0.0, u)] * 4))

@@ -19,7 +19,7 @@ from tests.tiny import tiny_backbone, training_batch
 PAPER = recipe_for("paper", "resnet50")
 AUTO = recipe_for("auto", "resnet50")
 DRAWN = torch.tensor([[0.1, 0.5], [0.8, 0.25], [0.95, 0.9]])
-"""Of three pictures: ν% of the map whole, at their values, and all of it."""
+"""Of three images: ν% of the map whole, at their values, and all of it."""
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def x() -> Tensor:
 def _written_out(
     engine: Engine, x: Tensor, W: Tensor, b: Tensor, recipe: Recipe, mode: str
 ) -> Tensor:
-    """Eq. 6, one picture after the other, straight from the paper."""
+    """Eq. 6, one image after the other, straight from the paper."""
     net = engine.backbone.network
     total = torch.zeros(())
     for X in x:
@@ -101,7 +101,7 @@ def _auto_rows() -> SharedRows:
 def _auto_written_out(
     engine: Engine, x: Tensor, W: Tensor, kernel: Tensor, mode: Mode, draws: Tensor
 ) -> Tensor:
-    """The loss of recipe ``auto``, one picture after the other."""
+    """The loss of recipe ``auto``, one image after the other."""
     net = engine.backbone.network
     total = torch.zeros(())
     for X, (what, u) in zip(x, draws.tolist(), strict=True):
@@ -234,7 +234,7 @@ def test_a_step_in_parts_is_the_same_step(engine: Engine, x: Tensor) -> None:
 
 @pytest.mark.parametrize("mode", ["img", "fm"])
 def test_a_step_of_auto_in_parts_is_the_same_step(sure: Engine, x: Tensor, mode: Mode) -> None:
-    """Each part has its own pictures' draws."""
+    """Each part has its own images' draws."""
     gradients, losses = [], []
     for limit in (32, 2, 1):
         rows = _auto_rows()

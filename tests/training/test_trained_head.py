@@ -79,7 +79,7 @@ def test_a_run_with_other_labels_is_not_continued(tmp_path: Path) -> None:
         return train(fresh, paths, tmp_path, settings, stop=lambda: True, **more)
 
     assert run(1) is None
-    with pytest.raises(LcamError, match="other settings or pictures"):
+    with pytest.raises(LcamError, match="other settings or images"):
         run(2, resume=True)
     assert run(1, resume=True) is None
 

@@ -25,7 +25,7 @@ from lcam_cli.training.rows import FreeRows, random_rows
 from lcam_cli.training.step import NonFiniteScoresError, Trainer
 from tests.tiny import SMALL, Standardised, write_pictures
 
-REASON = "the classifier's scores are not numbers on this picture"
+REASON = "the classifier's scores are not finite on this image"
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def engine() -> Engine:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> list[str]:
-    """Five pictures, and two of one colour behind them."""
+    """Five images, and two of one colour behind them."""
     paths = write_pictures(tmp_path / "pictures", 5)
     for grey in (0, 255):
         paths.append(str(tmp_path / f"{grey}.png"))
@@ -46,7 +46,7 @@ def pictures(tmp_path: Path) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def _no_fitting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run of seven pictures and one of five have the same number of steps."""
+    """A run of seven images and one of five have the same number of steps."""
     monkeypatch.setattr(Recipe, "fitted", lambda recipe, _pictures: recipe)
 
 
@@ -119,10 +119,10 @@ def test_where_all_are_so_one_error_says_so(
     recipe: str, engine: Engine, pictures: list[str], tmp_path: Path
 ) -> None:
     told: list[Skipped] = []
-    with pytest.raises(LcamError, match="not numbers on any of the 2 pictures") as caught:
+    with pytest.raises(LcamError, match="not finite on any of the 2 images") as caught:
         train(engine, pictures[5:], tmp_path, settings("img", recipe), skip=told.append)
     assert told == []
-    assert "weights may hold NaN" in caught.value.hint
+    assert "weights hold no NaN" in caught.value.hint
     assert "fp32" not in caught.value.hint, "it was fp32"
 
 

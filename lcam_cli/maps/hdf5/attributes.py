@@ -69,10 +69,12 @@ def read_info(attributes: h5py.AttributeManager) -> MapsInfo:
         LcamError: if one is missing or not of its type; the message lacks the file's name.
     """
     if attribute(attributes, "schema", str) != SCHEMA:
-        raise LcamError("it is no maps file: attribute schema differs")
+        raise LcamError("it is not a maps file: attribute schema differs")
     version = attribute(attributes, "schema_version", int)
     if version != SCHEMA_VERSION:
-        raise LcamError(f"it has schema version {version}, and this lcam reads {SCHEMA_VERSION}")
+        raise LcamError(
+            f"it has schema version {version}, but this lcam reads version {SCHEMA_VERSION}"
+        )
     needed = ("method", "backbone", "weights", "layer", "root")
     may_be_missing = (
         *("weights_file", "grid", "activation", "output", "probabilities", "precision"),
@@ -99,7 +101,7 @@ def _shard(attributes: h5py.AttributeManager) -> Shard:
     value = _json_object(attributes, "shard")
     kinds = {name: type(part) for name, part in value.items()}
     if kinds != {"first": int, "stop": int, "pictures": int, "inputs": str}:
-        raise LcamError("attribute shard does not say which pictures it means")
+        raise LcamError("attribute shard does not say which images it covers")
     return Shard(**value)
 
 
@@ -132,14 +134,14 @@ def attribute(attributes: h5py.AttributeManager, name: str, kind: type) -> Any:
         # Looked at before it is read: what it declares is what would be allocated.
         declared = attributes.get_id(name)
         if declared.shape != () or declared.dtype.itemsize > _LONGEST:
-            raise LcamError(f"attribute {name} is not one {kind.__name__}, or too long")
+            raise LcamError(f"attribute {name} is not a single {kind.__name__}, or is too long")
         value = attributes[name]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, bytes):
         value = value.decode("utf-8", "surrogateescape")
     if not isinstance(value, kind) or (isinstance(value, str) and "\0" in value):
-        raise LcamError(f"attribute {name} is missing or no {kind.__name__}")
+        raise LcamError(f"attribute {name} is missing or not of type {kind.__name__}")
     return value
 
 
@@ -149,7 +151,7 @@ def _json_object(attributes: h5py.AttributeManager, name: str) -> dict[str, Any]
     except (ValueError, RecursionError) as error:
         raise LcamError(f"attribute {name} is not JSON") from error
     if not isinstance(value, dict):
-        raise LcamError(f"attribute {name} is no JSON object")
+        raise LcamError(f"attribute {name} is not a JSON object")
     return value
 
 

@@ -41,7 +41,7 @@ def check_stored(file: h5py.Group, name: str, kind: Kind) -> None:
     """
     dataset = declared(file, name, kind)
     if dataset.is_virtual:
-        raise LcamError(f"{name} is joined from files that are joined themselves")
+        raise LcamError(f"{name} is joined from files that are themselves joined")
     check_held(dataset, name)
 
 
@@ -60,12 +60,12 @@ def declared(file: h5py.Group, name: str, kind: Kind) -> h5py.Dataset:
             raise LcamError(f"{name} is missing" if link is None else f"{name} is a link")
     dataset = file[name]
     if not isinstance(dataset, h5py.Dataset):
-        raise LcamError(f"{name} is no dataset")
+        raise LcamError(f"{name} is not a dataset")
     if len(dataset.shape or ()) != kind.dimensions:
-        raise LcamError(f"{name} has not {kind.dimensions} dimensions")
+        raise LcamError(f"{name} does not have {kind.dimensions} dimensions")
     _check_type(dataset, name, kind)
     if dataset.external:
-        raise LcamError(f"{name} lies in another file")
+        raise LcamError(f"{name} is in another file")
     return dataset
 
 
@@ -76,7 +76,7 @@ def check_held(dataset: h5py.Dataset, name: str) -> None:
         LcamError: They are not.
     """
     if not _is_stored(dataset):
-        raise LcamError(f"{name} says it has {dataset.shape[0]} rows and does not hold them")
+        raise LcamError(f"{name} says it has {dataset.shape[0]} rows but does not hold them")
 
 
 def _check_type(dataset: h5py.Dataset, name: str, kind: Kind) -> None:
@@ -84,7 +84,7 @@ def _check_type(dataset: h5py.Dataset, name: str, kind: Kind) -> None:
     if not kind.types:
         text = h5py.check_string_dtype(dataset.dtype)
         if text is None or (text.length or 0) > LONGEST_TEXT:
-            raise LcamError(f"{name} is no text")
+            raise LcamError(f"{name} is not text")
     elif dataset.dtype.newbyteorder("=").name not in kind.types:
         raise LcamError(f"{name} is {dataset.dtype}, not {' or '.join(kind.types)}")
     row = math.prod(dataset.shape[1:]) * dataset.dtype.itemsize

@@ -71,7 +71,7 @@ def common_type(sources: Sequence[h5py.Dataset]) -> np.dtype[Any]:
             raise LcamError(
                 f"{dataset.name} is {dataset.dtype} in {dataset.file.filename}, and {kind} in "
                 f"{sources[0].file.filename}",
-                "they are of two runs: join those of one",
+                "merge only shards of one run",
             )
     return kind
 

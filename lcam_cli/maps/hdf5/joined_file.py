@@ -45,29 +45,29 @@ class JoinedFile:
         joined = 0
         for source in dataset.virtual_sources():
             if "%" in source.file_name.replace("%%", ""):
-                raise LcamError(f"{name} lies in files known by a pattern, {source.file_name}")
+                raise LcamError(f"{name} refers to its files by a pattern, {source.file_name}")
             joined += source.vspace.get_select_npoints()
             shard = _shard_name(source.file_name)
             here = self.path.parent.resolve()
             found = (here / shard).resolve()
             if shard.is_absolute() or not found.is_relative_to(here):
-                raise LcamError(f"{name} lies outside the file's folder, in {source.file_name}")
+                raise LcamError(f"{name} is outside the file's folder, in {source.file_name}")
             # HDF5 would read a missing shard as zeros; and "." would be this file again.
             if not found.is_file() or found == self.path.resolve():
-                raise LcamError(f"{name} lies in {source.file_name}, which is missing")
+                raise LcamError(f"{name} is in {source.file_name}, which is missing")
             with h5py.File(found, "r", locking=False) as file:
                 self._check_unchanged(file, shard.name)
                 check_stored(file, source.dset_name.strip("/"), kind)
         # What no shard holds would be read as zeros.
         if joined < math.prod(dataset.shape):
-            raise LcamError(f"{name} says it has {dataset.shape[0]} rows and does not join them")
+            raise LcamError(f"{name} says it has {dataset.shape[0]} rows but does not join them")
 
     def _check_unchanged(self, shard: h5py.File, name: str) -> None:
         """Check that a shard is the file that was joined, and not that of a later run."""
         if name in self.ids and read_id(shard.attrs) != self.ids[name]:
             raise LcamError(
-                f"{self.path} joins {name}, which has been written anew since",
-                "make it anew with --overwrite, or put back the file that it joined",
+                f"{self.path} joins {name}, which has been rewritten since",
+                "join again with --overwrite, or restore the original file",
             )
 
 

@@ -51,9 +51,9 @@ class Capacity:
     """How much a file has to hold at most.
 
     Attributes:
-        rows: Maps, that is pictures times classes a picture.
+        rows: Maps, that is images times classes an image.
         skipped: Inputs that cannot be read.
-        path_bytes: Length of the longest path, at most LONGEST_TEXT: no picture has a longer one.
+        path_bytes: Length of the longest path, at most LONGEST_TEXT: no image has a longer one.
         class_name_bytes: Length of the longest class name.
     """
 
@@ -71,7 +71,7 @@ class Capacity:
         Args:
             paths: As rows will store them, with the inputs known to be unreadable.
             class_names: Every name a row may carry.
-            classes_per_picture: At most so many rows a picture.
+            classes_per_picture: At most so many rows an image.
         """
         return cls(
             rows=len(paths) * classes_per_picture,
@@ -194,7 +194,7 @@ def offsets(path: Path, layout: Sequence[Column]) -> dict[str, int]:
             begin = _begin(dataset, column)
             if begin is None:
                 raise LcamError(
-                    f"{path} cannot be continued: {column.name} is not laid out for it",
+                    f"{path} cannot be continued: the layout of {column.name} does not allow it",
                     "use --overwrite or another --out",
                 )
             found[column.name] = begin

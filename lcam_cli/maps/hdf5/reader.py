@@ -31,8 +31,8 @@ from lcam_cli.maps.hdf5.texts import read_texts
 from lcam_cli.maps.paths import resolve_path
 from lcam_cli.maps.record import MapBatch, MapsInfo
 
-_GIVE_MAPS = "give a maps file: lcam explain … --out FILE.h5"
-OVERWRITE_HINT = "write it anew with --overwrite"
+_GIVE_MAPS = "pass a maps file: lcam explain … --out FILE.h5"
+OVERWRITE_HINT = "write it again with --overwrite"
 """What to do about a file that cannot be gone on with."""
 
 _MOST_BATCH_BYTES = 1 << 28
@@ -91,16 +91,16 @@ class MapsFile:
         if path.is_dir():
             raise LcamError(
                 f"{path} is a folder; only HDF5 files can be evaluated or merged",
-                "make one with lcam explain … --out FILE.h5",
+                "write one with lcam explain … --out FILE.h5",
             )
         if not path.is_file():
-            raise LcamError(f"no maps file {path}", "make one with lcam explain … --out FILE.h5")
+            raise LcamError(f"no maps file {path}", "write one with lcam explain … --out FILE.h5")
         if not trusted:
             sandbox.check(path, method)
         try:
             self._file = h5py.File(path, "r", locking=False)
         except (OSError, RuntimeError, ValueError, KeyError, MemoryError) as error:
-            raise LcamError(f"{path} is no HDF5 file, or a damaged one", hint) from error
+            raise LcamError(f"{path} is not an HDF5 file, or it is damaged", hint) from error
         try:
             self._group = self._group_of(method)
             self._check()
@@ -223,7 +223,7 @@ class MapsFile:
         return FlatSummary(len(rows), first.paths[0], int(first.class_index[0]))
 
     def resolve(self, row_path: str, images: Path | None = None) -> Path:
-        """Return where the picture of a row lies.
+        """Return where the image of a row lies.
 
         Args:
             row_path: The path of a row.
@@ -240,19 +240,21 @@ class MapsFile:
         """Return where the maps lie: the file itself, or the group of the method asked for."""
         if attributes.attribute(self._file.attrs, "schema", str) != attributes.METHODS_SCHEMA:
             if method is not None:
-                raise LcamError(f"{self.path} holds one method's maps", "ask for no method")
+                raise LcamError(
+                    f"{self.path} holds the maps of only one method", "remove the method"
+                )
             return self._file
         links = {name: self._file.get(name, getlink=True) for name in self._file}
         known = [name for name, link in links.items() if isinstance(link, h5py.HardLink)]
         if method not in known:
-            asked = "" if method is None else f", none of them {method!r}"
+            asked = "" if method is None else f", but not of {method!r}"
             raise LcamError(
                 f"{self.path} holds the maps of several methods{asked}",
-                f"name one: {', '.join(known)}",
+                f"pass --method with one of: {', '.join(known)}",
             )
         group = self._file[method]
         if not isinstance(group, h5py.Group):
-            raise LcamError(f"{method} is no group")
+            raise LcamError(f"{method} is not a group")
         return group
 
     def _check(self) -> None:
@@ -270,7 +272,7 @@ class MapsFile:
         skipped = self._common_length(_SKIPPED)
         saliency = self._group["saliency"]
         if self._group["crop_box"].shape[1] != 4:
-            raise LcamError("crop_box has not 4 numbers a row")
+            raise LcamError("crop_box does not have 4 numbers per row")
         self.size: tuple[int, int] = saliency.shape[1:]
         self.cam_size: tuple[int, int] | None = (
             self._group["cam"].shape[1:] if "cam" in kinds else None
@@ -316,7 +318,10 @@ class MapsFile:
         return read_texts(self._group[name], start, stop)
 
     def _refused(self, why: str) -> LcamError:
-        return LcamError(f"{self.path}: {why}", "it is damaged, or not written by lcam")
+        return LcamError(
+            f"{self.path}: {why}",
+            "write it again with lcam explain: it is damaged, or another program wrote it",
+        )
 
 
 def _unequal(what: str, old: object, new: object) -> str:
@@ -331,13 +336,13 @@ def _wrong_values(batch: MapBatch) -> str:
         return bool(values.size) and not (values.min() >= 0 and values.max() <= 1)
 
     if outside(batch.saliency):
-        return "saliency outside [0, 1]"
+        return "saliency is outside [0, 1]"
     if outside(batch.confidence):
-        return "confidence outside [0, 1]"
+        return "confidence is outside [0, 1]"
     if batch.cam is not None and not np.isfinite(batch.cam).all():
         return "cam not finite"
     if not np.isfinite(batch.crop_box).all():
-        return "crop_box not finite"
+        return "crop_box is not finite"
     if (batch.class_index < 0).any() or (batch.predicted_index < 0).any():
         return "negative class"
     return ""

@@ -32,10 +32,10 @@ class ReusablePart:
 
 
 def pictures_done(names: Sequence[str], rows: Sequence[str], unread: set[str]) -> tuple[int, int]:
-    """Return how many pictures, from the first on, are done, and how many of those have a row.
+    """Return how many images, from the first on, are done, and how many of those have a row.
 
     Args:
-        names: What the pictures are called, in order.
+        names: What the images are called, in order.
         rows: The names that have rows, in order, each once.
         unread: The names that are noted as unreadable.
     """
@@ -55,10 +55,10 @@ class ExpectedRun:
 
     Attributes:
         info: What its files say.
-        names: What all its pictures are called.
+        names: What all its images are called.
         inputs: Of :class:`Shard`.
-        per_picture: Rows a picture.
-        batch: Pictures a batch.
+        per_picture: Rows an image.
+        batch: Images a batch.
         size: (H, W) of a saliency map.
         map_dtype: How maps are stored.
     """
@@ -110,15 +110,15 @@ class ExpectedRun:
             )
 
     def _check(self, maps: MapsFile, shard: Shard, foreign: Sequence[str]) -> None:
-        # Which pictures it is of is looked at apart from the settings.
+        # Which images it is of is looked at apart from the settings.
         same = dataclasses.replace(self.info, shard=maps.info.shard)
         differs = maps.difference(same, self.size, self.map_dtype)
         if not differs and (shard.pictures, shard.inputs) != (len(self.names), self.inputs):
-            differs = "they are of other pictures or classes"
+            differs = "they are for other images or classes"
         if not differs and foreign:
-            differs = f"where it has {foreign[0]} there is another picture, or none"
+            differs = f"instead of {foreign[0]} there is now another image or none"
         if differs:
             raise LcamError(
                 f"{maps.path} holds other maps: {differs}",
-                "use the same pictures and settings, --overwrite or another --out",
+                "use the same images and settings, or pass --overwrite or another --out",
             )

@@ -21,7 +21,7 @@ SECONDS = 60.0
 TOO_LARGE = 3
 """The exit code that says that a file asks for more memory than it can need."""
 
-_ENDS = {-signal.SIGPROF: "takes HDF5 too long", TOO_LARGE: "takes HDF5 too much memory"}
+_ENDS = {-signal.SIGPROF: "takes too long in HDF5", TOO_LARGE: "needs too much memory in HDF5"}
 
 PROCESS = SandboxProcess("lcam_cli.maps.hdf5.sandbox_process", "reads maps")
 
@@ -40,4 +40,7 @@ def check(path: Path, method: str | None) -> None:
         PROCESS.ask([os.path.abspath(path), method], SECONDS)
     except EndedError as ended:
         how = _ENDS.get(ended.code, "crashes HDF5")
-        raise LcamError(f"{path}: reading it {how}", "it is damaged, or made to do so") from None
+        raise LcamError(
+            f"{path}: reading it {how}",
+            "use a file from a source you trust: this one is damaged or malicious",
+        ) from None

@@ -196,7 +196,7 @@ class Hdf5Writer:
     def _claim(self, *, resume: bool, overwrite: bool) -> None:
         """Decide what becomes of a file that exists, before any work is done."""
         if self.path.is_dir():
-            raise LcamError(f"{self.path} is a folder", "name a file ending in .h5")
+            raise LcamError(f"{self.path} is a folder", "pass a file name that ends in .h5")
         with self._explained():
             self.path.parent.mkdir(parents=True, exist_ok=True)
         if not os.access(self.path.parent, os.W_OK | os.X_OK):
@@ -204,7 +204,7 @@ class Hdf5Writer:
         if not self.path.exists() or overwrite:
             return
         if not resume:
-            raise LcamError(f"{self.path} exists", "use --resume, --overwrite or another --out")
+            raise LcamError(f"{self.path} exists", "pass --resume, --overwrite or another --out")
         self._resume()
 
     def _resume(self) -> None:
@@ -213,7 +213,7 @@ class Hdf5Writer:
             if differs:
                 raise LcamError(
                     f"{self.path} holds other maps: {differs}",
-                    "use the same settings, --overwrite or another --out",
+                    "use the same settings, or pass --overwrite or another --out",
                 )
             self._info = self._info.continuing(old.info)
             self.complete = old.complete
@@ -301,7 +301,7 @@ class Hdf5Writer:
     def _write_rows(self, parts: dict[str, Any], first: int) -> None:
         names = {column.name for column in self._columns}
         if ("cam" in parts) != ("cam" in names):
-            raise ValueError("all batches of a file have raw maps, or none has")
+            raise ValueError("either all batches of a file have raw maps, or none")
         self._write(parts, first, self._capacity.rows)
 
     def _write(self, parts: dict[str, Any], first: int, most: int) -> None:
@@ -328,8 +328,7 @@ class Hdf5Writer:
                 self.path,
                 error,
                 needed=f"up to {human_size(rows * (self._capacity.rows - self._flushed_rows))}",
-                hint="free some space or use another --out; what was flushed can go on with "
-                "--resume",
+                hint="free some space or use another --out; continue what is saved with --resume",
             ) from error
 
 
@@ -356,7 +355,7 @@ def _stored_maps(batch: MapBatch, map_dtype: MapDtype) -> NDArray[Any]:
 def _pack(rows: Sequence[bytes] | NDArray[Any] | Floats, column: layout.Column) -> NDArray[Any]:
     """Return the rows as they lie in the file."""
     if column.dtype.kind == "S" and max(map(len, rows), default=0) > column.dtype.itemsize:
-        raise ValueError(f"a {column.name} is longer than the room for it")
+        raise ValueError(f"a {column.name} is longer than its column")
     packed = np.ascontiguousarray(rows, dtype=column.dtype)
     if packed.shape[1:] != column.shape:
         raise ValueError(f"{column.name} has rows of {packed.shape[1:]}, not {column.shape}")

@@ -1,1 +1,1 @@
-"""Where the objects of pictures are, read from files of boxes and folders of masks."""
+"""Where the objects of images are, read from files of boxes and folders of masks."""

@@ -11,7 +11,7 @@ from lcam_cli.errors import LcamError
 Edges = tuple[float, float, float, float]
 
 LARGEST_SIDE = 2**31 - 1
-"""Of a picture, in pixels: the most that an int32 holds."""
+"""Of an image, in pixels: the most that an int32 holds."""
 
 _LONGEST = 120
 _SHORT = reprlib.Repr()
@@ -32,11 +32,11 @@ class NamedBox(NamedTuple):
     """A box around an object.
 
     Attributes:
-        picture: The picture's name, as the file has it.
+        picture: The image's name, as the file has it.
         label: The object's class, as the file has it; empty where it has none.
-        edges: x0, y0, x1, y1, in pixels of the upright picture: edges, so that the box around the
+        edges: x0, y0, x1, y1, in pixels of the upright image: edges, so that the box around the
             first pixel alone is 0 0 1 1. Finite; ``x0 < x1`` and ``y0 < y1``.
-        size: Width and height that the file says the picture has; None where it does not say.
+        size: Width and height that the file says the image has; None where it does not say.
     """
 
     picture: str
@@ -49,7 +49,7 @@ class BoxFile(NamedTuple):
     """What a file of boxes says.
 
     Attributes:
-        pictures: The names of all pictures it speaks of, with or without a box.
+        pictures: The names of all images it speaks of, with or without a box.
         boxes: Its boxes.
         notes: What is to be told of it, a line each.
     """
@@ -95,7 +95,7 @@ def picture_size(width: object, height: object) -> tuple[int, int] | None:
     """Width and height as a file says them; None where it does not, or says 0.
 
     Some files have whole numbers as floats, ``640.0``. No side is larger than ``LARGEST_SIDE``: a
-    file that says more gives a picture another size than it has all the same.
+    file that says more gives an image another size than it has all the same.
     """
     try:
         sides = (float(str(width)), float(str(height)))
@@ -112,4 +112,4 @@ def empty_boxes(count: int, source: object, example: str) -> list[str]:
     if not count:
         return []
     words = "1 box is" if count == 1 else f"{count} boxes are"
-    return [f"{source}: {words} empty or negative and left out, e.g. {example}"]
+    return [f"{source}: {words} empty or negative and skipped, e.g. {example}"]

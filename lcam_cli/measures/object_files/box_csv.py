@@ -13,7 +13,7 @@ from lcam_cli.measures.object_files.box import BoxFile, NamedBox, is_empty, numb
 from lcam_cli.measures.object_files.text import read_text
 
 _LINE = "name,x0,y0,x1,y1 or name,x0,y0,x1,y1,class"
-_WANTED = f"lines are {_LINE}, in pixels of the upright picture"
+_WANTED = f"write lines {_LINE}, in pixels of the upright image"
 # What columns are called, by what they hold.
 _COLUMNS = {
     "name": ("name", "filename", "file_name", "file", "path", "image", "image_name", "image_id"),
@@ -65,7 +65,7 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
             if any(stripped) and not stripped[0].startswith("#"):
                 yield reader.line_num, stripped
     except csv.Error as error:
-        raise LcamError(f"{path}, line {reader.line_num} is no CSV: {error}", _WANTED) from None
+        raise LcamError(f"{path}, line {reader.line_num} is not CSV: {error}", _WANTED) from None
 
 
 def _header(fields: Sequence[str], path: Path, line: int) -> dict[str, int] | None:
@@ -80,8 +80,8 @@ def _header(fields: Sequence[str], path: Path, line: int) -> dict[str, int] | No
     }
     if lacking := [name for name in _COLUMNS if name not in found and name != "class"]:
         raise LcamError(
-            f"{path}, line {line} names no column {', '.join(lacking)}: {','.join(fields)[:80]!r}",
-            f"name the columns {_LINE}",
+            f"{path}, line {line} has no column {', '.join(lacking)}: {','.join(fields)[:80]!r}",
+            f"use the columns {_LINE}",
         )
     return found
 
@@ -97,14 +97,14 @@ def _is_number(text: str) -> bool:
 def _box(fields: Sequence[str], columns: dict[str, int], where: str) -> NamedBox:
     name = fields[columns["name"]]
     if not name:
-        raise LcamError(f"{where} names no picture", _WANTED)
+        raise LcamError(f"{where} has no image name", _WANTED)
     x0, y0, x1, y1 = (
         number(fields[columns[edge]], f"{where}: {edge}", _WANTED)
         for edge in ("x0", "y0", "x1", "y1")
     )
     if is_empty((x0, y0, x1, y1)):
         small, large = ("x1", "x0") if x1 <= x0 else ("y1", "y0")
-        raise LcamError(f"{where}: nothing lies in the box: {small} is not above {large}", _WANTED)
+        raise LcamError(f"{where}: the box is empty: {small} is not above {large}", _WANTED)
     at = columns.get("class")
     label = fields[at] if at is not None and at < len(fields) else ""
     return NamedBox(name, label, (x0, y0, x1, y1))

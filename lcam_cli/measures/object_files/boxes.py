@@ -21,25 +21,27 @@ from lcam_cli.measures.objects import Objects
 ANY_CLASS = -1
 """The class of boxes that count for every class explained."""
 
-_OTHER_SIZE = "the file gives a picture another size than it has, so the picture is left out"
-_OUTSIDE = "a box lies outside its picture and is left out"
-_OTHER_CLASS = "no box is of the class explained, so the picture is left out"
+_OTHER_SIZE = (
+    "the file has another size for an image than the image itself, so the image is skipped"
+)
+_OUTSIDE = "a box is outside its image and is skipped"
+_OTHER_CLASS = "no box has the explained class, so the image is skipped"
 
 _FARTHEST = float(np.finfo(np.float32).max)
-"""Further out than any picture reaches: a file may say more than a float32 holds."""
+"""Further out than any image reaches: a file may say more than a float32 holds."""
 
 _Floats = NDArray[np.float32]
 
 
 class Boxes(KnownObjects):
-    """Knows the objects' boxes of many pictures; see :class:`~lcam_cli.measures.objects.Objects`.
+    """Knows the objects' boxes of many images; see :class:`~lcam_cli.measures.objects.Objects`.
 
-    16 bytes a box and class, and some bytes a picture, are all that is kept.
+    16 bytes a box and class, and some bytes an image, are all that is kept.
 
     Args:
         source: The file, for messages.
-        pictures: What the run's pictures are called, N of them.
-        boxes: Boxes by the place of their picture.
+        pictures: What the run's images are called, N of them.
+        boxes: Boxes by the place of their image.
         classes: The classifier's class of each label of a box, ``ANY_CLASS`` where it has none.
     """
 
@@ -62,12 +64,12 @@ class Boxes(KnownObjects):
 
     @property
     def identity(self) -> Any:
-        """A digest of the boxes of the run's pictures, as a JSON value."""
+        """A digest of the boxes of the run's images, as a JSON value."""
         parts = (self._first, self._edges, self._classes, self._sizes)
         return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
 
     def in_views(self, views: Views, paths: Sequence[str], classes: Tensor) -> Objects:
-        """Return the objects of pictures whose views are known; see :class:`KnownObjects`."""
+        """Return the objects of images whose views are known; see :class:`KnownObjects`."""
         places = zip(views.crop_boxes, views.sizes, classes.tolist(), strict=True)
         found = [
             self._in_view(self._place_of[path], crop_box, size, explained, views.view_size)
@@ -92,7 +94,7 @@ class Boxes(KnownObjects):
         explained: int,
         view_size: tuple[int, int],
     ) -> _Floats:
-        """The boxes of a picture's objects of a class, (n, 4), in pixels of the view."""
+        """The boxes of an image's objects of a class, (n, 4), in pixels of the view."""
         mine = slice(self._first[place], self._first[place + 1])
         edges, note = self._edges[mine], self._findings.add
         none = np.zeros((0, 4), np.float32)
@@ -103,7 +105,9 @@ class Boxes(KnownObjects):
         if (other := said.any(1) & (said != size).any(1)).any():
             given = tuple(map(int, said[other][0]))
             turned = ", turned on its side" if given == (height, width) else ""
-            words = f"{given[0]} × {given[1]} in the file, the picture {width} × {height}{turned}"
+            words = (
+                f"{given[0]} × {given[1]} in the file, but the image is {width} × {height}{turned}"
+            )
             note(place, _OTHER_SIZE, words)
             return none
         x0, y0, x1, y1 = edges.T

@@ -24,7 +24,7 @@ from lcam_cli.measures.object_files.box import (
 from lcam_cli.measures.object_files.text import read_text
 
 _WANTED = 'a COCO file is {"images": […], "annotations": […], "categories": […]}'
-_BBOX = 'write "bbox": [x, y, width, height], in pixels of the upright picture'
+_BBOX = 'write "bbox": [x, y, width, height], in pixels of the upright image'
 
 
 def read_coco(path: Path) -> BoxFile:
@@ -34,7 +34,7 @@ def read_coco(path: Path) -> BoxFile:
 
     Raises:
         LcamError: It cannot be read, is no COCO file, or an annotation has no box, or one that is
-            not made of numbers, or is of a picture or a category that the file does not list.
+            not made of numbers, or is of an image or a category that the file does not list.
     """
     data = _parsed(path)
     images = {}
@@ -45,7 +45,7 @@ def read_coco(path: Path) -> BoxFile:
             )
         images[_id(image, "id", path)] = image
     if not images:
-        raise LcamError(f"{path} names no images", _WANTED)
+        raise LcamError(f"{path} lists no images", _WANTED)
     categories = (
         {
             _id(one, "id", path): str(one.get("name", ""))
@@ -81,11 +81,11 @@ def _parsed(path: Path) -> Mapping[str, Any]:
     except RecursionError:
         raise LcamError(f"{path} is nested too deeply to be a COCO file", _WANTED) from None
     except json.JSONDecodeError as error:
-        raise LcamError(f"{path} is no JSON: {error}", _WANTED) from None
+        raise LcamError(f"{path} is not JSON: {error}", _WANTED) from None
     except ValueError:
-        raise LcamError(f"{path} has a number of thousands of digits", _WANTED) from None
+        raise LcamError(f"{path} has a number with thousands of digits", _WANTED) from None
     if not isinstance(data, dict):
-        raise LcamError(f"{path} is JSON, but no object", _WANTED)
+        raise LcamError(f"{path} is JSON but not an object", _WANTED)
     for name in ("images", "annotations"):
         if name not in data:
             raise LcamError(f"{path} has no {name!r}", _WANTED)
@@ -95,7 +95,7 @@ def _parsed(path: Path) -> Mapping[str, Any]:
 def _objects(data: Mapping[str, Any], name: str, path: Path) -> list[dict[str, Any]]:
     found = data[name]
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-        raise LcamError(f"{path}: {name!r} is no list of objects", _WANTED)
+        raise LcamError(f"{path}: {name!r} is not a list of objects", _WANTED)
     return found
 
 
@@ -103,7 +103,7 @@ def _id(one: Mapping[str, Any], name: str, path: Path) -> int | str:
     found = one.get(name)
     if isinstance(found, bool) or not isinstance(found, int | str):
         raise LcamError(
-            f"{path}: an entry's {name} is {short(found)}, neither a whole number nor text", _WANTED
+            f"{path}: an entry's {name} is {short(found)}, not a whole number or text", _WANTED
         )
     return found
 
@@ -112,7 +112,7 @@ def _edges(annotation: Mapping[str, Any], who: str) -> Edges:
     bbox = annotation.get("bbox")
     if bbox is None and annotation.get("segmentation"):
         raise LcamError(
-            f"{who} has an outline and no bbox",
+            f"{who} has an outline but no bbox",
             'add "bbox": [x, y, width, height], or draw the outlines as PNGs for --masks',
         )
     if not isinstance(bbox, list) or len(bbox) != 4:

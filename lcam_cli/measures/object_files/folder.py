@@ -30,8 +30,8 @@ class FolderFiles:
             return []
         words = "1 link is" if len(self.links) == 1 else f"{len(self.links)} links are"
         return [
-            f"{folder}: {words} not followed, to folders or out of this folder, "
-            f"e.g. {self.links[0]}"
+            f"{folder}: {words} not followed because they lead to folders or outside "
+            f"this folder, e.g. {self.links[0]}"
         ]
 
 

@@ -15,17 +15,17 @@ from lcam_cli.measures.objects import Objects
 
 
 class KnownObjects(ABC):
-    """The objects of a run's pictures, and what was found of them.
+    """The objects of a run's images, and what was found of them.
 
     Args:
-        findings: Notes what is found of pictures as they are looked at.
+        findings: Notes what is found of images as they are looked at.
     """
 
     def __init__(self, findings: Findings) -> None:
         self._findings = findings
 
     def lines(self) -> list[str]:
-        """What was found of the pictures looked at so far, a line each."""
+        """What was found of the images looked at so far, a line each."""
         return self._findings.lines()
 
     def found(self) -> Any:
@@ -37,9 +37,9 @@ class KnownObjects(ABC):
         self._findings.take_over(found)
 
     def of(self, read: Batch, paths: Sequence[str], classes: Tensor) -> Objects:
-        """Return the objects of B pictures, as ``measures.objects.ObjectSource`` says."""
+        """Return the objects of B images, as ``measures.objects.ObjectSource`` says."""
         return self.in_views(Views.of(read), paths, classes)
 
     @abstractmethod
     def in_views(self, views: Views, paths: Sequence[str], classes: Tensor) -> Objects:
-        """The same of pictures whose views are known."""
+        """The same of images whose views are known."""

@@ -1,4 +1,4 @@
-"""What a run finds wrong with pictures' objects, counted picture by picture, told at its end."""
+"""What a run finds wrong with images' objects, counted image by image, told at its end."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_MOST = 31  # as many bits as there are to mark a picture with
+_MOST = 31  # as many bits as there are to mark an image with
 
 
 class Findings:
-    """Marks pictures by what was found of their objects.
+    """Marks images by what was found of their objects.
 
-    However often a picture is looked at, once for each class or once more after a failure, it is
+    However often an image is looked at, once for each class or once more after a failure, it is
     counted once.
 
     Args:
         source: The file or folder that says where objects are.
-        pictures: What the pictures are called.
+        pictures: What the images are called.
     """
 
     def __init__(self, source: object, pictures: Sequence[str]) -> None:
@@ -29,11 +29,11 @@ class Findings:
         self._known: dict[str, str] = {}  # by what was found, an example
 
     def add(self, picture: int, what: str, more: str = "") -> None:
-        """Note something of a picture.
+        """Note something of an image.
 
         Args:
             picture: Its place.
-            what: What was found, in words that are the same for all such pictures.
+            what: What was found, in words that are the same for all such images.
             more: What is to be said of this one, where it serves as the example.
         """
         if what not in self._known:
@@ -43,14 +43,14 @@ class Findings:
         self._marks[picture] |= self._bit(what)
 
     def known(self) -> list[list[Any]]:
-        """What was found so far, as a JSON value: a text, an example and the pictures each."""
+        """What was found so far, as a JSON value: a text, an example and the images each."""
         return [
             [what, example, np.flatnonzero(self._marked(bit)).tolist()]
             for bit, (what, example) in enumerate(self._known.items())
         ]
 
     def take_over(self, known: Sequence[Sequence[Any]]) -> None:
-        """Note what others found of the same pictures, or an earlier run.
+        """Note what others found of the same images, or an earlier run.
 
         Args:
             known: As :meth:`known` gives it.
@@ -61,7 +61,7 @@ class Findings:
                 self._marks[pictures] |= self._bit(what)
 
     def lines(self) -> list[str]:
-        """What was found, a line each, with how many pictures and an example."""
+        """What was found, a line each, with how many images and an example."""
         return [
             f"{self._source}: {what}: {_pictures(self._count(bit))}, e.g. {example}"
             for bit, (what, example) in enumerate(self._known.items())
@@ -78,26 +78,28 @@ class Findings:
 
 
 def _pictures(count: int) -> str:
-    return "1 picture" if count == 1 else f"{count} pictures"
+    return "1 image" if count == 1 else f"{count} images"
 
 
-OUTSIDE_VIEW = "no object lies in what the network sees, so the picture is left out"
-"""Found of pictures whose objects are all outside the network's view."""
+OUTSIDE_VIEW = (
+    "no object is in the part of the image that the network sees, so the image is skipped"
+)
+"""Found of images whose objects are all outside the network's view."""
 
 
 def without_objects(source: object, lacking: Sequence[str], of: int, what: str) -> list[str]:
-    """Say of which pictures of the run nothing is known, in a line; none where there are none.
+    """Say of which images of the run nothing is known, in a line; none where there are none.
 
     Args:
         source: The file or folder that says where objects are.
-        lacking: The pictures.
-        of: How many pictures the run has.
+        lacking: The images.
+        of: How many images the run has.
         what: What they lack: ``"box"`` or ``"mask"``.
     """
     if not lacking:
         return []
     have = "has" if len(lacking) == 1 else "have"
     return [
-        f"{source}: {len(lacking)} of {of} pictures {have} no {what}, so the measures that ask for "
-        f"one leave them out, e.g. {lacking[0]}"
+        f"{source}: {len(lacking)} of {of} images {have} no {what}, so measures that need one skip "
+        f"them, e.g. {lacking[0]}"
     ]

@@ -1,4 +1,4 @@
-"""Objects by masks: a PNG a picture, read when its picture is."""
+"""Objects by masks: a PNG an image, read when its image is."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from lcam_cli.errors import BadImageError
 from lcam_cli.images.decoder import borrowed_decoder
 from lcam_cli.images.mask import MaskRequest
 from lcam_cli.images.read import MAX_PIXELS
-from lcam_cli.measures.components import component_boxes
+from lcam_cli.maps.components import component_boxes
 from lcam_cli.measures.object_files.known import KnownObjects
 from lcam_cli.measures.object_files.left_out import OUTSIDE_VIEW, Findings
 from lcam_cli.measures.object_files.views import Views
 from lcam_cli.measures.objects import Objects
 
-_SCALED = "a mask has another size than its picture and is scaled"
-_UNUSED = "a mask is not used, so its picture is left out"
+_SCALED = "a mask has another size than its image and is scaled"
+_UNUSED = "a mask is not used, so its image is skipped"
 
 
 class Masks(KnownObjects):
-    """Knows the objects' masks of many pictures; see :class:`~lcam_cli.measures.objects.Objects`.
+    """Knows the objects' masks of many images; see :class:`~lcam_cli.measures.objects.Objects`.
 
-    Each is read by a reading process, as pictures are. An object's box is the box around a
+    Each is read by a reading process, as images are. An object's box is the box around a
     connected part of its mask in the network's view. Masks have no class: they count for every one.
 
     Args:
         folder: Where the masks lie.
-        pictures: What the run's pictures are called.
-        masks: The masks by the place of their picture, as paths relative to the folder.
+        pictures: What the run's images are called.
+        masks: The masks by the place of their image, as paths relative to the folder.
         max_pixels: A mask with more is not read.
     """
 
@@ -70,7 +70,7 @@ class Masks(KnownObjects):
         return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
     def in_views(self, views: Views, paths: Sequence[str], classes: Tensor) -> Objects:
-        """Return the objects of pictures whose views are known; see :class:`KnownObjects`."""
+        """Return the objects of images whose views are known; see :class:`KnownObjects`."""
         if self._last is None or self._last[0] != tuple(paths):
             self._last = tuple(paths), self._read(views, paths)
         inside = self._last[1]
@@ -115,7 +115,7 @@ class Masks(KnownObjects):
         drawn[:] = view.pixels[..., 0] > 0
         if view.size != request.picture_size:
             (w, h), (width, height) = view.size, request.picture_size
-            note(place, _SCALED, f"{mask}: {w} × {h}, the picture {width} × {height}")
+            note(place, _SCALED, f"{mask}: {w} × {h}, the image {width} × {height}")
         if not drawn.any():
             note(place, OUTSIDE_VIEW)
 

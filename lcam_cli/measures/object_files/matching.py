@@ -1,4 +1,4 @@
-"""Which picture of the run does a name in a file of boxes, or a mask's file name, mean?"""
+"""Which image of the run does a name in a file of boxes, or a mask's file name, mean?"""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from lcam_cli.measures.object_files.box import short_name
 
 @dataclass
 class Pictures:
-    """Which pictures are meant.
+    """Which images are meant.
 
     Attributes:
-        row_of: By name, the place of the picture.
-        unmatched: Names of no picture of the run.
+        row_of: By name, the place of the image.
+        unmatched: Names of no image of the run.
     """
 
     row_of: dict[str, int] = field(default_factory=dict)
     unmatched: list[str] = field(default_factory=list)
 
     def notes(self, source: object, what: str) -> list[str]:
-        """Say how many names mean no picture of the run, in a line; none for 0."""
+        """Say how many names mean no image of the run, in a line; none for 0."""
         if not self.unmatched:
             return []
         count = len(self.row_of) + len(self.unmatched)
         return [
-            f"{source}: {len(self.unmatched)} of {count} {what} are of no picture of this run, "
+            f"{source}: {len(self.unmatched)} of {count} {what} match no image of this run, "
             f"e.g. {short_name(self.unmatched[0])}"
         ]
 
@@ -40,19 +40,19 @@ class Pictures:
 def match_pictures(
     names: Sequence[str], rows: Sequence[str], root: str, source: object
 ) -> Pictures:
-    """Find the picture that each name means, by as much of the path as tells pictures apart.
+    """Find the image that each name means, by as much of the path as tells images apart.
 
     The rules are those of label files, :func:`~lcam_cli.measures.label_match.match_lines`. A name
-    without a picture's extension means the picture that is called so but for its extension.
+    without an image's extension means the image that is called so but for its extension.
 
     Args:
         names: Each once.
-        rows: What the pictures are called, each once, relative to ``root`` or absolute.
-        root: The folder of the pictures; may be empty.
+        rows: What the images are called, each once, relative to ``root`` or absolute.
+        root: The folder of the images; may be empty.
         source: Where the names are from, for messages.
 
     Raises:
-        LcamError: A name fits several pictures, or several names fit one picture.
+        LcamError: A name fits several images, or several names fit one image.
     """
     result = Pictures()
     whole = [name for name in names if _extension(name) in picture_extensions()]
@@ -100,21 +100,21 @@ def _match(
 def _both(names: Sequence[str], row: str, source: object) -> LcamError:
     return LcamError(
         f"{source}: the names {short_name(names[0])} and {short_name(names[1])} both fit the "
-        f"picture {row}",
-        "write as much of each path as tells the pictures apart, or keep one of them",
+        f"image {row}",
+        "write enough of each path to tell the images apart, or keep one of them",
     )
 
 
 def _several(name: str, rows: Sequence[str], source: object) -> LcamError:
     more = f" and {len(rows) - 2} more" if len(rows) > 2 else ""
     return LcamError(
-        f"{source}: the name {short_name(name)} fits several pictures: {', '.join(rows[:2])}{more}",
-        "write as much of each path as tells the pictures apart",
+        f"{source}: the name {short_name(name)} fits several images: {', '.join(rows[:2])}{more}",
+        "write enough of each path to tell the images apart",
     )
 
 
 def _stem(row: str) -> str:
-    """The name less a picture's extension: ``scan#0003`` of ``scan.dcm#0003``."""
+    """The name less an image's extension: ``scan#0003`` of ``scan.dcm#0003``."""
     file, extension = file_of(row), _extension(row)
     if extension not in picture_extensions():
         return row

@@ -1,4 +1,4 @@
-"""From ``--boxes FILE`` or ``--masks DIR`` to where the objects of a run's pictures are."""
+"""From ``--boxes FILE`` or ``--masks DIR`` to where the objects of a run's images are."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from lcam_cli.measures.object_files.matching import Pictures, match_pictures
 from lcam_cli.measures.object_files.voc import read_voc
 
 _SHOWN = 5
-_MEANT = "pictures are named as in the result, or by as much of the end of their path as tells them"
+_MEANT = "name images as in the result, or with enough of the end of their paths to tell them"
 
 
 @dataclass(frozen=True)
 class Run:
-    """The pictures whose objects are asked for.
+    """The images whose objects are asked for.
 
     Attributes:
         names: What they are called, each once: relative to ``root``, or absolute.
@@ -45,19 +45,19 @@ class Run:
 
     @classmethod
     def of_rows(cls, names: Sequence[str], root: str, max_pixels: int = MAX_PIXELS) -> Run:
-        """A run whose pictures are asked for as rows are called, one for each class of each."""
+        """A run whose images are asked for as rows are called, one for each class of each."""
         return cls(list(dict.fromkeys(names)), root, None, max_pixels)
 
     @classmethod
     def of_files(cls, paths: Sequence[str], root: str, max_pixels: int = MAX_PIXELS) -> Run:
-        """A run whose pictures are asked for by their paths, as they were found in ``root``."""
+        """A run whose images are asked for by their paths, as they were found in ``root``."""
         unique = list(dict.fromkeys(paths))
         names = [stored_path(path, root) for path in unique]
         return cls(names, str(Path(root).absolute()), unique, max_pixels)
 
     @property
     def asked(self) -> Sequence[str]:
-        """What the pictures are called when their objects are asked for."""
+        """What the images are called when their objects are asked for."""
         return self.names if self.asked_as is None else self.asked_as
 
 
@@ -68,14 +68,14 @@ def read_objects(
     backbone: Backbone | None,
     warn: Callable[[str], None] = lambda _line: None,
 ) -> Boxes | Masks | None:
-    """Find out where the objects of a run's pictures are.
+    """Find out where the objects of a run's images are.
 
     Args:
         boxes: COCO JSON (``*.json``), a folder of Pascal VOC XML, or CSV; or None.
         masks: A folder of PNGs; or None.
-        run: The pictures.
+        run: The images.
         backbone: The classifier, which knows classes; None has every box count for every class.
-        warn: Called with what is left out, a line each. What is found only when pictures are read
+        warn: Called with what is left out, a line each. What is found only when images are read
             is in the result's ``lines()``, at the end of the run.
 
     Returns:
@@ -83,10 +83,10 @@ def read_objects(
 
     Raises:
         LcamError: Both are given; or what is given cannot be read, is none of these, has a name
-            that fits several pictures, or knows of no picture of the run.
+            that fits several images, or knows of no image of the run.
     """
     if boxes is not None and masks is not None:
-        raise LcamError("--boxes and --masks are both given", "say with one where the objects are")
+        raise LcamError("--boxes and --masks are both set", "pass only one of them")
     if boxes is not None:
         return _read_boxes(boxes, run, backbone, warn)
     return None if masks is None else _read_masks(masks, run, warn)
@@ -94,14 +94,14 @@ def read_objects(
 
 def _read_masks(folder: Path, run: Run, warn: Callable[[str], None]) -> Masks:
     if not folder.is_dir():
-        raise LcamError(f"--masks {folder} is no folder", "name a folder of PNGs, one a picture")
+        raise LcamError(f"--masks {folder} is not a folder", "pass a folder of PNGs, one per image")
     listed = files_in(folder, ".png")
     for line in listed.notes(folder):
         warn(line)
     if not listed.found:
         raise LcamError(
-            f"--masks {folder} holds no PNG, and {listed.others} other files",
-            "masks are PNGs named as their pictures, above 0 on the object",
+            f"--masks {folder} holds no PNG, only {listed.others} other files",
+            "save masks as PNGs named like their images, above 0 on the object",
         )
     name_of = _by_stem(listed.found, folder)
     matched = match_pictures(list(name_of), run.names, run.root, folder)
@@ -109,8 +109,8 @@ def _read_masks(folder: Path, run: Run, warn: Callable[[str], None]) -> Masks:
     for place, mask in found.items():
         if _is_same(folder / mask, Path(run.root) / run.names[place]):
             raise LcamError(
-                f"--masks {folder}: {mask} is a picture of this run, not its mask",
-                "name another folder: masks are PNGs of their own, named as their pictures",
+                f"--masks {folder}: {mask} is an image of this run, not its mask",
+                "pass a folder of separate PNGs, named like their images",
             )
     _tell(found, matched, run, folder, "mask", warn)
     return Masks(folder, run.asked, found, run.max_pixels)
@@ -123,7 +123,7 @@ def _read_boxes(
         matched, boxes = _read_voc_folder(source, run, warn)
     else:
         if source.suffix.lower() == ".xml":
-            raise LcamError(f"--boxes {source} is one XML file", "name the folder that it lies in")
+            raise LcamError(f"--boxes {source} is one XML file", "pass the folder that it is in")
         file = read_coco(source) if source.suffix.lower() == ".json" else read_csv(source)
         matched, boxes = _matched(file, source, run, warn)
     _tell(boxes, matched, run, source, "box", warn)
@@ -147,12 +147,12 @@ def _matched(
 def _read_voc_folder(
     folder: Path, run: Run, warn: Callable[[str], None]
 ) -> tuple[Pictures, dict[int, list[NamedBox]]]:
-    """Read the files of the run's pictures alone: each is named as its picture."""
+    """Read the files of the run's images alone: each is named as its image."""
     listed = files_in(folder, ".xml")
     if not listed.found:
         raise LcamError(
             f"--boxes {folder} is a folder without XML files",
-            "name a COCO JSON or CSV file, or a folder of Pascal VOC's XML files",
+            "pass a COCO JSON or CSV file, or a folder of Pascal VOC XML files",
         )
     name_of = _by_stem(listed.found, folder)
     matched = match_pictures(list(name_of), run.names, run.root, folder)
@@ -169,7 +169,7 @@ def _read_voc_folder(
     notes += empty_boxes(empty, folder, example)
     if others:
         notes.append(
-            f"{folder}: {len(others)} XML files are no <annotation> and are passed over, "
+            f"{folder}: {len(others)} XML files are not an <annotation> and are skipped, "
             f"e.g. {others[0]}"
         )
     for line in notes:
@@ -191,7 +191,7 @@ def _by_stem(names: Sequence[str], folder: Path) -> dict[str, str]:
     for name in names:
         if (other := found.setdefault(name[:-4], name)) != name:
             raise LcamError(
-                f"{folder}: {other} and {name} are named for one picture", "keep one of them"
+                f"{folder}: {other} and {name} belong to the same image", "keep one of them"
             )
     return found
 
@@ -204,16 +204,16 @@ def _tell(
     what: str,
     warn: Callable[[str], None],
 ) -> None:
-    """Say which names mean no picture, and which pictures have nothing.
+    """Say which names mean no image, and which images have nothing.
 
     Raises:
-        LcamError: No picture has anything.
+        LcamError: No image has anything.
     """
     if not found:
         example = f", e.g. {short_name(matched.unmatched[0])}" if matched.unmatched else ""
         raise LcamError(
-            f"{source} has a {what} for none of the {len(run.names)} pictures{example}",
-            f"{_MEANT} apart; the first picture is {run.names[0] if run.names else ''!r}",
+            f"{source} has no {what} for any of the {len(run.names)} images{example}",
+            f"{_MEANT} apart; the first image is {run.names[0] if run.names else ''!r}",
         )
     lacking = [name for place, name in enumerate(run.names) if place not in found]
     for line in (
@@ -244,6 +244,6 @@ def _classes(
         listed = ", ".join(label[:40] for label in unknown[:_SHOWN])
         warn(
             f"{source}: boxes of {listed}{more} count for every class: the classifier has no "
-            "class, or several, of that name"
+            "class with that name, or several"
         )
     return known

@@ -11,7 +11,7 @@ from pathlib import Path
 from lcam_cli.errors import LcamError
 
 MOST_BYTES = 1 << 30
-"""The largest file of boxes: COCO's own of 118,000 pictures, outlines included, has half of it."""
+"""The largest file of boxes: COCO's own of 118,000 images, outlines included, has half of it."""
 
 
 def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
@@ -24,10 +24,10 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     with readable(path), os.fdopen(os.open(path, flags), "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
-            raise LcamError(f"{path} is not a regular file", "name a file of boxes")
+            raise LcamError(f"{path} is not a regular file", "pass a file of boxes")
         if status.st_size > most:
             raise LcamError(
-                f"{path} is larger than {most >> 20} MiB", "keep the boxes of these pictures alone"
+                f"{path} is larger than {most >> 20} MiB", "keep only the boxes of these images"
             )
         return file.read(most)
 

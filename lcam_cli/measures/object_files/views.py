@@ -1,4 +1,4 @@
-"""Where in their pictures the views lie that a network sees."""
+"""Where in their images the views lie that a network sees."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Views:
     """B views.
 
     Attributes:
-        crop_boxes: float32 (B, 4): x0, y0, x1, y1 of each in pixels of the upright picture.
-        sizes: int32 (B, 2): width and height of the upright pictures.
+        crop_boxes: float32 (B, 4): x0, y0, x1, y1 of each in pixels of the upright image.
+        sizes: int32 (B, 2): width and height of the upright images.
         view_size: (H, W) of a view, in pixels.
     """
 
@@ -26,5 +26,5 @@ class Views:
 
     @classmethod
     def of(cls, read: Batch) -> Views:
-        """The views of pictures as they were read."""
+        """The views of images as they were read."""
         return cls(read.crop_boxes, read.sizes, (read.images.shape[1], read.images.shape[2]))

@@ -1,4 +1,4 @@
-"""Boxes of Pascal VOC's XML (Everingham et al., IJCV 2010), a file a picture.
+"""Boxes of Pascal VOC's XML (Everingham et al., IJCV 2010), a file an image.
 
 A file that declares a document type is refused before anything of it is expanded or fetched:
 entities, and files from elsewhere, can only be asked for there.
@@ -22,7 +22,7 @@ from lcam_cli.measures.object_files.text import read_bytes
 
 _MOST_BYTES = 1 << 24
 _DEEPEST = 32
-_WANTED = "a file of boxes is <annotation> with <object> and <bndbox>, as Pascal VOC has it"
+_WANTED = "write an <annotation> with <object> and <bndbox>, as in Pascal VOC"
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -49,7 +49,7 @@ def read_voc(path: Path, picture: str) -> VocFile:
 
     Args:
         path: The file.
-        picture: The picture that it is of: its name in the boxes.
+        picture: The image that it is of: its name in the boxes.
 
     Raises:
         LcamError: It cannot be read, is no XML, declares a document type, is nested too deeply, or
@@ -100,13 +100,13 @@ class _Tree:
         try:
             parser.Parse(data, True)
         except expat.ExpatError as error:
-            raise LcamError(f"{self._path} is no XML: {error}", _WANTED) from None
+            raise LcamError(f"{self._path} is not XML: {error}", _WANTED) from None
         except (LookupError, ValueError) as error:  # an encoding that nobody knows
-            raise LcamError(f"{self._path} is no XML: {error}", "save it as UTF-8") from None
+            raise LcamError(f"{self._path} is not XML: {error}", "save it as UTF-8") from None
 
     def _doctype(self, *_declared: object) -> NoReturn:
         raise LcamError(
-            f"{self._path} declares a document type (<!DOCTYPE …>), which is not read",
+            f"{self._path} declares a document type (<!DOCTYPE …>), which lcam does not read",
             "remove the declaration: boxes need no entities",
         )
 

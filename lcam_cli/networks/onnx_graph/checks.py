@@ -29,14 +29,14 @@ _DOMAINS = ("", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc", "ai.onnx.p
 _READ_FILES = ("EPContext", "PythonOp", "PyOp")
 _LARGEST_FILE = 2**31 - 1
 _MOST_VALUES = 2**28
-_EXPORT = "export it anew: torch.onnx.export, tf2onnx, …"
+_EXPORT = "export it again: torch.onnx.export, tf2onnx, …"
 
 _BEGINNINGS = (
     (b"PK", "a zip, such as a file of torch.save or an exported program (.pt2)"),
     (b"\x89HDF", "an HDF5 file, such as Keras's"),
     (b"version https://git-lfs", "a pointer of Git LFS: get the file itself with git lfs pull"),
-    (b"\x1f\x8b", "compressed by gzip: unpack it"),
-    (b"ORTM", "a model in onnxruntime's own format: give the .onnx that it was made from"),
+    (b"\x1f\x8b", "compressed with gzip: unpack it"),
+    (b"ORTM", "a model in onnxruntime's own format: pass the .onnx that it was made from"),
 )
 
 
@@ -45,7 +45,7 @@ def read_checked(path: Path) -> Model:
 
     Raises:
         LcamError: It is missing, damaged, or something else; it needs operators that are not
-            onnxruntime's own; a tensor claims other sizes than it brings; or it takes no pictures.
+            onnxruntime's own; a tensor claims other sizes than it brings; or it takes no images.
     """
     check_is_file(path)
     try:
@@ -59,12 +59,12 @@ def read_checked(path: Path) -> Model:
         raise LcamError(f"{path} is empty", "copy it again")
     for beginning, kind in _BEGINNINGS:
         if content[4:8] == beginning or content.startswith(beginning):
-            raise LcamError(f"{path} is no ONNX file, but {kind}", "give a file FILE.onnx")
+            raise LcamError(f"{path} is not an ONNX file but {kind}", "pass a file FILE.onnx")
     try:
         model = read_model(memoryview(content))
         _check(model)
     except DamagedError as error:
-        raise LcamError(f"{path} is damaged, or no ONNX file: {error}", _EXPORT) from None
+        raise LcamError(f"{path} is damaged or not an ONNX file: {error}", _EXPORT) from None
     except LcamError as error:
         raise LcamError(f"{path} refused: {error.what}", error.hint) from None
     return model
@@ -74,32 +74,32 @@ def image_input(model: Model) -> Value:
     """The one input of a model.
 
     Raises:
-        LcamError: It has none or several, or takes no pictures.
+        LcamError: It has none or several, or takes no images.
     """
     given = model.graph.given
     if len(given) != 1:
         listed = f" ({', '.join(value.described for value in given)})" if given else ""
         raise LcamError(
-            f"it takes {len(given) or 'no'} inputs{listed}, not one batch of pictures",
-            "export it with pictures as its only input",
+            f"it has {len(given) or 'no'} inputs{listed}, not one batch of images",
+            "export it with images as its only input",
         )
     value = given[0]
     if not value.is_tensor or value.type not in (*FLOATS, UINT8):
         raise LcamError(
-            f"its input is {value.described}: pictures are float, float16, double or uint8",
-            "give a classifier of pictures",
+            f"its input is {value.described}: images are float, float16, double or uint8",
+            "pass an image classifier",
         )
     if value.dims is not None and len(value.dims) != 4:
         raise LcamError(
-            f"its input is {value.described}: {len(value.dims)} axes, and pictures have 4 "
+            f"its input is {value.described}: {len(value.dims)} axes, but images have 4 "
             "(batch, channels, height, width)",
-            "give a classifier of pictures",
+            "pass an image classifier",
         )
     total = 1
     for size in value.dims or ():
         total *= size if isinstance(size, int) else 1
     if total > _MOST_VALUES:
-        raise LcamError(f"its input is {value.described}: too large for a picture", _EXPORT)
+        raise LcamError(f"its input is {value.described}: too large for an image", _EXPORT)
     return value
 
 
@@ -130,20 +130,20 @@ def _check(model: Model) -> None:
         known = node.domain in _DOMAINS and node.op not in _READ_FILES
         if not known and (node.domain, node.op) not in model.functions:
             raise LcamError(
-                f"it needs the operator {node.op} of {node.domain or 'ai.onnx'}, which is not one "
-                "of onnxruntime's own; libraries of operators are not loaded",
-                "export it with ONNX's operators alone",
+                f"it needs the operator {node.op} of {node.domain or 'ai.onnx'}, which onnxruntime "
+                "does not include (lcam loads no operator libraries)",
+                "export it with only standard ONNX operators",
             )
     made = [name for node in graph.nodes for name in node.outputs if name]
     if len(set(made)) != len(made):
-        raise DamagedError("two nodes make the same tensor")
+        raise DamagedError("two nodes produce the same tensor")
     inside = [*_tensors_inside(graph.nodes), *_tensors_inside(model.function_nodes)]
     for tensor in (*graph.tensors.values(), *inside):
         _check_tensor(tensor)
     for tensor in inside:
         if tensor.external is not None:
             raise LcamError(
-                f"tensor {tensor.name!r} of an inner graph lies in a file of its own",
+                f"tensor {tensor.name!r} of an inner graph is in a separate file",
                 "export it with its data in the file",
             )
 
@@ -154,7 +154,7 @@ def _check_tensor(tensor: StoredTensor) -> None:
         raise DamagedError(f"tensor {tensor.name!r} has sizes {tensor.dims}")
     if tensor.external is not None:
         if tensor.type not in BITS:
-            raise DamagedError(f"tensor {tensor.name!r} is of no type of numbers")
+            raise DamagedError(f"tensor {tensor.name!r} does not have a numeric type")
         return
     brought = tensor.count if tensor.listed is None else tensor.listed
     if tensor.raw is not None and tensor.type in BITS:
@@ -168,6 +168,6 @@ def _check_tensor(tensor: StoredTensor) -> None:
     if not right:
         sizes = "×".join(map(str, tensor.dims)) or "1"
         raise LcamError(
-            f"tensor {tensor.name!r} claims {sizes} numbers and brings {brought}",
-            "the file is damaged, or made to take memory: export it anew",
+            f"tensor {tensor.name!r} claims {sizes} numbers but holds {brought}",
+            "export it again: the file is damaged or malicious",
         )

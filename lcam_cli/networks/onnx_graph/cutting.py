@@ -25,7 +25,7 @@ class Given:
     Attributes:
         name: The tensor's.
         kind: What it is.
-        batch: How many pictures it is of; None for any number.
+        batch: How many images it is of; None for any number.
     """
 
     name: str
@@ -77,7 +77,7 @@ def cut(graph: Graph, layer: str, ends: Sequence[str]) -> tuple[Part, Part] | No
     """Cut what makes ``ends`` after the tensor ``layer``.
 
     What goes around the layer is given to the second part beside it. Sizes of earlier tensors are
-    asked of these again there, since they have no axis of pictures.
+    asked of these again there, since they have no axis of images.
 
     Returns:
         What gives the layer and what goes around it, the layer first, and what gives ``ends`` of

@@ -18,7 +18,7 @@ from lcam_cli.networks.onnx_graph.model import StoredTensor
 from lcam_cli.networks.weights.file_kinds import real_path
 
 _RAW_DATA, _EXTERNAL_DATA, _DATA_LOCATION = 9, 13, 14
-_COPY = "copy the folder that it was exported into as a whole"
+_COPY = "copy the whole folder that it was exported into"
 
 
 def external_files(folder: Path, tensors: Iterable[StoredTensor]) -> list[Path]:
@@ -37,7 +37,7 @@ def external_files(folder: Path, tensors: Iterable[StoredTensor]) -> list[Path]:
             if start + length > size:
                 raise LcamError(
                     f"tensor {tensor.name!r} claims bytes {start} to {start + length} of "
-                    f"{path.name}, which has {size}",
+                    f"{path.name}, which has only {size}",
                     _COPY,
                 )
             files[str(path)] = path
@@ -45,7 +45,7 @@ def external_files(folder: Path, tensors: Iterable[StoredTensor]) -> list[Path]:
 
 
 def with_content(folder: Path, tensor: StoredTensor) -> StoredTensor:
-    """The tensor as one that lies in the file itself.
+    """The tensor as one that is in the file itself.
 
     Raises:
         LcamError: As :func:`external_files`; or its file cannot be read.
@@ -91,7 +91,7 @@ def sha256_with_files(digest: str, files: Iterable[Path]) -> str:
 
 
 def _path(folder: Path, tensor: StoredTensor) -> Path:
-    """The file that a tensor lies in, inside the folder."""
+    """The file that a tensor is in, inside the folder."""
     location = (tensor.external or {}).get("location", "")
     named = PurePosixPath(location.replace("\\", "/"))
     outside = not location or "\0" in location or named.is_absolute() or ".." in named.parts
@@ -100,11 +100,11 @@ def _path(folder: Path, tensor: StoredTensor) -> Path:
     # A link may lead anywhere; a folder, a device or a pipe is no file.
     if outside or not real_path(path).is_relative_to(real):
         raise LcamError(
-            f"tensor {tensor.name!r} lies in {location!r}, outside of the file's folder",
-            "export it anew, with its data beside it",
+            f"tensor {tensor.name!r} is in {location!r}, outside the file's folder",
+            "export it again, with its data in the same folder",
         )
     if not os.path.isfile(path):  # noqa: PTH113 (never raises, as of a name that is too long)
-        raise LcamError(f"tensor {tensor.name!r} lies in {location!r}, which is missing", _COPY)
+        raise LcamError(f"tensor {tensor.name!r} is in {location!r}, which is missing", _COPY)
     return path
 
 
@@ -122,7 +122,7 @@ def _part(tensor: StoredTensor) -> tuple[int, int]:
         start = length = -1
     if start < 0 or length != tensor.size:
         raise LcamError(
-            f"tensor {tensor.name!r} does not say where its {tensor.size} bytes lie",
-            "the file is damaged: copy it again",
+            f"tensor {tensor.name!r} does not say where its {tensor.size} bytes are",
+            "copy the file again: it is damaged",
         )
     return start, length

@@ -1,4 +1,4 @@
-"""Where the cells of a layer lie in the picture: what moves numbers about, run again by PyTorch.
+"""Where the cells of a layer lie in the image: what moves numbers about, run again by PyTorch.
 
 ``engine.following`` follows numbers through PyTorch's operations, of which onnxruntime runs none.
 So the windows of a graph's convolutions and pools are run on one channel that means nothing; all
@@ -62,7 +62,7 @@ def _moved(
 ) -> Tensor:
     """What a node makes of feature maps."""
     first = several[0]
-    if all(t.shape[2:] == (1, 1) for t in several):  # of the whole picture, as in squeeze-excite
+    if all(t.shape[2:] == (1, 1) for t in several):  # of the whole image, as in squeeze-excite
         return first
     if node.op in ("Conv", "FusedConv"):
         weights = graph.tensors[node.inputs[1]]
@@ -123,7 +123,7 @@ def _padded(graph: Graph, node: Node, t: Tensor, last: bool) -> Tensor:
     if not pads:
         stored = graph.tensors.get(node.inputs[1]) or _constant(graph, node.inputs[1])
         if stored is None or stored.raw is None or stored.type != 7 or len(node.inputs) > 3:
-            raise ValueError("Pad by what is computed is not followed")
+            raise ValueError("Pad with computed sizes is not followed")
         pads = np.frombuffer(stored.raw, "<i8").tolist()
     before, after = pads[:4], pads[4:]
     rows, columns = (1, 2) if last else (2, 3)
@@ -144,7 +144,7 @@ def _check_sizes(name: str, t: Tensor, orders: Mapping[str, bool], kinds: Kinds)
         sizes: Any = kinds[name].sizes
         places = sizes[1:3] if orders[name] else sizes[2:]
         if tuple(t.shape[2:]) != tuple(places):
-            raise ValueError(f"{name} has {places} places, not {tuple(t.shape[2:])}")
+            raise ValueError(f"{name} has {places} positions, not {tuple(t.shape[2:])}")
 
 
 def _ints(node: Node, name: str) -> list[int]:

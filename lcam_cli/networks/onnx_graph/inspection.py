@@ -79,7 +79,7 @@ def inspect(file: OnnxFile, asked: Asked) -> dict[str, TensorKind]:
     except Exception as error:  # onnxruntime has classes of its own, and one for each cause
         raise LcamError(
             f"onnxruntime does not run it: {why(error)}",
-            "export it anew; or give pictures of its size, --image-size",
+            "export it again, or pass its image size: --image-size",
         ) from None
     plan = make_plan(file.model, file.pictures, kinds, asked)
     arrays = [_noise(file.pictures, asked, file.pictures.batch or 1)]
@@ -89,7 +89,7 @@ def inspect(file: OnnxFile, asked: Asked) -> dict[str, TensorKind]:
 
 
 def _kinds(file: OnnxFile, asked: Asked) -> dict[str, TensorKind]:
-    """What all tensors are, for two pictures where it takes any number."""
+    """What all tensors are, for two images where it takes any number."""
     graph, pictures = file.model.graph, file.pictures
     ends = [value.name for value in graph.outputs]
     names = [name for node in needed_for(graph, ends) for name in node.outputs if name]
@@ -102,7 +102,7 @@ def _kinds(file: OnnxFile, asked: Asked) -> dict[str, TensorKind]:
         try:
             feed = {pictures.value.name: _noise(pictures, asked, batch)}
             outputs = session.run(list(part.ends), feed)
-        except Exception:  # exported for one picture, though it does not say so
+        except Exception:  # exported for one image, though it does not say so
             if batch != 2 or pictures.batch:
                 raise
         else:

@@ -49,7 +49,7 @@ class TensorKind:
 
     Attributes:
         type: The format's number of its type.
-        sizes: Its sizes, for as many pictures as were tried.
+        sizes: Its sizes, for as many images as were tried.
     """
 
     type: int

@@ -1,4 +1,4 @@
-"""What exporters write into an ONNX file beside the graph: names of classes, the pictures' size.
+"""What exporters write into an ONNX file beside the graph: names of classes, the images' size.
 
 These are texts of a stranger's. They are read as lists, by pattern, and never evaluated.
 """

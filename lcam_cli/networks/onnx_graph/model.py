@@ -274,7 +274,7 @@ def _function(message: memoryview) -> tuple[tuple[str, str], list[Node]]:
 
 def _graph(message: memoryview, depth: int) -> Graph:
     if depth > _DEEPEST:
-        raise DamagedError(f"its graphs lie more than {_DEEPEST} deep in each other")
+        raise DamagedError(f"its graphs are nested more than {_DEEPEST} deep")
     nodes: list[Node] = []
     inputs: list[Value] = []
     outputs: list[Value] = []

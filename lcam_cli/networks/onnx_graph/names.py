@@ -22,7 +22,7 @@ def find_tensor(graph: Graph, layer: str) -> str:
     by_name |= {name: name for name in made}
     if layer not in by_name:
         raise LcamError(
-            f"no tensor or node {layer!r} in this graph",
+            f"there is no tensor or node {layer!r} in this graph",
             did_you_mean(layer, by_name) or f"its last tensors: {', '.join(made[-3:])}",
         )
     return by_name[layer]

@@ -24,7 +24,7 @@ _LAST_TO_FIRST, _FIRST_TO_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
 
 
 class OnnxNetwork(ForeignNetwork):
-    """A classifier: pictures (B, C, H, W), float32, to what the model gives.
+    """A classifier: images (B, C, H, W), float32, to what the model gives.
 
     Args:
         name: What the user calls it.
@@ -59,7 +59,7 @@ class OnnxNetwork(ForeignNetwork):
         ]
         if not plan.layer:
             self.whole = runners[0]
-            self.no_layer = "for other methods name feature maps of its graph: --layer NAME"
+            self.no_layer = "for other methods, pass feature maps of its graph: --layer NAME"
             return None
         self.before, self.after = runners
         self._layer = module_name(plan.layer)
@@ -70,7 +70,7 @@ class OnnxNetwork(ForeignNetwork):
         return self._layer
 
     def forward(self, x: Tensor) -> Any:
-        """What the model gives for pictures: a tensor, or tensors by name where there are several.
+        """What the model gives for images: a tensor, or tensors by name where there are several.
 
         Raises:
             LcamError: onnxruntime fails.
@@ -117,19 +117,19 @@ class OnnxNetwork(ForeignNetwork):
         parent.add_module(own, module)
 
     def _check_shape(self, shape: tuple[int, int, int]) -> None:
-        """Check that the model takes pictures (C, H, W)."""
+        """Check that the model takes images (C, H, W)."""
         taken = self._file.pictures
         channels, height, width = shape
         if taken.channels is not None and taken.channels != channels:
             raise LcamError(
-                f"{self._name} takes {plural(taken.channels, 'channel')}, not {channels}",
-                f"--channels {taken.channels}, or leave it out",
+                f"{self._name} expects {plural(taken.channels, 'channel')}, not {channels}",
+                f"pass --channels {taken.channels}, or remove it",
             )
         if taken.height not in (None, height) or taken.width not in (None, width):
             size = f"{taken.height or height}x{taken.width or width}"
             raise LcamError(
-                f"{self._name} takes pictures of {size} (rows × columns), not {height}x{width}",
-                "leave --image-size out",
+                f"{self._name} expects images of {size} (rows × columns), not {height}x{width}",
+                "remove --image-size",
             )
 
 

@@ -1,4 +1,4 @@
-"""What pictures an ONNX model takes: their size, their channels and in which order its axes are."""
+"""What images an ONNX model takes: their size, their channels and in which order its axes are."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CONVOLUTIONS = ("Conv", "FusedConv", "ConvInteger", "QLinearConv")
 _LAST_TO_FIRST = (0, 3, 1, 2)
 _MOST = 1024
 _FEW = 4
-"""Channels of usual pictures: grey, grey with its opacity, colour, colour with its opacity."""
+"""Channels of usual images: grey, grey with its opacity, colour, colour with its opacity."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class PictureInput:
     Attributes:
         value: As the file has it.
         channels_last: Whether its axes are (B, H, W, C), else (B, C, H, W).
-        batch: How many pictures it takes at once; None for any number.
+        batch: How many images it takes at once; None for any number.
         channels: C; None where the file does not say.
         height: H in pixels; None where it is free.
         width: W in pixels; None where it is free.
@@ -45,7 +45,7 @@ class PictureInput:
         return self.value.type == UINT8
 
     def sizes(self, batch: int, shape: tuple[int, int, int]) -> tuple[int, int, int, int]:
-        """Its sizes for so many pictures (C, H, W), in the order of its axes."""
+        """Its sizes for so many images (C, H, W), in the order of its axes."""
         channels, height, width = shape
         if self.channels_last:
             return batch, height, width, channels
@@ -59,7 +59,7 @@ def find_picture_input(model: Model) -> PictureInput:
     them; where there is none, in that which the sizes tell.
 
     Raises:
-        LcamError: It takes no pictures.
+        LcamError: It takes no images.
     """
     value = image_input(model)
     sizes = [size if isinstance(size, int) else None for size in value.dims or ("",) * 4]
@@ -74,7 +74,7 @@ def find_picture_input(model: Model) -> PictureInput:
         told, height, width = rest
     channels = told or channels
     if channels is not None and not 0 < channels <= _MOST:
-        raise LcamError(f"its pictures have {channels} channels", "give a classifier of pictures")
+        raise LcamError(f"its images have {channels} channels", "pass an image classifier")
     return PictureInput(value, channels_last, batch, channels, height, width)
 
 

@@ -28,7 +28,7 @@ class Asked:
     Attributes:
         layer: The tensor that A is to be; None to find one.
         output: Which output the logits are, a name or a number; ``""`` for the only one.
-        shape: (C, H, W) of pictures.
+        shape: (C, H, W) of images.
     """
 
     layer: str | None
@@ -115,12 +115,13 @@ def _halves(
         raise LcamError(f"the outputs do not depend on {layer!r}")
     if len(kind.sizes) not in (3, 4) or kind.type not in FLOATS:
         raise LcamError(
-            f"layer {layer!r} gives {kind.sizes}, not feature maps (B, K, P, Q) or tokens (B, N, K)"
+            f"layer {layer!r} returns {kind.sizes}, not feature maps (B, K, P, Q) or tokens (B, N, "
+            "K)"
         )
     around = [kinds.get(name) for name in halves[1].given[1:] if name != first]
     if any(one is None or one.sizes[:1] != kind.sizes[:1] for one in around):
         raise LcamError(
-            f"the graph cannot be cut at {layer!r}: what goes around it has no axis of pictures"
+            f"the graph cannot be cut at {layer!r}: a tensor that bypasses it has no batch axis"
         )
     return halves
 
@@ -134,7 +135,9 @@ def _outputs(graph: Graph, kinds: Kinds, wanted: str) -> list[tuple[str, str]]:
             name = known[int(wanted)]
         if name not in kinds:
             raise LcamError(
-                f"there is no output {wanted!r}" if name not in known else f"{name!r} is no tensor",
+                f"there is no output {wanted!r}"
+                if name not in known
+                else f"{name!r} is not a tensor",
                 did_you_mean(wanted, known) or f"--output is one of: {', '.join(known[:_MOST])}",
             )
         return [(name, wanted)]
@@ -173,4 +176,4 @@ def _advice(graph: Graph, kinds: Kinds, orders: dict[str, bool], ends: Sequence[
     nodes = needed_for(graph, ends)
     names = [n for node in nodes for n in node.outputs]
     found = [n for n in names if n in orders and is_features(kinds.get(n), orders[n])]
-    return f"feature maps are, e.g.: {', '.join(found[-3:])}" if found else "leave --layer out"
+    return f"feature maps are, e.g.: {', '.join(found[-3:])}" if found else "remove --layer"

@@ -40,8 +40,8 @@ def kinds_of(path: Path, asked: Asked) -> dict[str, TensorKind]:
         long = ended.code == -signal.SIGPROF
         how = f"takes more than {SECONDS:.0f} s" if long else "crashes onnxruntime"
         raise LcamError(
-            f"{path}: a pass of one picture {how}",
-            "it is damaged, or made to do so; export it anew",
+            f"{path}: a forward pass with one image {how}",
+            "export it again: it is damaged or malicious",
         ) from None
     if "what" in answer:
         raise LcamError(f"{path}: {answer['what']}", answer["hint"])

@@ -27,7 +27,7 @@ def _answer(question: Any) -> dict[str, object]:
     except LcamError as error:
         return {"what": error.what, "hint": error.hint}
     except MemoryError:
-        return {"what": "it needs more memory than there is", "hint": "give a smaller model"}
+        return {"what": "it needs more memory than is available", "hint": "use a smaller model"}
     return {"kinds": [[name, kind.type, kind.sizes] for name, kind in kinds.items()]}
 
 

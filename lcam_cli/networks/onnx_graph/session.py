@@ -135,7 +135,7 @@ class PartSession:
         except LcamError:
             raise
         except Exception as error:  # onnxruntime has classes of its own, and one for each cause
-            raise LcamError(f"{name} does not load: {why(error)}", "export it anew") from None
+            raise LcamError(f"{name} does not load: {why(error)}", "export it again") from None
 
     def run(self, arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         """Run it.
@@ -147,7 +147,7 @@ class PartSession:
             What it gives.
 
         Raises:
-            LcamError: onnxruntime fails, or gives no row a picture.
+            LcamError: onnxruntime fails, or gives no row an image.
         """
         count, batch = len(arrays[0]), self._given[0].batch
         if batch is None or batch == count:
@@ -159,8 +159,8 @@ class PartSession:
             if any(output.ndim == 0 or len(output) != batch for output in outputs):
                 shapes = ", ".join(str(output.shape) for output in outputs)
                 raise LcamError(
-                    f"{self._name} gives {shapes} for a batch of {batch}: no row a picture",
-                    "give a classifier, which has one row of scores a picture",
+                    f"{self._name} returns {shapes} for a batch of {batch}: not one row per image",
+                    "pass a classifier that returns one row of scores per image",
                 )
             pieces.append([output[: count - start] for output in outputs])
         return [np.concatenate(column) for column in zip(*pieces, strict=True)]
@@ -173,6 +173,6 @@ class PartSession:
             shapes = ", ".join("×".join(map(str, array.shape)) for array in arrays)
             raise LcamError(
                 f"{self._name} fails on {shapes}: {why(error)}",
-                "give it pictures of the size that it was exported for: --image-size",
+                "pass the image size that it was exported for: --image-size",
             ) from None
         return list(outputs)

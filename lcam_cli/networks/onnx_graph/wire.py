@@ -57,7 +57,7 @@ class Field:
         try:
             return str(self.as_bytes, "utf-8")
         except UnicodeDecodeError:
-            raise DamagedError(f"field {self.number} is no text") from None
+            raise DamagedError(f"field {self.number} is not text") from None
 
     @property
     def as_int(self) -> int:
@@ -67,7 +67,7 @@ class Field:
             DamagedError: It is none.
         """
         if not isinstance(self.value, int):
-            raise DamagedError(f"field {self.number} is no whole number")
+            raise DamagedError(f"field {self.number} is not a whole number")
         return signed(self.value)
 
     @property
@@ -78,7 +78,7 @@ class Field:
             DamagedError: It is none.
         """
         if self.kind != FIXED32 or isinstance(self.value, int):
-            raise DamagedError(f"field {self.number} is no number of 32 bits")
+            raise DamagedError(f"field {self.number} is not a 32-bit number")
         (number,) = struct.unpack("<f", self.value)
         return float(number)
 

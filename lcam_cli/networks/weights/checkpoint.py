@@ -28,7 +28,7 @@ from lcam_cli.networks.weights.torch_save import read_as_data
 
 # A table beside the parts that a large state dict is saved in: which part holds which tensor.
 _INDEX = ".index.json"
-_SAVE = "save model.state_dict() and give that file"
+_SAVE = "save model.state_dict() and pass that file"
 
 
 def sha256_of_file(path: Path) -> str:
@@ -46,7 +46,7 @@ def sha256_of_file(path: Path) -> str:
             digest = hashlib.sha256((digest + digests).encode()).hexdigest()
     except OSError as error:
         raise LcamError(
-            f"cannot read {path}: {error.strerror or error}", "give a file that exists"
+            f"cannot read {path}: {error.strerror or error}", "pass a file that exists"
         ) from None
     return f"sha256:{digest}"
 
@@ -101,7 +101,7 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     except (SafetensorError, OSError, ValueError) as error:
         check_kind(path)  # a web page or a pointer under this name
         raise LcamError(
-            f"cannot read {path}: {error}", "the file is damaged; get it again"
+            f"cannot read {path}: {error}", "download the file again: it is damaged"
         ) from None
 
 
@@ -117,14 +117,14 @@ def _parts(path: Path) -> dict[str, Path]:
     except Exception as error:  # whatever a damaged file can raise
         raise LcamError(
             f"cannot read {path}: {type(error).__name__}: {error}",
-            "it must be the table of a state dict saved in parts",
+            "pass the index of a state dict saved in parts",
         ) from None
     for file in set(parts.values()):
         # A file from a stranger does not choose what else is read.
         if not re.fullmatch(r"[\w.-]+\.(safetensors|bin|pt|pth)", file):
             raise LcamError(
-                f"{path} names {file!r}, which is no file of weights beside it",
-                "get the whole folder again",
+                f"{path} names {file!r}, which is not a weights file in its folder",
+                "download the whole folder again",
             )
         check_is_file(path.parent / file)
     return {name: path.parent / file for name, file in parts.items()}
@@ -136,7 +136,7 @@ def _read_parts(path: Path) -> dict[str, object]:
     for part in sorted(set(parts.values())):
         state |= read_checkpoint(part)
     if missing := [name for name in parts if name not in state]:
-        raise LcamError(f"the parts of {path} lack {missing[0]}", "get the whole folder again")
+        raise LcamError(f"the parts of {path} lack {missing[0]}", "download the whole folder again")
     return state
 
 
@@ -157,19 +157,20 @@ def _read_pickle(path: Path) -> object:
     if would_run:
         raise LcamError(
             f"{path} refused: unpickling it would run {', '.join(sorted(would_run)[:3])}",
-            "save only the state dict (torch.save(model.state_dict(), …)) or use .safetensors",
+            "save only the state dict (torch.save(model.state_dict(), …)), or use .safetensors",
         )
     return content
 
 
 def _unreadable(path: Path, error: Exception) -> LcamError:
     """Tell why PyTorch could not read a file, without its advice to read it unsafely."""
-    if re.search(r"weights[_ ]only", str(error), re.IGNORECASE):
+    damaged = re.search(r"weights[_ ]only|zip archive", str(error), re.IGNORECASE)
+    if damaged or not isinstance(error, RuntimeError | OSError):
         return LcamError(
-            f"cannot read {path}: it is no weights file, or a damaged one",
-            "give a state dict written by torch.save, or a .safetensors file",
+            f"cannot read {path}: it is not a weights file, or it is damaged",
+            "pass a state dict written by torch.save, or a .safetensors file",
         )
     text = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
     return LcamError(
-        f"cannot read {path}: {text}", "it must be a file written by torch.save or safetensors"
+        f"cannot read {path}: {text}", "pass a file written by torch.save or safetensors"
     )

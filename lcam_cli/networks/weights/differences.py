@@ -15,10 +15,10 @@ from lcam_cli.errors import LcamError
 
 _Shape = tuple[int, ...]
 
-# What a position in a picture of one size has, so that it does not fit another size.
+# What a position in an image of one size has, so that it does not fit another size.
 _OF_POSITIONS = re.compile(r"pos_?emb|position_?emb|relative_position|rel_pos|abs_pos|\bpos$")
 _OF_QUANTISED = re.compile(r"\.(_packed_params(\..+)?|scale|zero_point)$")
-_OWN_HEAD = "give a function that builds the network with that head: --backbone file.py:function"
+_OWN_HEAD = "pass a function that builds the network with that head: --backbone file.py:function"
 
 
 @dataclass
@@ -105,8 +105,8 @@ def describe_object(key: str, of: str) -> tuple[str, str]:
             "with StateDictOptions(full_state_dict=True)",
         )
     return (
-        f"{key} is a {of}, which only running code could make",
-        "save it as a plain tensor, or load it in a function of yours",
+        f"{key} is a {of}, which can only be restored by running code",
+        "save it as a plain tensor, or load it in your own function",
     )
 
 
@@ -116,9 +116,9 @@ def _quantised(name: str, _module: nn.Module, mismatch: Mismatch) -> tuple[str, 
     if not quantised:
         return None
     return (
-        f"they are of a quantised network (e.g. {quantised[0]}), {name} is not",
-        "give the weights from before, or a function that quantises the network as it was done "
-        "then: --backbone file.py:function",
+        f"they are for a quantised network (e.g. {quantised[0]}), but {name} is not quantised",
+        "pass the weights from before quantisation, or a function that quantises the network in "
+        "the same way: --backbone file.py:function",
     )
 
 
@@ -147,8 +147,8 @@ def _head(name: str, module: nn.Module, mismatch: Mismatch) -> tuple[str, str] |
     mine = tuple(module.state_dict()[lacking].shape)
     if not weights:
         return (
-            f"all but the head fits: the file has no {lacking} {mine}",
-            "give weights that were saved with their classifier",
+            f"everything but the head fits: the file has no {lacking} {mine}",
+            "pass weights that were saved with their classifier",
         )
     last = weights[-1]
     shape = there[last]
@@ -182,14 +182,15 @@ def _head_to_write(name: str, head: str, there: Mapping[str, _Shape]) -> str:
     if name.startswith("timm/"):
         build, imports = f"timm.create_model({name.removeprefix('timm/')!r})", "timm"
     elif ":" in name:
-        return f"have the function set network.{head} = {layer}{_guessed(without)}"
+        return f"in the function, set network.{head} = {layer}{_guessed(without)}"
     elif name in torchvision.models.list_models(module=torchvision.models):
         build, imports = f"torchvision.models.{name}()", "torchvision"
     else:
         return _OWN_HEAD
     return (
-        f'give --backbone net.py:build, and in net.py: "import {imports}; from torch import nn" '
-        f'and "def build(): network = {build}; network.{head} = {layer}; return network"'
+        f'pass --backbone net.py:build, and put in net.py: "import {imports}; '
+        f'from torch import nn" and "def build(): network = {build}; network.{head} = {layer}; '
+        'return network"'
         f"{_guessed(without)}"
     )
 
@@ -198,7 +199,7 @@ def _guessed(without: Sequence[str]) -> str:
     if not without:
         return ""
     kinds = ", ".join(without)
-    return f" ({kinds}: without weights, so put what you trained with)"
+    return f" ({kinds}: the file does not say which, so write what you trained with)"
 
 
 def _layer(path: str, there: Mapping[str, _Shape]) -> str:
@@ -236,22 +237,22 @@ def _input(name: str, module: nn.Module, mismatch: Mismatch) -> tuple[str, str] 
         f"{layer.padding}, bias={layer.bias is not None})"
     )
     return (
-        f"only the input differs: {_both_shapes(key, there, here)}; they are for pictures of "
+        f"only the input differs: {_both_shapes(key, there, here)}; they are for images with "
         f"{channels} channel{'s' if channels > 1 else ''}",
-        f"give a function that builds {name} with {path} = {like}: --backbone file.py:function",
+        f"pass a function that builds {name} with {path} = {like}: --backbone file.py:function",
     )
 
 
 def _positions(name: str, _module: nn.Module, mismatch: Mismatch) -> tuple[str, str] | None:
-    """Everything fits but what depends on the picture's size."""
+    """Everything fits but what depends on the image's size."""
     if mismatch.errors or not mismatch.names or mismatch.missing or mismatch.unexpected:
         return None
     if not all(_OF_POSITIONS.search(k) for k in mismatch.shapes):
         return None
     key, (there, here) = next(iter(mismatch.shapes.items()))
     return (
-        f"only the picture's size differs: {_both_shapes(key, there, here)}",
-        f"give a function that builds {name} at the size they were trained at "
+        f"only the image's size differs: {_both_shapes(key, there, here)}",
+        f"pass a function that builds {name} at the size they were trained at "
         "(--backbone file.py:function), and that --image-size",
     )
 
@@ -260,13 +261,13 @@ def _positions(name: str, _module: nn.Module, mismatch: Mismatch) -> tuple[str, 
 
 
 def _hint(name: str, module: nn.Module, mismatch: Mismatch) -> str:
-    if ":" not in name and (architecture := _torchvision_architecture(mismatch.state)):
-        return f"they are of {architecture}: --backbone {architecture}"
+    if ":" not in name and (architecture := torchvision_architecture(mismatch.state)):
+        return f"they are for {architecture}: pass --backbone {architecture}"
     own = module.state_dict()
     shared = sum(k in own for k in mismatch.state)
     if not shared:
-        return f"no name is that of an entry of {name}: they are of another architecture"
-    return "give the backbone these weights were trained with"
+        return f"none of their names is in {name}: they are for another architecture"
+    return "pass the backbone that these weights were trained with"
 
 
 # The first entries that tell torchvision's families apart, and what their names begin with.
@@ -281,7 +282,7 @@ _FAMILIES = (
 )
 
 
-def _torchvision_architecture(state: Mapping[str, Any]) -> str:
+def torchvision_architecture(state: Mapping[str, Any]) -> str:
     """The torchvision classifier that the state dict is of, but for its head; "" if of none."""
     there = {k: tuple(v.shape) for k, v in state.items() if isinstance(v, Tensor) and v.ndim}
     family = next((names for entry, names in _FAMILIES if entry in there), ())

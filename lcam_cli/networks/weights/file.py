@@ -189,7 +189,7 @@ class WeightsFile:
         if fit.left_out:
             few, more = fit.left_out[:3], len(fit.left_out) - 3
             log.warning(
-                "left out of %s, since %s has no such weights: %s",
+                "ignored in %s, because %s has no such weights: %s",
                 self.path,
                 name,
                 ", ".join(few) + (f" and {more} more" if more > 0 else ""),
@@ -209,7 +209,8 @@ class WeightsFile:
     def _warn_of_several(self, name: str, fits: Sequence[Fit]) -> None:
         """Say which of several state dicts is taken."""
         log.warning(
-            "%s holds %d state dicts that fit %s (%s): took %s%s; for another: --weights '%s#%s'",
+            "%s holds %d state dicts that fit %s (%s): using %s%s; for another, pass --weights "
+            "'%s#%s'",
             self.path,
             len(fits),
             name,

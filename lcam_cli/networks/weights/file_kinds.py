@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lcam_cli.errors import LcamError
 
-_SAVE = "save model.state_dict() with torch.save, or as .safetensors, and give that file"
+_SAVE = "save model.state_dict() with torch.save, or as .safetensors, and pass that file"
 _DOWNLOAD = "download the file itself again"
 # How a file of each kind begins.
 _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
@@ -18,17 +18,17 @@ _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
         "a pointer of Git LFS, not the file it points to",
         "get the file itself: git lfs pull",
     ),
-    (rb"(?i)\s*(<!doctype html|<html)", "a web page, not the file it is about", _DOWNLOAD),
+    (rb"(?i)\s*(<!doctype html|<html)", "a web page, not the file it describes", _DOWNLOAD),
     (rb"\s*<\?xml", "an XML text, such as a server's error", _DOWNLOAD),
     (
         rb"\x89HDF\r\n\x1a\n",
-        "an HDF5 file, such as Keras's weights or maps of lcam's",
-        "convert Keras's weights to a PyTorch state dict and give that file",
+        "an HDF5 file, such as Keras's weights or lcam's maps",
+        "convert Keras weights to a PyTorch state dict and pass that file",
     ),
-    (rb"\x1f\x8b", "compressed by gzip", "unpack it, and give what was in it"),
-    (rb"BZh\d1AY", "compressed by bzip2", "unpack it, and give what was in it"),
-    (rb"\xfd7zXZ\0", "compressed by xz", "unpack it, and give what was in it"),
-    (rb"\x28\xb5\x2f\xfd", "compressed by zstd", "unpack it, and give what was in it"),
+    (rb"\x1f\x8b", "compressed with gzip", "unpack it and pass the file in it"),
+    (rb"BZh\d1AY", "compressed with bzip2", "unpack it and pass the file in it"),
+    (rb"\xfd7zXZ\0", "compressed with xz", "unpack it and pass the file in it"),
+    (rb"\x28\xb5\x2f\xfd", "compressed with zstd", "unpack it and pass the file in it"),
     (rb"GGUF", "a GGUF file, of quantised language models", _SAVE),
     (rb"(?s).{4}TFL3", "a TensorFlow Lite model", _SAVE),
     (rb"\x93NUMPY", "a NumPy array", _SAVE),
@@ -37,9 +37,9 @@ _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
         "an ONNX model",
         "",
     ),
-    (rb"(?s).{257}ustar", "a tar archive", "unpack it, and give what was in it"),
+    (rb"(?s).{257}ustar", "a tar archive", "unpack it and pass the file in it"),
 )
-_ONNX_HINT = "it is a backbone itself, with its weights: --backbone FILE.onnx"
+_ONNX_HINT = "pass it as the backbone, with its weights: --backbone FILE.onnx"
 
 
 def real_path(path: Path) -> Path:
@@ -69,10 +69,10 @@ def check_is_file(path: Path) -> None:
             )
         raise LcamError(
             f"{path} is a folder, not a file of weights",
-            "give a .pt, .pth or .safetensors file in it",
+            "pass a .pt, .pth or .safetensors file in it",
         )
     is_network = path.suffix.lower() in (".onnx", ".pt2")
-    hint = "check the path" if is_network else "give the path of a .pt, .pth or .safetensors file"
+    hint = "check the path" if is_network else "pass the path of a .pt, .pth or .safetensors file"
     raise LcamError(f"no such file: {path}", hint)
 
 
@@ -109,13 +109,13 @@ def check_archive(path: Path) -> None:
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise LcamError(
             f"{path} refused: it is a compressed zip, which torch.save does not write",
-            "unpack it and give the .pt, .pth or .safetensors file that was in it"
+            "unpack it and pass the .pt, .pth or .safetensors file in it"
             if not any(name.endswith("data.pkl") for name in names)
             else "save the weights with torch.save or as .safetensors",
         )
     if sum(entry.file_size for entry in entries) > path.stat().st_size:
         raise LcamError(
-            f"{path} refused: it claims to hold more than its own size",
+            f"{path} refused: it claims to hold more than it contains",
             "save the weights with torch.save or as .safetensors",
         )
 
@@ -148,17 +148,17 @@ def _check_zip(path: Path) -> None:
     ):
         raise LcamError(
             f"{path} is an exported program, a whole network, not a state dict",
-            f"it is a backbone itself, with its weights: --backbone {path.with_suffix('.pt2')}",
+            f"pass it as the backbone, with its weights: --backbone {path.with_suffix('.pt2')}",
         )
     if "model.weights.h5" in names:
         raise LcamError(
             f"{path} is a Keras model",
-            'export it: model.export("mine.onnx", format="onnx"), and --backbone mine.onnx',
+            'export it: model.export("mine.onnx", format="onnx"), and pass --backbone mine.onnx',
         )
     if names and all(name.endswith(".npy") for name in names):
         raise LcamError(f"{path} holds NumPy arrays", _SAVE)
     if names and not any(name.endswith("data.pkl") for name in names):
         raise LcamError(
             f"{path} is a zip that torch.save did not write",
-            "unpack it and give the .pt, .pth or .safetensors file that was in it",
+            "unpack it and pass the .pt, .pth or .safetensors file in it",
         )

@@ -42,7 +42,8 @@ def sha256_of_state(module: nn.Module) -> str:
         unstable += [f"{name} ({kind})" for kind in hasher.unstable]
     if unstable:
         log.warning(
-            "the identity of these weights does not cover %s, which nothing tells from another",
+            "the identity of these weights does not cover %s, which cannot be told apart from "
+            "other values",
             ", ".join(unstable[:3]) + (f" and {len(unstable) - 3} more" if unstable[3:] else ""),
         )
     return "sha256:" + digest.hexdigest()

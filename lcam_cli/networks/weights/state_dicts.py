@@ -82,20 +82,21 @@ def find_candidates(
 
 def no_state_dict(path: Path, content: object) -> LcamError:
     """What to say of a file without a state dict: what it holds instead."""
-    hint = "save model.state_dict() and give that file"
+    hint = "save model.state_dict() and pass that file"
     entries = _objects(content)
     for key, value in entries.items():
         if value.is_module:
             where = f"{key!r} in {path}" if key else str(path)
             return LcamError(
-                f"{where} is a whole network, pickled (class {value.of}): making it would run code",
-                "load it where you trust it, and save its state dict: "
+                f"{where} is a whole network, pickled (class {value.of}): loading it would run "
+                "code",
+                "if you trust it, load it and save its state dict: "
                 "torch.save(model.state_dict(), 'weights.pt')",
             )
         if value.of.endswith("multiarray._reconstruct"):
             return LcamError(
-                f"{path} holds no tensors but NumPy arrays",
-                "make tensors of them, torch.from_numpy(array), and save those by torch.save",
+                f"{path} holds no tensors, only NumPy arrays",
+                "convert them with torch.from_numpy(array), and save the tensors with torch.save",
             )
         if value.of.endswith("Tensor"):
             what, way_on = describe_object(key, value.of)

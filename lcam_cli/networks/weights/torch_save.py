@@ -144,7 +144,7 @@ class _Storage:
 def _storage_type(identity: object) -> tuple[str, torch.dtype]:
     """Key and type of ``("storage", type, key, device, count)``."""
     if not isinstance(identity, tuple) or _text(identity[0]) != "storage":
-        raise ValueError("a persistent id that is no storage")
+        raise ValueError("a persistent id that is not a storage")
     kind = identity[1]
     assert isinstance(kind, Name)
     return _text(identity[2]), _STORAGE_TYPES[kind.full.rpartition(".")[2]]

@@ -7,7 +7,6 @@ const lcamColumns = (() => {
   const boxes = [...document.querySelectorAll("#columns input[type=checkbox]")];
   const shownBy = { measure: new Set(), nu: new Set() };
   const listeners = [];
-  const PREFIX = "#hide=";
 
   /* Whether a measure is shown, at a ν where it has one. */
   function shows(measure, nu) {
@@ -28,17 +27,12 @@ const lcamColumns = (() => {
 
   function remember() {
     const words = boxes.filter((box) => !box.checked).map((box) => encodeURIComponent(`${box.name} ${box.value}`));
-    try {
-      history.replaceState(null, "", words.length ? PREFIX + words.join(",") : location.pathname);
-    } catch {
-      /* A browser may refuse it to files; the choice then lasts as long as the page. */
-    }
+    lcamAddress.set("hide", words.length ? words.join(",") : null);
   }
 
   function remembered() {
-    if (!location.hash.startsWith(PREFIX)) return new Set();
     try {
-      return new Set(location.hash.slice(PREFIX.length).split(",").map(decodeURIComponent));
+      return new Set((lcamAddress.get("hide") ?? "").split(",").map(decodeURIComponent));
     } catch {
       return new Set(); // somebody else's
     }

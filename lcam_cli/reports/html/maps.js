@@ -48,16 +48,34 @@ const lcamPixels = (() => {
   // A B G R from the high byte down, as memory has it on every machine that runs a browser.
   const packed = (r, g, b, a) => ((a << 24) | (b << 16) | (g << 8) | r) >>> 0;
 
-  /* A painter of overlays: 256 colours, each as opaque as its level, at most `alpha`. */
-  function overlay(colours, alpha) {
-    const byte = (k) => parseInt(colours.slice(2 * k, 2 * k + 2), 16);
-    const table = Uint32Array.from({ length: 256 }, (_, v) =>
-      packed(byte(3 * v), byte(3 * v + 1), byte(3 * v + 2), Math.round(alpha * v)),
-    );
-    return (canvas, levels) => paint(canvas, levels, table, 0, 0, 0);
+  /* The level that a percentage of the pixels do not exceed; 255 where that is 0. */
+  function levelAt(levels, percentage) {
+    const last = Math.floor(((levels.length - 1) * percentage) / 100);
+    const sorted = levels.slice().sort();
+    return sorted[last] || 255;
   }
 
-  /* A painter of what hides the rest: over a picture X it shows X·V where a pixel stays, or X where `whole`. */
+  /*
+   * A painter of overlays: 256 colours, each as opaque as its level, at most `alpha`. With a percentage, the last
+   * colour is that of the level there and above.
+   */
+  function overlay(colours) {
+    const byte = (k) => parseInt(colours.slice(2 * k, 2 * k + 2), 16);
+    const tableOf = (alpha) =>
+      Uint32Array.from({ length: 256 }, (_, v) =>
+        packed(byte(3 * v), byte(3 * v + 1), byte(3 * v + 2), Math.round(alpha * v)),
+      );
+    let [last, table] = [null, null]; // all canvases have the same one
+    return (canvas, levels, alpha, percentage) => {
+      if (alpha !== last) [last, table] = [alpha, tableOf(alpha)];
+      if (percentage === null) return paint(canvas, levels, table, 0, 0, 0);
+      const limit = levelAt(levels, percentage);
+      const spread = Uint32Array.from(table, (_, v) => table[Math.min(255, Math.round((255 * v) / limit))]);
+      return paint(canvas, levels, spread, 0, 0, 0);
+    };
+  }
+
+  /* A painter of what hides the rest: over an image X it shows X·V where a pixel stays, or X where `whole`. */
   function left([r, g, b], whole) {
     const table = Uint32Array.from({ length: 256 }, (_, v) => packed(r, g, b, whole ? 0 : 255 - v));
     const hidden = packed(r, g, b, 255);

@@ -68,7 +68,41 @@
     });
   }
 
+  /* Say above a wide table how many of its columns are out of sight on either side. */
+  function showBeyond(wide) {
+    const table = wide.querySelector("table");
+    const line = Object.assign(document.createElement("p"), { className: "beyond", hidden: true });
+    const buttons = [-1, 1].map((way) => {
+      const button = Object.assign(document.createElement("button"), { type: "button" });
+      button.addEventListener("click", () => wide.scrollBy({ left: way * 0.8 * (wide.clientWidth - pinned()) }));
+      line.append(button);
+      return button;
+    });
+    wide.before(line);
+    const heads = () => [...table.tHead.rows[0].cells].filter((head) => !head.hidden);
+    /* The width of a first column that stays in sight. */
+    const pinned = () => (getComputedStyle(heads()[0]).position === "sticky" ? heads()[0].offsetWidth : 0);
+
+    function count() {
+      const box = wide.getBoundingClientRect();
+      const others = heads().slice(pinned() ? 1 : 0).map((head) => head.getBoundingClientRect());
+      const left = others.filter((head) => head.left < box.left + pinned() - 2).length;
+      const right = others.filter((head) => head.right > box.right + 2).length;
+      const words = (many) => `${many} more column${many === 1 ? "" : "s"}`;
+      buttons[0].textContent = `\u2190 ${words(left)}`;
+      buttons[1].textContent = `${words(right)} \u2192`;
+      buttons[0].hidden = !left;
+      buttons[1].hidden = !right;
+      line.hidden = !left && !right;
+    }
+    wide.addEventListener("scroll", count, { passive: true });
+    const sizes = new ResizeObserver(count);
+    sizes.observe(wide);
+    sizes.observe(table);
+  }
+
   addEventListener("DOMContentLoaded", () => {
+    document.querySelectorAll(".wide").forEach(showBeyond);
     offerTheme();
     document.querySelectorAll("table[data-sortable]").forEach(sortable);
   });

@@ -40,7 +40,7 @@ def test_a_method_must_be_named_where_there_are_several(joined: Path) -> None:
         with pytest.raises(LcamError, match=r"several methods") as told:
             MapsFile(joined, method)
         assert "one, two" in told.value.hint
-    with pytest.raises(LcamError, match="one method's maps"):
+    with pytest.raises(LcamError, match="the maps of only one method"):
         MapsFile(joined.with_name("one.h5"), "one")
 
 

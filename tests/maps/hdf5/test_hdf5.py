@@ -244,8 +244,8 @@ def test_resumed_file_equals_one_never_stopped(tmp_path: Path) -> None:
 
 
 def test_resume_onto_what_is_no_maps_file_says_how_to_write_it_anew(tmp_path: Path) -> None:
-    (tmp_path / "maps.h5").write_bytes(b"a picture")
-    with pytest.raises(LcamError, match="write it anew with --overwrite"):
+    (tmp_path / "maps.h5").write_bytes(b"an image")
+    with pytest.raises(LcamError, match="write it again with --overwrite"):
         writer(tmp_path / "maps.h5", resume=True)
 
 
@@ -564,7 +564,7 @@ def test_a_shard_that_was_written_anew_is_refused(finished: Path) -> None:
     with writer(second, overwrite=True) as out:
         out.append(make_batch(7, 2))
         out.finish()
-    with pytest.raises(LcamError, match=r"best\.h5 joins second\.h5, which has been written anew"):
+    with pytest.raises(LcamError, match=r"best\.h5 joins second\.h5, which has been rewritten"):
         MapsFile(folder / "best.h5")
     # Made again it is read.
     join(joined, kept)
@@ -627,8 +627,10 @@ def test_cut_or_garbled_files_are_refused(finished: Path) -> None:
         finished.write_bytes(part)
         with pytest.raises(LcamError):
             MapsFile(finished)
-    finished.write_bytes(b"a picture")
-    with pytest.raises(LcamError, match="no HDF5 file, or a damaged one\ngive a maps file: lcam"):
+    finished.write_bytes(b"an image")
+    with pytest.raises(
+        LcamError, match="not an HDF5 file, or it is damaged\npass a maps file: lcam"
+    ):
         MapsFile(finished)
     with pytest.raises(LcamError, match="a folder; only HDF5 files can be evaluated"):
         MapsFile(finished.parent)

@@ -82,8 +82,8 @@ def test_damaged_and_missing_files_are_named(tmp_path: Path) -> None:
         (tmp_path / name).write_text("hello" if "text" in name else "")
         with pytest.raises(LcamError, match=f"cannot read .*{name}"):
             _weights(tmp_path / name)
-    (tmp_path / "photo.JPEG").write_bytes(b"\xff\xd8\xff\xe0 a picture")
-    with pytest.raises(LcamError, match="no weights file, or a damaged one") as caught:
+    (tmp_path / "photo.JPEG").write_bytes(b"\xff\xd8\xff\xe0 an image")
+    with pytest.raises(LcamError, match="not a weights file, or it is damaged") as caught:
         _weights(tmp_path / "photo.JPEG")
     assert "weights_only" not in str(caught.value)  # PyTorch's advice, to run what is in there
     assert "a state dict written by torch.save" in caught.value.hint

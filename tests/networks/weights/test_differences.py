@@ -71,14 +71,14 @@ def test_the_head_of_a_function_is_set_in_the_function(tmp_path: Path) -> None:
     torch.save(model.state_dict(), tmp_path / "w.pt")
     with pytest.raises(LcamError, match=r"only the head differs: fc.weight is \(3, 512\)") as told:
         load_network(f"{tmp_path}/net.py:linear", str(tmp_path / "w.pt"))
-    assert "have the function set network.fc = nn.Linear(512, 3)" in told.value.hint
+    assert "in the function, set network.fc = nn.Linear(512, 3)" in told.value.hint
 
 
 def test_a_file_without_a_head(tmp_path: Path) -> None:
     state = get_model("resnet18", weights=None).state_dict()
     state = {k: v for k, v in state.items() if not k.startswith("fc.")}
     error = _refused(tmp_path / "w.pt", state, "resnet18")
-    assert "all but the head fits: the file has no fc.weight (1000, 512)" in error.what
+    assert "everything but the head fits: the file has no fc.weight (1000, 512)" in error.what
 
 
 def test_only_the_input(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_only_the_input(tmp_path: Path) -> None:
         load_weights(get_model("resnet18", weights=None), str(tmp_path / "w.pt"), "own")
     error = caught.value
     assert "only the input differs: conv1.weight is (64, 1, 7, 7) there" in error.what
-    assert "for pictures of 1 channel" in error.what
+    assert "for images with 1 channel" in error.what
     assert "conv1 = nn.Conv2d(1, 64, (7, 7), (2, 2), (3, 3), bias=False)" in error.hint
 
 
@@ -97,7 +97,7 @@ def test_only_the_size(tmp_path: Path) -> None:
     state = dict(tiny_vit().state_dict())
     state["encoder.pos_embedding"] = torch.rand(1, 10, 12)
     torch.save(state, tmp_path / "w.pt")
-    with pytest.raises(LcamError, match="only the picture's size differs") as caught:
+    with pytest.raises(LcamError, match="only the image's size differs") as caught:
         load_weights(tiny_vit(), str(tmp_path / "w.pt"), "own")
     assert "(1, 10, 12) there, (1, 17, 12) here" in caught.value.what
     assert "--image-size" in caught.value.hint
@@ -113,7 +113,7 @@ def test_a_quantised_network(tmp_path: Path) -> None:
     except (ImportError, RuntimeError) as error:
         pytest.skip(f"this PyTorch quantises no longer: {error}")
     torch.save(quantised.state_dict(), tmp_path / "w.pt")
-    with pytest.raises(LcamError, match="they are of a quantised network"):
+    with pytest.raises(LcamError, match="they are for a quantised network"):
         load_weights(model, str(tmp_path / "w.pt"), "own")
     # The same network quantised takes them, whatever they are kept as.
     load_weights(quantize_dynamic(model, {nn.Linear}), str(tmp_path / "w.pt"), "own")
@@ -127,7 +127,7 @@ def test_another_of_torchvisions_is_named(tmp_path: Path, there: str, here: str)
         model = get_model(there, weights=None, num_classes=3)
     state = {k: torch.zeros(()).expand(v.shape) for k, v in model.state_dict().items()}
     error = _refused(tmp_path / "w.pt", state, here)
-    assert error.hint == f"they are of {there}: --backbone {there}"
+    assert error.hint == f"they are for {there}: pass --backbone {there}"
 
 
 def test_another_architecture(tmp_path: Path) -> None:

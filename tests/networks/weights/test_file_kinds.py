@@ -72,7 +72,7 @@ KINDS: dict[str, tuple[str, Callable[[Path], object], str, str]] = {
     "exported": ("w.pt", _exported, "is an exported program", "w.pt2"),
     "zipped": ("w.pt", _zipped, "is a compressed zip", "unpack it"),
     "tarred": ("w.tar", _tarred, "is a tar archive", "unpack it"),
-    "gzipped": ("w.pt.gz", _text(gzip.compress(b"x")), "compressed by gzip", "unpack it"),
+    "gzipped": ("w.pt.gz", _text(gzip.compress(b"x")), "compressed with gzip", "unpack it"),
     "pointer": ("w.pt", _text(POINTER), "a pointer of Git LFS", "git lfs pull"),
     "pointer_st": ("w.safetensors", _text(POINTER), "a pointer of Git LFS", "git lfs pull"),
     "page": ("w.pt", _text(PAGE), "is a web page", "download"),
@@ -103,6 +103,6 @@ def test_a_file_is_called_by_what_it_is(tmp_path: Path, kind: str) -> None:
 
 def test_numpy_arrays_under_names_are_no_tensors(tmp_path: Path) -> None:
     torch.save({"model": {"a": np.ones(3)}}, tmp_path / "w.pkl")
-    with pytest.raises(LcamError, match="no tensors but NumPy arrays") as caught:
+    with pytest.raises(LcamError, match="no tensors, only NumPy arrays") as caught:
         WeightsFile(str(tmp_path / "w.pkl"))
     assert "torch.from_numpy" in caught.value.hint

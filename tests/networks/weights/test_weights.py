@@ -80,7 +80,7 @@ def test_of_two_that_fit_the_averaged_is_taken_and_the_other_can_be(
         assert _same(module, _own(0 if key == "#model" else 1))
         told = [r.message for r in caplog.records if "2 state dicts that fit own" in r.message]
         assert len(told) == (0 if key else 1)
-        assert all("took model_ema, which is averaged" in line for line in told)
+        assert all("using model_ema, which is averaged" in line for line in told)
         assert all(f"--weights '{path}#model'" in line for line in told)
     # What was chosen is part of what the weights are, and enough to find them again.
     assert taken[""] == taken["#model_ema"] == taken["#model_ema.module"]
@@ -103,7 +103,7 @@ def test_two_networks_in_one_state_dict_are_told_apart_by_their_prefix(
     module = _own(9)
     _loaded(path, module)
     assert _same(module, _own(1))
-    assert "took state_dict.ema.module" in caplog.text
+    assert "using state_dict.ema.module" in caplog.text
     _loaded(f"{path}#state_dict.net", module)
     assert _same(module, _own(0))
 
@@ -213,7 +213,7 @@ def test_hooks_of_the_modules_rename_as_in_pytorch(tmp_path: Path, prefix: str, 
 
 
 class _Renames(nn.Module):
-    """Knows the names it had before; and keeps a state that is no tensor."""
+    """Knows the names it had before; and keeps a state that is not a tensor."""
 
     def __init__(self) -> None:
         super().__init__()

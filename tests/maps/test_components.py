@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
 
-from lcam_cli.measures.components import component_boxes
+from lcam_cli.maps.components import component_boxes
 
 CORNERS_TOUCH = np.ones((3, 3))
 
