@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -23,10 +23,7 @@ from lcam_cli.scale.rank_info import RankInfo
 
 def compare(
     context: typer.Context,
-    images: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="IMAGES", help="Image files, folders, or - for a list on stdin."),
-    ] = None,
+    images: o.Images = None,
     methods: Annotated[
         list[str] | None,
         typer.Option(
@@ -48,23 +45,10 @@ def compare(
     nu: m.Nus = None,
     metrics: m.Metrics = None,
     list_metrics: m.ListMetrics = False,
-    class_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--class",
-            metavar="NAME|INDEX",
-            show_default="the predicted class",
-            help="The class to explain. Repeatable.",
-        ),
-    ] = None,
+    class_: o.ClassNames = None,
     labels: m.Labels = None,
     max_images: o.MaxImages = None,
-    format_: Annotated[
-        Literal["table", "json", "csv", "markdown", "latex"] | None,
-        typer.Option(
-            "--format", show_default="that of --out, else table", help="Format of the result."
-        ),
-    ] = None,
+    format_: o.ResultFormat = None,
     intervals: m.Intervals = False,
     per_image: m.PerImageFile = None,
     by_class: m.ByClass = None,
@@ -94,21 +78,9 @@ def compare(
         ),
     ] = None,
     report: o.Report = None,
-    rise_masks: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            show_default="4000 or 8000, as the paper",
-            help="Number of masks of rise.",
-        ),
-    ] = None,
-    rise_cells: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Cells per side of rise's masks.")
-    ] = 7,
-    rise_p: Annotated[
-        float, typer.Option(metavar="X", help="Share of cells that rise's masks keep.")
-    ] = 0.5,
+    rise_masks: o.RiseMasks = None,
+    rise_cells: o.RiseCells = 7,
+    rise_p: o.RiseP = 0.5,
     max_ad: g.MaxAd = None,
     min_ic: g.MinIc = None,
     worse_than: g.WorseThan = None,
@@ -117,9 +89,7 @@ def compare(
     keep: m.Keep = "values",
     boxes: m.Boxes = None,
     masks: m.Masks = None,
-    floor: Annotated[
-        bool, typer.Option("--floor/--no-floor", help="Include random maps as the floor.")
-    ] = True,
+    floor: o.Floor = True,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     state: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder that keeps finished methods for --resume.")

@@ -20,10 +20,7 @@ from lcam_cli.runs.diagnose_options import AUTO, DiagnoseOptions
 
 def diagnose(
     context: typer.Context,
-    images: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="IMAGES", help="Image files, folders, or - for a list on stdin."),
-    ] = None,
+    images: o.Images = None,
     labels: Annotated[
         str | None,
         typer.Option(
@@ -47,14 +44,7 @@ def diagnose(
             help="A second method, to show which errors it puts into another group.",
         ),
     ] = AUTO,
-    attention: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE|DIR",
-            show_default="the newest run",
-            help="A trained attention, from lcam train.",
-        ),
-    ] = None,
+    attention: o.AttentionRun = None,
     nu: Annotated[
         float,
         typer.Option(
@@ -103,9 +93,7 @@ def diagnose(
             help="Write an HTML report with every misclassified image; opens offline.",
         ),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace existing output.")
-    ] = False,
+    overwrite: o.Overwrite = False,
     fit: o.Fit = None,
     align: o.Align = True,
     strict: o.Strict = False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -46,12 +46,7 @@ def evaluate(
             "again.",
         ),
     ] = None,
-    format_: Annotated[
-        Literal["table", "json", "csv", "markdown", "latex"] | None,
-        typer.Option(
-            "--format", show_default="that of --out, else table", help="Format of the result."
-        ),
-    ] = None,
+    format_: o.ResultFormat = None,
     intervals: m.Intervals = False,
     per_image: m.PerImageFile = None,
     by_class: m.ByClass = None,
@@ -66,12 +61,8 @@ def evaluate(
     boxes: m.Boxes = None,
     masks: m.Masks = None,
     labels: m.Labels = None,
-    floor: Annotated[
-        bool, typer.Option("--floor/--no-floor", help="Include random maps as the floor.")
-    ] = True,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace existing output.")
-    ] = False,
+    floor: o.Floor = True,
+    overwrite: o.Overwrite = False,
     strict: o.Strict = False,
     backbone: b.Backbone = None,
     weights: b.Weights = None,

@@ -24,10 +24,7 @@ from lcam_cli.scale.shares import parse_shard
 
 def explain(
     context: typer.Context,
-    images: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="IMAGES", help="Image files, folders, or - for a list on stdin."),
-    ] = None,
+    images: o.Images = None,
     out: Annotated[
         Path,
         typer.Option(
@@ -43,23 +40,8 @@ def explain(
             help="The method that makes the maps; --list-methods shows all.",
         ),
     ] = "lcam",
-    attention: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE|DIR",
-            show_default="the newest run",
-            help="A trained attention, from lcam train.",
-        ),
-    ] = None,
-    class_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--class",
-            metavar="NAME|INDEX",
-            show_default="the predicted class",
-            help="The class to explain. Repeatable.",
-        ),
-    ] = None,
+    attention: o.AttentionRun = None,
+    class_: o.ClassNames = None,
     top_k: Annotated[
         int, typer.Option(min=1, metavar="K", help="Explain the K classes with the highest scores.")
     ] = 1,
@@ -138,9 +120,7 @@ def explain(
         ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace existing output.")
-    ] = False,
+    overwrite: o.Overwrite = False,
     list_methods: Annotated[
         bool,
         typer.Option("--list-methods", help="List the methods, as lcam methods does, then exit."),

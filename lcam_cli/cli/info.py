@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -28,9 +28,7 @@ def info(
         str | None,
         typer.Option(metavar="NAME", help="The method, in a maps file of several methods."),
     ] = None,
-    format_: Annotated[
-        Literal["table", "json"], typer.Option("--format", help="Format of the result.")
-    ] = "table",
+    format_: o.ListFormat = "table",
     quiet: o.Quiet = False,
     debug: o.Debug = False,
     config: o.Config = None,

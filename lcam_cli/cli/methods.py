@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import typer
 
@@ -19,17 +18,8 @@ _OF_NO_NETWORK = {"format_", "quiet", "debug", "config"}
 
 def methods(
     context: typer.Context,
-    attention: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE|DIR",
-            show_default="the newest run",
-            help="A trained attention, from lcam train.",
-        ),
-    ] = None,
-    format_: Annotated[
-        Literal["table", "json"], typer.Option("--format", help="Format of the result.")
-    ] = "table",
+    attention: o.AttentionRun = None,
+    format_: o.ListFormat = "table",
     fit: o.Fit = None,
     backbone: b.Backbone = None,
     weights: b.Weights = None,

@@ -344,3 +344,53 @@ Report = Annotated[
         help="Write an HTML report with the table, curves and every image; opens offline.",
     ),
 ]
+
+
+# --- The same on several commands -------------------------------------------------------------
+
+
+Images = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="IMAGES", help="Image files, folders, or - for a list on stdin."),
+]
+ClassNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--class",
+        metavar="NAME|INDEX",
+        show_default="the predicted class",
+        help="The class to explain. Repeatable.",
+    ),
+]
+ResultFormat = Annotated[
+    Literal["table", "json", "csv", "markdown", "latex"] | None,
+    typer.Option(
+        "--format", show_default="that of --out, else table", help="Format of the result."
+    ),
+]
+RiseMasks = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        show_default="4000 or 8000, as the paper",
+        help="Number of masks of rise.",
+    ),
+]
+RiseCells = Annotated[int, typer.Option(min=1, metavar="N", help="Cells per side of rise's masks.")]
+RiseP = Annotated[float, typer.Option(metavar="X", help="Share of cells that rise's masks keep.")]
+Floor = Annotated[
+    bool, typer.Option("--floor/--no-floor", help="Include random maps as the floor.")
+]
+AttentionRun = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE|DIR",
+        show_default="the newest run",
+        help="A trained attention, from lcam train.",
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output.")]
+ListFormat = Annotated[
+    Literal["table", "json"], typer.Option("--format", help="Format of the result.")
+]

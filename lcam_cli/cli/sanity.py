@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -19,10 +19,7 @@ from lcam_cli.runs.sanity_options import MAX_IMAGES, MAX_STAGES, SanityOptions
 
 def sanity(
     context: typer.Context,
-    images: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="IMAGES", help="Image files, folders, or - for a list on stdin."),
-    ] = None,
+    images: o.Images = None,
     methods: Annotated[
         list[str] | None,
         typer.Option(
@@ -63,12 +60,7 @@ def sanity(
         int,
         typer.Option(min=1, metavar="N", help="Use only N images, drawn with --seed."),
     ] = MAX_IMAGES,
-    format_: Annotated[
-        Literal["table", "json", "csv", "markdown", "latex"] | None,
-        typer.Option(
-            "--format", show_default="that of --out, else table", help="Format of the result."
-        ),
-    ] = None,
+    format_: o.ResultFormat = None,
     out: o.Out = None,
     figure: Annotated[
         Path | None,
@@ -77,28 +69,14 @@ def sanity(
             help="Draw some maps: a row per stage, a block of columns per method.",
         ),
     ] = None,
-    rise_masks: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            show_default="4000 or 8000, as the paper",
-            help="Number of masks of rise.",
-        ),
-    ] = None,
-    rise_cells: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Cells per side of rise's masks.")
-    ] = 7,
-    rise_p: Annotated[
-        float, typer.Option(metavar="X", help="Share of cells that rise's masks keep.")
-    ] = 0.5,
+    rise_masks: o.RiseMasks = None,
+    rise_cells: o.RiseCells = 7,
+    rise_p: o.RiseP = 0.5,
     floor: Annotated[
         bool,
         typer.Option("--floor/--no-floor", help="Include random maps for comparison."),
     ] = True,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace existing output.")
-    ] = False,
+    overwrite: o.Overwrite = False,
     fit: o.Fit = None,
     align: o.Align = True,
     strict: o.Strict = False,

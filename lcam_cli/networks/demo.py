@@ -6,9 +6,10 @@ from lcam_cli.demo import network as demo
 from lcam_cli.demo.vit import load_demo_vit
 from lcam_cli.errors import LcamError
 from lcam_cli.images.preprocess import Preprocess
+from lcam_cli.networks.names import DEMO_NAMES
 from lcam_cli.networks.network import Network
 
-DEMO_NETWORKS = {"lcam-demo": demo.load_demo_classifier, "lcam-demo-vit": load_demo_vit}
+DEMO_NETWORKS = dict(zip(DEMO_NAMES, (demo.load_demo_classifier, load_demo_vit), strict=True))
 """The CNN of ``lcam demo``, and a vision transformer for the same images."""
 
 

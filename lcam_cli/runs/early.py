@@ -60,8 +60,9 @@ def check_backbone_there(backbone: str | None, weights: str | None) -> None:
 
 
 def _check_name(name: str) -> None:
-    known = (*DEMO_NAMES, *torchvision_names())
-    if torchvision_names() and name not in known and not Path(name).exists():
+    of_torchvision = torchvision_names()  # none where its source is not at hand
+    known = (*DEMO_NAMES, *of_torchvision)
+    if of_torchvision and name not in known and not Path(name).exists():
         raise unknown_backbone(name, known, _prefixes())
 
 
