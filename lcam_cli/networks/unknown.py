@@ -28,13 +28,14 @@ _LOAD_IN_A_FUNCTION = (
 
 _FUNCTION = "pass the function in it that returns the network: --backbone {name}:function"
 
+WEIGHTS_FILES = (".pt", ".pth", ".ckpt", ".safetensors", ".bin")
+"""What files of weights end in."""
+
 # What files with an extension mostly are, and the way on.
 _KINDS = {
     ".keras": ("a Keras model", _EXPORT_KERAS),
     **dict.fromkeys((".h5", ".hdf5"), ("an HDF5 file, as Keras writes them", _EXPORT_KERAS)),
-    **dict.fromkeys(
-        (".pt", ".pth", ".ckpt", ".safetensors", ".bin"), ("a file of weights", _WEIGHTS)
-    ),
+    **dict.fromkeys(WEIGHTS_FILES, ("a file of weights", _WEIGHTS)),
     **dict.fromkeys((".pkl", ".pickle"), ("a pickle", _LOAD_IN_A_FUNCTION)),
     ".pb": ("a TensorFlow model", _EXPORT_TENSORFLOW),
     ".tflite": ("a TensorFlow Lite model", "export the model to ONNX instead"),

@@ -13,12 +13,11 @@ from lcam_cli.errors import LcamError
 from lcam_cli.methods.families import GROUPS
 from lcam_cli.methods.names import METHOD_NAMES, unknown_method
 from lcam_cli.networks.names import DEMO_NAMES, torchvision_names
-from lcam_cli.networks.unknown import unknown_backbone
+from lcam_cli.networks.unknown import WEIGHTS_FILES, unknown_backbone
 from lcam_cli.networks.weights.file_kinds import check_is_file
 from lcam_cli.plugins import entry_points_of
 
 _NETWORK_FILES = (".onnx", ".pt2")
-_WEIGHTS_FILES = (".pt", ".pth", ".ckpt", ".safetensors", ".bin")
 
 
 def check_maps_there(maps: Path) -> None:
@@ -47,13 +46,13 @@ def check_backbone_there(backbone: str | None, weights: str | None) -> None:
         suffix = Path(backbone).suffix.lower()
         if file.endswith(".py") and function.isidentifier() and not Path(file).exists():
             raise LcamError(f"no such file: {file}", "check the path")
-        if suffix in (".py", *_WEIGHTS_FILES) and not Path(backbone).is_dir():
+        if suffix in (".py", *WEIGHTS_FILES) and not Path(backbone).is_dir():
             raise unknown_backbone(backbone, (), ())
         if weights in (None, "DEFAULT", "none") and backbone.isidentifier():
             _check_name(backbone)
         if suffix in _NETWORK_FILES and not Path(backbone).exists():
             check_is_file(Path(backbone))
-    if weights is not None and Path(weights).suffix.lower() in _WEIGHTS_FILES:
+    if weights is not None and Path(weights).suffix.lower() in WEIGHTS_FILES:
         there = Path(weights).exists() or (backbone is not None and _is_of_a_source(backbone))
         if not there:
             check_is_file(Path(weights))
